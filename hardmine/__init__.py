@@ -1,0 +1,58 @@
+"""Hard example mining for object detectors.
+
+Public names load on first use, so ``import hardmine`` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hardmine._version import __version__
+from hardmine.errors import HardmineError
+
+if TYPE_CHECKING:
+    from hardmine.config import load_config
+    from hardmine.datasets import load_images
+    from hardmine.encoders import load_encoder
+    from hardmine.index import build_index, open_index
+    from hardmine.miner import HardMiner
+    from hardmine.need import class_need
+    from hardmine.sampler import HardMiningSampler
+    from hardmine.weights import image_weights
+
+_HOME = {
+    "load_config": "hardmine.config",
+    "load_images": "hardmine.datasets",
+    "load_encoder": "hardmine.encoders",
+    "build_index": "hardmine.index",
+    "open_index": "hardmine.index",
+    "HardMiner": "hardmine.miner",
+    "class_need": "hardmine.need",
+    "HardMiningSampler": "hardmine.sampler",
+    "image_weights": "hardmine.weights",
+}
+
+__all__ = [
+    "HardMiner",
+    "HardMiningSampler",
+    "HardmineError",
+    "__version__",
+    "build_index",
+    "class_need",
+    "image_weights",
+    "load_config",
+    "load_encoder",
+    "load_images",
+    "open_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hardmine' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

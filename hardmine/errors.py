@@ -1,0 +1,38 @@
+"""Errors that hardmine raises on purpose; each says what, expected, got and what to do."""
+
+from __future__ import annotations
+
+
+class HardmineError(Exception):
+    """Base of every error that hardmine raises on purpose."""
+
+
+class InputError(HardmineError, ValueError):
+    """A value or a file that was handed in cannot be used as it is."""
+
+
+class IndexMismatch(HardmineError):
+    """An index does not fit what it is used with: another encoder, clustering or data set."""
+
+
+class IndexDamaged(HardmineError):
+    """A file of an index is missing, cut short, altered or hostile."""
+
+
+class WeightsUnavailable(HardmineError):
+    """Model weights are not on this machine and cannot be fetched."""
+
+
+class MissingExtra(HardmineError, ImportError):
+    """An optional library is needed and not installed.
+
+    Args:
+        extra: Name of the extra in hardmine's pyproject, e.g. ``"faiss"``.
+        purpose: What needs it, e.g. ``"the faiss index"``.
+    """
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs an optional library; install it with: pip install 'hardmine[{extra}]'"
+        )
+        self.extra = extra
