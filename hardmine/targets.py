@@ -1,0 +1,90 @@
+"""What a round aims at: which image answers which query, in what way and how strongly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.errors import InputError
+
+KINDS = ("positive", "hard", "confuser", "suspect", "hit")
+POSITIVE, HARD, CONFUSER, SUSPECT, HIT = range(len(KINDS))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """T pairs of a query and an image, sorted by query, then image; each pair at most once.
+
+    Attributes:
+        query_rows: (T,) int32, position among the round's queries.
+        image_rows: (T,) int64, position among the sampler's images.
+        kinds: (T,) int8, position in ``KINDS``: labelled and ordinary (positive), labelled and
+            atypical or answering a condition (hard), alike but labelled absent (confuser), so alike
+            that the label is probably missing (suspect), from the unlabelled pool (hit).
+        strengths: (T,) float32 in [0, 1]: how much of the query's need this image answers;
+            0 is reported only and raises no weight.
+        scores: (T,) float32 cosine similarity, NaN where the image is not in the index.
+    """
+
+    query_rows: npt.NDArray[np.int32]
+    image_rows: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int8]
+    strengths: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.query_rows)
+        for name in ("image_rows", "kinds", "strengths", "scores"):
+            got = getattr(self, name).shape
+            if got != (count,):
+                raise InputError(f"Targets.{name} must have shape {(count,)}, got {got}")
+        if count and not (0 <= self.strengths.min() and self.strengths.max() <= 1):
+            raise InputError(
+                f"Targets.strengths must lie in [0, 1], "
+                f"got {self.strengths.min()} to {self.strengths.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.query_rows)
+
+    def take(self, chosen: npt.NDArray[Any]) -> Targets:
+        """Keep some pairs, by mask or by ascending positions."""
+        return Targets(
+            self.query_rows[chosen],
+            self.image_rows[chosen],
+            self.kinds[chosen],
+            self.strengths[chosen],
+            self.scores[chosen],
+        )
+
+    def counts(self, num_queries: int) -> npt.NDArray[np.int64]:
+        """(Q, kinds) how many images each query has of each kind."""
+        flat = self.query_rows.astype(np.int64) * len(KINDS) + self.kinds
+        return np.bincount(flat, minlength=num_queries * len(KINDS)).reshape(-1, len(KINDS))
+
+    @classmethod
+    def join(cls, parts: Sequence[Targets]) -> Targets:
+        """One record from several, sorted again."""
+        if not parts:
+            return cls.empty()
+        columns = [
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("query_rows", "image_rows", "kinds", "strengths", "scores")
+        ]
+        order = np.lexsort((columns[1], columns[0]))
+        return cls(*(column[order] for column in columns))
+
+    @classmethod
+    def empty(cls) -> Targets:
+        """No pairs at all."""
+        return cls(
+            np.zeros(0, np.int32),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int8),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.float32),
+        )
