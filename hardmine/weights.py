@@ -1,0 +1,201 @@
+"""From hits and need to one sampling weight an image, and what the weights will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.errors import InputError
+from hardmine.records import Hits
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+
+
+def image_weights(
+    hits: Hits,
+    need: npt.ArrayLike,
+    *,
+    num_images: int,
+    trust: npt.ArrayLike | None = None,
+    strengths: npt.ArrayLike | None = None,
+    floor: float = 1.0,
+    cap: float = 4.0,
+    budget: float | None = None,
+) -> npt.NDArray[np.float64]:
+    """Give every image a sampling weight, larger where weak classes were found.
+
+    Weights are relative. An image that no query reached keeps the floor, so raising some lowers
+    the share of the rest but never to zero.
+
+    Args:
+        hits: Images found for each of C queries.
+        need: (C,) how weak the class behind each query is, in [0, 1]; 0 switches it off.
+        num_images: N.
+        trust: (C,) how far each query's hits are right, in [0, 1]; 1 if None.
+        strengths: (C, K) how far each hit answers its query, in [0, 1]; the scores cut to that
+            range if None. Not read where there is no hit.
+        floor: Weight of an image that no query reached, above 0.
+        cap: Weight of an image that fully answers a query of need and trust 1; equal to the floor
+            turns mining off.
+        budget: The largest share of draws, in [0, 1], that may go to other images than uniform
+            drawing would take: the sum of ``max(0, w_i / sum(w) - 1 / N)``. Boosts are scaled
+            down together to meet it. None for no limit.
+
+    Returns:
+        (N,) weights in [floor, cap].
+
+    >>> hits = Hits(np.array([[2, 0]]), np.float32([[1.0, 0.5]]), np.zeros((1, 2, 4), np.float32))
+    >>> image_weights(hits, [1.0], num_images=4)
+    array([2.5, 1. , 4. , 1. ])
+    """
+    if not 0.0 < floor <= cap < np.inf:
+        raise InputError(
+            f"floor and cap must satisfy 0 < floor <= cap, got floor={floor}, cap={cap}"
+        )
+    if budget is not None and not 0.0 <= budget <= 1.0:
+        raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
+    queries = len(hits.image_rows)
+    factor = _share("need", need, (queries,))
+    if trust is not None:
+        factor = factor * _share("trust", trust, (queries,))
+    found = hits.found
+    strength = np.where(found, hits.scores if strengths is None else np.asarray(strengths), 0.0)
+    strength = strength.clip(0, 1) if strengths is None else strength
+    boosts = (factor[:, None] * _share("strengths", strength, found.shape))[found]
+    rows = hits.image_rows[found]
+    if len(rows) and rows.max() >= num_images:
+        raise InputError(
+            f"a hit names image row {rows.max()} of {num_images} images; "
+            "was the index built on another split?"
+        )
+    boost = np.zeros(num_images)
+    # Max, not sum: an image that answers five queries is not five times as useful.
+    np.maximum.at(boost, rows, boosts)
+    extra = (cap - floor) * boost
+    if budget is not None:
+        extra *= _budget_scale(extra, floor, budget)
+    # floor + (cap - floor) may round above the cap.
+    return np.minimum(floor + extra, cap)
+
+
+def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Give the factors for the loss that undo the bias of drawing by weight.
+
+    With p_i = w_i / sum(w), the factor is 1 / (N p_i): the mean of factor × loss over the draws
+    has the expectation of the mean loss over uniformly drawn images, so gradients stay unbiased.
+
+    Args:
+        weights: (N,) sampling weights, not negative, not all zero.
+
+    Returns:
+        (N,) factors; 0 for an image of weight 0, which is never drawn and cannot be made up for.
+
+    >>> importance_weights([1.0, 3.0])
+    array([2.        , 0.66666667])
+    """
+    drawn_by = np.asarray(weights, np.float64)
+    factors = np.zeros(len(drawn_by))
+    np.divide(drawn_by.mean(), drawn_by, out=factors, where=drawn_by > 0)
+    return factors
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What drawing by a weight vector does to an epoch, compared with uniform drawing.
+
+    Attributes:
+        num_images: N.
+        num_raised: Images above the lowest weight.
+        mean: Mean weight.
+        quantiles: Weights at the shares ``QUANTILES``.
+        effective_size: Kish's effective sample size, (Σw)² / Σw², of N: as many equally weighted
+            images would give as precise a mean.
+        moved_share: Share of draws that go to other images than uniform drawing would take.
+        class_draws: (C,) expected instances of each class drawn, relative to uniform drawing;
+            1 = unchanged, NaN where a class has none. None without labels.
+        head_share_before: Share of head-class instances among all those drawn uniformly. The head
+            is the fewest classes that together hold half of all instances.
+        head_share_after: The same when drawn by weight.
+    """
+
+    num_images: int
+    num_raised: int
+    mean: float
+    quantiles: tuple[float, ...]
+    effective_size: float
+    moved_share: float
+    class_draws: npt.NDArray[np.float64] | None = None
+    head_share_before: float | None = None
+    head_share_after: float | None = None
+
+
+def report_weights(
+    weights: npt.ArrayLike, class_counts: scipy.sparse.spmatrix | npt.ArrayLike | None = None
+) -> WeightReport:
+    """Describe what drawing by these weights will do.
+
+    Args:
+        weights: (N,) sampling weights.
+        class_counts: (N, C) instances of each class in each image, sparse or dense.
+    """
+    drawn_by = np.asarray(weights, np.float64)
+    total = drawn_by.sum()
+    class_draws = before = after = None
+    if class_counts is not None:
+        counts: Any = class_counts if hasattr(class_counts, "tocsr") else np.asarray(class_counts)
+        plain = np.asarray(counts.sum(axis=0), np.float64).ravel()
+        drawn = np.asarray(counts.T @ (drawn_by * (len(drawn_by) / total)), np.float64).ravel()
+        class_draws = np.full(len(plain), np.nan)
+        np.divide(drawn, plain, out=class_draws, where=plain > 0)
+        if plain.sum() > 0:
+            head = _head(plain)
+            before = float(plain[head].sum() / plain.sum())
+            after = float(drawn[head].sum() / drawn.sum())
+    return WeightReport(
+        num_images=len(drawn_by),
+        num_raised=int((drawn_by > drawn_by.min()).sum()),
+        mean=float(drawn_by.mean()),
+        quantiles=tuple(np.quantile(drawn_by, QUANTILES).tolist()),
+        effective_size=float(total**2 / (drawn_by**2).sum()),
+        moved_share=float((drawn_by / total - 1 / len(drawn_by)).clip(0).sum()),
+        class_draws=class_draws,
+        head_share_before=before,
+        head_share_after=after,
+    )
+
+
+def _budget_scale(extra: npt.NDArray[np.float64], floor: float, budget: float) -> float:
+    """How far to scale the boosts so that they move at most ``budget`` of the draws.
+
+    With boosts s·x the moved share is s·D / (N·floor + s·X), where X = Σx and D = Σ max(0, x - x̄):
+    which images lie above the mean does not depend on s.
+    """
+    moved, total = (extra - extra.mean()).clip(0).sum(), extra.sum()
+    if moved <= budget * (len(extra) * floor + total):
+        return 1.0
+    return float(budget * len(extra) * floor / (moved - budget * total))
+
+
+def _head(instances: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    order = np.argsort(-instances, kind="stable")
+    half = np.searchsorted(np.cumsum(instances[order]), instances.sum() / 2)
+    return order[: half + 1]
+
+
+def _share(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    shares = np.asarray(values, np.float64)
+    if shares.shape != shape:
+        raise InputError(
+            f"{name} must have shape {shape}, one value a query"
+            f"{' and hit' if len(shape) > 1 else ''}, got {shares.shape}"
+        )
+    if not ((shares >= 0) & (shares <= 1)).all():
+        bad = shares[~((shares >= 0) & (shares <= 1))]
+        raise InputError(f"{name} must lie in [0, 1], got {bad[0]} and {len(bad) - 1} more")
+    return shares
