@@ -43,6 +43,11 @@ class Index(Protocol):
         """(N, 2) height and width of each image in pixels."""
         ...
 
+    @property
+    def num_regions(self) -> int:
+        """Regions of all images together."""
+        ...
+
     def __len__(self) -> int:
         """N."""
         ...
