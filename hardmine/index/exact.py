@@ -1,0 +1,353 @@
+"""The exact index: an image scores the maximum over its regions, and no image is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.errors import InputError
+from hardmine.index.blocks import Block, iter_blocks, max_by_image, region_rows
+from hardmine.index.product import MAX_NORM, exact_scores, wide_scores
+from hardmine.index.store import Shard, Store
+from hardmine.records import Hits
+from hardmine.records import rows_of as find_rows
+
+# Scores held at once, queries x regions: 16 M float32 are 64 MB.
+_SCORES = 16_000_000
+_QUERIES = 256
+
+
+class ExactIndex:
+    """Answers from all regions of all images, equal to a brute force in float64.
+
+    A search reads the stored vectors block by block and needs about 200 MB beside them, whatever
+    N and C are; memory-mapped vectors may be larger than memory.
+
+    Args:
+        store: The images and their regions.
+        device: Where the matrix products run: None or "cpu", or "cuda".
+    """
+
+    def __init__(self, store: Store, device: str | torch.device | None = None) -> None:
+        self.store = store
+        self.device = torch.device(device or "cpu")
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.store.dim
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """The encoder that made the vectors."""
+        return self.store.encoder_fingerprint
+
+    @property
+    def clusters(self) -> str:
+        """The clustering spec."""
+        return self.store.clusters
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """(N,) image ids."""
+        return self.store.ids
+
+    @property
+    def root(self) -> Path:
+        """Folder that ``paths`` are relative to."""
+        return self.store.root
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """N paths below ``root``."""
+        return self.store.paths
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int32]:
+        """(N, 2) height and width of each image in pixels."""
+        return self.store.sizes
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.store)
+
+    def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Rows of images by id; -1 where the index lacks one."""
+        return find_rows(self.ids, ids)
+
+    def search(self, vectors: Any, k: int, *, rows: npt.ArrayLike | None = None) -> Hits:
+        """Find the k best images for each of C vectors.
+
+        Args:
+            vectors: (C, D), NumPy or torch.
+            k: K; where fewer images are found the row ends in -1 and -inf.
+            rows: Search among these images only.
+
+        Returns:
+            Best first, equal scores ordered by row. Scores are those of the stored vectors in
+            float64, rounded once.
+        """
+        queries = self._checked(vectors)
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}")
+        among = None if rows is None else self._checked_rows(rows)
+        hits = Hits(
+            np.full((len(queries), k), -1, np.int64),
+            np.full((len(queries), k), -np.inf, np.float32),
+            np.zeros((len(queries), k, 4), np.float32),
+        )
+        for start in range(0, len(queries), _QUERIES):
+            part = queries[start : start + _QUERIES]
+            best = [_Best(k, query) for query in part]
+            blocks = iter_blocks(self.store, max(_SCORES // len(part), 1), among)
+            for block in blocks:
+                _collect(best, part, block)
+            for place, one in enumerate(best, start):
+                count = len(one.rows)
+                hits.image_rows[place, :count] = one.rows
+                hits.scores[place, :count] = one.scores
+                for number, shard in enumerate(self.store.shards):
+                    here = np.flatnonzero(one.shards == number)
+                    hits.boxes[place, here] = shard.boxes[one.regions[here]]
+        return hits
+
+    def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
+        """Score every image: (C, N), in float32; -inf for an image without regions."""
+        queries = self._checked(vectors)
+        out = np.empty((len(queries), len(self)), np.float32)
+        for rows, part in self.iter_scores(queries):
+            out[:, rows] = part
+        return out
+
+    def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
+        queries = self._checked(vectors)
+        most = max(_SCORES // max(len(queries), 1), 1)
+        for start, stop in self._row_ranges(most):
+            out = np.full((len(queries), stop - start), -np.inf, np.float32)
+            for block in iter_blocks(self.store, most, np.arange(start, stop)):
+                for first in range(0, len(queries), _QUERIES):
+                    part = torch.from_numpy(queries[first : first + _QUERIES])
+                    values = max_by_image(wide_scores(block, part), block.offsets)
+                    out[first : first + len(part), block.rows - start] = values
+            yield slice(start, stop), out
+
+    def best_regions(
+        self, vectors: Any, rows: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Where each image matched: scores (C, K) and normalised xyxy boxes (C, K, 4).
+
+        Args:
+            vectors: (C, D).
+            rows: (C, K) image rows, -1 for none (score -inf, box zeros).
+        """
+        queries = self._checked(vectors)
+        wanted = np.asarray(rows, np.int64)
+        if wanted.ndim != 2 or len(wanted) != len(queries):
+            raise InputError(
+                f"rows must be ({len(queries)}, K), one line a vector, got {wanted.shape}"
+            )
+        self._checked_rows(wanted[wanted >= 0])
+        scores = np.full(wanted.shape, -np.inf, np.float32)
+        boxes = np.zeros((*wanted.shape, 4), np.float32)
+        shard_of, place_in = self.store.places
+        for place, query in enumerate(queries.astype(np.float64)):
+            found = np.flatnonzero(wanted[place] >= 0)
+            for number in np.unique(shard_of[wanted[place, found]]):
+                shard = self.store.shards[number]
+                here = found[shard_of[wanted[place, found]] == number]
+                places = place_in[wanted[place, here]]
+                here = here[np.diff(shard.offsets)[places] > 0]
+                places = place_in[wanted[place, here]]
+                if len(here) == 0:
+                    continue
+                regions = region_rows(shard.offsets, places)
+                values = exact_scores(shard.vectors, shard.scales, regions, query)
+                tops = _first_best(values, np.diff(shard.offsets)[places])
+                scores[place, here] = values[tops]
+                boxes[place, here] = shard.boxes[regions[tops]]
+        return scores, boxes
+
+    def _row_ranges(self, max_regions: int) -> Iterator[tuple[int, int]]:
+        """Cut image rows into runs of few enough regions, at least one image each."""
+        shard_of, place_in = self.store.places
+        counts = np.zeros(len(self), np.int64)
+        for number, shard in enumerate(self.store.shards):
+            here = shard_of == number
+            counts[here] = np.diff(shard.offsets)[place_in[here]]
+        ends = np.cumsum(np.maximum(counts, 1))
+        start, used = 0, 0
+        while start < len(self):
+            stop = max(int(np.searchsorted(ends, used + max_regions, side="right")), start + 1)
+            yield start, stop
+            start, used = stop, int(ends[stop - 1])
+
+    def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
+        if isinstance(vectors, torch.Tensor):
+            vectors = vectors.detach().to("cpu", torch.float32).numpy()
+        queries = np.ascontiguousarray(vectors, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise InputError(
+                f"vectors must be (C, {self.dim}), the index's dimension, got {queries.shape}; "
+                "were they made by another encoder?"
+            )
+        if not np.isfinite(queries).all():
+            raise InputError("vectors must be finite, got NaN or infinity")
+        return queries
+
+    def _checked_rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        wanted = np.asarray(rows)
+        if wanted.size and wanted.dtype.kind not in "iu":
+            raise InputError(f"rows must be whole numbers, got {wanted.dtype}")
+        wanted = np.unique(wanted.astype(np.int64))
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
+            raise InputError(
+                f"rows must lie in 0 to {len(self) - 1}, got {wanted[0]} to {wanted[-1]}; "
+                "rows_of gives -1 for an id that the index lacks"
+            )
+        return wanted
+
+
+class _Best:
+    """The best k images of one query so far, best first."""
+
+    def __init__(self, k: int, query: npt.NDArray[np.float32]) -> None:
+        self.k = k
+        self.query = query.astype(np.float64)
+        self.rows = np.zeros(0, np.int64)
+        self.scores = np.zeros(0, np.float64)
+        self.shards = np.zeros(0, np.int64)
+        self.regions = np.zeros(0, np.int64)
+
+    @property
+    def floor(self) -> float:
+        """What an image must reach to come in; -inf while there is room."""
+        return float(self.scores[-1]) if len(self.scores) == self.k else -np.inf
+
+    def merge(
+        self,
+        rows: npt.NDArray[np.int64],
+        scores: npt.NDArray[np.float64],
+        regions: npt.NDArray[np.int64],
+        shard: int,
+    ) -> None:
+        """Take in images of one shard with their exact scores."""
+        rows = np.concatenate([self.rows, rows])
+        scores = np.concatenate([self.scores, scores])
+        order = np.lexsort((rows, -scores))[: self.k]
+        self.shards = np.concatenate([self.shards, np.full(len(regions), shard)])[order]
+        self.regions = np.concatenate([self.regions, regions])[order]
+        self.rows, self.scores = rows[order], scores[order]
+
+
+def _collect(best: Sequence[_Best], queries: npt.NDArray[np.float32], block: Block) -> None:
+    """Take the images of a block in that belong to the best k of each query.
+
+    The product is off by at most ``error``. An image more than twice that below the k-th is none
+    of the best k; the others, and of these only the regions within reach of the image's maximum,
+    are scored again exactly.
+    """
+    values = wide_scores(block, torch.from_numpy(queries))
+    tops = max_by_image(values, block.offsets)
+    # Any order of summing D products in float32 errs by at most D roundings of their total size.
+    unit = block.vectors.shape[1] * 2.0**-24
+    for one, regions, images in zip(best, values, tops, strict=True):
+        error = unit * MAX_NORM * float(np.linalg.norm(one.query))
+        if one.k < len(images):
+            floor = float(np.partition(images, len(images) - one.k)[len(images) - one.k]) - error
+        else:
+            floor = -np.inf
+        chosen = np.flatnonzero((images >= max(floor, one.floor) - error) & (images > -np.inf))
+        if len(chosen) == 0:
+            continue
+        counts = np.diff(block.offsets)[chosen]
+        within = region_rows(block.offsets, chosen)
+        near = regions[within] >= np.repeat(images[chosen], counts) - 2 * error
+        owners = np.repeat(np.arange(len(chosen)), counts)[near]
+        within = within[near]
+        exact = exact_scores(block.vectors, block.scales, within, one.query)
+        picks = _first_best(exact, np.bincount(owners, minlength=len(chosen)))
+        one.merge(block.rows[chosen], exact[picks], block.regions[within[picks]], block.shard)
+
+
+def _first_best(
+    values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Position of the first largest value of each run; every run has one at least.
+
+    >>> _first_best(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
+    array([1, 3])
+    """
+    starts = np.cumsum(counts) - counts
+    if len(starts) == 0:
+        return starts
+    largest = np.repeat(np.maximum.reduceat(values, starts), counts)
+    at_top = np.flatnonzero(values == largest)
+    return at_top[np.searchsorted(at_top, starts)]
+
+
+def index_from_regions(
+    vectors: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    boxes: npt.ArrayLike | None = None,
+    mass: npt.ArrayLike | None = None,
+    *,
+    ids: npt.ArrayLike,
+    root: str | Path = "",
+    paths: Sequence[str] | None = None,
+    sizes: npt.ArrayLike | None = None,
+    encoder_fingerprint: str = "",
+    clusters: str = "none",
+    device: str | torch.device | None = None,
+) -> ExactIndex:
+    """Make an index of arrays in memory, nothing on disk.
+
+    Args:
+        vectors: (R, D) unit vectors, kept as float16.
+        offsets: (N + 1,): image i owns the regions ``offsets[i]`` to ``offsets[i + 1]``.
+        boxes: (R, 4) xyxy as shares of the image; the whole image if left out.
+        mass: (R,) share of the image; 1 if left out.
+        ids: (N,) unique image ids.
+        root: Folder that ``paths`` are relative to.
+        paths: N paths; the ids as text if left out.
+        sizes: (N, 2) height and width; 0 if left out.
+        encoder_fingerprint: The encoder that made the vectors.
+        clusters: The clustering spec.
+        device: Where searches run.
+
+    Raises:
+        InputError: If the shapes do not fit or the vectors are not unit vectors.
+    """
+    kept = np.asarray(vectors)
+    if kept.ndim != 2:
+        raise InputError(f"vectors must be (R, D), got {kept.shape}")
+    norms = np.linalg.norm(kept.astype(np.float32, copy=False), axis=1)
+    if len(norms) and not (norms <= MAX_NORM).all():
+        raise InputError(f"vectors must be unit vectors, got norms up to {norms.max():.3g}")
+    names = np.asarray(ids)
+    count, regions = len(names), len(kept)
+    whole = np.tile(np.array([0, 0, 1, 1], np.float32), (regions, 1))
+    shard = Shard(
+        np.ascontiguousarray(kept, np.float16),
+        None,
+        np.asarray(offsets, np.int64),
+        whole if boxes is None else np.asarray(boxes, np.float32),
+        np.ones(regions, np.float32) if mass is None else np.asarray(mass, np.float32),
+        np.arange(count),
+    )
+    store = Store(
+        Path(root),
+        names,
+        tuple(str(name) for name in names.tolist()) if paths is None else tuple(paths),
+        np.zeros((count, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32),
+        kept.shape[1],
+        encoder_fingerprint,
+        clusters,
+        (shard,),
+    )
+    return ExactIndex(store, device)
