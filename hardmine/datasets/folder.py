@@ -1,0 +1,77 @@
+"""Images without labels: every image below a folder, or a text file that lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hardmine.datasets.paths import inside, require_files, walk_images
+from hardmine.errors import InputError
+from hardmine.records import ImageSet
+
+
+def read(
+    source: Path, *, annotations: Path | None, split: str | None, check_files: bool
+) -> ImageSet:
+    """Read a folder of images, in the order of their paths, or a list, in its own order.
+
+    Paths of a list are relative to the list's folder, or to ``source`` where the list comes as
+    ``annotations``. Absolute ones must lie below it. Ids are the paths.
+
+    Args:
+        source: A folder or a text file with one path a line; empty lines and ``#`` are passed over.
+        annotations: The list, where ``source`` is the image folder.
+        split: Not known to this format.
+        check_files: Whether a missing image is an error.
+    """
+    if split is not None:
+        raise InputError(f"{source}: a plain folder or list has no split {split!r}")
+    if annotations is None and source.is_dir():
+        paths = tuple(walk_images(source))
+        if not paths:
+            raise InputError(f"{source}: no image file in this folder or below it")
+        return unlabelled(source, paths)
+    file = annotations or source
+    root = source if source.is_dir() else source.parent
+    lines = read_list(file)
+    paths = tuple(inside(below(name, root), file, f"line {line}") for line, name in lines)
+    if len(set(paths)) < len(paths):
+        seen: dict[str, int] = {}
+        for (line, _), path in zip(lines, paths, strict=True):
+            if path in seen:
+                raise InputError(
+                    f"{file}: line {line}: {path!r} is already on line {seen[path]}; "
+                    "an image set holds each image once"
+                )
+            seen[path] = line
+    if check_files:
+        require_files(root, paths, file, lambda row: f"line {lines[row][0]}")
+    return unlabelled(root, paths)
+
+
+def unlabelled(root: Path, paths: tuple[str, ...]) -> ImageSet:
+    """An image set of nothing but files."""
+    return ImageSet(
+        root=root, ids=np.array(paths, str), paths=paths, sizes=np.zeros((len(paths), 2), np.int32)
+    )
+
+
+def read_list(file: Path) -> list[tuple[int, str]]:
+    """Lines of a text file with their numbers, counted from 1; empty lines and comments dropped."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: byte {error.start} is not UTF-8; is this a text file?") from None
+    stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+
+
+def below(name: str, root: Path) -> str:
+    """An absolute path relative to the root where it lies below it; any other path as it is."""
+    path = Path(name)
+    if path.is_absolute():
+        for base in (root.absolute(), root.resolve()):
+            if path.is_relative_to(base):
+                return path.relative_to(base).as_posix()
+    return name

@@ -1,0 +1,102 @@
+"""Paths that a data set's files name: kept below the image root, and there."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hardmine.errors import InputError
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
+)
+# Anything that needs a closer look; almost no path does.
+_UNUSUAL = re.compile(r"^/|\\|\.\.|\x00|^[A-Za-z]:|//|(?:^|/)\./|^\.?$")
+_DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
+
+
+def inside(name: str, source: object, entry: str) -> str:
+    """Normalise a relative path with forward slashes; refuse one that leaves the image root.
+
+    Links below the root are followed: whoever keeps the folder put them there, and linked image
+    folders are common. What an annotation file says is never trusted to point elsewhere.
+
+    >>> inside("images/./a.jpg", "a.json", "images[0]")
+    'images/a.jpg'
+    """
+    if not _UNUSUAL.search(name):
+        return name
+    path = posixpath.normpath(name.replace("\\", "/"))
+    if (
+        posixpath.isabs(path)
+        or path == ".."
+        or path.startswith("../")
+        or _DRIVE.match(name)
+        or "\0" in name
+    ):
+        raise InputError(
+            f"{source}: {entry}: the path {name!r} leaves the image root; expected one relative "
+            "to it, without a leading slash or '..'"
+        )
+    if path == "." or not name:
+        raise InputError(f"{source}: {entry}: the image has no path")
+    return path
+
+
+def require_files(
+    root: Path, paths: Sequence[str], source: object, entry: Callable[[int], str]
+) -> None:
+    """Raise an InputError that names the first images that are not there.
+
+    Lists each folder once, which is far cheaper than asking for each file.
+    """
+    listed: dict[str, frozenset[str]] = {}
+    missing = []
+    for row, path in enumerate(paths):
+        folder, _, name = path.rpartition("/")
+        if folder not in listed:
+            listed[folder] = _names(root / folder)
+        # A file system that ignores case finds names that the listing spells otherwise.
+        if name not in listed[folder] and not (root / path).exists():
+            missing.append(row)
+            if len(missing) == 1 and not listed[folder]:
+                break
+    if missing:
+        first = ", ".join(f"{paths[row]} ({entry(row)})" for row in missing[:3])
+        raise InputError(
+            f"{source}: images are missing below {root}: {first}"
+            + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            + "; is this the image folder? check_files=False loads the set without looking, and "
+            "images that cannot be read are then skipped and counted when an index is built"
+        )
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def walk_images(root: Path) -> list[str]:
+    """Image files below a folder by their suffix, in order of their paths; links are followed."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        found += (
+            prefix + name
+            for name in names
+            if not name.startswith(".") and posixpath.splitext(name)[1].lower() in SUFFIXES
+        )
+    return sorted(found)
