@@ -54,12 +54,6 @@ def image_weights(
     >>> image_weights(hits, [1.0], num_images=4)
     array([2.5, 1. , 4. , 1. ])
     """
-    if not 0.0 < floor <= cap < np.inf:
-        raise InputError(
-            f"floor and cap must satisfy 0 < floor <= cap, got floor={floor}, cap={cap}"
-        )
-    if budget is not None and not 0.0 <= budget <= 1.0:
-        raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
     queries = len(hits.image_rows)
     factor = _share("need", need, (queries,))
     if trust is not None:
@@ -77,6 +71,26 @@ def image_weights(
     boost = np.zeros(num_images)
     # Max, not sum: an image that answers five queries is not five times as useful.
     np.maximum.at(boost, rows, boosts)
+    return weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
+
+
+def weights_from_boost(
+    boost: npt.NDArray[np.float64], *, floor: float = 1.0, cap: float = 4.0, budget: float | None
+) -> npt.NDArray[np.float64]:
+    """Give weights to images whose boost is known: floor at boost 0, cap at 1, within a budget.
+
+    Args:
+        boost: (N,) in [0, 1].
+        floor: As in ``image_weights``, like the others.
+        cap: Largest weight.
+        budget: Largest share of the draws that may move; None for no limit.
+    """
+    if not 0.0 < floor <= cap < np.inf:
+        raise InputError(
+            f"floor and cap must satisfy 0 < floor <= cap, got floor={floor}, cap={cap}"
+        )
+    if budget is not None and not 0.0 <= budget <= 1.0:
+        raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
     extra = (cap - floor) * boost
     if budget is not None:
         extra *= _budget_scale(extra, floor, budget)
