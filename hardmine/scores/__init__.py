@@ -1,0 +1,64 @@
+"""Readers of per-class validation scores in the forms that trainers and evaluators give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hardmine.errors import InputError
+from hardmine.records import ClassScores
+from hardmine.scores.evaluators import read_coco_eval, read_torchmetrics, read_ultralytics
+from hardmine.scores.files import read_file
+from hardmine.scores.mappings import flatten, read_mapping
+
+__all__ = ["read_scores"]
+
+_FORMS = (
+    "a mapping of class to AP; metrics of mmdet (classwise=True), detectron2, torchmetrics "
+    "(class_metrics=True) or Ultralytics; a COCOeval; a .json, .jsonl or .csv file"
+)
+
+
+def read_scores(
+    metrics: Any,
+    class_names: Sequence[str] | None = None,
+    *,
+    prefix: str | None = None,
+    percent: bool = False,
+) -> ClassScores:
+    """Read what a validation said of each class, whoever said it.
+
+    The form is told by its keys or type: ``coco/person_precision`` (mmdet), ``bbox/AP-person``
+    (detectron2, in percent), ``map_per_class`` and ``classes`` (torchmetrics), an object or
+    mapping with ``maps`` and ``names`` (Ultralytics), an accumulated COCOeval, a file, or a plain
+    mapping of class to AP. NaN, None and -1 mean unknown, never zero.
+
+    Args:
+        metrics: Any of these forms, or ClassScores already.
+        class_names: Names by class number, for forms that hold numbers alone (torchmetrics).
+        prefix: Which group to read where there are several, e.g. ``"coco"`` or ``"segm"``. Of
+            boxes and masks the boxes are taken if not told.
+        percent: Whether a plain mapping or a table is in percent.
+
+    Raises:
+        InputError: If there are no per-class values, or they cannot be APs.
+
+    >>> read_scores({"coco/bbox_mAP": 0.3, "coco/cat_precision": 0.3, "coco/cow_precision": -1}).ap
+    array([0.3, nan])
+    """
+    if isinstance(metrics, ClassScores):
+        return metrics
+    if isinstance(metrics, str | os.PathLike):
+        metrics = read_file(metrics)
+    if isinstance(metrics, Mapping):
+        if "map_per_class" in metrics:
+            return read_torchmetrics(metrics, class_names)
+        if "maps" in metrics and "names" in metrics:
+            return read_ultralytics(metrics["maps"], metrics["names"])
+        return read_mapping(flatten(metrics), prefix=prefix, percent=percent)
+    if hasattr(metrics, "box") and hasattr(metrics, "names"):
+        return read_ultralytics(metrics.box, metrics.names)
+    if hasattr(metrics, "cocoGt") and hasattr(metrics, "params"):
+        return read_coco_eval(metrics)
+    raise InputError(f"metrics must be {_FORMS}; got {type(metrics).__name__}")

@@ -1,0 +1,76 @@
+"""Per-class scores out of the files that trainers and evaluators leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hardmine.errors import InputError
+from hardmine.scores.mappings import flatten, has_class_scores
+
+_NAME_COLUMNS = ("class", "class_name", "name", "category")
+_AP_COLUMNS = ("ap", "map50-95", "map", "precision")
+
+
+def read_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Read a results file into a mapping that ``read_mapping`` understands.
+
+    A .json file holds one mapping, or a list of rows with a class and an AP (Ultralytics' summary);
+    a .jsonl file, and detectron2's metrics.json, one mapping a line, of which the last with
+    per-class values counts; a .csv file a class and an AP column.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"no metrics file at {file}")
+    if file.suffix.lower() == ".csv":
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            return _rows([dict(row) for row in csv.DictReader(opened)], file)
+    text = file.read_text(encoding="utf-8")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = _last_scores(text, file)
+    if isinstance(value, list):
+        return _rows(value, file)
+    if not isinstance(value, Mapping):
+        raise InputError(f"{file}: expected an object or a list, got {type(value).__name__}")
+    return value
+
+
+def _last_scores(text: str, file: Path) -> Mapping[str, Any]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    for number, line in reversed(list(enumerate(lines, 1))):
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            # A run that was killed leaves half a line at the end.
+            if number == len(lines) and len(lines) > 1:
+                continue
+            raise InputError(f"{file}: line {number} is not JSON: {error}") from None
+        if isinstance(value, Mapping) and has_class_scores(flatten(value)):
+            return value
+    raise InputError(f"{file}: none of its {len(lines)} lines holds per-class values")
+
+
+def _rows(rows: list[Any], file: Path) -> dict[str, Any]:
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise InputError(f"{file}: expected rows of a class and an AP, got none")
+    columns = {str(key).strip().lower(): key for key in rows[0] if key is not None}
+    name = next((columns[wanted] for wanted in _NAME_COLUMNS if wanted in columns), None)
+    value = next((columns[wanted] for wanted in _AP_COLUMNS if wanted in columns), None)
+    if name is None or value is None:
+        raise InputError(
+            f"{file}: needs a column of classes ({', '.join(_NAME_COLUMNS)}) and one of APs "
+            f"({', '.join(_AP_COLUMNS)}), got {', '.join(map(str, columns.values()))}"
+        )
+    scores: dict[str, Any] = {}
+    for row in rows:
+        if row[name] in scores:
+            raise InputError(f"{file}: class {row[name]!r} stands there twice")
+        cell = row.get(value)
+        scores[row[name]] = None if isinstance(cell, str) and not cell.strip() else cell
+    return scores
