@@ -1,0 +1,43 @@
+"""The index: regions of every image, built once, updated cheaply, searched exactly.
+
+Names load on first use: reading a manifest needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hardmine.index.build import build_index
+    from hardmine.index.manifest import read_manifest
+    from hardmine.index.exact import index_from_regions
+    from hardmine.index.open import open_index
+    from hardmine.index.update import compact_index, update_index
+    from hardmine.index.verify import verify_index
+
+_HOME = {
+    "build_index": "hardmine.index.build",
+    "compact_index": "hardmine.index.update",
+    "index_from_regions": "hardmine.index.exact",
+    "open_index": "hardmine.index.open",
+    "read_manifest": "hardmine.index.manifest",
+    "update_index": "hardmine.index.update",
+    "verify_index": "hardmine.index.verify",
+}
+
+__all__ = [
+    "build_index",
+    "compact_index",
+    "index_from_regions",
+    "open_index",
+    "read_manifest",
+    "update_index",
+    "verify_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hardmine.index' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

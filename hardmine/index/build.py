@@ -1,0 +1,280 @@
+"""Images to an index on disk; broken off at any moment, the next call goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+from hardmine.clusters import parse_spec
+from hardmine.datasets import open_image
+from hardmine.encoders.base import Encoder
+from hardmine.errors import IndexMismatch, InputError
+from hardmine.index.commit import clear_up, commit, own_files
+from hardmine.index.files import explained, sync_folder
+from hardmine.index.lock import LOCK, locked
+from hardmine.index.manifest import (
+    NAME,
+    WORK,
+    ClustersRecord,
+    EncoderRecord,
+    Manifest,
+    read_manifest,
+)
+from hardmine.index.open import open_index
+from hardmine.index.pipeline import Progress, ShardMaker
+from hardmine.index.plan import Plan, Workplace, places, require_same
+from hardmine.index.table import ImageTable, check_path
+from hardmine.index.team import Team
+from hardmine.records import ImageSet
+
+if TYPE_CHECKING:
+    from hardmine.clusters.spec import ClusterSpec
+    from hardmine.index.base import Index
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 16  # images tried before work begins
+
+
+def build_index(
+    images: ImageSet,
+    encoder: Encoder,
+    out: str | Path,
+    *,
+    clusters: str | ClusterSpec = "kmeans:10+whole",
+    seed: int = 0,
+    quantize: Literal["int8"] | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    shard_size: int = 1024,
+    resume: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> Index:
+    """Embed and cluster every image and keep the regions in a folder.
+
+    Killed at any moment, the same call goes on after the last whole shard and ends with the same
+    bytes. Called again on a finished index it only opens it. Images that cannot be read are left
+    out, counted and listed with the reason. Under ``torch.distributed`` every rank calls this and
+    makes its share of the shards, in a folder that all of them see.
+
+    Args:
+        images: N images.
+        encoder: What embeds them; its ``preprocess`` is called from several threads at once.
+        out: Folder of the index, made if it is not there.
+        clusters: How patches become regions, such as ``"agglomerative:k=50+whole"``.
+        seed: Of the clustering.
+        quantize: ``"int8"`` halves the size at a small loss; None keeps float16.
+        batch_size: Images the encoder takes at once.
+        workers: Threads that decode; one a CPU core, 16 at most, if None.
+        shard_size: Images a shard: what a kill can cost, and what is held in memory.
+        resume: False removes what is in the folder and begins anew.
+        progress: Called after every batch.
+
+    Raises:
+        IndexMismatch: If the folder holds an index, or an unfinished build, of another kind.
+        HardmineError: If another process is writing the folder, or the disk is full.
+    """
+    folder = Path(out)
+    _check_counts(batch_size=batch_size, workers=workers, shard_size=shard_size)
+    if quantize not in (None, "int8"):
+        raise InputError(f'quantize must be "int8" or None, got {quantize!r}')
+    plan = Plan(
+        base=-1,
+        encoder=encoder.fingerprint,
+        clusters=str(parse_spec(clusters)),
+        seed=seed,
+        dtype=quantize or "float16",
+        images=images.fingerprint,
+        count=len(images),
+        shard_size=shard_size,
+        first_number=0,
+    )
+    record = encoder_record(encoder)
+    team = Team()
+    workplace = Workplace(folder)
+    with held(team, folder):
+        pending = team.lead(lambda: _prepare(workplace, plan, images, resume=resume))
+        if pending is not None:
+            make_shards(
+                team,
+                plan,
+                pending,
+                images,
+                encoder,
+                workplace,
+                batch_size=batch_size,
+                workers=workers,
+                progress=progress,
+            )
+            team.lead(lambda: _finish(workplace, plan, images, record))
+    return open_index(folder, encoder=encoder, images=images)
+
+
+def encoder_record(encoder: Encoder) -> EncoderRecord:
+    """What the manifest keeps of an encoder."""
+    spec: dict[str, Any] | None = getattr(encoder, "spec", None)
+    try:
+        msgspec.json.encode(spec)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InputError(f"the encoder's spec must hold JSON values only, got {spec}") from error
+    return EncoderRecord(fingerprint=encoder.fingerprint, dim=encoder.dim, spec=spec)
+
+
+@contextmanager
+def held(team: Team, folder: Path) -> Iterator[None]:
+    """Let rank 0 hold the folder for the whole team."""
+    with ExitStack() as stack:
+        team.lead(lambda: stack.enter_context(locked(folder)))
+        yield
+
+
+def make_shards(
+    team: Team,
+    plan: Plan,
+    pending: list[int],
+    images: ImageSet,
+    encoder: Encoder,
+    workplace: Workplace,
+    *,
+    batch_size: int,
+    workers: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Let every rank make its share of the shards that are not whole yet."""
+    maker = ShardMaker(
+        plan,
+        images,
+        encoder,
+        workplace,
+        batch_size=batch_size,
+        workers=workers or min(os.cpu_count() or 1, 16),
+    )
+    missing = sum(len(plan.rows(number)) for number in pending)
+    if missing < plan.count:
+        log.info("going on: %d of %d images are done", plan.count - missing, plan.count)
+    before = plan.count - missing if team.size == 1 else 0
+    mine = pending[team.rank :: team.size]
+    team.share(lambda: maker.make(mine, progress, before=before))
+
+
+def check_images(images: ImageSet) -> None:
+    """Refuse, before work begins, an image set that cannot be read.
+
+    Raises:
+        InputError: If there are none, a path leads out of the folder, or not one of a sample can
+            be read.
+    """
+    if not len(images):
+        raise InputError("there are no images to index")
+    for path in images.paths:
+        try:
+            check_path(path)
+        except ValueError as error:
+            raise InputError(f"image paths must lie below {images.root}: {error}") from None
+    problem = None
+    for row in np.unique(np.linspace(0, len(images) - 1, _SAMPLE, dtype=int)).tolist():
+        try:
+            open_image(images.path(row))
+        except InputError as error:
+            problem = problem or error
+        else:
+            return
+    raise InputError(
+        f"none of the images that were tried can be read, the first: {problem}; "
+        f"do they lie below {images.root}?"
+    )
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name} must be at least 1, got {count}")
+
+
+def _prepare(
+    workplace: Workplace, plan: Plan, images: ImageSet, *, resume: bool
+) -> list[int] | None:
+    """Shards to make; None where the index is finished already."""
+    folder = workplace.folder
+    if not resume:
+        _remove(workplace)
+    if (folder / NAME).exists():
+        manifest = read_manifest(folder)
+        _require_fit(folder, manifest, plan)
+        clear_up(workplace, manifest)
+        return None
+    check_images(images)
+    found = workplace.plan()
+    if found is None:
+        _require_ours(folder)
+        workplace.begin(plan)
+    else:
+        require_same(found, plan, folder)
+        workplace.go_on()
+    return workplace.pending(plan)
+
+
+def _remove(workplace: Workplace) -> None:
+    workplace.clear()
+    folder = workplace.folder
+    with explained(f"clear {folder}"):
+        # The manifest first: half an index must not open.
+        (folder / NAME).unlink(missing_ok=True)
+        sync_folder(folder)
+        for path in own_files(folder):
+            path.unlink()
+
+
+def _require_ours(folder: Path) -> None:
+    own = {LOCK, WORK, NAME, "shards", *(path.name for path in folder.glob("images-*.parquet"))}
+    foreign = sorted({path.name for path in folder.iterdir()} - own)
+    if foreign:
+        raise InputError(
+            f"{folder} is neither empty nor an index (it holds {', '.join(foreign[:3])}); "
+            "choose another folder"
+        )
+
+
+def _require_fit(folder: Path, manifest: Manifest, plan: Plan) -> None:
+    found = {
+        "encoder": (manifest.encoder.fingerprint, plan.encoder),
+        "clusters": (manifest.clusters.spec, plan.clusters),
+        "seed": (manifest.clusters.seed, plan.seed),
+        "dtype": (manifest.dtype, plan.dtype),
+    }
+    different = [f"{name} {old}, not {new}" for name, (old, new) in found.items() if old != new]
+    if different:
+        raise IndexMismatch(
+            f"{folder} holds an index made with {', '.join(different)}; choose another folder, "
+            "or replace it with resume=False (--restart)"
+        )
+    if manifest.images.fingerprint != plan.images:
+        raise IndexMismatch(
+            f"{folder} holds an index of {manifest.images.count} images that are not the "
+            f"{plan.count} given; bring it up to date with update_index (hardmine index update), "
+            "or choose another folder"
+        )
+
+
+def _finish(workplace: Workplace, plan: Plan, images: ImageSet, encoder: EncoderRecord) -> None:
+    receipts = workplace.receipts(plan)
+    facts, shards, slots = places(receipts)
+    manifest = commit(
+        workplace,
+        ImageTable(images.ids, images.paths, facts, shards, slots),
+        tuple(receipt.shard for receipt in receipts),
+        generation=0,
+        encoder=encoder,
+        clusters=ClustersRecord(spec=plan.clusters, seed=plan.seed),
+        dtype=plan.dtype,
+        fingerprint=images.fingerprint,
+        root=images.root.absolute(),
+    )
+    log.info("%s: %s", workplace.folder, manifest.summary)

@@ -1,0 +1,77 @@
+"""Turning finished shards into the index that readers see: table, then manifest, then clearing up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hardmine._version import __version__
+from hardmine.index.files import explained
+from hardmine.index.manifest import (
+    FORMAT,
+    ClustersRecord,
+    EncoderRecord,
+    ImagesRecord,
+    Manifest,
+    ShardRecord,
+    table_name,
+    write_manifest,
+)
+from hardmine.index.plan import Workplace
+from hardmine.index.table import ImageTable, write_table
+
+
+def commit(
+    workplace: Workplace,
+    table: ImageTable,
+    shards: tuple[ShardRecord, ...],
+    *,
+    generation: int,
+    encoder: EncoderRecord,
+    clusters: ClustersRecord,
+    dtype: str,
+    fingerprint: str,
+    root: Path,
+) -> Manifest:
+    """Make an index out of shards that are whole.
+
+    Until the manifest is replaced, in one step, the index before it (if any) stays whole: nothing
+    of it is written over or removed.
+    """
+    folder = workplace.folder
+    record = write_table(folder, table_name(generation), table, scratch=workplace.path)
+    manifest = Manifest(
+        format=FORMAT,
+        hardmine=__version__,
+        generation=generation,
+        encoder=encoder,
+        clusters=clusters,
+        dtype="int8" if dtype == "int8" else "float16",
+        images=ImagesRecord(
+            fingerprint=fingerprint,
+            root=str(root),
+            count=len(table),
+            broken=int(table.broken.sum()),
+            table=record,
+        ),
+        shards=shards,
+    )
+    write_manifest(folder, manifest, scratch=workplace.path)
+    clear_up(workplace, manifest)
+    return manifest
+
+
+def clear_up(workplace: Workplace, manifest: Manifest) -> None:
+    """Remove what the manifest no longer names, and the unfinished work."""
+    folder = workplace.folder
+    kept = {record.name for record in manifest.files}
+    with explained(f"clear up {folder}"):
+        for path in own_files(folder):
+            if path.relative_to(folder).as_posix() not in kept:
+                path.unlink()
+    workplace.clear()
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files that only an index writes, whether or not the manifest names them."""
+    patterns = ("images-*.parquet", "shards/*.vectors.npy", "shards/*.regions.npz")
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))

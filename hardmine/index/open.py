@@ -1,0 +1,102 @@
+"""Opening an index: only if it is whole and fits what it is to be used with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hardmine.errors import IndexMismatch, InputError
+from hardmine.index.format import read_store
+from hardmine.index.manifest import Manifest, read_manifest
+from hardmine.records import ImageSet
+
+if TYPE_CHECKING:
+    from hardmine.clusters.spec import ClusterSpec
+    from hardmine.encoders.base import Encoder
+    from hardmine.index.base import Index
+
+
+def open_index(
+    path: str | Path,
+    *,
+    encoder: Encoder | None = None,
+    images: ImageSet | None = None,
+    clusters: str | ClusterSpec | None = None,
+    backend: str = "exact",
+    device: Any = None,
+    root: str | Path | None = None,
+    verify: bool | None = None,
+) -> Index:
+    """Open an index for searching.
+
+    Args:
+        path: Folder that ``build_index`` filled.
+        encoder: The encoder whose vectors will be asked for; must be the one that built it.
+        images: The data set it will be used with; must be the one it was built from.
+        clusters: The clustering it must have been built with; any if None.
+        backend: ``"exact"``, or ``"faiss:flat"``, ``"faiss:ivfpq"``, ``"faiss:hnsw"``.
+        device: Where exact scores are computed; the backend's choice if None.
+        root: Where the images lie now; the folder of ``images``, else the one they were built
+            from, if None. Only needed to show them.
+        verify: Whether to check every byte. None checks everything but large vectors.
+
+    Raises:
+        IndexDamaged: If a file is missing, altered or makes no sense.
+        IndexMismatch: If it was made with another encoder, clustering or data set.
+    """
+    folder = Path(path)
+    name, _, kind = backend.partition(":")
+    if name not in ("exact", "faiss"):
+        raise InputError(f'backend must be "exact" or "faiss:KIND", got {backend!r}')
+    require_fit(folder, read_manifest(folder), encoder=encoder, images=images, clusters=clusters)
+    if root is None and images is not None:
+        root = images.root
+    store = read_store(folder, root=None if root is None else Path(root), verify=verify)
+    if name == "faiss":
+        from hardmine.index.faiss import FaissIndex
+
+        return FaissIndex(store, kind=kind or "flat")
+    from hardmine.index.exact import ExactIndex
+
+    return ExactIndex(store, device=device)
+
+
+def require_fit(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    encoder: Encoder | None = None,
+    images: ImageSet | None = None,
+    clusters: str | ClusterSpec | None = None,
+) -> None:
+    """Refuse an index that was made with something else than it is to be used with.
+
+    Raises:
+        IndexMismatch: Naming both sides.
+    """
+    if encoder is not None and encoder.fingerprint != manifest.encoder.fingerprint:
+        raise IndexMismatch(
+            f"{folder} was built with the encoder {describe_encoder(manifest)}, "
+            f"got {encoder.fingerprint}; use that encoder, or build the index again"
+        )
+    if clusters is not None:
+        from hardmine.clusters import parse_spec
+
+        if (wanted := str(parse_spec(clusters))) != manifest.clusters.spec:
+            raise IndexMismatch(
+                f"{folder} was built with clusters {manifest.clusters.spec}, expected {wanted}; "
+                "open another index, or build one"
+            )
+    if images is not None and images.fingerprint != manifest.images.fingerprint:
+        raise IndexMismatch(
+            f"{folder} was built from another list of images: it has "
+            f"{manifest.images.count}, the data set {len(images)}; bring it up to date "
+            "with update_index (hardmine index update), or open it without images"
+        )
+
+
+def describe_encoder(manifest: Manifest) -> str:
+    """Name of the encoder that built an index, for people."""
+    record = manifest.encoder
+    name = (record.spec or {}).get("name")
+    return f"{name} ({record.fingerprint})" if name else record.fingerprint
