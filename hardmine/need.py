@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.metrics import read_scores
 from hardmine.names import NameMatch, match_names
 from hardmine.policies import Policy, parse_policy
 from hardmine.records import ClassScores
-from hardmine.scores import read_scores
 
 __all__ = ["Need", "class_need", "read_scores"]
 

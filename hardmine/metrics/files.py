@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hardmine.errors import InputError
-from hardmine.scores.mappings import flatten, has_class_scores
+from hardmine.metrics.mappings import flatten, has_class_scores
 
 _NAME_COLUMNS = ("class", "class_name", "name", "category")
 _AP_COLUMNS = ("ap", "map50-95", "map", "precision")

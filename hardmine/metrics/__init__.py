@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hardmine.errors import InputError
+from hardmine.metrics.evaluators import read_coco_eval, read_torchmetrics, read_ultralytics
+from hardmine.metrics.files import read_file
+from hardmine.metrics.mappings import flatten, read_mapping
 from hardmine.records import ClassScores
-from hardmine.scores.evaluators import read_coco_eval, read_torchmetrics, read_ultralytics
-from hardmine.scores.files import read_file
-from hardmine.scores.mappings import flatten, read_mapping
 
 __all__ = ["read_scores"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.metrics.mappings import class_scores
 from hardmine.records import ClassScores
-from hardmine.scores.mappings import class_scores
 
 SIZES = ("small", "medium", "large")
 
