@@ -1,0 +1,103 @@
+"""What a vision transformer's last block does to make patch vectors: the dense modes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hardmine.errors import InputError
+
+ATTENTIONS = ("qq", "kk", "vv", "qk")
+
+# As their papers define them.
+PUBLISHED = {
+    "maskclip": "value",
+    "clearclip": "qq",
+    "sclip": "qq+kk+residual+mlp",
+    "naclip": "kk+window=5",
+}
+
+
+@dataclass(frozen=True)
+class DenseMode:
+    """How the last attention layer treats patches; ``str()`` is the text that makes it again.
+
+    >>> str(parse_dense("sclip"))
+    'qq+kk+residual+mlp'
+
+    Attributes:
+        attention: Which projections meet each other: "qq" lets a patch attend to patches with a
+            like query, "kk" and "vv" likewise, "qk" is the model's own. Several are added up.
+            Empty is "value": every patch sees itself alone.
+        residual: Keep the skip connection around the attention.
+        mlp: Keep the block's feed-forward half (with its own skip connection).
+        window: Standard deviation, in patches, of a Gaussian added to the attention logits so
+            that near patches count more; 0 for none.
+    """
+
+    attention: tuple[str, ...] = ()
+    residual: bool = False
+    mlp: bool = False
+    window: float = 0.0
+
+    def __str__(self) -> str:
+        parts = list(self.attention) or ["value"]
+        parts += [name for name in ("residual", "mlp") if getattr(self, name)]
+        parts += [f"window={self.window:g}"] if self.window else []
+        return "+".join(parts)
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is the value path alone, the one mode that every tower has."""
+        return self == DenseMode()
+
+
+def parse_dense(text: str) -> DenseMode:
+    """Read a dense mode: "value", or attentions and options joined by "+", or a paper's name.
+
+    Args:
+        text: E.g. "value", "qq", "kk+window=5", "qq+kk+residual+mlp", "naclip".
+
+    Raises:
+        InputError: If a part is unknown, or the parts contradict each other.
+    """
+    attention: list[str] = []
+    residual = mlp = value = False
+    window = 0.0
+    for part in PUBLISHED.get(text, text).split("+"):
+        if part in ATTENTIONS and part not in attention:
+            attention.append(part)
+        elif part == "value" and not value:
+            value = True
+        elif part == "residual":
+            residual = True
+        elif part == "mlp":
+            mlp = True
+        elif part.startswith("window="):
+            window = _window(part, text)
+        else:
+            raise InputError(_unknown(part, text))
+    if value == bool(attention):
+        raise InputError(f"dense mode {text!r} must have either 'value' or one of {ATTENTIONS}")
+    if value and window:
+        raise InputError(
+            f"dense mode {text!r}: a window bends attention, and 'value' has none; try 'kk'"
+        )
+    return DenseMode(tuple(attention), residual, mlp, window)
+
+
+def _window(part: str, text: str) -> float:
+    try:
+        window = float(part.removeprefix("window="))
+    except ValueError:
+        window = 0.0
+    if not 0.0 < window < float("inf"):
+        raise InputError(f"dense mode {text!r}: window must be a number of patches above 0, e.g. 5")
+    return window
+
+
+def _unknown(part: str, text: str) -> str:
+    known = ", ".join(("value", *ATTENTIONS, "residual", "mlp", "window=N"))
+    return (
+        f"dense mode {text!r}: {part!r} is not known (or stands there twice); join some of "
+        f"{known} with '+', or name one of {', '.join(PUBLISHED)}"
+    )

@@ -1,0 +1,252 @@
+"""Any open_clip model as an encoder of patches, whole images and texts."""
+
+from __future__ import annotations
+
+import copy as copying
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import LayerNormFp32, VisionTransformer
+from torch import nn
+
+from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.dense import DenseMode, parse_dense
+from hardmine.encoders.fingerprint import model_fingerprint
+from hardmine.encoders.pooled import PooledTower
+from hardmine.encoders.preprocess import CLIP_MEAN, CLIP_STD, WholeImage
+from hardmine.encoders.resnet import ResNetTower, fold_batch_norms
+from hardmine.encoders.vit import ViTTower
+from hardmine.errors import InputError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TEXT_BATCH = 256
+_log = logging.getLogger(__name__)
+
+
+class OpenClipEncoder:
+    """Dense-CLIP: patch vectors in the joint space of image and text, from the frozen model.
+
+    Args:
+        model: Any model of open_clip: its own, a fine-tuned one, random weights.
+        tokenizer: Texts to (T, context length) token ids, as ``open_clip.get_tokenizer`` gives.
+        image_size: Height and width in pixels, one number for a square; None is the model's own.
+            Multiples of the patch are best: what is left over at the right and bottom is not seen.
+        dense: What the last attention does to patches, see ``hardmine.encoders.dense``. Every
+            tower has "value"; open_clip's vision transformers have the others.
+        whole: "same" takes the whole-image vector from the same pass as the patches; "native"
+            from a second pass at the model's own size.
+        device: Where to compute; None is the GPU if there is one.
+        precision: "fp32", "bf16" or "fp16" for weights and arithmetic; None is bf16 on a GPU that
+            has it (else fp16) and fp32 on a CPU. Vectors are float32 either way.
+        compile: Compile the image tower with torch.compile; the first batch then takes a minute.
+        copy: Work on a copy and leave ``model`` as it is. False saves the memory of a second
+            model: it is then frozen, cast and its batch norms are folded in place.
+        name: What ``load_encoder`` knows this model by; None for a model of one's own.
+
+    Attributes:
+        dim: D.
+        fingerprint: Names weights, architecture, size, dense mode, preprocessing and precision.
+        preprocess: Image to (3, height, width); picklable without the model.
+        image_size: Height and width.
+        device: Where ``encode_images`` computes.
+        spec: Arguments of ``load_encoder`` that make this encoder again on any machine, as JSON
+            values; None for a model without a name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[[list[str]], torch.Tensor],
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        dense: str = "value",
+        whole: str = "same",
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        compile: bool = False,
+        copy: bool = True,
+        name: str | None = None,
+    ) -> None:
+        mode = parse_dense(dense)
+        if whole not in ("same", "native"):
+            raise InputError(f"whole must be 'same' or 'native', got {whole!r}")
+        self.device = default_device() if device is None else torch.device(device)
+        self.precision = precision or default_precision(self.device)
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        weights = model_fingerprint(model)
+        model = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
+        visual: Any = model.visual
+        self._native = _pair(visual.image_size)
+        self.image_size = self._native if image_size is None else _pair(image_size)
+        self._tower = make_tower(visual, mode)
+        if not self._tower.any_size and self.image_size != self._native:
+            if whole == "native":
+                raise InputError(
+                    f"whole='native' needs a tower that takes any size, and {self._tower_name()} "
+                    f"takes one at a time; use image_size={self._native} or whole='same'"
+                )
+            visual.trunk.set_input_size(img_size=self.image_size)
+        self.preprocess = _preprocess(visual, self.image_size)
+        unseen = [side % self._tower.stride for side in self.image_size]
+        if any(unseen):
+            _log.warning(
+                "image size %s is no multiple of %d: the last %d rows and %d columns are not seen",
+                *(self.image_size, self._tower.stride, *unseen),
+            )
+        self._native_whole = whole == "native" and self.image_size != self._native
+        self.model = _cast(model, self.device, PRECISIONS[self.precision])
+        self._channels_last = self._tower.channels_last
+        if self._channels_last:
+            visual.to(memory_format=torch.channels_last)
+        self._embed: Callable[..., tuple[torch.Tensor, torch.Tensor]] = (
+            torch.compile(self._tower) if compile else self._tower
+        )
+        self._tokenizer = tokenizer
+        self.dim = int(self.encode_texts(["a"]).shape[1])
+        options = hashlib.sha256(f"{mode} {whole} {self.preprocess}".encode()).hexdigest()[:8]
+        size = "x".join(str(side) for side in self.image_size)
+        self.fingerprint = f"open_clip:{weights}:{size}:{mode}:{self.precision}:{options}"
+        self.spec: dict[str, Any] | None = None
+        if name is not None:
+            self.spec = {
+                "name": name,
+                "image_size": list(self.image_size),
+                "dense": str(mode),
+                "precision": self.precision,
+                "whole": whole,
+            }
+
+    def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
+        """Embed (B, 3, height, width), any B and, where the tower can, any size.
+
+        Returns unit vectors in float32 on the encoder's device.
+        """
+        self._check_batch(batch)
+        if not len(batch):
+            one = self.encode_images(batch.new_zeros((1, *batch.shape[1:])))
+            return DenseFeatures(one.patches[:0], one.whole[:0])
+        dtype = PRECISIONS[self.precision]
+        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        images = batch.to(self.device, dtype, non_blocking=True, memory_format=layout)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            patches, whole = self._embed(images)
+            if self._native_whole:
+                images = F.interpolate(
+                    images.float(), self._native, mode="bicubic", antialias=True
+                ).to(dtype)
+                _, whole = self._embed(images)
+        # Outside inference mode, so that the vectors may be used where gradients are taken.
+        with torch.no_grad():
+            return DenseFeatures(unit(patches), unit(whole))
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embed T texts as they are into (T, D) unit vectors, float32, on the CPU.
+
+        A text longer than the model's context is cut off by its tokenizer.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        if not len(texts):
+            return torch.zeros((0, self.dim))
+        encode: Any = self.model.encode_text
+        parts = []
+        for start in range(0, len(texts), _TEXT_BATCH):
+            tokens = self._tokenizer(list(texts[start : start + _TEXT_BATCH])).to(self.device)
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                parts.append(encode(tokens))
+        with torch.no_grad():
+            return torch.cat([unit(part).cpu() for part in parts])
+
+    def _check_batch(self, batch: torch.Tensor) -> None:
+        if batch.ndim != 4 or batch.shape[1] != 3:
+            raise InputError(
+                f"images must be (B, 3, height, width), got {tuple(batch.shape)}; stack what "
+                "preprocess returns"
+            )
+        size = (batch.shape[2], batch.shape[3])
+        if not self._tower.any_size and size != self.image_size:
+            raise InputError(
+                f"images must be {self.image_size}, which {self._tower_name()} was set to, got "
+                f"{size}; make the encoder with image_size={size}"
+            )
+        if min(size) < self._tower.stride:
+            raise InputError(f"images must be {self._tower.stride} pixels at least, got {size}")
+
+    def _tower_name(self) -> str:
+        visual: Any = self._tower.visual
+        return type(getattr(visual, "trunk", visual)).__name__
+
+
+def make_tower(visual: nn.Module, mode: DenseMode) -> ResNetTower | ViTTower | PooledTower:
+    """Find the dense path of a vision tower.
+
+    Raises:
+        InputError: If the tower's kind, or this mode of it, has none.
+    """
+    if isinstance(visual, VisionTransformer):
+        return ViTTower(visual, mode)
+    if not isinstance(visual, ModifiedResNet | TimmModel):
+        raise InputError(
+            f"the vision tower must be one of open_clip's (ModifiedResNet, VisionTransformer, "
+            f"TimmModel), got {type(visual).__name__}; give hardmine an object of your own with "
+            "preprocess, encode_images and encode_texts instead"
+        )
+    if not mode.plain:
+        raise InputError(
+            f"dense mode {str(mode)!r} needs open_clip's own vision transformer, and this tower "
+            f"is a {type(visual).__name__}; use dense='value'"
+        )
+    if isinstance(visual, TimmModel):
+        return PooledTower(visual)
+    fold_batch_norms(visual)
+    return ResNetTower(visual)
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_precision(device: torch.device) -> str:
+    """The fastest that is safe there; on a CPU half precision is often slower than none."""
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Scale vectors along the last axis to length 1, in float32."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def _cast(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    # The model itself is cast: autocast would cast every weight anew at each call, which makes a
+    # transformer on a CPU four times slower than float32.
+    model = model.to(device=device, dtype=dtype)
+    for module in model.modules():
+        if isinstance(module, LayerNormFp32):
+            module.float()
+    return model.requires_grad_(False)
+
+
+def _preprocess(visual: Any, size: tuple[int, int]) -> WholeImage:
+    config = getattr(visual, "preprocess_cfg", {})
+    mean = config.get("mean") or getattr(visual, "image_mean", None) or CLIP_MEAN
+    std = config.get("std") or getattr(visual, "image_std", None) or CLIP_STD
+    bilinear = config.get("interpolation") == "bilinear"
+    return WholeImage(size, tuple(mean), tuple(std), "bilinear" if bilinear else "bicubic")
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise InputError(f"image_size must be positive, got {size}")
+    return int(height), int(width)

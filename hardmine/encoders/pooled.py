@@ -1,0 +1,97 @@
+"""Dense vectors of timm's towers: ConvNeXt, Swin, FastViT, SigLIP, EVA, ViTamin and the like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from open_clip.timm_model import TimmModel
+from torch import nn
+
+from hardmine.errors import InputError
+
+
+class PooledTower(nn.Module):
+    """Patch and whole-image vectors of a timm tower from one pass, not yet normalised.
+
+    One idea serves every tower that ends in pooling: a patch's vector is what the tower's own
+    head answers to that patch alone. The average of one position is that position; a latent
+    query's attention over one token is that token's value. So ConvNeXt's norm and projection,
+    and SigLIP's pooling head with its feed-forward part, apply at each position.
+
+    A transformer that reads its class token has its pooling in the last block: there the block's
+    attention sees each patch alone, which is its value path, and the final norm and head follow.
+
+    Args:
+        visual: The tower, frozen and in eval mode.
+
+    Raises:
+        InputError: If this tower's head or last block is of a kind that is not known.
+    """
+
+    channels_last = True
+
+    def __init__(self, visual: TimmModel) -> None:
+        super().__init__()
+        trunk = visual.trunk
+        name = type(trunk).__name__
+        if hasattr(visual.head, "pool"):
+            raise InputError(f"dense vectors of {name} with an attention pool in 2D are not known")
+        self.visual = visual
+        self.any_size = not hasattr(trunk, "set_input_size")
+        self.is_transformer = hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed")
+        attention_pool = getattr(trunk, "attn_pool", None)
+        self.reads_class_token = (
+            self.is_transformer
+            and attention_pool is None
+            and getattr(trunk, "global_pool", "") == "token"
+        )
+        if self.reads_class_token and type(trunk.blocks[-1]).__name__ not in ("Block", "EvaBlock"):
+            kind = type(trunk.blocks[-1]).__name__
+            raise InputError(f"dense vectors of {name} with blocks of type {kind} are not known")
+        if getattr(attention_pool, "pos_embed", None) is not None:
+            raise InputError(f"dense vectors of {name} with positions in its pool are not known")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of a patch's side."""
+        return int(self.visual.trunk.feature_info[-1]["reduction"])
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed (B, 3, height, width) into patches (B, H, W, D) and whole (B, D)."""
+        trunk = self.visual.trunk
+        if self.reads_class_token:
+            features, (features_in,) = trunk.forward_intermediates(
+                images, indices=[len(trunk.blocks) - 2]
+            )
+            grid = features_in.shape[2:]
+            alone = _singles(features_in.flatten(2).transpose(1, 2))
+            patches = self._head(trunk.norm(_alone_in_attention(trunk.blocks[-1], alone)))
+        else:
+            features = trunk.forward_features(images)
+            if self.is_transformer:
+                grid = trunk.patch_embed.dynamic_feat_size(tuple(images.shape[2:]))
+                patches = self._head(_singles(features[:, trunk.num_prefix_tokens :], trunk))
+            else:
+                last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
+                positions = features if last else features.permute(0, 2, 3, 1)
+                grid = positions.shape[1:3]
+                alone = positions.flatten(0, 2)[:, None, None]
+                patches = self._head(alone if last else alone.permute(0, 3, 1, 2))
+        return patches.unflatten(0, (len(images), *grid)), self._head(features)
+
+    def _head(self, features: torch.Tensor) -> torch.Tensor:
+        return self.visual.head(self.visual.trunk.forward_head(features))
+
+
+def _singles(tokens: torch.Tensor, trunk: Any = None) -> torch.Tensor:
+    """(B, L, width) to B * L sequences of one token; repeated where the head skips a prefix."""
+    length = 1 if trunk is None else 1 + trunk.num_prefix_tokens
+    return tokens.flatten(0, 1)[:, None].expand(-1, length, -1)
+
+
+def _alone_in_attention(block: Any, tokens: torch.Tensor) -> torch.Tensor:
+    added = block.attn(block.norm1(tokens))
+    if hasattr(block, "ls1"):
+        return block.ls1(added)
+    return added if block.gamma_1 is None else block.gamma_1 * added

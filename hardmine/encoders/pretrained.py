@@ -1,0 +1,157 @@
+"""open_clip models by name, with weights from the hub's cache, the network or a file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import open_clip
+import torch
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import get_pretrained_cfg
+from torch import nn
+
+from hardmine.encoders.hub import fetch
+from hardmine.errors import InputError
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_COLOURS = ("mean", "std", "interpolation")
+
+Tokenizer = Callable[[list[str]], torch.Tensor]
+
+
+def load_pretrained(name: str) -> tuple[nn.Module, Tokenizer, str]:
+    """Make a model with its weights and its tokenizer.
+
+    Args:
+        name: "ARCHITECTURE/TAG", "ARCHITECTURE/FILE", "hf-hub:ORG/MODEL" or "local-dir:FOLDER".
+
+    Returns:
+        The model in float32 on the CPU, the tokenizer, and the name with a full path in place of
+        a relative one.
+
+    Raises:
+        InputError: If the name is unknown or the file is no checkpoint of the architecture.
+        WeightsUnavailable: If a file must be fetched and cannot be.
+    """
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:")).expanduser().resolve()
+        return *_from_folder(folder), f"local-dir:{folder}"
+    if name.startswith("hf-hub:"):
+        return *_from_folder(_hub_folder(name)), name
+    architecture, _, weights = name.partition("/")
+    if architecture not in open_clip.list_models():
+        raise InputError(f"encoder {name!r} is not known{_nearest(name, _known_names())}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    config = get_pretrained_cfg(architecture, weights)
+    if config:
+        checkpoint, full_name = _hub_checkpoint(architecture, config, name), name
+    elif weights.endswith(_SUFFIXES):
+        checkpoint = Path(weights).expanduser().resolve()
+        full_name, config = f"{architecture}/{checkpoint}", _shared_colours(architecture, tags)
+        if not checkpoint.is_file():
+            raise InputError(f"encoder {name!r}: there is no file {checkpoint}")
+    else:
+        raise InputError(
+            f"encoder {name!r}: {architecture} needs the name of its weights"
+            f"{_nearest(name, [f'{architecture}/{tag}' for tag in tags])}, or a checkpoint file "
+            f"({', '.join(_SUFFIXES)}), as in '{architecture}/FILE'"
+        )
+    text = open_clip.get_model_config(architecture)["text_cfg"]
+    for key, file in (
+        ("hf_model_name", "config.json"),
+        ("hf_tokenizer_name", "tokenizer_config.json"),
+    ):
+        if text.get(key):
+            fetch(text[key], [file], name)
+    model = _create(
+        architecture,
+        pretrained=str(checkpoint),
+        force_quick_gelu=bool(config.get("quick_gelu")),
+        force_preprocess_cfg={key: config[key] for key in _COLOURS if key in config},
+    )
+    return model, open_clip.get_tokenizer(architecture), full_name
+
+
+def _from_folder(folder: Path) -> tuple[nn.Module, Tokenizer]:
+    if not (folder / "open_clip_config.json").is_file():
+        raise InputError(f"{folder} must hold open_clip_config.json and a checkpoint beside it")
+    place = f"local-dir:{folder}"
+    return _create(place, pretrained=None), open_clip.get_tokenizer(place)
+
+
+def _hub_folder(name: str) -> Path:
+    """Folder of the hub's cache that holds a model's configuration, checkpoint and tokenizer."""
+    repository = name.removeprefix("hf-hub:")
+    checkpoint = fetch(repository, [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME], name)
+    if not (checkpoint.parent / "open_clip_config.json").is_file():
+        config = fetch(repository, ["open_clip_config.json"], name)
+        huggingface_hub.snapshot_download(
+            repository, revision=config.parent.name, allow_patterns=["*.json", "*.txt", "*.model"]
+        )
+    return checkpoint.parent
+
+
+def _hub_checkpoint(architecture: str, config: dict[str, Any], name: str) -> Path:
+    """The checkpoint of a tag; the file without pickled code where the hub has both."""
+    repository, file = os.path.split(config["hf_hub"])
+    if file:
+        files = [file.rsplit(".", 1)[0] + ".safetensors", file]
+    else:
+        files = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    if config.get("quick_gelu") and f"{architecture}-quickgelu" in open_clip.list_models():
+        architecture = f"{architecture}-quickgelu"
+    by_hand = f"load it as '{architecture}/PATH/{files[0]}'"
+    return fetch(repository, list(dict.fromkeys(files)), name, by_hand)
+
+
+def _shared_colours(architecture: str, tags: Sequence[str]) -> dict[str, Any]:
+    """Mean, standard deviation and interpolation, where all known weights agree on them.
+
+    A checkpoint file does not say how its images were normalised; SigLIP's are not like CLIP's.
+    """
+    known = [get_pretrained_cfg(architecture, tag) for tag in tags]
+    colours = [{key: config[key] for key in _COLOURS if key in config} for config in known]
+    return colours[0] if colours and all(one == colours[0] for one in colours) else {}
+
+
+def _create(model_name: str, *, pretrained: str | None, **options: Any) -> nn.Module:
+    """Make a model; a checkpoint that holds anything but tensors is refused, never unpickled."""
+    source = pretrained or model_name
+    try:
+        model: nn.Module = open_clip.create_model(
+            model_name, pretrained, require_pretrained=True, weights_only=True, **options
+        )
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{source} must hold tensors alone; unpickling anything else could run its code. "
+            "Where it can be trusted, save it anew: "
+            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+        ) from None
+    except (RuntimeError, KeyError, AttributeError, EOFError, OSError) as error:
+        if "TorchScript" in str(error):
+            raise InputError(
+                f"{source} is a TorchScript program, not a file of tensors (OpenAI's own downloads "
+                "are); use the weights by name, e.g. 'RN50x64/openai', or save its state dict"
+            ) from None
+        lines = str(error).strip().splitlines()[:4] or [type(error).__name__]
+        raise InputError(
+            f"{source} must be a checkpoint of {model_name}, and does not load: {' '.join(lines)}"
+        ) from error
+    return model
+
+
+def _known_names() -> list[str]:
+    pairs = [f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()]
+    return ["tiny", *open_clip.list_models(), *pairs]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """End of a message: the known names that look like one."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    return f"; the nearest known: {', '.join(close)}" if close else ""

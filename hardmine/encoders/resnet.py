@@ -1,0 +1,72 @@
+"""Dense vectors of CLIP's ResNets, whose trunk ends in attention pooling."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import Bottleneck, ModifiedResNet
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from hardmine.encoders.positions import resize_positions
+
+
+class ResNetTower(nn.Module):
+    """Patch and whole-image vectors of a ModifiedResNet from one pass, not yet normalised.
+
+    The attention pool mixes the values of all positions, weighted for each head by how well they
+    answer one query, the mean feature. Leaving out the mixing, a position's value through the
+    output projection is its own vector in the joint space. The pool's answer is computed for its
+    one query only, where open_clip computes it for every position and drops the rest.
+    """
+
+    stride = 32
+    any_size = True
+    channels_last = True
+
+    def __init__(self, visual: ModifiedResNet) -> None:
+        super().__init__()
+        self.visual = visual
+        side = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
+        self.trained_grid = (side, side)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed (B, 3, height, width) into patches (B, H, W, D) and whole (B, D)."""
+        visual, pool = self.visual, self.visual.attnpool
+        features = visual.stem(images)
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            features = layer(features)
+        batch, _, height, width = features.shape
+        positions = resize_positions(pool.positional_embedding, self.trained_grid, (height, width))
+        tokens = features.flatten(2).transpose(1, 2)  # (B, H * W, C)
+        tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + positions
+
+        query, keys, values = pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
+        query, keys, heads = (_split(x, pool.num_heads) for x in (query, keys, values))
+        pooled = F.scaled_dot_product_attention(query, keys, heads)
+        pooled = pooled.transpose(1, 2).reshape(batch, 1, -1)
+        vectors = pool.c_proj(torch.cat([pooled, values[:, 1:]], 1))
+        return vectors[:, 1:].unflatten(1, (height, width)), vectors[:, 0]
+
+
+def _split(tokens: torch.Tensor, heads: int) -> torch.Tensor:
+    """(B, L, C) to (B, heads, L, C / heads)."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def fold_batch_norms(visual: ModifiedResNet) -> None:
+    """Fold every batch norm into the convolution before it, in place.
+
+    The function stays the same to float32 rounding, runs faster, and in half precision keeps the
+    statistics exact, which rounded to bfloat16 would be off by up to 0.4 %.
+    """
+    pairs = [(visual, "conv1", "bn1"), (visual, "conv2", "bn2"), (visual, "conv3", "bn3")]
+    for module in visual.modules():
+        if isinstance(module, Bottleneck):
+            pairs += [(module, f"conv{i}", f"bn{i}") for i in (1, 2, 3)]
+            if module.downsample is not None:
+                pairs.append((module.downsample, "0", "1"))
+    for owner, conv, norm in pairs:
+        if isinstance(getattr(owner, norm), nn.BatchNorm2d):
+            setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
+            setattr(owner, norm, nn.Identity())

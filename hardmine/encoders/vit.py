@@ -1,0 +1,198 @@
+"""Dense vectors of open_clip's own vision transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from hardmine.encoders.dense import DenseMode
+from hardmine.encoders.positions import resize_positions
+from hardmine.errors import InputError
+
+
+class ViTTower(nn.Module):
+    """Patch and whole-image vectors of a VisionTransformer from one pass, not yet normalised.
+
+    All blocks but the last run as they are. In the last, the whole-image vector needs the class
+    token's query only, so what open_clip spends on the queries and feed-forward of the patches
+    pays for the dense path. The patches leave the block as ``mode`` says, then meet the model's
+    own final norm and projection.
+
+    Where the model ends in an attentional pooler (CoCa), that pooler is the last attention and
+    all blocks run in full: a patch's vector is the pooler's answer to that patch alone.
+
+    Args:
+        visual: The tower, frozen and in eval mode.
+        mode: What the last attention does to patches.
+
+    Raises:
+        InputError: If the tower has no pooled embedding, or cannot run in ``mode``.
+    """
+
+    any_size = True
+    channels_last = False
+
+    def __init__(self, visual: VisionTransformer, mode: DenseMode) -> None:
+        super().__init__()
+        self.visual = visual
+        self.mode = mode
+        self.stride = visual.patch_size[0]
+        self.trained_grid = (visual.grid_size[0], visual.grid_size[1])
+        if visual.attn_pool is not None:
+            if getattr(visual, "attn_pool_contrastive", None) is not None:
+                raise InputError("a vision tower with two attentional poolers is not supported")
+            if not mode.plain:
+                raise InputError(
+                    f"dense mode {str(mode)!r} bends the last block, and this tower ends in an "
+                    "attentional pooler instead; use dense='value'"
+                )
+        elif visual.pool_type not in ("tok", "avg"):
+            raise InputError(
+                "the vision tower must pool its tokens (pool_type 'tok' or 'avg'), "
+                f"got pool_type {visual.pool_type!r}"
+            )
+        if getattr(visual.transformer.resblocks[-1].attn, "logit_scale", None) is not None:
+            raise InputError("scaled cosine attention is not supported (nor does open_clip run it)")
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed (B, 3, height, width) into patches (B, H, W, D) and whole (B, D)."""
+        visual = self.visual
+        tokens, grid = self._embed(images)
+        blocks = visual.transformer.resblocks
+        if visual.attn_pool is None:
+            tokens = self._run(blocks[:-1], tokens)
+            patches, whole = self._last_block(blocks[-1], tokens, grid)
+        else:
+            tokens = self._run(blocks, tokens)
+            whole, _ = visual._pool(tokens)
+            patches = visual.ln_post(pooler_values(visual.attn_pool, tokens[:, 1:]))
+        if visual.proj is not None:
+            patches, whole = patches @ visual.proj, whole @ visual.proj
+        return patches.unflatten(1, grid), whole
+
+    def _embed(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Cut images into tokens: (B, 1 + H * W, width), class token first, and (H, W)."""
+        visual = self.visual
+        features = visual.conv1(images)
+        grid = (features.shape[2], features.shape[3])
+        first = visual.class_embedding.to(features.dtype).expand(len(features), 1, -1)
+        tokens = torch.cat([first, features.flatten(2).transpose(1, 2)], 1)
+        tokens = tokens + resize_positions(visual.positional_embedding, self.trained_grid, grid)
+        return visual.ln_pre(tokens), grid
+
+    def _run(self, blocks: nn.ModuleList, tokens: torch.Tensor) -> torch.Tensor:
+        # open_clip before 2.25 has no such flag and runs its blocks sequence first.
+        batch_first = getattr(self.visual.transformer, "batch_first", False)
+        tokens = tokens if batch_first else tokens.transpose(0, 1)
+        for block in blocks:
+            tokens = block(tokens)
+        return tokens if batch_first else tokens.transpose(0, 1)
+
+    def _last_block(
+        self, block: nn.Module, tokens: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches (B, H * W, width) and whole (B, width), normed and not yet projected."""
+        visual, normed = self.visual, block.ln_1(tokens)
+        keys, values = project(block.attn, normed, "k"), project(block.attn, normed, "v")
+        asking = tokens[:, :1] if visual.pool_type == "tok" else tokens
+        query = project(block.attn, normed[:, : asking.shape[1]], "q")
+        context = F.scaled_dot_product_attention(query, keys, values)
+        asking = feed_forward(block, asking + leave_attention(block, context))
+
+        patches = leave_attention(block, self._attend(block.attn, normed, keys, values, grid))
+        if self.mode.residual:
+            patches = tokens[:, 1:] + patches
+        if self.mode.mlp:
+            patches = feed_forward(block, patches)
+        return visual.ln_post(patches), self._pool(asking)
+
+    def _attend(
+        self,
+        attention: nn.Module,
+        normed: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        grid: tuple[int, int],
+    ) -> torch.Tensor:
+        """Context of each patch by ``mode``: (B, heads, H * W, width / heads)."""
+        if not self.mode.attention:
+            return values[:, :, 1:]
+        sides = {"k": keys, "v": values}
+        if any("q" in pair for pair in self.mode.attention):
+            sides["q"] = project(attention, normed, "q")
+        near = gaussian_window(grid, self.mode.window).to(normed) if self.mode.window else None
+        contexts = [
+            F.scaled_dot_product_attention(sides[a][:, :, 1:], sides[b], values, attn_mask=near)
+            for a, b in self.mode.attention
+        ]
+        return torch.stack(contexts).sum(0) if len(contexts) > 1 else contexts[0]
+
+    def _pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        visual = self.visual
+        if visual.pool_type == "tok":
+            return visual.ln_post(tokens[:, 0])
+        if visual.final_ln_after_pool:
+            return visual.ln_post(tokens[:, 1:].mean(1))
+        return visual.ln_post(tokens)[:, 1:].mean(1)
+
+
+def project(attention: Any, normed: torch.Tensor, part: str) -> torch.Tensor:
+    """Queries ("q"), keys ("k") or values ("v") by head: (B, heads, L, width / heads)."""
+    width = attention.in_proj_weight.shape[1]
+    row = "qkv".index(part) * width
+    bias = attention.in_proj_bias
+    tokens = F.linear(
+        normed,
+        attention.in_proj_weight[row : row + width],
+        None if bias is None else bias[row : row + width],
+    )
+    heads = tokens.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    norm = getattr(attention, f"ln_{part}", None)  # only open_clip's custom attention has one
+    return heads if norm is None else norm(heads)
+
+
+def leave_attention(block: Any, context: torch.Tensor) -> torch.Tensor:
+    """From (B, heads, L, width / heads) to what the block adds to its input: (B, L, width)."""
+    attention = block.attn
+    if getattr(attention, "head_scale", None) is not None:
+        context = context * attention.head_scale
+    joined = context.transpose(1, 2).flatten(2)
+    if hasattr(attention, "ln_inner"):
+        joined = attention.ln_inner(joined)
+    added = attention.out_proj(joined)
+    if hasattr(block, "ln_attn"):
+        added = block.ln_attn(added)
+    return block.ls_1(added)
+
+
+def feed_forward(block: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """The block's second half."""
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+
+
+def pooler_values(pooler: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """An attentional pooler's answer to each token alone: (B, L, width) to (B, L, D).
+
+    With one key the attention weight is one, so any query gets that key's value.
+    """
+    attention = pooler.attn
+    weight = attention.v_proj_weight
+    if weight is None:
+        weight = attention.in_proj_weight[2 * attention.embed_dim :]
+    bias = attention.in_proj_bias[2 * attention.embed_dim :]
+    return attention.out_proj(F.linear(pooler.ln_k(tokens), weight, bias))
+
+
+def gaussian_window(grid: tuple[int, int], deviation: float) -> torch.Tensor:
+    """Bonus of each key to each patch's attention logits: (H * W, 1 + H * W), in [0, 1].
+
+    1 for the patch itself, falling with the distance; 0 for the class token (column 0).
+    """
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    places = torch.stack([rows.flatten(), columns.flatten()], 1).float()
+    near = torch.exp(-torch.cdist(places, places).square() / (2 * deviation**2))
+    return F.pad(near, (1, 0))
