@@ -182,7 +182,8 @@ class _Reader:
         """
         text = self._text(block)
         decoder = json.JSONDecoder()
-        records, at = [], 0
+        records: list[Any] = []
+        at = 0
         while True:
             position = done + len(records)
             try:

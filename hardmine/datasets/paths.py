@@ -76,7 +76,8 @@ def require_files(
 
 def _names(folder: Path) -> frozenset[str]:
     try:
-        return frozenset(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
     except OSError:
         return frozenset()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hardmine.datasets import coco
+from hardmine.datasets import coco, nuimages, yolo
 from hardmine.datasets.paths import SUFFIXES
 from hardmine.errors import InputError
 
@@ -37,21 +37,30 @@ def recognise(source: Path, annotations: Path | None) -> str:
         raise InputError(f"{labels}: could be any of {', '.join(found)}; pass format= to say which")
     if annotations is None and _has_images(source):
         return "folder"
-    there = sorted(name + "/" * (labels / name).is_dir() for name in os.listdir(labels))
+    there = sorted(path.name + "/" * path.is_dir() for path in labels.iterdir())
     shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
     raise InputError(f"{labels}: no known format: {_LOOKED_FOR}; there is {shown or 'nothing'}")
 
 
 def _has_images(folder: Path) -> bool:
-    for _, subfolders, names in os.walk(folder, followlinks=False):
-        subfolders.sort()
-        if any(os.path.splitext(name)[1].lower() in SUFFIXES for name in names):
-            return True
-    return False
+    names = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+    return any(Path(name).suffix.lower() in SUFFIXES for name in names)
 
 
 def _is_coco(folder: Path) -> bool:
     return bool(coco.annotation_files(folder))
 
 
-_SIGNS = {"coco": _is_coco}
+def _is_voc(folder: Path) -> bool:
+    return next(folder.glob("Annotations/*.xml"), next(folder.glob("*.xml"), None)) is not None
+
+
+def _is_yolo(folder: Path) -> bool:
+    return bool(yolo.data_files(folder))
+
+
+def _is_nuimages(folder: Path) -> bool:
+    return bool(nuimages.table_folders(folder))
+
+
+_SIGNS = {"coco": _is_coco, "voc": _is_voc, "yolo": _is_yolo, "nuimages": _is_nuimages}
