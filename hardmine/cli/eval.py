@@ -102,7 +102,7 @@ def _index_and_encoder(args: argparse.Namespace, images: ImageSet) -> tuple[Inde
             clusters=args.clusters,
             batch_size=args.batch_size,
             workers=args.workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda p: bar.update(task, completed=p.done, total=p.total),
         )
     return index, encoder
 
@@ -206,7 +206,7 @@ def _run_table(args: argparse.Namespace, images: ImageSet) -> int:
                 workers=args.workers,
                 bootstrap=args.bootstrap,
                 announce=lambda row: bar.reset(task, description=row.label, note=""),
-                build_progress=lambda done, total: bar.update(task, completed=done, total=total),
+                build_progress=lambda p: bar.update(task, completed=p.done, total=p.total),
             )
         )
     if args.json:

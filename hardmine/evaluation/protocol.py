@@ -18,6 +18,7 @@ from hardmine.encoders.templates import embed_prompts
 from hardmine.errors import HardmineError, InputError
 from hardmine.evaluation.classes import ClassEvaluation, evaluate_classes
 from hardmine.index import build_index
+from hardmine.index.pipeline import Progress
 from hardmine.records import ImageSet
 
 PUBLISHED_SOURCE = (
@@ -152,7 +153,7 @@ def run_protocol(
     workers: int | None = None,
     bootstrap: int = 0,
     announce: Callable[[SystemRow], None] | None = None,
-    build_progress: Callable[..., None] | None = None,
+    build_progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[RowResult]:
     """Build what is missing below ``folder`` and evaluate row by row.
 

@@ -47,8 +47,8 @@ def read_queries(file: Path, images: ImageSet) -> LabelledQueries:
         images: The images that the file speaks of.
     """
     answers: dict[str, set[int | str]] = {}
-    for text, wanted in _read_pairs(file):
-        answers.setdefault(text, set()).update(wanted)
+    for text, named in _read_pairs(file):
+        answers.setdefault(text, set()).update(named)
     if not answers:
         raise InputError(f"{file} holds no queries")
     place = _places(images)

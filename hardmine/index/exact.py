@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.blocks import Block, iter_blocks, max_by_image, region_rows
-from hardmine.index.product import MAX_NORM, exact_scores, wide_scores
+from hardmine.index.blocks import iter_blocks, max_by_image, region_rows
+from hardmine.index.candidates import Candidates, first_best
+from hardmine.index.product import MAX_NORM, Product, exact_scores
 from hardmine.index.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
@@ -20,6 +21,8 @@ from hardmine.records import rows_of as find_rows
 # Scores held at once, queries x regions: 16 M float32 are 64 MB.
 _SCORES = 16_000_000
 _QUERIES = 256
+# Regions that wait for their exact score, over all queries; 32 bytes each.
+_WAITING = 4_000_000
 
 
 class ExactIndex:
@@ -31,11 +34,20 @@ class ExactIndex:
     Args:
         store: The images and their regions.
         device: Where the matrix products run: None or "cpu", or "cuda".
+        dtype: What a search multiplies in before it scores the best exactly; None takes the
+            fastest on this machine. It changes no answer.
     """
 
-    def __init__(self, store: Store, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        device: str | torch.device | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.store = store
         self.device = torch.device(device or "cpu")
+        self.dtype = dtype
 
     @property
     def dim(self) -> int:
@@ -72,6 +84,11 @@ class ExactIndex:
         """(N, 2) height and width of each image in pixels."""
         return self.store.sizes
 
+    @property
+    def num_regions(self) -> int:
+        """Regions of all images together, removed ones included."""
+        return self.store.num_regions
+
     def __len__(self) -> int:
         """N."""
         return len(self.store)
@@ -103,11 +120,7 @@ class ExactIndex:
         )
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
-            best = [_Best(k, query) for query in part]
-            blocks = iter_blocks(self.store, max(_SCORES // len(part), 1), among)
-            for block in blocks:
-                _collect(best, part, block)
-            for place, one in enumerate(best, start):
+            for place, one in enumerate(self._best(part, k, among), start):
                 count = len(one.rows)
                 hits.image_rows[place, :count] = one.rows
                 hits.scores[place, :count] = one.scores
@@ -132,8 +145,9 @@ class ExactIndex:
             out = np.full((len(queries), stop - start), -np.inf, np.float32)
             for block in iter_blocks(self.store, most, np.arange(start, stop)):
                 for first in range(0, len(queries), _QUERIES):
-                    part = torch.from_numpy(queries[first : first + _QUERIES])
-                    values = max_by_image(wide_scores(block, part), block.offsets)
+                    part = queries[first : first + _QUERIES]
+                    product = Product(part, torch.float32, self.device)
+                    values = max_by_image(product(block), block.offsets)
                     out[first : first + len(part), block.rows - start] = values
             yield slice(start, stop), out
 
@@ -168,10 +182,34 @@ class ExactIndex:
                     continue
                 regions = region_rows(shard.offsets, places)
                 values = exact_scores(shard.vectors, shard.scales, regions, query)
-                tops = _first_best(values, np.diff(shard.offsets)[places])
+                tops = first_best(values, np.diff(shard.offsets)[places])
                 scores[place, here] = values[tops]
                 boxes[place, here] = shard.boxes[regions[tops]]
         return scores, boxes
+
+    def _best(
+        self, queries: npt.NDArray[np.float32], k: int, rows: npt.NDArray[np.int64] | None
+    ) -> list[Candidates]:
+        product = Product(queries, self.dtype, self.device)
+        best = [
+            Candidates(
+                self.store,
+                query,
+                k,
+                absolute=absolute,
+                relative=product.relative,
+                patience=_WAITING // len(queries),
+            )
+            for query, absolute in zip(queries, product.absolute.tolist(), strict=True)
+        ]
+        for block in iter_blocks(self.store, max(_SCORES // len(queries), 1), rows):
+            regions = product(block)
+            images = max_by_image(regions, block.offsets)
+            for place, one in enumerate(best):
+                one.offer(block, images[place], regions[place])
+        for one in best:
+            one.settle()
+        return best
 
     def _row_ranges(self, max_regions: int) -> Iterator[tuple[int, int]]:
         """Cut image rows into runs of few enough regions, at least one image each."""
@@ -211,84 +249,6 @@ class ExactIndex:
                 "rows_of gives -1 for an id that the index lacks"
             )
         return wanted
-
-
-class _Best:
-    """The best k images of one query so far, best first."""
-
-    def __init__(self, k: int, query: npt.NDArray[np.float32]) -> None:
-        self.k = k
-        self.query = query.astype(np.float64)
-        self.rows = np.zeros(0, np.int64)
-        self.scores = np.zeros(0, np.float64)
-        self.shards = np.zeros(0, np.int64)
-        self.regions = np.zeros(0, np.int64)
-
-    @property
-    def floor(self) -> float:
-        """What an image must reach to come in; -inf while there is room."""
-        return float(self.scores[-1]) if len(self.scores) == self.k else -np.inf
-
-    def merge(
-        self,
-        rows: npt.NDArray[np.int64],
-        scores: npt.NDArray[np.float64],
-        regions: npt.NDArray[np.int64],
-        shard: int,
-    ) -> None:
-        """Take in images of one shard with their exact scores."""
-        rows = np.concatenate([self.rows, rows])
-        scores = np.concatenate([self.scores, scores])
-        order = np.lexsort((rows, -scores))[: self.k]
-        self.shards = np.concatenate([self.shards, np.full(len(regions), shard)])[order]
-        self.regions = np.concatenate([self.regions, regions])[order]
-        self.rows, self.scores = rows[order], scores[order]
-
-
-def _collect(best: Sequence[_Best], queries: npt.NDArray[np.float32], block: Block) -> None:
-    """Take the images of a block in that belong to the best k of each query.
-
-    The product is off by at most ``error``. An image more than twice that below the k-th is none
-    of the best k; the others, and of these only the regions within reach of the image's maximum,
-    are scored again exactly.
-    """
-    values = wide_scores(block, torch.from_numpy(queries))
-    tops = max_by_image(values, block.offsets)
-    # Any order of summing D products in float32 errs by at most D roundings of their total size.
-    unit = block.vectors.shape[1] * 2.0**-24
-    for one, regions, images in zip(best, values, tops, strict=True):
-        error = unit * MAX_NORM * float(np.linalg.norm(one.query))
-        if one.k < len(images):
-            floor = float(np.partition(images, len(images) - one.k)[len(images) - one.k]) - error
-        else:
-            floor = -np.inf
-        chosen = np.flatnonzero((images >= max(floor, one.floor) - error) & (images > -np.inf))
-        if len(chosen) == 0:
-            continue
-        counts = np.diff(block.offsets)[chosen]
-        within = region_rows(block.offsets, chosen)
-        near = regions[within] >= np.repeat(images[chosen], counts) - 2 * error
-        owners = np.repeat(np.arange(len(chosen)), counts)[near]
-        within = within[near]
-        exact = exact_scores(block.vectors, block.scales, within, one.query)
-        picks = _first_best(exact, np.bincount(owners, minlength=len(chosen)))
-        one.merge(block.rows[chosen], exact[picks], block.regions[within[picks]], block.shard)
-
-
-def _first_best(
-    values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Position of the first largest value of each run; every run has one at least.
-
-    >>> _first_best(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
-    array([1, 3])
-    """
-    starts = np.cumsum(counts) - counts
-    if len(starts) == 0:
-        return starts
-    largest = np.repeat(np.maximum.reduceat(values, starts), counts)
-    at_top = np.flatnonzero(values == largest)
-    return at_top[np.searchsorted(at_top, starts)]
 
 
 def index_from_regions(
