@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.labels import SIZES
 
 if TYPE_CHECKING:
     from hardmine.encoders.base import Encoder
@@ -20,7 +21,6 @@ SIZE_FORMS = {
     "small": ("small {}", "tiny {} far away"),
     "large": ("large {}", "{} close up"),
 }
-SIZES = ("small", "medium", "large")
 _QUALIFIER = re.compile(r"\s*\((.+)\)$")
 _JOINS = ("of ", "for ", "on ", "in ", "with ", "to ", "from ", "at ")
 

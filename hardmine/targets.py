@@ -61,6 +61,15 @@ class Targets:
             self.scores[chosen],
         )
 
+    def boost(self, need: npt.NDArray[np.float64], num_images: int) -> npt.NDArray[np.float64]:
+        """(N,) in [0, 1]: the most that any query, of (Q,) need, asks of each image.
+
+        The maximum, not the sum: an image that answers five queries is not five times as useful.
+        """
+        boost = np.zeros(num_images)
+        np.maximum.at(boost, self.image_rows, need[self.query_rows] * self.strengths)
+        return boost
+
     def counts(self, num_queries: int) -> npt.NDArray[np.int64]:
         """(Q, kinds) how many images each query has of each kind."""
         flat = self.query_rows.astype(np.int64) * len(KINDS) + self.kinds

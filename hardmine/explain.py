@@ -1,0 +1,106 @@
+"""Why an image has its weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.errors import InputError
+from hardmine.records import rows_of
+from hardmine.rounds import Asked, Round
+from hardmine.targets import KINDS
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One query that an image answers.
+
+    Attributes:
+        asked: The query: its phrases, class, condition, need and trust.
+        kind: What the image is to it, one of ``KINDS``.
+        strength: How far the image answers it, in [0, 1].
+        score: Cosine similarity, NaN where the image is not in the index.
+        boost: need × strength; the largest of an image counts.
+    """
+
+    asked: Asked
+    kind: str
+    strength: float
+    score: float
+    boost: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An image's weight and where it comes from; as text, a few lines for people.
+
+    Attributes:
+        image_id: Which image.
+        weight: Its sampling weight.
+        expected_draws: In an epoch of as many draws as images.
+        reasons: Queries that it answers, the one that counts first; empty if it has the floor.
+    """
+
+    image_id: Any
+    weight: float
+    expected_draws: float
+    reasons: tuple[Reason, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"image {self.image_id}: weight {self.weight:.3f}, "
+            f"drawn {self.expected_draws:.2f} times an epoch"
+        ]
+        for reason in self.reasons:
+            asked = reason.asked
+            trust = "" if np.isnan(asked.precision) else f", trust {asked.precision:.2f}"
+            lines.append(
+                f"  {reason.kind} of {asked.names[0]!r}: boost {reason.boost:.3f} = "
+                f"need {asked.need:.2f} × strength {reason.strength:.2f}"
+                f" (similarity {reason.score:.3f}{trust})"
+            )
+        if not self.reasons:
+            lines.append("  no query wants it: the lowest weight")
+        return "\n".join(lines)
+
+
+def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanation:
+    """Say why an image has its weight in a round.
+
+    Args:
+        done: A round with weights and targets.
+        ids: (N,) image ids in the order of the sampler's rows.
+        image_id: Which image.
+    """
+    if done.targets is None or done.weights is None:
+        raise InputError(f"round {done.number} has no targets to explain: {done.error or 'replay'}")
+    row = int(rows_of(ids, [image_id])[0])
+    if row < 0:
+        raise InputError(f"no image {image_id!r} is drawn from; ids are such as {ids[0]!r}")
+    targets = done.targets.take(done.targets.image_rows == row)
+    reasons = [
+        Reason(
+            asked=done.asked[query],
+            kind=KINDS[kind],
+            strength=float(strength),
+            score=float(score),
+            boost=done.asked[query].need * float(strength),
+        )
+        for query, kind, strength, score in zip(
+            targets.query_rows.tolist(),
+            targets.kinds.tolist(),
+            targets.strengths,
+            targets.scores,
+            strict=True,
+        )
+    ]
+    weight = float(done.weights[row])
+    return Explanation(
+        image_id=image_id,
+        weight=weight,
+        expected_draws=float(weight / done.weights.mean()),
+        reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
+    )

@@ -1,0 +1,391 @@
+"""HardMiner: between epochs, from what validation found weak to what is drawn more often."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+import torch
+
+from hardmine.aim import Aim, Ground, lay_ground, take_aim
+from hardmine.encoders.base import Encoder
+from hardmine.errors import HardmineError, InputError
+from hardmine.explain import Explanation, explain_image
+from hardmine.index.base import Index
+from hardmine.need import Need, class_need
+from hardmine.patience import Patience
+from hardmine.queries import Queries, build_queries
+from hardmine.ranks import from_first, is_first
+from hardmine.records import ImageSet
+from hardmine.rounds import Asked, Round, append_round, weights_digest
+from hardmine.sampler import HardMiningSampler
+from hardmine.targets import KINDS
+from hardmine.trust import TargetRules
+from hardmine.weights import report_weights
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """All that a miner carries from round to round."""
+
+    number: int
+    need: Need | None
+    patience: Patience
+    weights: npt.NDArray[np.float64] | None
+
+
+class HardMiner:
+    """Turns each validation's weak classes into sampling weights.
+
+    Under torch.distributed every rank makes one and calls ``step``; rank 0 mines, and all get the
+    same weights. The other ranks may pass ``index=None`` and ``encoder=None``, and any metrics.
+
+    A round that fails leaves the last weights, is logged with its cause, and training goes on.
+
+    Args:
+        index: Regions of the training images, and of an unlabelled pool if there is one.
+        sampler: Gets the weights; None to take them from the Round.
+        encoder: The one that made the index.
+        images: The labels, matched by image id. Their order is the sampler's.
+        dataset_ids: Image ids in the order of the sampler's rows, where that is not the order of
+            ``images`` (or, without labels, of the index). Ids without labels are a pool.
+        class_names: Classes to judge; those of ``images`` if None.
+        policy: Which classes are weak; see ``class_need``.
+        need_options: More arguments of ``class_need``, e.g. ``{"momentum": 0.0}``.
+        contexts: Conditions asked of every weak class, e.g. ``["at night", "a wet {}"]``.
+        sizes: Whether weak sizes are asked for where the metrics tell them.
+        templates: Prompt templates, a set's name or one's own.
+        rules: How labels and scores become targets.
+        floor: Weight of an image that nothing asks for.
+        cap: Largest weight; ``cap / floor`` is how much more often the most wanted are drawn.
+        budget: Largest share of an epoch's draws that mining may move; None for no limit.
+        patience: Rounds without a rise in AP after which a class's boost fades; None for never.
+        rounds: File that gets one line of JSON a round; None for none.
+        strict: Whether a failing round raises, on every rank.
+        dry_run: Whether to leave the sampler alone.
+    """
+
+    def __init__(
+        self,
+        index: Index | None,
+        sampler: HardMiningSampler | None = None,
+        *,
+        encoder: Encoder | None,
+        images: ImageSet | None = None,
+        dataset_ids: npt.ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+        policy: str = "mean",
+        need_options: Mapping[str, Any] | None = None,
+        contexts: Sequence[str] = (),
+        sizes: bool = True,
+        templates: str | Sequence[str] = "short",
+        rules: TargetRules | None = None,
+        floor: float = 1.0,
+        cap: float = 4.0,
+        budget: float | None = 0.3,
+        patience: int | None = 3,
+        rounds: str | Path | None = None,
+        strict: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        self.sampler = sampler
+        self.policy = policy
+        self.need_options = dict(need_options or {})
+        self.contexts = (contexts,) if isinstance(contexts, str) else tuple(contexts)
+        self.sizes = sizes
+        self.rules = rules or TargetRules()
+        self.floor, self.cap, self.budget = floor, cap, budget
+        self.patience = patience
+        self.rounds = None if rounds is None else Path(rounds)
+        self.strict = strict
+        self.dry_run = dry_run
+        self.class_names = _class_names(class_names, images)
+        self._ground: Ground | None = None
+        if is_first():
+            self._ground = _lay_ground(
+                index, encoder, images, dataset_ids, self.class_names, templates
+            )
+            _check_lengths(self._ground, sampler)
+        self._memory = _Memory(0, None, Patience.fresh(len(self.class_names)), None)
+        self._last: Round | None = None
+        self._told: set[str] = set()
+
+    @property
+    def last_round(self) -> Round | None:
+        """The round before, with weights and targets; None before the first and after a resume."""
+        return self._last
+
+    def step(self, metrics: Any, *, detections: scipy.sparse.spmatrix | None = None) -> Round:
+        """Mine once: judge the metrics, ask, aim, and hand the weights to the sampler.
+
+        Args:
+            metrics: What validation said of each class, in any form that ``read_scores`` reads.
+                Those of rank 0 count.
+            detections: (N, C) sparse, the detector's best score for each class in images of the
+                sampler that it was run on; sharpens which are hard and which are confused.
+
+        Returns:
+            The round, the same on every rank. ``error`` says why if it failed.
+        """
+        done, memory, cause = from_first(lambda: self._attempt(metrics, detections))
+        if cause is not None and self.strict:
+            if is_first():
+                raise cause
+            raise HardmineError(f"round {done.number} failed on rank 0: {done.error}")
+        self._memory, self._last = memory, done
+        if done.applied and self.sampler is not None:
+            self.sampler.set_weights(done.weights)
+        return done
+
+    def explain(self, image_id: Any) -> Explanation:
+        """Say why an image has the weight that the last round gave it.
+
+        Raises:
+            InputError: If there was no round yet, it failed, or the image is not drawn from.
+        """
+        if self._ground is None or self._last is None:
+            raise InputError("nothing to explain: no round was mined yet on this process (rank 0)")
+        return explain_image(self._last, self._ground.ids, image_id)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and one tensor: safe to load with ``weights_only=True``."""
+        memory = self._memory
+        levels = None
+        if memory.need is not None:
+            levels = [None if np.isnan(value) else float(value) for value in memory.need.level]
+        return {
+            "number": memory.number,
+            "class_names": list(self.class_names),
+            "levels": levels,
+            "patience": memory.patience.to_state(),
+            "weights": None if memory.weights is None else torch.from_numpy(memory.weights.copy()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after the round where the state was taken; the sampler gets its weights again.
+
+        Load the sampler's own state after this one, to go on in the middle of an epoch.
+
+        Raises:
+            InputError: If the state is of other classes or another number of images.
+        """
+        if tuple(state["class_names"]) != self.class_names:
+            raise InputError(
+                f"the saved miner judged {len(state['class_names'])} classes "
+                f"({', '.join(state['class_names'][:3])} ...), this one {len(self.class_names)} "
+                f"({', '.join(self.class_names[:3])} ...); resume with the same classes"
+            )
+        weights = None
+        if state["weights"] is not None:
+            weights = state["weights"].numpy().astype(np.float64)
+            if self.sampler is not None and not self.dry_run:
+                self.sampler.set_weights(weights)
+        need = None
+        if state["levels"] is not None:
+            need = _remembered_need(self.class_names, state["levels"])
+        self._memory = _Memory(
+            int(state["number"]), need, Patience.from_state(state["patience"]), weights
+        )
+        self._last = None
+
+    def _attempt(
+        self, metrics: Any, detections: scipy.sparse.spmatrix | None
+    ) -> tuple[Round, _Memory, Exception | None]:
+        """One round on rank 0: what was done, what to remember, and what went wrong."""
+        begun = time.perf_counter()
+        cause: Exception | None = None
+        try:
+            done, memory = self._mine(metrics, detections)
+        except Exception as error:  # training must go on whatever mining runs into
+            cause = error
+            done = self._failed(error)
+            memory = replace(self._memory, number=done.number)
+        done = replace(
+            done,
+            when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - begun, 3),
+        )
+        self._tell(done, cause)
+        if self.rounds is not None:
+            try:
+                append_round(self.rounds, done)
+            except OSError as error:
+                logger.error("round %d is not on record: %s: %s", done.number, self.rounds, error)
+                cause = cause or error
+        return done, memory, cause
+
+    def _mine(
+        self, metrics: Any, detections: scipy.sparse.spmatrix | None
+    ) -> tuple[Round, _Memory]:
+        assert self._ground is not None
+        ground, before = self._ground, self._memory
+        need = class_need(
+            metrics,
+            self.class_names,
+            policy=self.policy,
+            previous=before.need,
+            **self.need_options,
+        )
+        waited = before.patience.seeing(need.ap)
+        kept = waited.factor(self.patience)
+        queries = self._ask(need, kept)
+        aim = take_aim(
+            queries,
+            ground,
+            detections=None if detections is None else scipy.sparse.csc_matrix(detections),
+            rules=self.rules,
+            floor=self.floor,
+            cap=self.cap,
+            budget=self.budget,
+        )
+        boosted = np.zeros(len(self.class_names), bool)
+        boosted[queries.class_rows] = True
+        done = Round(
+            number=before.number + 1,
+            when="",
+            seconds=0.0,
+            class_names=self.class_names,
+            ap=need.ap,
+            need=need.need * kept,
+            patience=kept,
+            asked=_asked(queries, aim, self.class_names),
+            drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
+            settings=self._settings(detections is not None),
+            digest=weights_digest(aim.weights),
+            notes=tuple(need.unmatched),
+            applied=not self.dry_run,
+            weights=aim.weights,
+            targets=aim.targets,
+        )
+        patience = replace(waited, boosted=boosted & (not self.dry_run))
+        return done, _Memory(done.number, need, patience, aim.weights)
+
+    def _ask(self, need: Need, kept: npt.NDArray[np.float64]) -> Queries:
+        assert self._ground is not None
+        sizes = None
+        if self.sizes and need.by_size is not None:
+            sizes = need.by_size * kept[:, None]
+        return build_queries(
+            self.class_names,
+            need.need * kept,
+            synonyms=self._ground.synonyms,
+            contexts=self.contexts,
+            sizes=sizes,
+        )
+
+    def _settings(self, detections: bool) -> dict[str, Any]:
+        assert self._ground is not None
+        book = self._ground.book
+        templates = book.templates
+        return {
+            "policy": self.policy,
+            "contexts": list(self.contexts),
+            "templates": templates if isinstance(templates, str) else list(templates),
+            "rules": asdict(self.rules),
+            "floor": self.floor,
+            "cap": self.cap,
+            "budget": self.budget,
+            "patience": self.patience,
+            "encoder": book.encoder.fingerprint,
+            "clusters": book.index.clusters,
+            "num_images": len(self._ground),
+            "detections": detections,
+        }
+
+    def _failed(self, error: Exception) -> Round:
+        unknown = np.full(len(self.class_names), np.nan)
+        return Round(
+            number=self._memory.number + 1,
+            when="",
+            seconds=0.0,
+            class_names=self.class_names,
+            ap=unknown,
+            need=np.zeros(len(self.class_names)),
+            patience=np.ones(len(self.class_names)),
+            error=f"{type(error).__name__}: {error}",
+            weights=self._memory.weights,
+        )
+
+    def _tell(self, done: Round, cause: Exception | None) -> None:
+        if cause is None:
+            assert done.drawn is not None
+            logger.info(
+                "round %d: %d weak classes, %d images raised, mean weight %.2f, %.1f s%s",
+                done.number,
+                len(done.weak),
+                done.drawn.num_raised,
+                done.drawn.mean,
+                done.seconds,
+                "" if done.applied else " (dry run)",
+            )
+        elif done.error not in self._told:
+            self._told.add(done.error)
+            logger.error(
+                "round %d failed; training goes on with the last weights: %s",
+                done.number,
+                done.error,
+                exc_info=cause,
+            )
+
+
+def _class_names(wanted: Sequence[str] | None, images: ImageSet | None) -> tuple[str, ...]:
+    names = tuple(wanted or (images.class_names if images is not None else ()))
+    if not names:
+        raise InputError(
+            "HardMiner must know the classes: give images with labels, or class_names=[...]"
+        )
+    return names
+
+
+def _lay_ground(
+    index: Index | None,
+    encoder: Encoder | None,
+    images: ImageSet | None,
+    dataset_ids: npt.ArrayLike | None,
+    class_names: tuple[str, ...],
+    templates: str | Sequence[str],
+) -> Ground:
+    if index is None or encoder is None:
+        raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
+    ids = dataset_ids if dataset_ids is not None else (index if images is None else images).ids
+    return lay_ground(index, encoder, images, ids=ids, class_names=class_names, templates=templates)
+
+
+def _check_lengths(ground: Ground, sampler: HardMiningSampler | None) -> None:
+    if sampler is not None and sampler.num_images != len(ground):
+        raise InputError(
+            f"the sampler draws from {sampler.num_images} images, the labels (or the index) have "
+            f"{len(ground)}; pass dataset_ids=, the image id of each of the sampler's rows"
+        )
+
+
+def _asked(queries: Queries, aim: Aim, class_names: tuple[str, ...]) -> tuple[Asked, ...]:
+    counts = aim.targets.counts(len(queries)).tolist()
+    return tuple(
+        Asked(
+            names=queries.names[row],
+            class_name=class_names[queries.class_rows[row]],
+            condition=queries.conditions[row],
+            need=float(queries.need[row]),
+            precision=float(aim.trust.precision[row]),
+            factor=float(aim.trust.factor[row]),
+            counts=dict(zip(KINDS, counts[row], strict=True)),
+        )
+        for row in range(len(queries))
+    )
+
+
+def _remembered_need(class_names: tuple[str, ...], levels: Sequence[float | None]) -> Need:
+    """The part of a need that the next one looks at: its levels."""
+    known = np.array([np.nan if level is None else level for level in levels], np.float64)
+    return Need(class_names, np.zeros(len(known)), known, known, ~np.isnan(known))
