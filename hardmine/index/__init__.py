@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hardmine.index.build import build_index
-    from hardmine.index.manifest import read_manifest
+    from hardmine.index.compact import compact_index
     from hardmine.index.exact import index_from_regions
-    from hardmine.index.open import open_index
-    from hardmine.index.update import compact_index, update_index
+    from hardmine.index.manifest import read_manifest
+    from hardmine.index.open import open_index, stored_encoder
+    from hardmine.index.update import update_index
     from hardmine.index.verify import verify_index
 
 _HOME = {
     "build_index": "hardmine.index.build",
-    "compact_index": "hardmine.index.update",
+    "compact_index": "hardmine.index.compact",
     "index_from_regions": "hardmine.index.exact",
     "open_index": "hardmine.index.open",
     "read_manifest": "hardmine.index.manifest",
+    "stored_encoder": "hardmine.index.open",
     "update_index": "hardmine.index.update",
     "verify_index": "hardmine.index.verify",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "index_from_regions",
     "open_index",
     "read_manifest",
+    "stored_encoder",
     "update_index",
     "verify_index",
 ]

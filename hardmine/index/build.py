@@ -164,32 +164,34 @@ def make_shards(
     team.share(lambda: maker.make(mine, progress, before=before))
 
 
-def check_images(images: ImageSet) -> None:
-    """Refuse, before work begins, an image set that cannot be read.
+def check_paths(images: ImageSet) -> None:
+    """Refuse an image set whose paths lead out of its folder."""
+    try:
+        for path in images.paths:
+            check_path(path)
+    except ValueError as error:
+        raise InputError(f"{error} ({images.root})") from None
 
-    Raises:
-        InputError: If there are none, a path leads out of the folder, or not one of a sample can
-            be read.
-    """
+
+def check_readable(images: ImageSet) -> None:
+    """Refuse an image set of which not one of a sample can be read."""
     if not len(images):
         raise InputError("there are no images to index")
-    for path in images.paths:
-        try:
-            check_path(path)
-        except ValueError as error:
-            raise InputError(f"image paths must lie below {images.root}: {error}") from None
-    problem = None
-    for row in np.unique(np.linspace(0, len(images) - 1, _SAMPLE, dtype=int)).tolist():
-        try:
-            open_image(images.path(row))
-        except InputError as error:
-            problem = problem or error
-        else:
-            return
-    raise InputError(
-        f"none of the images that were tried can be read, the first: {problem}; "
-        f"do they lie below {images.root}?"
-    )
+    sample = np.unique(np.linspace(0, len(images) - 1, _SAMPLE, dtype=int)).tolist()
+    problems = [_problem(images.path(row)) for row in sample]
+    if all(problems):
+        raise InputError(
+            f"none of the {len(sample)} images that were tried can be read, the first: "
+            f"{problems[0]}; do they lie below {images.root}?"
+        )
+
+
+def _problem(path: Path) -> str:
+    try:
+        open_image(path)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -210,7 +212,8 @@ def _prepare(
         _require_fit(folder, manifest, plan)
         clear_up(workplace, manifest)
         return None
-    check_images(images)
+    check_paths(images)
+    check_readable(images)
     found = workplace.plan()
     if found is None:
         _require_ours(folder)

@@ -1,4 +1,4 @@
-"""Turning finished shards into the index that readers see: table, then manifest, then clearing up."""
+"""Finished shards become the index that readers see: table, then manifest, then clearing up."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ def decode_batches(
     *,
     workers: int,
     ahead: int = 3,
-) -> Iterator[tuple[T, list[Decoded]]]:
+) -> Generator[tuple[T, list[Decoded]], None, None]:
     """Decode batch after batch, in order, while the caller works on those before.
 
     Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes, and

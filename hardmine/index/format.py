@@ -92,7 +92,6 @@ def read_store(
     manifest = read_manifest(folder)
     if verify is None:
         verify = sum(shard.vectors.bytes for shard in manifest.shards) <= HASHED_AT_OPEN
-    check_file(folder, manifest.images.table)
     table = read_images(folder, manifest)
     kept = np.flatnonzero(~table.broken)
     places = _rows_by_shard(manifest, table, kept)
@@ -138,6 +137,7 @@ def check_file(folder: Path, record: FileRecord, *, whole: bool = True) -> None:
 def read_images(folder: Path, manifest: Manifest) -> ImageTable:
     """Read the table of images and check it against the manifest."""
     record = manifest.images.table
+    check_file(folder, record)
     table = read_table(folder, record, count=manifest.images.count)
     stored = {shard.number: shard.images for shard in manifest.shards}
     limits = np.array([stored.get(number, 0) for number in table.shards.tolist()], np.int64)

@@ -63,7 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         hardmine: Version that wrote it.
         generation: 0 after a build, one more with each update.
         dtype: How vectors are stored.
-        shards: In ascending order of their numbers, which are never used twice.
+        shards: In ascending order of their numbers.
     """
 
     format: Count
@@ -94,7 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def next_number(self) -> int:
-        """First shard number never used."""
+        """First shard number that no shard has reached."""
         return self.shards[-1].number + 1 if self.shards else 0
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.format import read_store
+from hardmine.index.format import read_images, read_store
 from hardmine.index.manifest import Manifest, read_manifest
-from hardmine.records import ImageSet
+from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
     from hardmine.clusters.spec import ClusterSpec
@@ -88,11 +88,49 @@ def require_fit(
                 "open another index, or build one"
             )
     if images is not None and images.fingerprint != manifest.images.fingerprint:
+        difference = _difference(folder, manifest, images)
         raise IndexMismatch(
-            f"{folder} was built from another list of images: it has "
-            f"{manifest.images.count}, the data set {len(images)}; bring it up to date "
+            f"{folder} was built from another list of images ({difference}); bring it up to date "
             "with update_index (hardmine index update), or open it without images"
         )
+
+
+def _difference(folder: Path, manifest: Manifest, images: ImageSet) -> str:
+    table = read_images(folder, manifest)
+    rows = rows_of(table.ids, images.ids)
+    known = rows >= 0
+    moved = sum(
+        images.paths[row] != table.paths[old] for row, old in enumerate(rows.tolist()) if old >= 0
+    )
+    added, removed = int((~known).sum()), len(table) - int(known.sum())
+    if added == removed == moved == 0:
+        return "the same images in another order"
+    return f"since then {added} were added, {removed} removed, {moved} moved"
+
+
+def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
+    """Load the encoder that an index was built with.
+
+    Args:
+        path: The index.
+        device: Where it computes; its own choice if None.
+
+    Raises:
+        IndexMismatch: If it was an object of the caller's own, which no name stands for, or if
+            the name now gives other vectors.
+    """
+    from hardmine.encoders import load_encoder
+
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if manifest.encoder.spec is None:
+        raise IndexMismatch(
+            f"{folder} was built with an encoder that has no name "
+            f"({manifest.encoder.fingerprint}); open it in Python and bring that encoder"
+        )
+    encoder = load_encoder(**manifest.encoder.spec, device=device)
+    require_fit(folder, manifest, encoder=encoder)
+    return encoder
 
 
 def describe_encoder(manifest: Manifest) -> str:

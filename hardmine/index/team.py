@@ -23,7 +23,8 @@ class Team:
     """
 
     def __init__(self) -> None:
-        self.rank, self.size, self._group = 0, 1, None
+        self.rank, self.size = 0, 1
+        self._group: Any = None
         if dist.is_available() and dist.is_initialized():
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
         if self.size > 1:

@@ -1,0 +1,300 @@
+"""``hardmine index``: build, update, check and describe an index."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hardmine.cli.progress import console, progress_bar
+
+if TYPE_CHECKING:
+    from hardmine.index.pipeline import Progress
+    from hardmine.records import ImageSet
+
+_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    build = actions.add_parser("build", help="embed images into a new index; goes on if broken off")
+    _add_images(build)
+    build.add_argument("--out", required=True, type=Path, help="folder of the index")
+    build.add_argument("--encoder", default="tiny", help="default: %(default)s")
+    build.add_argument("--image-size", type=int, help="side that images are resized to")
+    build.add_argument("--dense", default="value", help="what the last attention does to patches")
+    build.add_argument("--clusters", default="kmeans:10+whole", help="default: %(default)s")
+    build.add_argument("--seed", type=int, default=0, help="of the clustering")
+    build.add_argument("--quantize", choices=["int8"], help="half the size, a little less exact")
+    build.add_argument("--precision", help="fp32, bf16 or fp16; the device's best if not given")
+    build.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    build.add_argument("--restart", action="store_true", help="remove what is in OUT, begin anew")
+    _add_pipeline(build)
+    build.set_defaults(action_run=_build)
+
+    update = actions.add_parser("update", help="encode new and changed images, forget removed ones")
+    update.add_argument("index", type=Path, help="the index")
+    _add_images(update)
+    update.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    update.add_argument("--json", action="store_true", help="JSON on stdout")
+    _add_pipeline(update)
+    update.set_defaults(action_run=_update)
+
+    info = actions.add_parser("info", help="what an index holds")
+    info.add_argument("index", type=Path, help="the index")
+    info.add_argument("--json", action="store_true", help="JSON on stdout")
+    info.set_defaults(action_run=_info)
+
+    verify = actions.add_parser("verify", help="check every byte; 1 if anything is wrong")
+    verify.add_argument("index", type=Path, help="the index")
+    verify.set_defaults(action_run=_verify)
+
+    compact = actions.add_parser("compact", help="give back the space of removed images")
+    compact.add_argument("index", type=Path, help="the index")
+    compact.add_argument("--shard-size", type=int, default=1024, help="default: %(default)s")
+    compact.set_defaults(action_run=_compact)
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", type=Path, help="folder of images, or a data set's file")
+    parser.add_argument("--ann", type=Path, help="annotation file, if not below IMAGES")
+    parser.add_argument("--format", help="data set format; recognised if not given")
+    parser.add_argument("--split", help="part of the data set, where it has several")
+
+
+def _add_pipeline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="such as cpu or cuda:0")
+    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, help="threads that decode images")
+    parser.add_argument(
+        "--shard-size", type=int, default=1024, help="images a shard (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; what was asked for on stdout, progress and summaries on stderr."""
+    action: Callable[[argparse.Namespace], int] = args.action_run
+    return action(args)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from hardmine.clusters import parse_spec
+    from hardmine.encoders import load_encoder
+    from hardmine.index import build_index
+    from hardmine.index.build import check_readable
+    from hardmine.index.lock import locked
+
+    # All that can be wrong is looked at before the encoder, which takes long to load.
+    clusters = parse_spec(args.clusters)
+    images = _load(args)
+    if args.limit is not None:
+        images = images.subset(range(min(args.limit, len(images))))
+    with _ranks() as (rank, device):
+        if rank == 0:
+            with locked(args.out):
+                check_readable(images)
+        encoder = load_encoder(
+            args.encoder,
+            image_size=args.image_size,
+            dense=args.dense,
+            device=args.device or device,
+            precision=args.precision,
+        )
+        with _bar("embedding", len(images), rank) as report:
+            build_index(
+                images,
+                encoder,
+                args.out,
+                clusters=clusters,
+                seed=args.seed,
+                quantize=args.quantize,
+                batch_size=args.batch_size,
+                workers=args.workers,
+                shard_size=args.shard_size,
+                resume=not args.restart,
+                progress=report,
+            )
+    if rank == 0:
+        _summary(args.out)
+    return 0
+
+
+def _update(args: argparse.Namespace) -> int:
+    from hardmine.index import read_manifest, stored_encoder, update_index
+    from hardmine.index.format import read_images
+    from hardmine.index.update import find_changes
+
+    manifest = read_manifest(args.index)
+    images = _load(args)
+    changes = find_changes(read_images(args.index, manifest), images)
+    if args.json:
+        counts = {"added": len(changes.added), "changed": len(changes.changed)}
+        print(json.dumps({**counts, "removed": len(changes.removed)}))
+    else:
+        console.print(f"{args.index}: {changes}", highlight=False, soft_wrap=True)
+    if args.dry_run:
+        return 0
+    with _ranks() as (rank, device):
+        encoder = stored_encoder(args.index, device=args.device or device)
+        with _bar("embedding", len(changes.encode), rank) as report:
+            update_index(
+                args.index,
+                images,
+                encoder,
+                batch_size=args.batch_size,
+                workers=args.workers,
+                shard_size=args.shard_size,
+                progress=report,
+            )
+    if rank == 0:
+        _summary(args.index)
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from hardmine.index import read_manifest
+    from hardmine.index.format import read_images
+    from hardmine.index.manifest import WORK
+
+    manifest = read_manifest(args.index)
+    table = read_images(args.index, manifest)
+    regions = sum(shard.regions for shard in manifest.shards)
+    stored = sum(shard.images for shard in manifest.shards)
+    size = sum(record.bytes for record in manifest.files)
+    present = len(table) - manifest.images.broken
+    facts: dict[str, Any] = {
+        "images": present,
+        "broken": manifest.images.broken,
+        "removed": stored - present,
+        "regions": regions,
+        "dim": manifest.encoder.dim,
+        "dtype": manifest.dtype,
+        "clusters": manifest.clusters.spec,
+        "seed": manifest.clusters.seed,
+        "encoder": (manifest.encoder.spec or {}).get("name"),
+        "encoder_fingerprint": manifest.encoder.fingerprint,
+        "root": manifest.images.root,
+        "images_fingerprint": manifest.images.fingerprint,
+        "shards": len(manifest.shards),
+        "bytes": size,
+        "bytes_an_image": round(size / present) if present else 0,
+        "generation": manifest.generation,
+        "hardmine": manifest.hardmine,
+        "unfinished_update": (args.index / WORK).exists(),
+    }
+    if args.json:
+        problems = {
+            path: fact.problem
+            for path, fact in zip(table.paths, table.facts, strict=True)
+            if fact.problem
+        }
+        print(json.dumps({**facts, "problems": problems}, indent=2))
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        text = f"{value:,}" if type(value) is int else value
+        print(f"{name.replace('_', ' '):<{width}}  {text}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from hardmine.index import read_manifest, verify_index
+
+    with progress_bar() as bar:
+        task = bar.add_task("checking MiB", total=None, note="")
+        problems = verify_index(
+            args.index,
+            progress=lambda done, total: bar.update(task, completed=done >> 20, total=total >> 20),
+        )
+    for problem in problems:
+        print(problem)
+    if not problems:
+        console.print(f"{args.index}: every byte is as it was written", highlight=False)
+        console.print(read_manifest(args.index).summary, highlight=False)
+    return 1 if problems else 0
+
+
+def _load(args: argparse.Namespace) -> ImageSet:
+    from hardmine.datasets import load_images
+
+    # Images that are not there are counted and listed, like any others that cannot be read.
+    images = load_images(
+        args.images, args.format, annotations=args.ann, split=args.split, check_files=False
+    )
+    for note in images.notes:
+        console.print(f"{args.images}: {note}", highlight=False, soft_wrap=True)
+    return images
+
+
+@contextmanager
+def _ranks() -> Iterator[tuple[int, str | None]]:
+    """Rank and device of this process, alone or among those that torchrun started."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, None
+        return
+    import torch
+    import torch.distributed as dist
+
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else None
+    dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank(), device
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _bar(what: str, total: int, rank: int) -> Iterator[Callable[[Progress], None] | None]:
+    """Show progress on rank 0: count, time left, rate, images that could not be read."""
+    if rank != 0:
+        yield None
+        return
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total, note="")
+
+        def report(progress: Progress) -> None:
+            skipped = f", {progress.skipped} skipped" if progress.skipped else ""
+            bar.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                note=f"{progress.rate:.1f} images/s{skipped}",
+            )
+
+        yield report
+
+
+def _summary(folder: Path) -> None:
+    from hardmine.index import read_manifest
+    from hardmine.index.format import read_images
+
+    manifest = read_manifest(folder)
+    console.print(f"{folder}: {manifest.summary}", highlight=False, soft_wrap=True)
+    if not manifest.images.broken:
+        return
+    table = read_images(folder, manifest)
+    broken = [
+        f"  {path}: {fact.problem}"
+        for path, fact in zip(table.paths, table.facts, strict=True)
+        if fact.problem
+    ]
+    console.print("\n".join(broken[:_SHOWN]), highlight=False, markup=False, soft_wrap=True)
+    if len(broken) > _SHOWN:
+        more = len(broken) - _SHOWN
+        console.print(f"  and {more} more: hardmine index info --json {folder}", highlight=False)
+
+
+def _compact(args: argparse.Namespace) -> int:
+    from hardmine.index import compact_index, read_manifest
+
+    before = sum(record.bytes for record in read_manifest(args.index).files)
+    manifest = compact_index(args.index, shard_size=args.shard_size)
+    freed = (before - sum(record.bytes for record in manifest.files)) / 2**20
+    console.print(f"{args.index}: {manifest.summary}; {freed:.1f} MiB freed", highlight=False)
+    return 0
