@@ -20,7 +20,7 @@ class Block:
         rows: (n,) int64 image rows.
         offsets: (n + 1,) int64: image i owns the regions ``offsets[i]`` to ``offsets[i + 1]`` of
             this block.
-        regions: (r,) int64 number of each region in its shard.
+        starts: (n,) int64 number that each image's first region has in the shard.
         vectors: (r, D) float16 or int8; a view of the shard wherever its images lie side by side.
         scales: (r,) float32 for int8 vectors, else None.
         shard: Number of the shard in its store.
@@ -28,7 +28,7 @@ class Block:
 
     rows: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
-    regions: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
     vectors: npt.NDArray[Any]
     scales: npt.NDArray[np.float32] | None
     shard: int
@@ -91,11 +91,12 @@ def max_by_image(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> np
 def _block(number: int, shard: Shard, places: npt.NDArray[np.int64]) -> Block:
     counts = np.diff(shard.offsets)[places]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    regions = region_rows(shard.offsets, places)
     first, last = int(places[0]), int(places[-1])
-    side_by_side = last - first + 1 == len(places)
-    chosen: Any = regions
-    if side_by_side:
+    chosen: Any
+    if last - first + 1 == len(places):
         chosen = slice(int(shard.offsets[first]), int(shard.offsets[last + 1]))
+    else:
+        chosen = region_rows(shard.offsets, places)
     scales = None if shard.scales is None else shard.scales[chosen]
-    return Block(shard.rows[places], offsets, regions, shard.vectors[chosen], scales, number)
+    starts = shard.offsets[places]
+    return Block(shard.rows[places], offsets, starts, shard.vectors[chosen], scales, number)

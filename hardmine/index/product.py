@@ -1,7 +1,9 @@
-"""The matrix product of a search: fast, and honest about how far off it may be."""
+"""The matrix product of a search: as fast as the machine allows, and honest about its error."""
 
 from __future__ import annotations
 
+import functools
+import time
 import warnings
 from typing import Any
 
@@ -11,25 +13,124 @@ import torch
 
 from hardmine.index.blocks import Block
 
-# Rows converted at a time: 4096 x 512 float32 is 8 MB, which stays in the cache.
-_ROWS = 4096
 # Stored vectors are unit vectors rounded to half precision or int8.
 MAX_NORM = 1.01
+# Rows converted at a time: 4096 x 512 float32 is 8 MB, which stays in the cache.
+_ROWS = 4096
+# Scores multiplied at a time where nothing is converted.
+_SCORES = 1 << 19
 
 
-def wide_scores(block: Block, queries: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Multiply in float32: (C, D) queries with a block's r regions to (C, r)."""
-    count = len(block.vectors)
-    out = torch.empty(len(queries), count)
-    buffer = torch.empty(min(_ROWS, count), queries.shape[1])
-    stored = as_tensor(block.vectors)
-    for start in range(0, count, _ROWS):
-        part = stored[start : start + _ROWS]
-        wide = buffer[: len(part)].copy_(part)
-        torch.mm(queries, wide.T, out=out[:, start : start + len(part)])
-    if block.scales is not None:
-        out *= torch.from_numpy(np.ascontiguousarray(block.scales))
-    return out.numpy()
+class Product:
+    """Scores of C queries against the regions of a block, with a bound on how far they are off.
+
+    A score s that comes back lies within ``absolute + relative * |s|`` of the exact one.
+
+    Args:
+        queries: (C, D) float32.
+        dtype: What to multiply in; None takes the fastest on this machine.
+        device: Where to multiply.
+    """
+
+    def __init__(
+        self,
+        queries: npt.NDArray[np.float32],
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.dtype = dtype or fastest_dtype(queries.shape[1], len(queries), self.device)
+        if np.abs(queries).max(initial=0.0) > 2:
+            # No unit vectors; half precision could overflow.
+            self.dtype = torch.float32
+        self._rooms: dict[str, torch.Tensor] = {}
+        self.queries = torch.from_numpy(queries).to(self.device, self.dtype)
+        self.absolute = self._bound(queries.astype(np.float64))
+        # The result is rounded to the same type once; the smallest steps are absolute.
+        limits = torch.finfo(self.dtype)
+        self.relative = limits.eps / 2
+        self.absolute += limits.eps * limits.tiny
+
+    def __call__(self, block: Block) -> npt.NDArray[np.float32]:
+        """Multiply to (C, r) float32, which the next call overwrites."""
+        stored = as_tensor(block.vectors)
+        count = len(self.queries)
+        out = self._room("out", count * len(stored), torch.float32).view(count, len(stored))
+        as_it_is = stored.dtype == self.dtype and self.device.type == "cpu"
+        rows = max(_SCORES // max(count, 1), 1) if as_it_is else _ROWS
+        for start in range(0, len(stored), rows):
+            part = self._converted(stored[start : start + rows])
+            scores = self._room("scores", count * len(part), self.dtype).view(count, len(part))
+            torch.mm(self.queries, part.T, out=scores)
+            out[:, start : start + len(part)] = scores
+        if block.scales is not None:
+            out *= torch.from_numpy(np.ascontiguousarray(block.scales))
+        return out.numpy()
+
+    def _converted(self, part: torch.Tensor) -> torch.Tensor:
+        if part.dtype == self.dtype or self.device.type != "cpu":
+            return part.to(self.device).to(self.dtype)
+        if self.dtype == torch.bfloat16 and part.dtype == torch.float16:
+            # torch has no fast way from one half type to the other.
+            part = self._room("wide", part.numel(), torch.float32).view_as(part).copy_(part)
+        return self._room("part", part.numel(), self.dtype).view_as(part).copy_(part)
+
+    def _room(self, name: str, count: int, dtype: torch.dtype) -> torch.Tensor:
+        """A buffer that is kept: fresh memory of this size costs more than the arithmetic."""
+        if name not in self._rooms or len(self._rooms[name]) < count:
+            where = "cpu" if name == "out" else self.device
+            self._rooms[name] = torch.empty(count, dtype=dtype, device=where)
+        return self._rooms[name][:count]
+
+    def _bound(self, queries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        kept = self.queries.double().cpu().numpy()
+        norms = np.linalg.norm(kept, axis=1)
+        # What rounding the queries did, known exactly ...
+        bound = np.linalg.norm(kept - queries, axis=1)
+        # ... a sum of D products in float32, in whatever order ...
+        bound += queries.shape[1] * 2.0**-24 * norms
+        if self.dtype == torch.bfloat16:
+            # ... each component of a stored vector rounded to 8 bits (int8 has no more) ...
+            bound += 2.0**-8 * norms
+        if self.device.type == "cuda" and self.dtype == torch.float16:
+            # ... and partial sums that cuBLAS may add up in half precision.
+            bound += 2.0**-10 * norms
+        return np.asarray(bound * MAX_NORM)
+
+
+@functools.lru_cache(maxsize=64)
+def _probe(dim: int, count: int) -> torch.dtype:
+    """Time each type on a few thousand rows; drop what sums in less than float32."""
+    rows = as_tensor(np.full((_ROWS, dim), dim**-0.5, np.float16))
+    best, least = torch.float32, float("inf")
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        product = Product(np.full((count, dim), dim**-0.5, np.float32), dtype)
+        if dtype != torch.float32 and not _sums_in_float32(dtype, dim):
+            continue
+        for _ in range(3):
+            start = time.perf_counter()
+            torch.mm(product.queries, product._converted(rows).T)
+            elapsed = time.perf_counter() - start
+            if elapsed < least:
+                best, least = dtype, elapsed
+    return best
+
+
+def _sums_in_float32(dtype: torch.dtype, dim: int) -> bool:
+    """Whether one large product and many small ones keep the small ones."""
+    values = torch.full((16, dim), 2.0**-6)
+    values[:, 0] = 1.0
+    wide = (values @ values.T).double()
+    narrow = (values.to(dtype) @ values.to(dtype).T).double()
+    return bool((narrow - wide).abs().max() <= torch.finfo(dtype).eps * wide.max())
+
+
+def fastest_dtype(dim: int, count: int, device: torch.device) -> torch.dtype:
+    """What to multiply C queries of D dimensions in; the answer is the same with any."""
+    if device.type == "cuda":
+        return torch.float16
+    # Speed depends on the shape class, not on the exact number of queries.
+    return _probe(dim, min(1 << (count - 1).bit_length(), 64) if count else 1)
 
 
 def exact_scores(

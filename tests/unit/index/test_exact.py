@@ -70,13 +70,17 @@ def ragged_store(seed: int, *, int8: bool = False, dim: int = 24) -> Store:
     )
 
 
+DTYPES = [None, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
 @pytest.mark.parametrize("k", [1, 7, 100, 130])
-def test_search_is_the_brute_force(k: int, int8: bool) -> None:
+def test_search_is_the_brute_force(k: int, int8: bool, dtype: torch.dtype | None) -> None:
     store = ragged_store(1, int8=int8)
     queries = unit(np.random.default_rng(2), 9, store.dim)
     expected, boxes = brute_force(store, queries)
-    hits = ExactIndex(store).search(queries, k)
+    hits = ExactIndex(store, dtype=dtype).search(queries, k)
     for query in range(len(queries)):
         order = np.lexsort((np.arange(100), -expected[query]))
         order = order[expected[query, order] > -np.inf][:k]
@@ -97,6 +101,7 @@ def test_small_blocks_change_nothing(budget: int, monkeypatch: pytest.MonkeyPatc
     whole, scores = index.search(queries, 12), index.scores(queries)
     monkeypatch.setattr(exact, "_SCORES", budget)
     monkeypatch.setattr(exact, "_QUERIES", 2)
+    monkeypatch.setattr(exact, "_WAITING", budget)
     cut = index.search(queries, 12)
     assert cut.image_rows.tolist() == whole.image_rows.tolist()
     np.testing.assert_array_equal(cut.scores, whole.scores)
@@ -138,7 +143,8 @@ def test_equal_images_come_in_row_order() -> None:
     assert hits.image_rows.tolist() == [list(range(20))] * 2
 
 
-def test_near_duplicates_are_told_apart() -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_near_duplicates_are_told_apart(dtype: torch.dtype | None) -> None:
     """Images that differ by the last bit of one component, far below float32's error."""
     rng = np.random.default_rng(10)
     base = unit(rng, 1, 512)[0].astype(np.float16)
@@ -147,7 +153,8 @@ def test_near_duplicates_are_told_apart() -> None:
         direction = np.float16(rng.choice([-2, 2]))
         vectors[row, component] = np.nextafter(vectors[row, component], direction)
     query = unit(rng, 1, 512)
-    index = index_from_regions(vectors, np.arange(401), ids=np.arange(400))
+    store = index_from_regions(vectors, np.arange(401), ids=np.arange(400)).store
+    index = ExactIndex(store, dtype=dtype)
     truth = (vectors.astype(np.float64) * query[0].astype(np.float64)).sum(axis=1).round(12)
     hits = index.search(query, 50)
     assert hits.image_rows[0].tolist() == np.lexsort((np.arange(400), -truth))[:50].tolist()
