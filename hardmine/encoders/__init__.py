@@ -29,8 +29,8 @@ def load_encoder(
             - ``"tiny"``: the small CLIP that comes with hardmine, for generated scenes; offline.
             - ``"RN50x64/openai"``, ``"ViT-B-16/laion2b_s34b_b88k"``: a model and its weights as
               open_clip names them, fetched once into its cache.
-            - ``"ViT-B-16/weights/mine.safetensors"``: the same with a checkpoint file (.safetensors,
-              or .pt, .pth, .bin with nothing but tensors in it).
+            - ``"ViT-B-16/weights/mine.safetensors"``: the same with a checkpoint file
+              (.safetensors, or .pt, .pth, .bin with nothing but tensors in it).
             - ``"hf-hub:ORG/MODEL"``, ``"local-dir:FOLDER"``: open_clip's other two ways.
             - ``"owlvit/google/owlvit-base-patch32"``, ``"owlvit/google/owlv2-base-patch16"``, or
               ``"owlvit/FOLDER"``: one vector a predicted box.

@@ -18,10 +18,13 @@ class DenseFeatures:
     Attributes:
         patches: (B, H, W, D), one vector a patch.
         whole: (B, D), one vector an image.
+        boxes: (B, H, W, 4), normalised xyxy, what each patch vector stands for; None where that
+            is its cell of the grid.
     """
 
     patches: torch.Tensor
     whole: torch.Tensor
+    boxes: torch.Tensor | None = None
 
 
 @runtime_checkable

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
@@ -18,6 +17,7 @@ from torch import nn
 
 from hardmine.encoders.base import DenseFeatures
 from hardmine.encoders.dense import DenseMode, parse_dense
+from hardmine.encoders.device import PRECISIONS, resolve_device, resolve_precision, unit
 from hardmine.encoders.fingerprint import model_fingerprint
 from hardmine.encoders.pooled import PooledTower
 from hardmine.encoders.preprocess import CLIP_MEAN, CLIP_STD, WholeImage
@@ -25,7 +25,6 @@ from hardmine.encoders.resnet import ResNetTower, fold_batch_norms
 from hardmine.encoders.vit import ViTTower
 from hardmine.errors import InputError
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TEXT_BATCH = 256
 _log = logging.getLogger(__name__)
 
@@ -77,10 +76,8 @@ class OpenClipEncoder:
         mode = parse_dense(dense)
         if whole not in ("same", "native"):
             raise InputError(f"whole must be 'same' or 'native', got {whole!r}")
-        self.device = default_device() if device is None else torch.device(device)
-        self.precision = precision or default_precision(self.device)
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
         weights = model_fingerprint(model)
         model = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
         visual: Any = model.visual
@@ -208,23 +205,6 @@ def make_tower(visual: nn.Module, mode: DenseMode) -> ResNetTower | ViTTower | P
         return PooledTower(visual)
     fold_batch_norms(visual)
     return ResNetTower(visual)
-
-
-def default_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def default_precision(device: torch.device) -> str:
-    """The fastest that is safe there; on a CPU half precision is often slower than none."""
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Scale vectors along the last axis to length 1, in float32."""
-    return F.normalize(vectors.float(), dim=-1)
 
 
 def _cast(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import open_clip
 import torch
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
 
-from hardmine.encoders.hub import fetch
+from hardmine.encoders.hub import fetch, fetch_folder
 from hardmine.errors import InputError
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -43,7 +42,9 @@ def load_pretrained(name: str) -> tuple[nn.Module, Tokenizer, str]:
         folder = Path(name.removeprefix("local-dir:")).expanduser().resolve()
         return *_from_folder(folder), f"local-dir:{folder}"
     if name.startswith("hf-hub:"):
-        return *_from_folder(_hub_folder(name)), name
+        repository = name.removeprefix("hf-hub:")
+        weights = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+        return *_from_folder(fetch_folder(repository, weights, "open_clip_config.json", name)), name
     architecture, _, weights = name.partition("/")
     if architecture not in open_clip.list_models():
         raise InputError(f"encoder {name!r} is not known{_nearest(name, _known_names())}")
@@ -83,18 +84,6 @@ def _from_folder(folder: Path) -> tuple[nn.Module, Tokenizer]:
         raise InputError(f"{folder} must hold open_clip_config.json and a checkpoint beside it")
     place = f"local-dir:{folder}"
     return _create(place, pretrained=None), open_clip.get_tokenizer(place)
-
-
-def _hub_folder(name: str) -> Path:
-    """Folder of the hub's cache that holds a model's configuration, checkpoint and tokenizer."""
-    repository = name.removeprefix("hf-hub:")
-    checkpoint = fetch(repository, [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME], name)
-    if not (checkpoint.parent / "open_clip_config.json").is_file():
-        config = fetch(repository, ["open_clip_config.json"], name)
-        huggingface_hub.snapshot_download(
-            repository, revision=config.parent.name, allow_patterns=["*.json", "*.txt", "*.model"]
-        )
-    return checkpoint.parent
 
 
 def _hub_checkpoint(architecture: str, config: dict[str, Any], name: str) -> Path:

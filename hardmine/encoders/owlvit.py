@@ -1,0 +1,246 @@
+"""OWL-ViT and OWLv2 as encoders: one vector for each box that the model predicts."""
+
+from __future__ import annotations
+
+import copy as copying
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import nn
+
+from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.device import PRECISIONS, resolve_device, resolve_precision, unit
+from hardmine.encoders.fingerprint import model_fingerprint
+from hardmine.encoders.hub import fetch_folder
+from hardmine.encoders.preprocess import WholeImage
+from hardmine.errors import InputError
+
+_TEXT_BATCH = 256
+
+
+class OwlVitEncoder:
+    """The vectors of OWL-ViT's boxes, whose cosine with a text is the model's own logit.
+
+    OWL-ViT scores box p against query q as ``(v·q + shift) * scale``, v and q unit vectors, shift
+    and scale two more outputs of its head for each box. A cosine of v and q alone would rank
+    boxes otherwise than the model does. So two coordinates are added: with M at least as long as
+    any (scale·v, scale·shift),
+
+        box   (scale·v, scale·shift, what is missing to length M) / M
+        text  (q, 1, 0) / √2
+
+    are unit vectors, and their cosine is the logit divided by M√2: the same constant for every
+    box, image and query, bounded by the head's weights. ``logits`` multiplies it back.
+
+    The model embeds no whole image in this space: ``whole`` is the mean of its boxes.
+
+    Args:
+        model: transformers' OwlViTForObjectDetection or Owlv2ForObjectDetection.
+        tokenizer: transformers' tokenizer of that model.
+        image_size: Height and width in pixels; None is the model's own.
+        dense: "logits" as above, or "cosine": v and q as they are, without scale and shift.
+        device: Where to compute; None is the GPU if there is one.
+        precision: "fp32", "bf16" or "fp16"; None is the fastest that is safe on the device.
+        copy: Work on a copy and leave ``model`` as it is.
+        name: What ``load_encoder`` knows this model by; None for a model of one's own.
+
+    Attributes:
+        dim: D; two more than the model's own with "logits".
+        fingerprint: Names weights, architecture, size, mode, preprocessing and precision.
+        logit_bound: No logit is larger than this, nor smaller than its negative.
+        spec: Arguments of ``load_encoder`` that make this encoder again; None without a name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[..., Mapping[str, torch.Tensor]],
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        dense: str = "logits",
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        copy: bool = True,
+        name: str | None = None,
+    ) -> None:
+        if dense not in ("logits", "cosine"):
+            raise InputError(f"dense must be 'logits' or 'cosine' for OWL-ViT, got {dense!r}")
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        weights = model_fingerprint(model)
+        model = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
+        config: Any = model.config
+        native = config.vision_config.image_size
+        size = native if image_size is None else image_size
+        self.image_size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self._native = (native, native)
+        self._patch = config.vision_config.patch_size
+        self._logits = dense == "logits"
+        self._longest = _longest(model.class_head, model.layer_norm)
+        self.logit_bound = self._longest * 2**0.5
+        self.model: Any = model.to(self.device, PRECISIONS[self.precision])
+        self._tokenizer = tokenizer
+        self._context = config.text_config.max_position_embeddings
+        self.preprocess = WholeImage(self.image_size)
+        self.dim = config.text_config.hidden_size + (2 if self._logits else 0)
+        options = hashlib.sha256(str(self.preprocess).encode()).hexdigest()[:8]
+        shown = "x".join(str(side) for side in self.image_size)
+        self.fingerprint = f"owlvit:{weights}:{shown}:{dense}:{self.precision}:{options}"
+        self.spec: dict[str, Any] | None = None
+        if name is not None:
+            self.spec = {
+                "name": name,
+                "image_size": list(self.image_size),
+                "dense": dense,
+                "precision": self.precision,
+            }
+
+    def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
+        """Embed (B, 3, height, width): a vector and a box for each cell of the patch grid."""
+        if batch.ndim != 4 or batch.shape[1] != 3 or min(batch.shape[2:]) < self._patch:
+            raise InputError(
+                f"images must be (B, 3, height, width), {self._patch} pixels at least, got "
+                f"{tuple(batch.shape)}"
+            )
+        if not len(batch):
+            one = self.encode_images(batch.new_zeros((1, *batch.shape[1:])))
+            return DenseFeatures(one.patches[:0], one.whole[:0], one.boxes[:0])  # type: ignore[index]
+        resized = {} if batch.shape[2:] == self._native else {"interpolate_pos_encoding": True}
+        images = batch.to(self.device, PRECISIONS[self.precision], non_blocking=True)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            features, *_ = self.model.image_embedder(images, **resized)  # (B, H, W, width)
+            boxes = self.model.box_predictor(features.flatten(1, 2), features, **resized)
+            vectors = self._box_vectors(features)
+        with torch.no_grad():
+            patches = unit(vectors)
+            centre, size = boxes.float().reshape(*patches.shape[:3], 4).chunk(2, -1)
+            corners = torch.cat([centre - size / 2, centre + size / 2], -1).clamp(0, 1)
+            return DenseFeatures(patches, unit(patches.mean((1, 2))), corners)
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embed T texts as they are into (T, D) unit vectors, float32, on the CPU."""
+        if isinstance(texts, str):
+            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        parts = [torch.zeros((0, self.dim))]
+        for start in range(0, len(texts), _TEXT_BATCH):
+            tokens = self._tokenizer(
+                list(texts[start : start + _TEXT_BATCH]),
+                padding="max_length",
+                truncation=True,
+                max_length=self._context,
+                return_tensors="pt",
+            )
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                output = self.model.base_model.get_text_features(
+                    input_ids=tokens["input_ids"].to(self.device),
+                    attention_mask=tokens["attention_mask"].to(self.device),
+                )
+            with torch.no_grad():
+                # transformers before 5 gives the vectors themselves.
+                parts.append(unit(getattr(output, "pooler_output", output)).cpu())
+        vectors = torch.cat(parts) if len(parts) == 1 else torch.cat(parts[1:])
+        if self._logits and len(texts):
+            vectors = unit(F.pad(F.pad(vectors, (0, 1), value=1.0), (0, 1)))
+        return vectors
+
+    def logits(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Turn cosines of boxes and texts into the model's own logits (its sigmoid's input).
+
+        Raises:
+            InputError: If the encoder was made with dense="cosine", which leaves out what the
+                logits need.
+        """
+        if not self._logits:
+            raise InputError("logits need dense='logits', got an encoder with dense='cosine'")
+        return cosines * self.logit_bound
+
+    def _box_vectors(self, features: torch.Tensor) -> torch.Tensor:
+        head = self.model.class_head
+        vectors = head.dense0(features).float()
+        # As the head does it: not quite a unit vector.
+        vectors = vectors / (torch.linalg.norm(vectors, dim=-1, keepdim=True) + 1e-6)
+        if not self._logits:
+            return vectors
+        scale = head.elu(head.logit_scale(features).float()) + 1
+        shift = head.logit_shift(features).float()
+        scaled = torch.cat([scale * vectors, scale * shift], -1) / self._longest
+        missing = (1 - scaled.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
+        return torch.cat([scaled, missing], -1)
+
+
+def _longest(head: Any, norm: nn.LayerNorm) -> float:
+    """A bound on the length of (scale·v, scale·shift), from the head's weights alone.
+
+    The head reads the output of a layer norm, g∘x + b with |x| at most √d and mean zero, so what
+    a linear map makes of it is bounded by Cauchy and Schwarz.
+    """
+    gain, bias = norm.weight.double(), norm.bias.double()
+
+    def centre_and_reach(linear: nn.Linear) -> tuple[float, float]:
+        weight = linear.weight[0].double()
+        slope = weight * gain
+        slope = slope - slope.mean()
+        centre = weight @ bias + linear.bias.double()[0]
+        return float(centre), float(slope.norm() * len(gain) ** 0.5)
+
+    centre, reach = centre_and_reach(head.logit_scale)
+    scale = float(F.elu(torch.tensor(centre + reach))) + 1
+    centre, reach = centre_and_reach(head.logit_shift)
+    return scale * (1 + (abs(centre) + reach) ** 2) ** 0.5
+
+
+def load_owlvit(
+    source: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    dense: str = "value",
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+) -> OwlVitEncoder:
+    """Make an encoder from the hub's "ORG/MODEL" or a folder of saved files.
+
+    Args:
+        source: E.g. "google/owlvit-base-patch32", "google/owlv2-base-patch16-ensemble", or a
+            folder with config.json, weights and the tokenizer's files.
+        image_size: See ``OwlVitEncoder``.
+        dense: "logits", "cosine", or "value", which is "logits".
+        device: See ``OwlVitEncoder``.
+        precision: See ``OwlVitEncoder``.
+
+    Raises:
+        InputError: If the folder holds another kind of model.
+        WeightsUnavailable: If the model is not here and cannot be fetched.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        source = str(folder.resolve())
+    else:
+        weights = ["model.safetensors", "pytorch_model.bin"]
+        folder = fetch_folder(source, weights, "config.json", f"owlvit/{source}")
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        if config.model_type not in ("owlvit", "owlv2"):
+            raise InputError(f"{source} must be an OWL-ViT or OWLv2, got {config.model_type!r}")
+        model = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source} does not load as OWL-ViT: {error}") from error
+    return OwlVitEncoder(
+        model,
+        tokenizer,
+        image_size=image_size,
+        dense="logits" if dense == "value" else dense,
+        device=device,
+        precision=precision,
+        copy=False,
+        name=f"owlvit/{source}",
+    )
