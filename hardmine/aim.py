@@ -15,8 +15,8 @@ from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
 from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
-from hardmine.targets import Targets
-from hardmine.trust import TargetRules, Trust, measure_trust, split_targets
+from hardmine.targets import TargetRules, Targets
+from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import weights_from_boost
 
 

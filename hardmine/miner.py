@@ -27,8 +27,7 @@ from hardmine.ranks import from_first, is_first
 from hardmine.records import ImageSet
 from hardmine.rounds import Asked, Round, append_round, weights_digest
 from hardmine.sampler import HardMiningSampler
-from hardmine.targets import KINDS
-from hardmine.trust import TargetRules
+from hardmine.targets import KINDS, TargetRules
 from hardmine.weights import report_weights
 
 logger = logging.getLogger(__name__)

@@ -135,7 +135,8 @@ def build_queries(
         )
     if len(synonyms) not in (0, len(class_names)):
         raise InputError(
-            f"synonyms must be empty or one a class (expected {len(class_names)}, got {len(synonyms)})"
+            f"synonyms must be empty or one tuple a class "
+            f"(expected {len(class_names)}, got {len(synonyms)})"
         )
     asked: list[tuple[tuple[str, ...], int, str, float]] = []
     for row, name in enumerate(class_names):

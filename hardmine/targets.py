@@ -16,6 +16,42 @@ POSITIVE, HARD, CONFUSER, SUSPECT, HIT = range(len(KINDS))
 
 
 @dataclass(frozen=True)
+class TargetRules:
+    """How scores and labels become targets; every share and strength lies in [0, 1].
+
+    Attributes:
+        base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
+        confuser: Strength of the most alike confuser; 0 turns confusers off.
+        confusers: At most so many confusers for each image labelled with the class.
+        closeness: A confuser scores above this share of the class's labelled images.
+        suspect: Strength of a suspect; 0 reports it only.
+        suspect_odds: Probability of a missing label from which an image is a suspect.
+        missing: Expected share of missing labels; None estimates it for each class.
+        hit: Strength of the best hit in an unlabelled pool.
+        hits: Share of an unlabelled pool that may be hits of one query.
+        answering: Share of a class's labelled images that may answer a condition.
+        mute: Trust below which retrieval is not listened to.
+    """
+
+    base: float = 0.5
+    confuser: float = 0.5
+    confusers: float = 0.5
+    closeness: float = 0.5
+    suspect: float = 0.0
+    suspect_odds: float = 0.5
+    missing: float | None = None
+    hit: float = 1.0
+    hits: float = 0.02
+    answering: float = 0.3
+    mute: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (0 <= value <= 1 or (name == "confusers" and value >= 0)):
+                raise InputError(f"TargetRules.{name} must lie in [0, 1], got {value}")
+
+
+@dataclass(frozen=True)
 class Targets:
     """T pairs of a query and an image, sorted by query, then image; each pair at most once.
 
@@ -42,7 +78,7 @@ class Targets:
             got = getattr(self, name).shape
             if got != (count,):
                 raise InputError(f"Targets.{name} must have shape {(count,)}, got {got}")
-        if count and not (0 <= self.strengths.min() and self.strengths.max() <= 1):
+        if count and not (self.strengths.min() >= 0 and self.strengths.max() <= 1):
             raise InputError(
                 f"Targets.strengths must lie in [0, 1], "
                 f"got {self.strengths.min()} to {self.strengths.max()}"

@@ -9,58 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.calibration import Calibration, calibrate
-from hardmine.errors import InputError
 from hardmine.labels import ABSENT, PRESENT, Labels
-from hardmine.targets import CONFUSER, HARD, HIT, POSITIVE, SUSPECT, Targets
+from hardmine.targets import CONFUSER, HARD, HIT, POSITIVE, SUSPECT, TargetRules, Targets
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Row = npt.NDArray[np.floating[Any]]
 # One row of N scores a query: an array, or a list of rows that are kept elsewhere.
-Scores = Union[Sequence[Row], npt.NDArray[np.floating[Any]]]
-
-
-@dataclass(frozen=True)
-class TargetRules:
-    """How scores and labels become targets; every share and strength lies in [0, 1].
-
-    Attributes:
-        base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
-        confuser: Strength of the most alike confuser; 0 turns confusers off.
-        confusers: At most so many confusers for each image labelled with the class.
-        closeness: A confuser scores above this share of the class's labelled images.
-        suspect: Strength of a suspect; 0 reports it only.
-        suspect_odds: Probability of a missing label from which an image is a suspect.
-        missing: Expected share of missing labels; None estimates it for each class.
-        hit: Strength of the best hit in an unlabelled pool.
-        hits: Share of an unlabelled pool that may be hits of one query.
-        answering: Share of a class's labelled images that may answer a condition.
-        mute: Trust below which retrieval is not listened to.
-    """
-
-    base: float = 0.5
-    confuser: float = 0.5
-    confusers: float = 0.5
-    closeness: float = 0.5
-    suspect: float = 0.0
-    suspect_odds: float = 0.5
-    missing: float | None = None
-    hit: float = 1.0
-    hits: float = 0.02
-    answering: float = 0.3
-    mute: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None and not (0 <= value <= 1 or (name == "confusers" and value >= 0)):
-                raise InputError(f"TargetRules.{name} must lie in [0, 1], got {value}")
+Scores: TypeAlias = "Sequence[Row] | npt.NDArray[np.floating[Any]]"
 
 
 @dataclass(frozen=True)

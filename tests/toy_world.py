@@ -20,8 +20,9 @@ from hardmine.records import ImageSet, Instances
 DIM = 64
 NAMES = ("car", "fork", "zebra")
 # Words of the prompt templates, which say nothing of an image.
-_SILENT = set(
-    "a the of an in at photo scene close up many blurry small large tiny far away".split()
+_SILENT = frozenset(
+    {"a", "the", "of", "an", "in", "at", "photo", "scene", "close", "up", "many", "blurry"}
+    | {"small", "large", "tiny", "far", "away"}
 )
 
 

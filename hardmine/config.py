@@ -1,0 +1,231 @@
+"""YAML -> frozen dataclasses and back. Sections bear the names of what they set up."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from hardmine.errors import InputError
+from hardmine.targets import TargetRules
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """The training images: arguments of ``load_images``."""
+
+    source: str | None = None
+    annotations: str | None = None
+    format: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What embeds images and texts: arguments of ``load_encoder``."""
+
+    name: str = "tiny"
+    image_size: int | None = None
+    dense: str = "value"
+    whole: str = "same"
+    device: str | None = None
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """Where the index lies and how it is built: arguments of ``build_index``."""
+
+    path: str = "index.hmx"
+    clusters: str = "kmeans:10+whole"
+    quantize: str | None = None
+    batch_size: int = 32
+    workers: int | None = None
+    shard_size: int = 1024
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """The draws: arguments of ``HardMiningSampler``."""
+
+    epoch_length: int | None = None
+    seed: int = 0
+    shuffle: bool = True
+    infinite: bool = False
+
+
+@dataclass(frozen=True)
+class NeedConfig:
+    """Which classes are weak: arguments of ``class_need``."""
+
+    policy: str = "mean"
+    momentum: float = 0.5
+    prior: float = 10.0
+    prefix: str | None = None
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class QueriesConfig:
+    """What is asked."""
+
+    contexts: tuple[str, ...] = ()
+    sizes: bool = True
+    templates: str | tuple[str, ...] = "short"
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """How far weights may go: arguments of ``image_weights``."""
+
+    floor: float = 1.0
+    cap: float = 4.0
+    budget: float | None = 0.3
+
+
+@dataclass(frozen=True)
+class MinerConfig:
+    """How the loop is run: arguments of ``HardMiner``."""
+
+    patience: int | None = 3
+    rounds: str | None = "rounds.jsonl"
+    strict: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a training loop with mining can set."""
+
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    need: NeedConfig = field(default_factory=NeedConfig)
+    queries: QueriesConfig = field(default_factory=QueriesConfig)
+    targets: TargetRules = field(default_factory=TargetRules)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    miner: MinerConfig = field(default_factory=MinerConfig)
+
+    def miner_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of ``HardMiner`` that settings decide."""
+        need = asdict(self.need)
+        return {
+            "policy": need.pop("policy"),
+            "need_options": need,
+            "rules": self.targets,
+            **asdict(self.queries),
+            **asdict(self.weights),
+            **asdict(self.miner),
+        }
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML file; what it leaves out keeps its default.
+
+    Raises:
+        InputError: If the file cannot be read, or a key or value is not understood; the message
+            names the place and, for a key, the nearest known one.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read the config {path}: {error.strerror}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    return read_config({} if values is None else values, name=str(path))
+
+
+def read_config(values: Any, *, name: str = "config") -> Config:
+    """Check plain values, such as YAML gives, and make a Config of them."""
+    return _section(Config, values, name, "")
+
+
+def dump_config(config: Config) -> str:
+    """Write a Config as YAML, every value spelled out."""
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def _section(kind: type[T], values: Any, name: str, place: str) -> T:
+    if values is None:  # a heading with nothing but comments under it
+        values = {}
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{name}: {place or 'the file'} must be a mapping of settings, got {_said(values)}"
+        )
+    hints = typing.get_type_hints(kind)
+    known = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    made = {}
+    for key, value in values.items():
+        here = f"{place}.{key}" if place else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise InputError(f"{name}: unknown key {here!r}; {advice}")
+        made[key] = _value(hints[key], value, name, here)
+    try:
+        return kind(**made)
+    except InputError as error:
+        raise InputError(f"{name}, {place}: {error}") from None
+
+
+def _value(hint: Any, value: Any, name: str, place: str) -> Any:
+    if is_dataclass(hint):
+        return _section(hint, value, name, place)  # type: ignore[arg-type]
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if option in (str, bool) and isinstance(value, option):
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if option is float and number:
+            return float(value)
+        if option is int and number and isinstance(value, int):
+            return value
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            inner = typing.get_args(option)[0]
+            return tuple(
+                _value(inner, one, name, f"{place}[{row}]") for row, one in enumerate(value)
+            )
+    wanted = " or ".join(_WORDS.get(option, "a list") for option in options)
+    raise InputError(f"{name}: {place} must be {wanted}, got {_said(value)}{_hint(value, options)}")
+
+
+_WORDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
+
+
+def _hint(value: Any, options: tuple[Any, ...]) -> str:
+    if isinstance(value, str) and (float in options or int in options):
+        try:
+            float(value)
+        except ValueError:
+            return ""
+        return "; YAML reads numbers without quotes, and 1e-3 only as 1.0e-3"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+    return list(value) if isinstance(value, tuple) else value
