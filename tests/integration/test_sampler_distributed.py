@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import socket
 from itertools import islice
 from pathlib import Path
@@ -51,8 +52,13 @@ def one_rank(rank: int, world_size: int, port: int, folder: str) -> None:
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_share_one_stream_and_one_state(world_size: int, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(
-        one_rank, (world_size, free_port(), str(tmp_path)), nprocs=world_size
+    # The server imports torch once; ranks fork from it before any thread has run.
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["hardmine.sampler"])
+    torch.multiprocessing.start_processes(
+        one_rank,
+        (world_size, free_port(), str(tmp_path)),
+        nprocs=world_size,
+        start_method="forkserver",
     )
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world_size)]
     alone = HardMiningSampler(NUM_IMAGES, seed=2)
