@@ -76,7 +76,7 @@ class Aim:
     Attributes:
         trust: In each of Q queries.
         targets: The images they found.
-        boost: (N,) in [0, 1], the most that a query asks of each image.
+        boost: (N,) in [0, 1], what is asked of each image; see ``Targets.boost``.
         weights: (N,) the images' sampling weights.
     """
 
@@ -121,6 +121,6 @@ def take_aim(
         detections=detections,
         rules=rules,
     )
-    boost = targets.boost(queries.need, len(ground))
+    boost = targets.boost(queries.need, queries.class_rows, len(ground))
     weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
     return Aim(trust, targets, boost, weights)

@@ -23,7 +23,8 @@ class Reason:
         kind: What the image is to it, one of ``KINDS``.
         strength: How far the image answers it, in [0, 1].
         score: Cosine similarity, NaN where the image is not in the index.
-        boost: need × strength; the largest of an image counts.
+        boost: need × strength. Those of one class add up as in ``Targets.boost``, and of the
+            classes the largest counts.
     """
 
     asked: Asked
@@ -41,7 +42,7 @@ class Explanation:
         image_id: Which image.
         weight: Its sampling weight.
         expected_draws: In an epoch of as many draws as images.
-        reasons: Queries that it answers, the one that counts first; empty if it has the floor.
+        reasons: Queries that it answers, the strongest first; empty if it has the floor.
     """
 
     image_id: Any

@@ -25,6 +25,7 @@ from hardmine.patience import Patience
 from hardmine.queries import Queries, build_queries
 from hardmine.ranks import from_first, is_first
 from hardmine.records import ImageSet
+from hardmine.replay import replay_round
 from hardmine.rounds import Asked, Round, append_round, weights_digest
 from hardmine.sampler import HardMiningSampler
 from hardmine.targets import KINDS, TargetRules
@@ -146,15 +147,34 @@ class HardMiner:
             self.sampler.set_weights(done.weights)
         return done
 
-    def explain(self, image_id: Any) -> Explanation:
-        """Say why an image has the weight that the last round gave it.
+    def explain(self, image_id: Any, *, done: Round | None = None) -> Explanation:
+        """Say why an image has its weight.
+
+        Args:
+            image_id: As the labels have it.
+            done: A round of ``replay``; the last one if None.
 
         Raises:
             InputError: If there was no round yet, it failed, or the image is not drawn from.
         """
-        if self._ground is None or self._last is None:
+        done = done or self._last
+        if self._ground is None or done is None:
             raise InputError("nothing to explain: no round was mined yet on this process (rank 0)")
-        return explain_image(self._last, self._ground.ids, image_id)
+        return explain_image(done, self._ground.ids, image_id)
+
+    def replay(self, done: Round, *, detections: scipy.sparse.spmatrix | None = None) -> Round:
+        """Fill in weights and targets of a recorded round by asking again what it asked.
+
+        Args:
+            done: As ``read_rounds`` gives it.
+            detections: Those that the round was given.
+
+        Raises:
+            IndexMismatch: If the weights are not those of the record.
+        """
+        if self._ground is None:
+            raise InputError("only rank 0 can replay: it holds the index")
+        return replay_round(done, self._ground, detections=_by_column(detections))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and one tensor: safe to load with ``weights_only=True``."""
@@ -241,7 +261,7 @@ class HardMiner:
         aim = take_aim(
             queries,
             ground,
-            detections=None if detections is None else scipy.sparse.csc_matrix(detections),
+            detections=_by_column(detections),
             rules=self.rules,
             floor=self.floor,
             cap=self.cap,
@@ -366,6 +386,10 @@ def _check_lengths(ground: Ground, sampler: HardMiningSampler | None) -> None:
             f"the sampler draws from {sampler.num_images} images, the labels (or the index) have "
             f"{len(ground)}; pass dataset_ids=, the image id of each of the sampler's rows"
         )
+
+
+def _by_column(detections: scipy.sparse.spmatrix | None) -> scipy.sparse.csc_matrix | None:
+    return None if detections is None else scipy.sparse.csc_matrix(detections)
 
 
 def _asked(queries: Queries, aim: Aim, class_names: tuple[str, ...]) -> tuple[Asked, ...]:

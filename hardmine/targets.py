@@ -97,13 +97,31 @@ class Targets:
             self.scores[chosen],
         )
 
-    def boost(self, need: npt.NDArray[np.float64], num_images: int) -> npt.NDArray[np.float64]:
-        """(N,) in [0, 1]: the most that any query, of (Q,) need, asks of each image.
+    def boost(
+        self, need: npt.NDArray[np.float64], class_rows: npt.NDArray[np.int64], num_images: int
+    ) -> npt.NDArray[np.float64]:
+        """What the queries ask of each image: (N,) in [0, 1].
 
-        The maximum, not the sum: an image that answers five queries is not five times as useful.
+        1. by class:  b_c = 1 - Π (1 - need_q · strength_q) over the class and its conditions, so
+           that a weak class in a weak condition is wanted more than either
+        2. by image:  the maximum over classes, not the sum: an image that answers five queries is
+           not five times as useful
+
+        Args:
+            need: (Q,) of the queries.
+            class_rows: (Q,) their classes, ascending.
+            num_images: N.
         """
         boost = np.zeros(num_images)
-        np.maximum.at(boost, self.image_rows, need[self.query_rows] * self.strengths)
+        left = 1 - need[self.query_rows] * self.strengths
+        images = self.image_rows
+        if len(np.unique(class_rows)) < len(class_rows):
+            pairs = class_rows[self.query_rows] * num_images + images
+            order = np.argsort(pairs, kind="stable")
+            starts = np.flatnonzero(np.diff(pairs[order], prepend=-1))
+            left = np.multiply.reduceat(left[order], starts) if len(starts) else left[:0]
+            images = images[order][starts]
+        np.maximum.at(boost, images, 1 - left)
         return boost
 
     def counts(self, num_queries: int) -> npt.NDArray[np.int64]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
+import torch
 from toy_world import NAMES, WordEncoder, World, make_world
 
 from hardmine import HardMiner, HardMiningSampler
+from hardmine.errors import IndexMismatch, InputError
+from hardmine.rounds import read_rounds
+from hardmine.targets import TargetRules
 
 METRICS = {"car": 0.6, "fork": 0.2, "zebra": 0.45}
+FORK = NAMES.index("fork")
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +27,245 @@ def world() -> World:
     return make_world()
 
 
+def make(world: World, sampler: HardMiningSampler | None = None, **settings: Any) -> HardMiner:
+    return HardMiner(world.index, sampler, encoder=WordEncoder(), images=world.images, **settings)
+
+
 def test_a_weak_class_is_drawn_more_and_the_epoch_stays_as_long(world: World) -> None:
     sampler = HardMiningSampler(len(world.images), seed=3)
-    miner = HardMiner(world.index, sampler, encoder=WordEncoder(), images=world.images)
-    has_fork = world.present[:, NAMES.index("fork")]
+    has_fork = world.present[:, FORK]
     before = has_fork[list(sampler)].sum()
-    done = miner.step(METRICS)
+    done = make(world, sampler).step(METRICS)
     draws = list(sampler)
     assert done.weak == ["fork"]
     assert len(draws) == len(world.images)
     assert has_fork[draws].sum() > 1.5 * before
     assert np.array_equal(sampler.weights, done.weights)
     assert done.weights[has_fork].min() > np.median(done.weights)
+
+
+def test_strong_classes_leave_the_plain_shuffle(world: World) -> None:
+    sampler = HardMiningSampler(len(world.images), seed=3)
+    plain = list(HardMiningSampler(len(world.images), seed=3))
+    done = make(world, sampler, policy="below:0.1").step(METRICS)
+    assert done.weak == []
+    assert done.asked == ()
+    sampler.set_epoch(0)
+    assert list(sampler) == plain
+
+
+def test_rows_are_matched_by_id_not_by_position(world: World) -> None:
+    order = np.random.default_rng(1).permutation(len(world.images))
+    straight = make(world).step(METRICS)
+    shuffled = make(world, dataset_ids=world.images.ids[order]).step(METRICS)
+    relabelled = HardMiner(world.index, encoder=WordEncoder(), images=world.images.subset(order))
+    assert np.array_equal(shuffled.weights, straight.weights[order])
+    assert np.array_equal(relabelled.step(METRICS).weights, straight.weights[order])
+
+
+def test_images_that_the_index_lacks_count_as_their_labels_say(world: World) -> None:
+    ids = np.concatenate([world.images.ids, [5]])
+    done = make(world, dataset_ids=ids).step(METRICS)
+    assert done.weights[-1] == 1.0
+    half = make_world(150)
+    wide = HardMiner(half.index, encoder=WordEncoder(), images=world.images).step(METRICS)
+    missing_forks = world.present[:, FORK] & ~np.isin(world.images.ids, half.index.ids)
+    assert missing_forks.any()
+    assert (wide.weights[missing_forks] > 1.5).all()
+
+
+def test_an_unlabelled_pool_is_mined_by_text_alone(world: World) -> None:
+    miner = HardMiner(
+        world.index,
+        encoder=WordEncoder(),
+        class_names=NAMES,
+        rules=TargetRules(hits=0.05),
+        budget=None,
+    )
+    done = miner.step(METRICS)
+    raised = done.weights > 1
+    assert done.counts()["hit"] == 15
+    assert raised.sum() == 15
+    assert world.present[raised, FORK].mean() > 0.8
+
+
+def test_a_pool_beside_labels_is_trusted_as_far_as_the_labels_confirm(world: World) -> None:
+    labelled = world.images.subset(np.arange(0, 300, 2))
+    miner = HardMiner(
+        world.index, encoder=WordEncoder(), images=labelled, dataset_ids=world.images.ids
+    )
+    done = miner.step(METRICS)
+    pool = np.arange(300) % 2 == 1
+    assert done.targets is not None
+    hits = done.targets.take(done.targets.kinds == 4)
+    assert pool[hits.image_rows].all()
+    assert world.present[hits.image_rows, FORK].all()
+    # Words that the images know nothing of: labels find out, and the pool is left alone.
+    blind = make_world(rates=(0.5, 0.1, 0.05), noise=50.0)
+    muted = HardMiner(
+        blind.index,
+        encoder=WordEncoder(),
+        images=blind.images.subset(np.arange(0, 300, 2)),
+        dataset_ids=blind.images.ids,
+        rules=TargetRules(mute=0.3),
+    ).step(METRICS)
+    assert muted.asked[0].factor == 0.0
+    assert muted.counts()["hit"] == 0
+    assert (muted.weights[pool] == 1).all()
+
+
+def test_a_condition_raises_the_labelled_images_that_answer_it(world: World) -> None:
+    plain = make(world, budget=None).step(METRICS)
+    dark = make(world, budget=None, contexts=["at night"]).step(METRICS)
+    assert [asked.names[0] for asked in dark.asked] == ["fork", "fork at night"]
+    gain = dark.weights - plain.weights
+    forks = world.present[:, FORK]
+    assert gain[forks & world.night].mean() > 3 * max(gain[forks & ~world.night].mean(), 1e-3)
+    assert gain[~forks].max() == 0
+
+
+def test_missing_labels_come_out_as_suspects_and_are_not_boosted() -> None:
+    faulty = make_world(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
+    done = make(faulty).step(METRICS)
+    assert done.targets is not None
+    labelled = np.asarray(faulty.images.class_counts[:, FORK].todense())[:, 0] > 0
+    suspects = np.array([row for row, name, _ in done.suspects() if name == "fork"])
+    truly = faulty.present[suspects, FORK]
+    assert truly.mean() > 0.9
+    assert truly.sum() > 0.6 * (faulty.present[:, FORK] & ~labelled).sum()
+    strengths = done.targets.strengths[done.targets.kinds == 3]
+    assert (strengths == 0).all()
+
+
+def test_detections_say_which_images_are_missed_and_which_are_confused(world: World) -> None:
+    forks = np.flatnonzero(world.present[:, FORK])
+    others = np.flatnonzero(~world.present[:, FORK])
+    found = scipy.sparse.lil_matrix((len(world.images), len(NAMES)))
+    found[forks[:10], FORK] = 0.9
+    found[others[:3], FORK] = 0.95
+    done = make(world, budget=None).step(METRICS, detections=found.tocsr())
+    assert done.weights[forks[:10]].mean() < done.weights[forks[10:]].mean()
+    assert (done.weights[others[:3]] > 1).all()
+
+
+def test_explain_names_the_query_that_counts(world: World) -> None:
+    miner = make(world, contexts=["at night"])
+    done = miner.step(METRICS)
+    row = int(np.argmax(done.weights))
+    why = miner.explain(world.images.ids[row])
+    top = why.reasons[0]
+    assert why.weight == done.weights[row]
+    assert top.boost == pytest.approx(top.asked.need * top.strength)
+    assert why.reasons == tuple(sorted(why.reasons, key=lambda reason: -reason.boost))
+    assert "fork" in str(why)
+    unwanted = miner.explain(world.images.ids[int(np.argmin(done.weights))])
+    assert unwanted.weight == 1.0
+    assert all(reason.boost == 0 for reason in unwanted.reasons)
+    with pytest.raises(InputError, match="no image 3"):
+        miner.explain(3)
+
+
+def test_patience_lets_a_boost_that_does_not_help_fade(world: World) -> None:
+    miner = make(world, patience=2, need_options={"momentum": 0.0})
+    boosts = [float(miner.step(METRICS).need[FORK]) for _ in range(5)]
+    assert boosts[0] == boosts[1]
+    assert boosts[0] > boosts[2] > boosts[3] > boosts[4] > 0
+    risen = miner.step({**METRICS, "fork": 0.3})
+    assert risen.patience[FORK] == 1.0
+
+
+def test_state_survives_a_safe_load_and_the_next_rounds_are_the_same(world: World) -> None:
+    first = make(world)
+    for ap in (0.2, 0.22):
+        first.step({**METRICS, "fork": ap})
+    saved = io.BytesIO()
+    torch.save(first.state_dict(), saved)
+    saved.seek(0)
+    sampler = HardMiningSampler(len(world.images))
+    second = make(world, sampler)
+    second.load_state_dict(torch.load(saved, weights_only=True))
+    assert np.array_equal(sampler.weights, first.last_round.weights)
+    for ap in (0.22, 0.22, 0.25):
+        metrics = {**METRICS, "fork": ap}
+        ours, theirs = first.step(metrics), second.step(metrics)
+        assert ours.number == theirs.number
+        assert ours.digest == theirs.digest
+    with pytest.raises(InputError, match="judged 3 classes"):
+        HardMiner(
+            world.index, encoder=WordEncoder(), images=world.images, class_names=["car"]
+        ).load_state_dict(first.state_dict())
+
+
+def test_a_failing_round_keeps_the_weights_and_is_told_once(
+    world: World, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    sampler = HardMiningSampler(len(world.images))
+    miner = make(world, sampler, rounds=tmp_path / "rounds.jsonl")
+    before = miner.step(METRICS).weights
+    with caplog.at_level(logging.INFO, logger="hardmine"):
+        for _ in range(2):
+            failed = miner.step({"unicorn": 0.1})
+    assert "unicorn" in failed.error
+    assert not failed.applied
+    assert np.array_equal(sampler.weights, before)
+    told = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(told) == 1
+    assert told[0].exc_info is not None
+    assert miner.step(METRICS).applied
+    history = read_rounds(tmp_path / "rounds.jsonl")
+    assert [bool(done.error) for done in history] == [False, True, True, False]
+    with pytest.raises(InputError, match="unicorn"):
+        make(world, strict=True).step({"unicorn": 0.1})
+
+
+def test_a_record_that_cannot_be_written_does_not_stop_the_weights(
+    world: World, tmp_path: Path
+) -> None:
+    sampler = HardMiningSampler(len(world.images))
+    done = make(world, sampler, rounds=tmp_path).step(METRICS)
+    assert done.applied
+    assert sampler.weights.max() > 1
+    with pytest.raises(OSError):
+        make(world, strict=True, rounds=tmp_path).step(METRICS)
+
+
+def test_a_dry_run_only_tells(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    sampler = HardMiningSampler(len(world.images))
+    with caplog.at_level(logging.INFO, logger="hardmine"):
+        done = make(world, sampler, dry_run=True).step(METRICS)
+    assert (sampler.weights == 1).all()
+    assert done.weights.max() > 1
+    assert not done.applied
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("round 1: 1 weak classes, ")
+    assert line.endswith("(dry run)")
+
+
+def test_what_does_not_fit_is_refused_at_once(world: World) -> None:
+    class Other(WordEncoder):
+        fingerprint = "other"
+
+    with pytest.raises(IndexMismatch, match="words-64"):
+        HardMiner(world.index, encoder=Other(), images=world.images)
+    with pytest.raises(InputError, match="draws from 7 images"):
+        make(world, HardMiningSampler(7))
+    with pytest.raises(InputError, match="must know the classes"):
+        HardMiner(world.index, encoder=WordEncoder())
+    with pytest.raises(InputError, match="no image id of the training set is in the labels"):
+        make(world, dataset_ids=[1, 2, 3])
+    with pytest.raises(InputError, match="only other ranks"):
+        HardMiner(None, encoder=WordEncoder(), images=world.images)
+
+
+def test_the_record_alone_replays_the_weights(world: World, tmp_path: Path) -> None:
+    record = tmp_path / "rounds.jsonl"
+    done = make(world, rounds=record, contexts=["at night"], cap=3.0).step(METRICS)
+    (read,) = read_rounds(record)
+    assert read.weights is None
+    later = make(world)
+    again = later.replay(read)
+    assert np.array_equal(again.weights, done.weights)
+    assert later.explain(world.images.ids[4], done=again).weight == done.weights[4]
+    other = make_world(seed=1)
+    with pytest.raises(IndexMismatch, match="gives other weights"):
+        make(other).replay(read)

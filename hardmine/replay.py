@@ -1,0 +1,63 @@
+"""From the record of a round back to its weights and targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+
+from hardmine.aim import Ground, take_aim
+from hardmine.errors import IndexMismatch, InputError
+from hardmine.queries import Queries
+from hardmine.records import names_to_rows
+from hardmine.rounds import Round, weights_digest
+from hardmine.targets import TargetRules
+
+
+def replay_round(
+    done: Round, ground: Ground, *, detections: scipy.sparse.csc_matrix | None = None
+) -> Round:
+    """Ask again what a recorded round asked, and fill in its weights and targets.
+
+    Args:
+        done: A round, as ``read_rounds`` gives it.
+        ground: Index, labels and training loop, as they were.
+        detections: Those the round was given, if any.
+
+    Raises:
+        InputError: If the round failed.
+        IndexMismatch: If index, labels or encoder are not those of the round: the weights differ.
+    """
+    if done.error:
+        raise InputError(f"round {done.number} failed and made no weights: {done.error}")
+    settings = done.settings
+    now = {"encoder": ground.book.encoder.fingerprint, "num_images": len(ground)}
+    for name, value in now.items():
+        if settings[name] != value:
+            raise IndexMismatch(
+                f"round {done.number} was mined with {name} {settings[name]}, got {value}"
+            )
+    if settings["detections"] and detections is None:
+        raise InputError(f"round {done.number} looked at detections; pass the same again")
+    queries = Queries(
+        names=tuple(asked.names for asked in done.asked),
+        class_rows=names_to_rows([asked.class_name for asked in done.asked], done.class_names),
+        conditions=tuple(asked.condition for asked in done.asked),
+        need=np.array([asked.need for asked in done.asked], np.float64),
+    )
+    aim = take_aim(
+        queries,
+        ground,
+        detections=detections,
+        rules=TargetRules(**settings["rules"]),
+        floor=settings["floor"],
+        cap=settings["cap"],
+        budget=settings["budget"],
+    )
+    if weights_digest(aim.weights) != done.digest:
+        raise IndexMismatch(
+            f"replaying round {done.number} gives other weights; the index or the labels have "
+            "changed since, or the machine computes similarities differently"
+        )
+    return replace(done, weights=aim.weights, targets=aim.targets)
