@@ -1,8 +1,9 @@
-"""Which images may be among the best k of a query, and which are."""
+"""Which images may be among the best k of each query, and which are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -13,36 +14,45 @@ from hardmine.index.store import Store
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """Regions of one shard that wait for their exact score, image by image."""
+class Pairs:
+    """Regions that may be why an image answers a query; one entry a query and region.
 
-    shard: int
-    rows: npt.NDArray[np.int64]
+    Attributes:
+        queries: (P,) int32.
+        shards: (P,) int32 shard of the region.
+        regions: (P,) int64 its number in that shard.
+        rows: (P,) int64 its image.
+        tops: (P,) float32 inexact score of its image.
+    """
+
+    queries: npt.NDArray[np.int32]
+    shards: npt.NDArray[np.int32]
     regions: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
     tops: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.queries)
 
 
 class Candidates:
-    """The best k images of one query, found from scores that may be off.
+    """The best k images of C queries, found from scores that may be off.
 
     An image that scores more than twice the error below the k-th is none of the best k. The
     others wait here, each with those of its regions that may be its maximum, until ``settle``
     scores them exactly.
 
     Attributes:
-        rows: Best images so far, best first, equal scores ordered by row.
-        scores: Their float64 scores.
-        shards: Shard of the matching region.
-        regions: Its number in that shard.
+        rows: (C, k) best images so far, best first, equal scores ordered by row; -1 for none.
+        scores: (C, k) their float64 scores; -inf for none.
+        shards: (C, k) shard of the matching region.
+        regions: (C, k) its number in that shard.
 
     Args:
         store: Where exact scores come from.
-        query: (D,).
+        queries: (C, D).
         k: How many images.
-        absolute: With ``relative``, how far a score s may be off: absolute + relative * |s|.
+        absolute: (C,). A score s may be off by absolute + relative * |s|.
         relative: See ``absolute``.
         patience: Regions that may wait before they are settled.
     """
@@ -50,23 +60,25 @@ class Candidates:
     def __init__(
         self,
         store: Store,
-        query: npt.NDArray[np.float32],
+        queries: npt.NDArray[np.float32],
         k: int,
         *,
-        absolute: float,
+        absolute: npt.NDArray[np.float64],
         relative: float,
         patience: int,
     ) -> None:
-        self.rows = np.zeros(0, np.int64)
-        self.scores = np.zeros(0, np.float64)
-        self.shards = np.zeros(0, np.int64)
-        self.regions = np.zeros(0, np.int64)
+        shape = (len(queries), k)
+        self.rows = np.full(shape, -1, np.int64)
+        self.scores = np.full(shape, -np.inf)
+        self.shards = np.zeros(shape, np.int64)
+        self.regions = np.zeros(shape, np.int64)
         self._store, self._k = store, k
-        self._query = query.astype(np.float64)
+        self._queries = queries.astype(np.float64)
         self._absolute, self._relative = absolute, relative
-        self._patience = max(patience, 2 * k)
-        self._tops = np.zeros(0, np.float32)  # the best k inexact scores so far
-        self._waiting: list[_Waiting] = []
+        self._patience = max(patience, 2 * k * len(queries))
+        self._tops = np.zeros((len(queries), 0), np.float32)  # best inexact scores, at least k
+        self._reach = np.full(len(queries), -np.inf)  # what an inexact score must be to come in
+        self._waiting: list[Pairs] = []
 
     def offer(
         self,
@@ -74,23 +86,20 @@ class Candidates:
         images: npt.NDArray[np.float32],
         regions: npt.NDArray[np.float32],
     ) -> None:
-        """Look at a block's inexact scores: (n,) by image and (r,) by region."""
-        self._tops = _largest(np.concatenate([self._tops, images]), self._k)
-        chosen = np.flatnonzero(images >= self._reach)
-        chosen = chosen[images[chosen] > -np.inf]
-        if len(chosen) == 0:
+        """Look at a block's inexact scores: (C, n) by image and (C, r) by region."""
+        self._raise_reach(images)
+        queries, places = np.nonzero((images >= self._reach[:, None]) & (images > -np.inf))
+        if len(queries) == 0:
             return
-        counts = np.diff(block.offsets)[chosen]
-        within = region_rows(block.offsets, chosen)
-        tops = np.repeat(images[chosen], counts)
-        near = np.flatnonzero(regions[within] >= self._below(tops))
+        tops = images[queries, places]
+        pairs, within = _near(block, regions, queries, places, self._below(tops, queries))
         self._waiting.append(
-            _Waiting(
-                block.shard,
-                np.repeat(block.rows[chosen], counts)[near],
-                within[near]
-                + np.repeat(block.starts[chosen] - block.offsets[chosen], counts)[near],
-                tops[near],
+            Pairs(
+                queries[pairs].astype(np.int32),
+                np.full(len(pairs), block.shard, np.int32),
+                within + (block.starts - block.offsets[:-1])[places[pairs]],
+                block.rows[places[pairs]],
+                tops[pairs],
             )
         )
         if sum(len(one) for one in self._waiting) > self._patience:
@@ -98,49 +107,83 @@ class Candidates:
 
     def settle(self) -> None:
         """Score exactly what waits."""
-        for one in self._waiting:
-            kept = one.tops >= self._reach
-            if not kept.any():
-                continue
-            shard = self._store.shards[one.shard]
-            rows, regions = one.rows[kept], one.regions[kept]
-            values = exact_scores(shard.vectors, shard.scales, regions, self._query)
-            # The first largest region of each image; its regions stand side by side.
-            starts = np.flatnonzero(np.diff(rows, prepend=-1))
-            picks = first_best(values, np.diff(starts, append=len(rows)))
-            self._merge(rows[picks], values[picks], regions[picks], one.shard)
+        if not self._waiting:
+            return
+        parts = [
+            np.concatenate([getattr(one, column.name) for one in self._waiting])
+            for column in fields(Pairs)
+        ]
         self._waiting.clear()
+        near = parts[-1] >= self._reach[parts[0]]
+        # By query and shard, so that each is one product; the order within stays.
+        order = np.flatnonzero(near)
+        order = order[np.lexsort((parts[1][order], parts[0][order]))]
+        pairs = Pairs(*(part[order] for part in parts))
+        ends = np.flatnonzero(np.diff(pairs.queries) | np.diff(pairs.shards)) + 1
+        bounds = [0, *ends.tolist(), len(pairs)] if len(pairs) else [0]
+        for start, stop in itertools.pairwise(bounds):
+            self._take(pairs, slice(start, stop))
 
-    @property
-    def _reach(self) -> float:
-        """What an inexact score must be to come in; -inf while there is room."""
-        reach = -np.inf
-        if len(self._tops) == self._k:
-            reach = float(self._below(self._tops.min()))
-        if len(self.scores) == self._k:
-            floor = float(self.scores[-1])
-            reach = max(reach, floor - 1.01 * (self._absolute + self._relative * abs(floor)))
-        return reach
+    def _take(self, pairs: Pairs, chosen: slice) -> None:
+        """Merge one shard's candidates of one query into its best."""
+        query, number = int(pairs.queries[chosen.start]), int(pairs.shards[chosen.start])
+        shard = self._store.shards[number]
+        regions, rows = pairs.regions[chosen], pairs.rows[chosen]
+        values = exact_scores(shard.vectors, shard.scales, regions, self._queries[query])
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        picks = first_best(values, np.diff(starts, append=len(rows)))
+        found = self.rows[query] >= 0
+        rows = np.concatenate([self.rows[query, found], rows[picks]])
+        values = np.concatenate([self.scores[query, found], values[picks]])
+        shards = np.concatenate([self.shards[query, found], np.full(len(picks), number)])
+        regions = np.concatenate([self.regions[query, found], regions[picks]])
+        order = np.lexsort((rows, -values))[: self._k]
+        self.rows[query, : len(order)] = rows[order]
+        self.scores[query, : len(order)] = values[order]
+        self.shards[query, : len(order)] = shards[order]
+        self.regions[query, : len(order)] = regions[order]
 
-    def _below(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Inexact scores less twice their error, the least that can still equal them."""
+    def _raise_reach(self, images: npt.NDArray[np.float32]) -> None:
+        self._tops = np.concatenate([self._tops, images], axis=1)
+        count = self._tops.shape[1]
+        if count >= self._k:
+            self._tops = np.partition(self._tops, count - self._k, axis=1)[:, count - self._k :]
+            worst = self._tops[:, 0]
+            self._reach = self._below(worst, np.arange(len(worst)))
+
+    def _below(
+        self, scores: npt.NDArray[np.float32], queries: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float64]:
+        """Inexact scores less twice their error: the least that may truly be as high."""
         wide = scores.astype(np.float64)
-        # The hundredth covers that the lower score's own relative error is a little larger.
-        return np.asarray(wide - 2.02 * (self._absolute + self._relative * np.abs(wide)))
+        # The hundredth covers that the lower score's own relative error may be a little larger.
+        error = self._absolute[queries] + self._relative * np.abs(wide)
+        return np.asarray(wide - 2.02 * error)
 
-    def _merge(
-        self,
-        rows: npt.NDArray[np.int64],
-        scores: npt.NDArray[np.float64],
-        regions: npt.NDArray[np.int64],
-        shard: int,
-    ) -> None:
-        rows = np.concatenate([self.rows, rows])
-        scores = np.concatenate([self.scores, scores])
-        order = np.lexsort((rows, -scores))[: self._k]
-        self.shards = np.concatenate([self.shards, np.full(len(regions), shard)])[order]
-        self.regions = np.concatenate([self.regions, regions])[order]
-        self.rows, self.scores = rows[order], scores[order]
+
+def _near(
+    block: Block,
+    regions: npt.NDArray[np.float32],
+    queries: npt.NDArray[np.intp],
+    places: npt.NDArray[np.intp],
+    least: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Regions of image ``places[i]`` that reach ``least[i]`` for ``queries[i]``.
+
+    Returns:
+        For each of them i, and its number in the block; by ascending i.
+    """
+    counts = np.diff(block.offsets)
+    # Never above the double it stands for, so that nothing is lost.
+    floors = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
+    if (counts == counts[0]).all():
+        tiled = regions.reshape(len(regions), len(block), int(counts[0]))
+        pairs, column = np.nonzero(tiled[queries, places] >= floors[:, None])
+        return pairs, block.offsets[places[pairs]] + column
+    owners = np.repeat(np.arange(len(places)), counts[places])
+    within = region_rows(block.offsets, places)
+    near = np.flatnonzero(regions[queries[owners], within] >= floors[owners])
+    return owners[near], within[near]
 
 
 def first_best(
@@ -157,9 +200,3 @@ def first_best(
     largest = np.repeat(np.maximum.reduceat(values, starts), counts)
     at_top = np.flatnonzero(values == largest)
     return np.asarray(at_top[np.searchsorted(at_top, starts)])
-
-
-def _largest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
-    if len(values) <= k:
-        return values
-    return np.partition(values, len(values) - k)[len(values) - k :]

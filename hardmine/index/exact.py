@@ -18,11 +18,11 @@ from hardmine.index.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
 
-# Scores held at once, queries x regions: 16 M float32 are 64 MB.
-_SCORES = 16_000_000
+# Scores held at once, queries x regions: 4 M float32 are 16 MB, which fits a shared cache.
+_SCORES = 4_000_000
 _QUERIES = 256
-# Regions that wait for their exact score, over all queries; 32 bytes each.
-_WAITING = 4_000_000
+# Regions that wait for their exact score, over all queries; 28 bytes each.
+_WAITING = 1_000_000
 
 
 class ExactIndex:
@@ -120,13 +120,13 @@ class ExactIndex:
         )
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
-            for place, one in enumerate(self._best(part, k, among), start):
-                count = len(one.rows)
-                hits.image_rows[place, :count] = one.rows
-                hits.scores[place, :count] = one.scores
-                for number, shard in enumerate(self.store.shards):
-                    here = np.flatnonzero(one.shards == number)
-                    hits.boxes[place, here] = shard.boxes[one.regions[here]]
+            stop = start + len(part)
+            best = self._best(part, k, among)
+            hits.image_rows[start:stop] = best.rows
+            hits.scores[start:stop] = best.scores
+            for number, shard in enumerate(self.store.shards):
+                here = (best.shards == number) & (best.rows >= 0)
+                hits.boxes[start:stop][here] = shard.boxes[best.regions[here]]
         return hits
 
     def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
@@ -189,26 +189,20 @@ class ExactIndex:
 
     def _best(
         self, queries: npt.NDArray[np.float32], k: int, rows: npt.NDArray[np.int64] | None
-    ) -> list[Candidates]:
+    ) -> Candidates:
         product = Product(queries, self.dtype, self.device)
-        best = [
-            Candidates(
-                self.store,
-                query,
-                k,
-                absolute=absolute,
-                relative=product.relative,
-                patience=_WAITING // len(queries),
-            )
-            for query, absolute in zip(queries, product.absolute.tolist(), strict=True)
-        ]
+        best = Candidates(
+            self.store,
+            queries,
+            k,
+            absolute=product.absolute,
+            relative=product.relative,
+            patience=_WAITING,
+        )
         for block in iter_blocks(self.store, max(_SCORES // len(queries), 1), rows):
             regions = product(block)
-            images = max_by_image(regions, block.offsets)
-            for place, one in enumerate(best):
-                one.offer(block, images[place], regions[place])
-        for one in best:
-            one.settle()
+            best.offer(block, max_by_image(regions, block.offsets), regions)
+        best.settle()
         return best
 
     def _row_ranges(self, max_regions: int) -> Iterator[tuple[int, int]]:
