@@ -112,6 +112,12 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
             f"{source}: {tables.box_entry(position)} has the category "
             f"{boxes.category_ids[position]}, which is not among 'categories'"
         )
+    both = len(boxes.ids) and len(tables.image_ids)
+    if both and boxes.image_ids.dtype.kind != tables.image_ids.dtype.kind:
+        raise InputError(
+            f"{source}: {tables.image_entry(0)} and {tables.box_entry(0)} name images in two ways; "
+            "ids must be all numbers or all text"
+        )
     image_rows = rows_of(tables.image_ids, boxes.image_ids)
     known = image_rows >= 0
     notes: tuple[str, ...] = ()

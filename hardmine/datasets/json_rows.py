@@ -66,13 +66,14 @@ class _Reader:
         if self._peek(3) == b"\xef\xbb\xbf":
             self.place = 3
         opening = self._next()
-        if opening == b"[" and "" in wanted:
-            yield from self._array("", wanted[""])
-        elif opening != b"{":
+        alone = "" in wanted
+        if opening != (b"[" if alone else b"{"):
             self._malformed(
-                f"expected {'an array' if '' in wanted else 'an object'}, "
+                f"expected {'an array' if alone else 'an object'}, "
                 f"got {opening.decode('latin-1') or 'an empty file'!r}"
             )
+        if alone:
+            yield from self._array("", wanted[""])
         else:
             self.place += 1
             yield from self._object(wanted)

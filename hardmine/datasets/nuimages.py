@@ -134,15 +134,18 @@ def _objects(
             "class": np.fromiter(classes, np.int32, count),
             "box": np.fromiter(boxes, np.float32, 4 * count).reshape(count, 4),
         }
-        for name, table in (("image", "key frame in sample_data"), ("class", "category")):
+        for name, table in (
+            ("image", "a key frame of sample_data.json"),
+            ("class", "in category.json"),
+        ):
             if (part[name] < 0).any():
                 lost = int(np.argmin(part[name]))
                 token = getattr(
                     records[lost], "category_token" if name == "class" else "sample_data_token"
                 )
                 raise InputError(
-                    f"{file}: [{start + lost}] {records[lost].token} names {token!r}, which is no "
-                    f"{table}.json"
+                    f"{file}: [{start + lost}] {records[lost].token} names {token!r}, which is not "
+                    f"{table}"
                 )
         slices.append(part)
     return {name: np.concatenate([part[name] for part in slices]) for name in slices[0]}

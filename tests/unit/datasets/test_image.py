@@ -1,0 +1,126 @@
+"""Images of every mode, turned and broken."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from hardmine.datasets import open_image
+from hardmine.datasets.image import image_size
+from hardmine.errors import InputError
+
+
+def gradient() -> Image.Image:
+    """30 × 50, no symmetry."""
+    y, x = np.mgrid[:30, :50]
+    return Image.fromarray(np.stack([5 * x, 8 * y, x + y], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_as_pillow_says(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    gradient().save(path, exif=exif)
+    image = open_image(path)
+    with Image.open(path) as raw:
+        expected = ImageOps.exif_transpose(raw)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+    assert image_size(path) == (image.height, image.width)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr"])
+def test_modes(tmp_path: Path, mode: str) -> None:
+    converted = gradient().convert(mode)
+    path = tmp_path / "picture.tiff"
+    converted.save(path)
+    image = open_image(path)
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(converted.convert("RGB")))
+
+
+def test_16_bit_grey_is_scaled_not_cut(tmp_path: Path) -> None:
+    values = np.array([[0, 255, 256], [25700, 65280, 65535]], np.uint16)
+    path = tmp_path / "deep.png"
+    Image.fromarray(values).save(path)
+    image = np.asarray(open_image(path))
+    np.testing.assert_array_equal(image, np.repeat(values[..., None] // 256, 3, axis=2))
+
+
+def test_transparency_of_a_palette_is_dropped_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    picture = gradient().convert("P")
+    picture.save(path, transparency=bytes([0, 128]))
+    np.testing.assert_array_equal(np.asarray(open_image(path)), np.asarray(picture.convert("RGB")))
+
+
+def test_the_first_frame_of_several(tmp_path: Path) -> None:
+    path = tmp_path / "moving.gif"
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert open_image(path).getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_says_nothing_of_the_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jpg"
+    gradient().save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    assert open_image(path).size == (50, 30)
+
+
+def broken(path: Path, kind: str) -> None:
+    gradient().save(path, quality=95)
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"<html>404 Not Found</html>",
+            "cut in the header": content[:40],
+            "cut in the pixels": content[: len(content) // 2],
+        }[kind]
+    )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff"])
+@pytest.mark.parametrize("kind", ["empty", "text", "cut in the header", "cut in the pixels"])
+def test_a_broken_file_is_an_input_error(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = tmp_path / f"broken.{suffix}"
+    broken(path, kind)
+    with pytest.raises(InputError, match=rf"broken\.{suffix}: cannot be decoded: \S"):
+        open_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bomb_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.png"
+    gradient().save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match=r"bomb\.png: .*exceeds limit"):
+        open_image(path)
+
+
+def test_floats_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "depth.tiff"
+    Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)).save(path)
+    with pytest.raises(InputError, match=r"depth\.tiff: .*floats, of no fixed range"):
+        open_image(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name in ("none.jpg", ".", "pipe.jpg"):
+        with pytest.raises(InputError, match="no such image file"):
+            open_image(tmp_path / name)
+
+
+def test_photos_decode_as_opencv_does(photos: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    for path in sorted((photos / "images").iterdir())[:20]:
+        peer = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        # Two JPEG decoders round differently, by a level or two.
+        difference = np.abs(np.asarray(open_image(path)).astype(int) - peer)
+        assert difference.mean() < 1.0

@@ -1,0 +1,90 @@
+"""The format is told by what is there, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hardmine.datasets import READERS, load_images
+from hardmine.datasets.recognise import recognise
+from hardmine.errors import InputError
+
+SETS = {
+    "coco": {"annotations/train.json": '{"images": []}'},
+    "voc": {"Annotations/a.xml": "<annotation/>", "JPEGImages/a.jpg": ""},
+    "yolo": {"data.yaml": "names: [cat]\ntrain: images"},
+    "nuimages": {"v1.0-mini/object_ann.json": "[]"},
+    "folder": {"deep/er/a.jpg": ""},
+}
+OTHERS = {
+    "coco beside its images": ("coco", {"_annotations.coco.json": '{"info": 1}', "a.jpg": ""}),
+    "yolo of another name": ("yolo", {"coco8.yaml": "names: {0: cat}\nval: images"}),
+    "images with other yaml": ("folder", {"train.yaml": "epochs: 3", "a.jpg": ""}),
+    "images with other json": ("folder", {"results.json": '[{"image_id": 1}]', "a.jpg": ""}),
+    "tables themselves": ("nuimages", {"object_ann.json": "[]"}),
+    "pages themselves": ("voc", {"a.xml": "<annotation/>"}),
+}
+
+
+def fill(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_each_format(tmp_path: Path, name: str) -> None:
+    assert recognise(fill(tmp_path, SETS[name]), None) == name
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_less_usual_forms(tmp_path: Path, case: str) -> None:
+    name, files = OTHERS[case]
+    assert recognise(fill(tmp_path, files), None) == name
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("x.json", "coco"), ("x.YAML", "yolo"), ("x.yml", "yolo"), ("x.txt", "list")]
+)
+def test_files_by_their_suffix(tmp_path: Path, file: str, name: str) -> None:
+    assert recognise(fill(tmp_path, {file: ""}) / file, None) == name
+
+
+def test_every_known_format_can_be_recognised() -> None:
+    assert {*SETS, "lvis", "list"} == READERS.keys()
+
+
+def test_two_formats_in_one_place_are_not_guessed_between(tmp_path: Path) -> None:
+    fill(tmp_path, SETS["coco"] | SETS["yolo"])
+    with pytest.raises(InputError, match="could be any of coco, yolo; pass format="):
+        load_images(tmp_path)
+
+
+def test_nothing_known_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+    fill(tmp_path, {"movie.mp4": "", "sub/notes.md": ""})
+    with pytest.raises(InputError, match=r"looked for a COCO json .* there is movie\.mp4, sub/$"):
+        load_images(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there is nothing"):
+        load_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none",), r"none: no such file or folder"),
+        ((".", "koko"), r"format must be one of coco, lvis, voc.*got 'koko'"),
+        (("movie.mp4",), r"cannot tell the format of a file that ends in '\.mp4'"),
+    ],
+)
+def test_bad_arguments(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(fill(tmp_path, {"movie.mp4": ""}))
+    with pytest.raises(InputError, match=message):
+        load_images(*arguments)
