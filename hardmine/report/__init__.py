@@ -1,0 +1,1 @@
+"""Reports: class gaps, slices, search results; pages that need no network."""

@@ -1,0 +1,127 @@
+"""Self-contained HTML pages: one layout, one way to show an image and where it matched.
+
+A page is a template of this folder that extends ``page.html`` and may import the macros of
+``parts.html``. Everything is escaped; pictures, style and script are inside the file; its
+content policy forbids every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from hardmine._version import __version__
+from hardmine.datasets import open_image
+from hardmine.errors import InputError
+
+_FOLDER = Path(__file__).parent
+# A photo wider or taller than this is shown with bars beside it, not as a strip.
+_WIDEST, _TALLEST = 2.4, 0.62
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A region to draw on an image.
+
+    Attributes:
+        box: xyxy as shares of the image's width and height; clipped to it.
+        label: Short text at the region, may be empty.
+        tone: How it looks: "match", "label" (what the labels say) or "doubt".
+    """
+
+    box: Sequence[float]
+    label: str = ""
+    tone: str = "match"
+
+    @property
+    def style(self) -> str:
+        """Where it lies, as CSS."""
+        left, top, right, bottom = (min(max(float(edge), 0.0), 1.0) for edge in self.box)
+        return (
+            f"left:{100 * left:.2f}%;top:{100 * top:.2f}%;"
+            f"width:{100 * max(right - left, 0.0):.2f}%;"
+            f"height:{100 * max(bottom - top, 0.0):.2f}%"
+        )
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small copy of an image inside the page.
+
+    Attributes:
+        uri: ``data:`` URI; empty where the image cannot be shown.
+        width: Of the small copy, in pixels.
+        height: Of the small copy, in pixels.
+        problem: Why it cannot be shown, else empty.
+    """
+
+    uri: str
+    width: int = 4
+    height: int = 3
+    problem: str = ""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return self.width / self.height
+
+    @property
+    def shown_aspect(self) -> float:
+        """Width over height of the frame it stands in."""
+        return min(max(self.aspect, _TALLEST), _WIDEST)
+
+
+def thumbnail(image: Path | Image.Image, *, side: int = 400, quality: int = 80) -> Thumbnail:
+    """Shrink an image for a page; one that is missing or broken becomes a note, not an error.
+
+    Args:
+        image: A file, or a decoded RGB image.
+        side: Longest side in pixels; smaller images keep their size.
+        quality: Of the JPEG, 1 to 95.
+    """
+    try:
+        small = open_image(image) if isinstance(image, Path) else image.copy()
+    except InputError as error:
+        return Thumbnail("", problem=str(error))
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{data}", *small.size)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fill a template of this folder.
+
+    Args:
+        template: File name, such as ``"search.html"``.
+        values: What the template speaks of; a name that is missing is an error.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = _asset
+    environment.globals["version"] = __version__
+    return environment
+
+
+def _asset(name: str) -> str:
+    """A style sheet or script of this folder, for the inside of its own element."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
