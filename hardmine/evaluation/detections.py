@@ -99,8 +99,9 @@ def load_detections(
         where = str(source)
         if not Path(source).is_file():
             raise InputError(f"no detections file at {source}")
-        source = json.loads(Path(source).read_text(encoding="utf-8"))
-    rows: list[Any] = list(source)
+        rows = json.loads(Path(source).read_text(encoding="utf-8"))
+    else:
+        rows = list(source)
     try:
         image_ids = np.array([row["image_id"] for row in rows])
         class_ids = np.array([row["category_id"] for row in rows], np.int64)
