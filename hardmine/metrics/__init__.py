@@ -8,7 +8,7 @@ from typing import Any
 
 from hardmine.errors import InputError
 from hardmine.metrics.evaluators import read_coco_eval, read_torchmetrics, read_ultralytics
-from hardmine.metrics.files import read_file
+from hardmine.metrics.files import read_file, read_rows
 from hardmine.metrics.mappings import flatten, read_mapping
 from hardmine.records import ClassScores
 
@@ -16,7 +16,8 @@ __all__ = ["read_scores"]
 
 _FORMS = (
     "a mapping of class to AP; metrics of mmdet (classwise=True), detectron2, torchmetrics "
-    "(class_metrics=True) or Ultralytics; a COCOeval; a .json, .jsonl or .csv file"
+    "(class_metrics=True) or Ultralytics; a COCOeval; a list of rows with a class and an AP; "
+    "a .json, .jsonl or .csv file"
 )
 
 
@@ -31,8 +32,9 @@ def read_scores(
 
     The form is told by its keys or type: ``coco/person_precision`` (mmdet), ``bbox/AP-person``
     (detectron2, in percent), ``map_per_class`` and ``classes`` (torchmetrics), an object or
-    mapping with ``maps`` and ``names`` (Ultralytics), an accumulated COCOeval, a file, or a plain
-    mapping of class to AP. NaN, None and -1 mean unknown, never zero.
+    mapping with ``maps`` and ``names`` or the rows of its ``summary()`` (Ultralytics), an
+    accumulated COCOeval, a file, or a plain mapping of class to AP. NaN, None and -1 mean
+    unknown, never zero.
 
     Args:
         metrics: Any of these forms, or ClassScores already.
@@ -51,6 +53,8 @@ def read_scores(
         return metrics
     if isinstance(metrics, str | os.PathLike):
         metrics = read_file(metrics)
+    elif isinstance(metrics, list):
+        metrics = read_rows(metrics)
     if isinstance(metrics, Mapping):
         if "map_per_class" in metrics:
             return read_torchmetrics(metrics, class_names)
@@ -58,7 +62,9 @@ def read_scores(
             return read_ultralytics(metrics["maps"], metrics["names"])
         return read_mapping(flatten(metrics), prefix=prefix, percent=percent)
     if hasattr(metrics, "box") and hasattr(metrics, "names"):
-        return read_ultralytics(metrics.box, metrics.names)
+        # metrics.maps itself adds box and mask APs up in segmentation models.
+        instances = getattr(metrics, "nt_per_class", None)
+        return read_ultralytics(metrics.box, metrics.names, instances)
     if hasattr(metrics, "cocoGt") and hasattr(metrics, "params"):
         return read_coco_eval(metrics)
     raise InputError(f"metrics must be {_FORMS}; got {type(metrics).__name__}")

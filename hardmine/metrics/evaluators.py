@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ def read_torchmetrics(
     return _by_position(class_names, ap, "torchmetrics")
 
 
-def read_ultralytics(boxes: Any, names: Mapping[int, str] | Sequence[str]) -> ClassScores:
+def read_ultralytics(
+    boxes: Any, names: Mapping[int, str] | Sequence[str], num_instances: Any = None
+) -> ClassScores:
     """Read per-class maps of Ultralytics.
 
     Args:
@@ -51,6 +54,7 @@ def read_ultralytics(boxes: Any, names: Mapping[int, str] | Sequence[str]) -> Cl
             with the mean of the others; ``metrics.box.ap_class_index`` tells them apart, the bare
             array cannot.
         names: Class names by number, as ``metrics.names``.
+        num_instances: ``metrics.nt_per_class``, where there is one.
     """
     maps = np.asarray(getattr(boxes, "maps", boxes), np.float64).ravel()
     if isinstance(names, Mapping):
@@ -61,7 +65,10 @@ def read_ultralytics(boxes: Any, names: Mapping[int, str] | Sequence[str]) -> Cl
         seen = np.zeros(len(maps), bool)
         seen[np.asarray(boxes.ap_class_index, np.int64)] = True
         maps = np.where(seen, maps, np.nan)
-    return _by_position(names, maps, "Ultralytics")
+    scores = _by_position(names, maps, "Ultralytics")
+    if num_instances is None:
+        return scores
+    return replace(scores, num_instances=np.asarray(num_instances, np.int64))
 
 
 def read_coco_eval(evaluation: Any) -> ClassScores:

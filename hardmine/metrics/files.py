@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,43 @@ def read_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         raise InputError(f"no metrics file at {file}")
     if file.suffix.lower() == ".csv":
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            return _rows([dict(row) for row in csv.DictReader(opened)], file)
+            return read_rows([dict(row) for row in csv.DictReader(opened)], str(file))
     text = file.read_text(encoding="utf-8")
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
         value = _last_scores(text, file)
     if isinstance(value, list):
-        return _rows(value, file)
+        return read_rows(value, str(file))
     if not isinstance(value, Mapping):
         raise InputError(f"{file}: expected an object or a list, got {type(value).__name__}")
     return value
+
+
+def read_rows(rows: Sequence[Any], source: str = "metrics") -> dict[str, Any]:
+    """Turn rows with a class and an AP column into a mapping of class to AP.
+
+    Args:
+        rows: Mappings with the same keys, e.g. Ultralytics' ``summary()``.
+        source: What to call them in messages.
+    """
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise InputError(f"{source}: expected rows of a class and an AP, got none")
+    columns = {str(key).strip().lower(): key for key in rows[0] if key is not None}
+    name = next((columns[wanted] for wanted in _NAME_COLUMNS if wanted in columns), None)
+    value = next((columns[wanted] for wanted in _AP_COLUMNS if wanted in columns), None)
+    if name is None or value is None:
+        raise InputError(
+            f"{source}: needs a column of classes ({', '.join(_NAME_COLUMNS)}) and one of APs "
+            f"({', '.join(_AP_COLUMNS)}), got {', '.join(map(str, columns.values()))}"
+        )
+    scores: dict[str, Any] = {}
+    for row in rows:
+        if row[name] in scores:
+            raise InputError(f"{source}: class {row[name]!r} stands there twice")
+        cell = row.get(value)
+        scores[row[name]] = None if isinstance(cell, str) and not cell.strip() else cell
+    return scores
 
 
 def _last_scores(text: str, file: Path) -> Mapping[str, Any]:
@@ -54,23 +80,3 @@ def _last_scores(text: str, file: Path) -> Mapping[str, Any]:
         if isinstance(value, Mapping) and has_class_scores(flatten(value)):
             return value
     raise InputError(f"{file}: none of its {len(lines)} lines holds per-class values")
-
-
-def _rows(rows: list[Any], file: Path) -> dict[str, Any]:
-    if not rows or not all(isinstance(row, Mapping) for row in rows):
-        raise InputError(f"{file}: expected rows of a class and an AP, got none")
-    columns = {str(key).strip().lower(): key for key in rows[0] if key is not None}
-    name = next((columns[wanted] for wanted in _NAME_COLUMNS if wanted in columns), None)
-    value = next((columns[wanted] for wanted in _AP_COLUMNS if wanted in columns), None)
-    if name is None or value is None:
-        raise InputError(
-            f"{file}: needs a column of classes ({', '.join(_NAME_COLUMNS)}) and one of APs "
-            f"({', '.join(_AP_COLUMNS)}), got {', '.join(map(str, columns.values()))}"
-        )
-    scores: dict[str, Any] = {}
-    for row in rows:
-        if row[name] in scores:
-            raise InputError(f"{file}: class {row[name]!r} stands there twice")
-        cell = row.get(value)
-        scores[row[name]] = None if isinstance(cell, str) and not cell.strip() else cell
-    return scores
