@@ -1,0 +1,122 @@
+"""Cluster-CLIP: an image's patches become few unit vectors with distinct local meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hardmine.clusters.agglomerative import dendrogram
+from hardmine.clusters.gram import gram
+from hardmine.clusters.kmeans import kmeans_labels
+from hardmine.clusters.pyramid import pyramid_groups
+from hardmine.clusters.regions import (
+    groups_of,
+    in_reading_order,
+    regions_of,
+    whole_regions,
+    with_whole,
+)
+from hardmine.clusters.spec import ClusterSpec, parse_spec
+from hardmine.errors import InputError
+from hardmine.records import Regions
+
+__all__ = ["ClusterSpec", "cluster", "parse_spec"]
+
+
+@torch.no_grad()
+def cluster(
+    patches: Tensor,
+    spec: str | ClusterSpec,
+    *,
+    whole: Tensor | None = None,
+    seed: int = 0,
+    labels: bool = False,
+    boxes: Sequence[Tensor] | None = None,
+    names: Sequence[str] | None = None,
+) -> Regions:
+    """Turn each image's patches into regions.
+
+    An image's regions depend on its own patches, the spec and the seed alone: not on the batch
+    it is in, nor on its place there.
+
+    Args:
+        patches: (B, H, W, D) unit vectors.
+        spec: What to make of them, e.g. ``"kmeans:10+whole"``; see ``hardmine.clusters.spec``.
+        whole: (B, D) whole-image vectors, for specs that name them.
+        seed: Of what is drawn at random (k-means alone).
+        labels: Also say which region each patch belongs to, where regions do not overlap.
+        boxes: For ``"boxes"``: B tensors (n, 4), xyxy as shares of the image's width and height.
+        names: B names of the images, for messages.
+
+    Returns:
+        Regions grouped by image; the whole-image vector comes last of an image's.
+
+    Raises:
+        InputError: If a shape does not fit, a vector is not finite, or the spec needs what was
+            not given.
+    """
+    spec = parse_spec(spec)
+    if patches.ndim != 4:
+        raise InputError(f"patches must be (B, H, W, D), got shape {tuple(patches.shape)}")
+    patches = patches.float()
+    _require_finite(patches.flatten(1), "patches", names)
+    if spec.whole or spec.method == "whole":
+        if whole is None or whole.shape != (len(patches), patches.shape[3]):
+            got = "none" if whole is None else f"shape {tuple(whole.shape)}"
+            raise InputError(
+                f'clusters "{spec}" needs whole-image vectors '
+                f"(expected whole of shape {(len(patches), patches.shape[3])}, got {got})"
+            )
+        whole = whole.to(patches.device).float()
+        _require_finite(whole, "whole", names)
+        if spec.method == "whole":
+            return whole_regions(whole)
+    parts = _parts(patches, spec, seed=seed, labels=labels, boxes=boxes)
+    return with_whole(parts, whole) if spec.whole and whole is not None else parts
+
+
+def _parts(
+    patches: Tensor,
+    spec: ClusterSpec,
+    *,
+    seed: int,
+    labels: bool,
+    boxes: Sequence[Tensor] | None,
+) -> Regions:
+    batch, height, width, dim = patches.shape
+    count = height * width
+    device = patches.device
+    if spec.method == "pyramid":
+        levels = spec.option("levels")
+        assert isinstance(levels, int)
+        return regions_of(patches, pyramid_groups(batch, height, width, levels, device))
+    if spec.method == "none":
+        names = torch.arange(count, device=device).expand(batch, -1)
+    elif spec.method == "kmeans":
+        k = spec.option("k")
+        assert isinstance(k, int)
+        names = kmeans_labels(gram(patches.flatten(1, 2)), k, seed=seed)
+    elif spec.method == "agglomerative":
+        tree = dendrogram(gram(patches.flatten(1, 2)), str(spec.option("linkage")))
+        k, threshold = spec.option("k"), spec.option("t")
+        names = tree.cut(k) if isinstance(k, int) else tree.cut_below(float(threshold or 0))
+    else:
+        raise NotImplementedError(spec.method)
+    numbered = in_reading_order(names)
+    regions = regions_of(patches, groups_of(numbered))
+    return replace(regions, labels=numbered.view(batch, height, width)) if labels else regions
+
+
+def _require_finite(vectors: Tensor, what: str, names: Sequence[str] | None) -> None:
+    """Refuse NaN and infinity; a sum meets each of them, and costs one pass."""
+    good = torch.isfinite(vectors.sum(1))
+    if not bool(good.all()):
+        row = int((~good).nonzero()[0])
+        name = f"image {row} of the batch" if names is None else names[row]
+        raise InputError(
+            f"{what} of {name} hold NaN or infinity; is the image broken, "
+            "or does the encoder overflow in half precision?"
+        )

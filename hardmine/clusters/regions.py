@@ -1,0 +1,121 @@
+"""From groups of patches to regions: vectors, boxes and masses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hardmine.records import Regions
+
+
+@dataclass(frozen=True)
+class Groups:
+    """R groups of patches of a batch, image after image; groups may overlap.
+
+    Attributes:
+        patches: (M,) int64 members of all groups, one group after the other, as positions in the
+            batch's B·P patches.
+        starts: (R,) int64, where each group's members begin.
+        image_rows: (R,) int64, ascending.
+    """
+
+    patches: Tensor
+    starts: Tensor
+    image_rows: Tensor
+
+
+def in_reading_order(names: Tensor) -> Tensor:
+    """Number each image's clusters 0, 1, ... in the order in which their first patches come.
+
+    Args:
+        names: (B, P) int64 in [0, P), any name a cluster.
+    """
+    batch, count = names.shape
+    places = torch.arange(count, device=names.device).expand(batch, -1)
+    first = torch.full_like(names, count).scatter_reduce_(1, names, places, "amin")
+    rank = first.argsort(dim=1, stable=True).argsort(dim=1)
+    return rank.gather(1, names)
+
+
+def groups_of(labels: Tensor) -> Groups:
+    """One group a cluster.
+
+    Args:
+        labels: (B, P) int64, for each image 0, 1, ... without gaps.
+    """
+    counts = labels.amax(1) + 1
+    first = counts.cumsum(0) - counts
+    region = (labels + first[:, None]).flatten()
+    sizes = torch.bincount(region, minlength=int(counts.sum()))
+    return Groups(
+        patches=region.argsort(stable=True),
+        starts=sizes.cumsum(0) - sizes,
+        image_rows=torch.repeat_interleave(torch.arange(len(labels), device=labels.device), counts),
+    )
+
+
+def regions_of(patches: Tensor, groups: Groups) -> Regions:
+    """Mean, box and mass of each group.
+
+    The vector is the mean of the members, renormalised. Where the mean is zero (opposite
+    members cancel) it is the first member that is not; where all are zero it stays zero and
+    matches nothing.
+
+    Args:
+        patches: (B, H, W, D) float32.
+        groups: Of these patches.
+    """
+    batch, height, width, dim = patches.shape
+    flat = patches.reshape(batch * height * width, dim)
+    # Sums each group's members in order, so neither batch nor device threads change a bit.
+    sums = F.embedding_bag(groups.patches, flat, groups.starts, mode="sum")
+    sizes = torch.diff(groups.starts, append=groups.starts.new_tensor([len(groups.patches)]))
+    norms = torch.linalg.vector_norm(sums, dim=1)
+    for region in (norms <= 1e-6 * sizes).nonzero()[:, 0].tolist():
+        start = int(groups.starts[region])
+        members = flat[groups.patches[start : start + int(sizes[region])]]
+        lengths = torch.linalg.vector_norm(members, dim=1)
+        sums[region] = members[int((lengths > 0).to(torch.uint8).argmax())]
+    place = groups.patches % (height * width)
+    region = torch.repeat_interleave(torch.arange(len(sizes), device=place.device), sizes)
+    rows, columns = place // width, place % width
+    low = place.new_full((2, len(sizes)), max(height, width))
+    high = place.new_zeros(2, len(sizes))
+    both = torch.stack([columns, rows])
+    low.scatter_reduce_(1, region.expand(2, -1), both, "amin")
+    high.scatter_reduce_(1, region.expand(2, -1), both + 1, "amax")
+    grid = torch.tensor([[width], [height]], device=place.device)
+    return Regions(
+        vectors=F.normalize(sums, dim=1),
+        image_rows=groups.image_rows,
+        boxes=torch.cat([low / grid, high / grid]).T.contiguous(),
+        mass=sizes.to(torch.float32) / (height * width),
+    )
+
+
+def whole_regions(whole: Tensor) -> Regions:
+    """One region an image: its whole-image vector, (B, D), mass 1 and the full box."""
+    batch = len(whole)
+    return Regions(
+        vectors=F.normalize(whole, dim=1),
+        image_rows=torch.arange(batch, device=whole.device),
+        boxes=whole.new_tensor([0, 0, 1, 1]).repeat(batch, 1),
+        mass=whole.new_ones(batch),
+    )
+
+
+def with_whole(regions: Regions, whole: Tensor) -> Regions:
+    """Add each image's whole-image vector after its other regions."""
+    added = whole_regions(whole)
+    rows = torch.cat([regions.image_rows, added.image_rows])
+    order = rows.argsort(stable=True)
+    return Regions(
+        vectors=torch.cat([regions.vectors, added.vectors])[order],
+        image_rows=rows[order],
+        boxes=torch.cat([regions.boxes, added.boxes])[order],
+        mass=torch.cat([regions.mass, added.mass])[order],
+        labels=regions.labels,
+    )
