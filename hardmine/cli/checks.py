@@ -1,0 +1,126 @@
+"""What works on this machine: packages, extras, device, encoder, cache and network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hardmine._version import __version__
+
+# What to import where it is not called as its distribution is.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "open-clip-torch": ("open_clip",),
+    "pillow": ("PIL",),
+    "pyyaml": ("yaml",),
+    "faiss-cpu": ("faiss",),
+    "faiss-gpu-cu12": ("faiss:StandardGpuResources",),
+    "mmdet": ("mmcv.ops", "mmdet"),
+    "torchdata": ("torchdata.stateful_dataloader",),
+}
+# mmcv has wheels for few versions of torch; this builds it for the one that is here.
+_INSTALL = {
+    "mmcv.ops": "pip install 'setuptools<81' ninja && "
+    "MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0"
+}
+_NOT_EXTRAS = ("dev",)
+_PATIENCE = 120  # seconds for one probe; a cold import of a large library takes a while
+
+
+def examine() -> dict[str, Any]:
+    """Everything that ``hardmine doctor --json`` prints."""
+    base, extras = stated_requirements()
+    groups = {"": base, **extras}
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        imports = {
+            name: pool.submit(check_packages, requirements, name)
+            for name, requirements in groups.items()
+        }
+        others = {name: pool.submit(_probe, name) for name in ("machine", "tiny", "network")}
+    packages = imports.pop("").result()
+    found = {name: probe.result() for name, probe in others.items()}
+    sound = bool(packages) and all(each["works"] for each in packages)
+    return {
+        "works": sound and "error" not in found["tiny"],
+        "hardmine": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "packages": packages,
+        **found,
+        "extras": {
+            name: {
+                "works": all(each["works"] for each in packages.result()),
+                "packages": packages.result(),
+            }
+            for name, packages in imports.items()
+        },
+    }
+
+
+def stated_requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """The base's requirements, and each extra's, as the installed package states them."""
+    try:
+        stated = importlib.metadata.requires("hardmine") or []
+    except importlib.metadata.PackageNotFoundError:
+        stated = []  # imported from a folder, without an install
+    base = [text for text in stated if "extra ==" not in text]
+    extras: dict[str, list[str]] = {}
+    for text in stated:
+        requirement, _, marker = text.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)", marker)
+        if extra and extra[1] not in _NOT_EXTRAS:
+            extras.setdefault(extra[1], []).append(requirement.strip())
+    return base, extras
+
+
+def check_packages(requirements: Sequence[str], extra: str) -> list[dict[str, Any]]:
+    """Version of each required package, whether it can be imported, and how to get it if not."""
+    found: list[dict[str, Any]] = []
+    modules: dict[str, tuple[str, ...]] = {}
+    for requirement in requirements:
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        key = name.lower().replace("_", "-")
+        if version is not None:
+            modules[name] = _MODULES.get(key, (key.replace("-", "_"),))
+        found.append({"name": name, "requirement": requirement, "version": version})
+    errors = _probe("modules", *(module for each in modules.values() for module in each))
+    for package in found:
+        own = modules.get(package["name"], ())
+        broken = {module: errors.get(module, errors.get("error")) for module in own}
+        broken = {module: error for module, error in broken.items() if error}
+        install = (
+            f"'hardmine[{extra}]'" if extra else f"--force-reinstall '{package['requirement']}'"
+        )
+        lines = [_INSTALL.get(module, f"pip install {install}") for module in broken]
+        package["works"] = package["version"] is not None and not broken
+        package["error"] = next(iter(broken.values()), None)
+        if not package["works"]:
+            package["install"] = lines[0] if lines else f"pip install {install}"
+    return found
+
+
+def _probe(*arguments: str) -> Any:
+    """What a probe found; ``{"error": ...}`` if it failed or crashed."""
+    command = [sys.executable, "-W", "ignore", "-m", "hardmine.cli.probe", *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {_PATIENCE} s"}
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    last = (done.stderr.strip().splitlines() or [""])[-1]
+    return {"error": last or f"the process ended with status {done.returncode}"}

@@ -1,0 +1,148 @@
+"""One look at this machine, in a process of its own.
+
+``python -m hardmine.cli.probe NAME ARGUMENT ...`` prints a JSON value as its last line. A library
+that hangs or crashes when it is imported takes only this process with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_HALF = ("amx_fp16", "amx_bf16", "avx512_fp16", "avx512_bf16", "avx_ne_convert", "asimdhp", "bf16")
+
+
+def modules(*names: str) -> dict[str, str | None]:
+    """Import modules, or ``module:attribute``; what went wrong with each, None if nothing."""
+    return {name: _import_error(name) for name in names}
+
+
+def _import_error(name: str) -> str | None:
+    module, _, attribute = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except BaseException as error:
+        # Whatever a broken library does on import, SystemExit too, is a finding.
+        text = str(error).strip()
+        return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    if attribute and not hasattr(found, attribute):
+        return f"AttributeError: {module} has no {attribute}"
+    return None
+
+
+def machine() -> dict[str, Any]:
+    """Threads, half-precision units and GPUs, as torch sees them; folders of model weights."""
+    import torch
+
+    gpus = [
+        {
+            "name": torch.cuda.get_device_name(row),
+            "memory": torch.cuda.get_device_properties(row).total_memory,
+            "capability": list(torch.cuda.get_device_capability(row)),
+        }
+        for row in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    ]
+    return {
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "half_precision": _half_precision_units(),
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
+        "mps": torch.backends.mps.is_available(),
+        "caches": _caches(torch.hub.get_dir()),
+    }
+
+
+def _half_precision_units() -> list[str] | None:
+    """Instruction sets that multiply in 16 bits; None where the system does not list them."""
+    if platform.system() == "Darwin":
+        return ["asimdhp"] if platform.machine() == "arm64" else []
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
+    flags = set(next(lines, "").partition(":")[2].split())
+    return [name for name in _HALF if name in flags]
+
+
+def tiny() -> dict[str, Any]:
+    """Embed a text with the encoder that comes with hardmine, and compare its weights' checksum."""
+    from hardmine import load_encoder
+
+    encoder = load_encoder("tiny", device="cpu")
+    length = float(encoder.encode_texts(["a dog"]).norm())
+    if abs(length - 1) > 1e-3:
+        raise ValueError(f"a text vector has length {length}, not 1; are the weights damaged?")
+    return {"fingerprint": encoder.fingerprint, "checksum": _checksum("safetensors")}
+
+
+def _checksum(suffix: str) -> str:
+    """Whether the weights are those that were installed, by the wheel's own list."""
+    import base64
+    import hashlib
+
+    listed = [
+        file
+        for file in importlib.metadata.files("hardmine") or ()
+        if file.name.endswith(suffix) and file.hash is not None
+    ]
+    for file in listed:
+        digest = hashlib.new(file.hash.mode, file.read_binary()).digest()  # type: ignore[union-attr]
+        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != file.hash.value:  # type: ignore[union-attr]
+            raise ValueError(f"{file} was altered since it was installed; reinstall hardmine")
+    return "as installed" if listed else "not listed (an editable install)"
+
+
+def _caches(torch_hub: str) -> list[dict[str, Any]]:
+    import huggingface_hub.constants
+
+    folders = {
+        "huggingface": Path(huggingface_hub.constants.HF_HUB_CACHE),
+        "open_clip": Path("~/.cache/clip").expanduser(),
+        "torch": Path(torch_hub),
+    }
+    return [
+        {"name": name, "path": str(path), "exists": path.is_dir(), "bytes": _folder_size(path)}
+        for name, path in folders.items()
+    ]
+
+
+def _folder_size(folder: Path) -> int:
+    size = 0
+    for base, _, names in os.walk(folder):  # links are not followed: the hub's point at its blobs
+        for name in names:
+            path = Path(base) / name
+            if not path.is_symlink():
+                size += path.stat().st_size
+    return size
+
+
+def network() -> dict[str, Any]:
+    """Whether the model hub answers, asked as a download would ask it."""
+    import huggingface_hub.constants
+
+    from hardmine.encoders.hub import unreachable
+
+    reason = unreachable()
+    return {
+        "host": huggingface_hub.constants.ENDPOINT,
+        "reachable": not reason,
+        "reason": reason or None,
+    }
+
+
+PROBES: dict[str, Callable[..., Any]] = {
+    probe.__name__: probe for probe in (modules, machine, tiny, network)
+}
+
+if __name__ == "__main__":
+    print(f"\n{json.dumps(PROBES[sys.argv[1]](*sys.argv[2:]))}")

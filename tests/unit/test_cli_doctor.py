@@ -1,0 +1,124 @@
+"""What doctor says of packages that are there, broken and missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardmine.cli import checks
+from hardmine.cli.main import main
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed distributions: one that imports, one that fails, one that crashes."""
+    bodies = {
+        "goodlib": "answer = 42",
+        "badlib": "raise OSError('libmissing.so.1: cannot open shared object file')",
+        "exitlib": "raise SystemExit(3)",
+        "crashlib": "import os; os.abort()",
+    }
+    for name, body in bodies.items():
+        (tmp_path / f"{name}.py").write_text(body)
+        record = tmp_path / f"{name}-1.2.dist-info"
+        record.mkdir()
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        ("goodlib>=1", {"version": "1.2", "works": True, "error": None}),
+        (
+            "badlib==1.2",
+            {
+                "version": "1.2",
+                "works": False,
+                "error": "OSError: libmissing.so.1: cannot open shared object file",
+                "install": "pip install 'hardmine[thing]'",
+            },
+        ),
+        (
+            "exitlib",
+            {
+                "version": "1.2",
+                "works": False,
+                "error": "SystemExit: 3",
+                "install": "pip install 'hardmine[thing]'",
+            },
+        ),
+        (
+            "nolib[some]>=2",
+            {
+                "version": None,
+                "works": False,
+                "error": None,
+                "install": "pip install 'hardmine[thing]'",
+            },
+        ),
+    ],
+)
+def test_a_package(packages: Path, requirement: str, expected: dict[str, Any]) -> None:
+    (found,) = checks.check_packages([requirement], "thing")
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_a_library_that_crashes_is_a_finding(packages: Path) -> None:
+    (found,) = checks.check_packages(["crashlib"], "thing")
+    assert not found["works"]
+    assert found["error"]
+
+
+def test_a_broken_package_of_the_base_is_reinstalled_by_its_own_line(packages: Path) -> None:
+    (found,) = checks.check_packages(["badlib>=1.2"], "")
+    assert found["install"] == "pip install --force-reinstall 'badlib>=1.2'"
+
+
+def test_extras_are_those_of_the_package() -> None:
+    base, extras = checks.stated_requirements()
+    stated = importlib.metadata.metadata("hardmine").get_all("Provides-Extra") or []
+    assert {*extras, "dev"} == {*stated}
+    assert any(text.startswith("torch>=") for text in base)
+    assert all("extra" not in text for text in base)
+    assert extras["faiss"] == ["faiss-cpu>=1.8"]
+
+
+def test_a_probe_runs_alone(packages: Path) -> None:
+    command = [sys.executable, "-m", "hardmine.cli.probe", "modules", "goodlib", "goodlib:answer"]
+    done = subprocess.run(
+        [*command, "goodlib:question"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {
+        "goodlib": None,
+        "goodlib:answer": None,
+        "goodlib:question": "AttributeError: goodlib has no question",
+    }
+
+
+@pytest.mark.slow
+def test_the_whole_examination(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["doctor", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (status == 0) == found["works"]
+    broken = [each["name"] for each in found["packages"] if not each["works"]]
+    assert broken == []
+    assert found["works"], found["tiny"]
+    versions = {each["name"]: each["version"] for each in found["packages"]}
+    assert versions["torch"] == importlib.metadata.version("torch")
+    assert found["machine"]["threads"] >= 1
+    assert {each["name"] for each in found["machine"]["caches"]} >= {"huggingface", "torch"}
+    assert found["network"]["host"].startswith("http")
+    assert isinstance(found["network"]["reachable"], bool)
+    for extra in found["extras"].values():
+        assert extra["works"] == all(each["works"] for each in extra["packages"])
+        for each in extra["packages"]:
+            assert each["works"] or each["install"].startswith("pip install ")
