@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from hardmine.clusters.agglomerative import dendrogram
+from hardmine.clusters.connected import connected_dendrogram
+from hardmine.clusters.dendrogram import Dendrogram
 from hardmine.clusters.gram import gram
 from hardmine.clusters.kmeans import kmeans_labels
 from hardmine.clusters.pyramid import pyramid_groups
@@ -86,7 +88,7 @@ def _parts(
     labels: bool,
     boxes: Sequence[Tensor] | None,
 ) -> Regions:
-    batch, height, width, dim = patches.shape
+    batch, height, width, _ = patches.shape
     count = height * width
     device = patches.device
     if spec.method == "pyramid":
@@ -100,14 +102,23 @@ def _parts(
         assert isinstance(k, int)
         names = kmeans_labels(gram(patches.flatten(1, 2)), k, seed=seed)
     elif spec.method == "agglomerative":
-        tree = dendrogram(gram(patches.flatten(1, 2)), str(spec.option("linkage")))
         k, threshold = spec.option("k"), spec.option("t")
-        names = tree.cut(k) if isinstance(k, int) else tree.cut_below(float(threshold or 0))
+        tree = _dendrogram(patches, spec)
+        names = tree.cut(k) if isinstance(k, int) else tree.cut_at(float(threshold or 0))
     else:
         raise NotImplementedError(spec.method)
     numbered = in_reading_order(names)
     regions = regions_of(patches, groups_of(numbered))
     return replace(regions, labels=numbered.view(batch, height, width)) if labels else regions
+
+
+def _dendrogram(patches: Tensor, spec: ClusterSpec) -> Dendrogram:
+    _, height, width, _ = patches.shape
+    linkage = str(spec.option("linkage"))
+    cosines = gram(patches.flatten(1, 2))
+    if spec.option("connect"):
+        return connected_dendrogram(cosines, height, width, linkage)
+    return dendrogram(cosines, linkage)
 
 
 def _require_finite(vectors: Tensor, what: str, names: Sequence[str] | None) -> None:

@@ -1,44 +1,11 @@
-"""Agglomerative clustering: a dendrogram a batch of images at a time, and its cuts."""
+"""Agglomerative clustering of a batch of images: all mutual nearest neighbours merge at once."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Dendrogram:
-    """The order in which patches of B images merge, kept at the patch that gives way.
-
-    A cluster goes by its lowest patch. When two merge, the higher of the two names gives way to
-    the lower, so each patch but the first gives way exactly once.
-
-    Attributes:
-        parent: (B, P) int64, the patch that each one gave way to; the first patch is its own.
-        height: (B, P) distance at which it did; inf for the first patch.
-    """
-
-    parent: Tensor
-    height: Tensor
-
-    def cut(self, k: int) -> Tensor:
-        """(B, P) int64: name of each patch's cluster when min(k, P) clusters are left."""
-        last = self.height.argsort(dim=1, descending=True, stable=True)[:, :k]
-        roots = torch.zeros_like(self.parent, dtype=torch.bool).scatter_(1, last, True)
-        return self._names(roots)
-
-    def cut_below(self, threshold: float) -> Tensor:
-        """(B, P) int64: name of each patch's cluster when all merges below a height are made."""
-        return self._names(self.height >= threshold)
-
-    def _names(self, roots: Tensor) -> Tensor:
-        own = torch.arange(roots.shape[1], device=roots.device)
-        names = torch.where(roots, own, self.parent)
-        for _ in range(max(1, roots.shape[1] - 1).bit_length()):
-            names = names.gather(1, names)
-        return names
+from hardmine.clusters.dendrogram import Dendrogram
 
 
 def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
@@ -94,7 +61,8 @@ def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
         distance.masked_fill_(dead[:, :, None] | dead[:, None], torch.inf)
         sizes = joined.masked_fill_(dead, 0)
         names = names.gather(1, kept)
-    return Dendrogram(parent, height.sqrt() if linkage == "ward" else height)
+    height = height.sqrt() if linkage == "ward" else height
+    return Dendrogram(parent, height, order=height)
 
 
 def _join_rows(
