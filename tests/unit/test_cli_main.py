@@ -1,0 +1,110 @@
+"""The command line's frame: exit codes, streams, messages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hardmine.cli import main as frame
+from hardmine.cli.main import COMMANDS, main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n    {name} " in shown
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"hardmine {importlib.metadata.version('hardmine')}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["nonsense"]])
+def test_wrong_usage_is_status_2_and_on_stderr(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "usage: hardmine" in shown.err
+
+
+def test_the_help_of_a_command_has_its_own_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--json" in shown
+    assert COMMANDS["doctor"].split(",")[0] in shown
+
+
+COMMAND = """
+from hardmine.errors import InputError
+
+def add_arguments(parser):
+    parser.add_argument("do", choices=["answer", "refuse", "err", "interrupt", "nothing"])
+
+def run(args):
+    if args.do == "err":
+        raise InputError("weights.npy: no such file")
+    if args.do == "interrupt":
+        raise KeyboardInterrupt
+    print("data")
+    return {"answer": 0, "refuse": 1, "nothing": None}[args.do]
+"""
+
+
+@pytest.mark.parametrize(
+    ("do", "status", "out", "err"),
+    [
+        ("answer", 0, "data\n", ""),
+        ("nothing", 0, "data\n", ""),
+        ("refuse", 1, "data\n", ""),
+        ("err", 2, "", "hardmine sample: weights.npy: no such file\n"),
+        ("interrupt", 130, "", "hardmine sample: interrupted\n"),
+    ],
+)
+def test_a_command_s_end_is_the_exit_status(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    do: str,
+    status: int,
+    out: str,
+    err: str,
+) -> None:
+    """A command like any other, whose file lies elsewhere."""
+    import hardmine.cli
+
+    (tmp_path / "sample.py").write_text(COMMAND)
+    monkeypatch.setattr(hardmine.cli, "__path__", [*hardmine.cli.__path__, str(tmp_path)])
+    monkeypatch.setitem(frame.COMMANDS, "sample", "a sample")
+    monkeypatch.delitem(sys.modules, "hardmine.cli.sample", raising=False)
+    assert main(["sample", do]) == status
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (out, err)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m hardmine.cli.main --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("usage: hardmine")
+
+
+def test_the_script_is_the_same_as_the_module() -> None:
+    entry = importlib.metadata.distribution("hardmine").entry_points
+    (script,) = (each for each in entry if each.name == "hardmine")
+    assert script.load() is main
