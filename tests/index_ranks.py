@@ -1,0 +1,70 @@
+"""Builds an index on two gloo ranks, forked from one process with torchrun's environment.
+
+Run as a script: ``index_ranks.py FOLDER``, the folder holding ``images/0.jpg`` to ``15.jpg``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from pixel_images import PixelEncoder, list_images
+
+from hardmine.encoders.base import DenseFeatures
+from hardmine.index import build_index, update_index
+
+
+class FailingEncoder(PixelEncoder):
+    """Runs out of memory on rank 1."""
+
+    def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
+        """Fail there."""
+        assert dist.get_rank() == 1
+        raise RuntimeError("out of memory")
+
+
+def work(place: Path) -> None:
+    """Build, update, and a build that fails on one rank."""
+    dist.init_process_group("gloo")
+    files = place / "images"
+    images = list_images(files, range(13))
+    out = place / "out"
+    build_index(images, PixelEncoder(), out, clusters="kmeans:2", shard_size=3, batch_size=2)
+    images = list_images(files, range(2, 16))
+    update_index(out, images, PixelEncoder(), shard_size=3, batch_size=2)
+    try:
+        # One shard a rank; the image of rank 0 is broken, so that rank has nothing to encode.
+        build_index(list_images(files, (5, 1)), FailingEncoder(), place / "bad", shard_size=1)
+    except Exception as error:
+        (place / f"error-{dist.get_rank()}").write_text(str(error))
+    dist.destroy_process_group()
+
+
+def main(place: Path) -> int:
+    """Fork the ranks and wait for them; how many failed."""
+    torch.set_num_threads(1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    children = []
+    for rank in range(2):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        if child := os.fork():
+            children.append(child)
+            continue
+        try:
+            work(place)
+            os._exit(0)
+        except BaseException as error:
+            print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr)
+            os._exit(1)
+    return sum(os.waitpid(child, 0)[1] != 0 for child in children)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

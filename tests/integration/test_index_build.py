@@ -1,0 +1,213 @@
+"""Building an index against what breaks builds off: kills, other builders, disks, ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from pixel_images import PixelEncoder, folder_bytes, write_images
+
+from hardmine.errors import HardmineError
+from hardmine.index import build_index, open_index, update_index, verify_index
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where there is one: a kill does not ask what the disk has synced."""
+    place = Path("/dev/shm")
+    usable = place.is_dir() and os.access(place, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=place if usable else None) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(("scenario", "least"), [("build", 50), ("update", 60), ("compact", 40)])
+def test_a_kill_at_any_step_costs_nothing_that_was_finished(
+    scenario: str, least: int, memory_folder: Path
+) -> None:
+    process = subprocess.run(
+        [sys.executable, str(TESTS / "index_killer.py"), scenario, str(memory_folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    report = json.loads(process.stdout)
+    assert report["problems"] == []
+    assert report["steps"] >= least
+    assert report["kills"] > 0
+
+
+def test_ranks_make_the_same_index_as_one_process(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 16, broken=[5])
+    build_index(
+        images.subset(range(13)),
+        PixelEncoder(),
+        tmp_path / "one",
+        clusters="kmeans:2",
+        shard_size=3,
+        batch_size=2,
+    )
+    update_index(
+        tmp_path / "one", images.subset(range(2, 16)), PixelEncoder(), shard_size=3, batch_size=2
+    )
+    with subprocess.Popen(
+        [sys.executable, str(TESTS / "index_ranks.py"), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            messages = process.communicate(timeout=200)[1]
+        finally:
+            # Ranks that wait for each other would outlive their parent.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, messages
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "one")
+    # Neither rank waits for the other, and both say why.
+    assert (tmp_path / "error-0").read_text() == "rank 1: out of memory"
+    assert (tmp_path / "error-1").read_text() == "out of memory"
+
+
+def test_a_second_builder_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 5)
+    out = tmp_path / "out"
+    hold = (
+        "import sys, pathlib; from hardmine.index.lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(HardmineError, match=rf"another process \(process {holder.pid} on "):
+            build_index(images, PixelEncoder(), out)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        # The dead holder's file is still there and stands in nobody's way.
+        assert (out / ".lock").exists()
+        assert len(build_index(images, PixelEncoder(), out)) == 5
+    assert not (out / ".lock").exists()
+
+
+@contextmanager
+def files_no_longer_than(limit: int) -> Iterator[None]:
+    """Let the system refuse to write on, as a quota does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_fails_is_explained_and_can_be_repeated(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 12)
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    options = {"clusters": "none", "shard_size": 5}
+    with files_no_longer_than(1000), pytest.raises(HardmineError, match=r"cannot write .*npy: "):
+        build_index(images, PixelEncoder(), out, **options)  # type: ignore[arg-type]
+    assert not list(out.rglob("*.part"))
+    build_index(images, PixelEncoder(), out, **options)  # type: ignore[arg-type]
+    build_index(images, PixelEncoder(), whole, **options)  # type: ignore[arg-type]
+    assert folder_bytes(out) == folder_bytes(whole)
+
+
+def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 40)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        out = disk / "out"
+        build_index(images.subset(range(8)), PixelEncoder(), out, clusters="none", shard_size=4)
+        before = open_index(out).paths
+        with pytest.raises(HardmineError, match="disk is full: free some space"):
+            update_index(out, images, PixelEncoder(), shard_size=4)
+        assert open_index(out).paths == before
+        assert verify_index(out) == ()
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+        assert len(update_index(out, images, PixelEncoder(), shard_size=4)) == 40
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_index_opens_and_refuses_to_change() -> None:
+    # Not tmp_path: its parents are closed to other users.
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        images = write_images(folder / "images", 6)
+        out = folder / "out"
+        build_index(images, PixelEncoder(), out)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        with as_nobody():
+            assert len(open_index(out, encoder=PixelEncoder(), images=images)) == 6
+            assert verify_index(out) == ()
+            for target in (out, folder / "other"):
+                with pytest.raises(HardmineError, match="permission denied: choose another"):
+                    build_index(images, PixelEncoder(), target)
+        folder.chmod(0o755)
+        out.chmod(0o755)
+
+
+def test_a_build_that_is_interrupted_reports_the_cause_and_goes_on(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 9)
+    options = {"shard_size": 2, "batch_size": 2}
+    seen: list[int] = []
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        seen.append(progress.done)  # type: ignore[attr-defined]
+        if len(seen) == 4:
+            raise StopError
+
+    with pytest.raises(StopError):
+        build_index(images, PixelEncoder(), tmp_path / "out", progress=stop, **options)  # type: ignore[arg-type]
+    with pytest.raises(HardmineError, match="is not finished: run the build again"):
+        open_index(tmp_path / "out")
+    seen.clear()
+    build_index(
+        images,
+        PixelEncoder(),
+        tmp_path / "out",
+        progress=lambda progress: seen.append(progress.done),
+        **options,  # type: ignore[arg-type]
+    )
+    # It starts with what was done: at least the first two shards of two.
+    assert seen[0] >= 6
+    assert seen[-1] == 9
+    build_index(images, PixelEncoder(), tmp_path / "whole", **options)  # type: ignore[arg-type]
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
