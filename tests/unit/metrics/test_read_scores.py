@@ -1,0 +1,253 @@
+"""Every form that trainers print, as they print it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hardmine.errors import InputError
+from hardmine.metrics import read_scores
+from hardmine.records import ClassScores
+
+NAN = math.nan
+
+# name, metrics, expected class -> AP
+FORMS: list[tuple[str, Any, dict[str, float]]] = [
+    ("plain", {"person": 0.5, "fork": np.float32(0.25)}, {"person": 0.5, "fork": 0.25}),
+    ("plain, tensors", {"a": torch.tensor(0.5), "b": torch.tensor([0.1])}, {"a": 0.5, "b": 0.1}),
+    (
+        "unknown is not zero",
+        {"a": 0.0, "b": -1, "c": NAN, "d": None},
+        {"a": 0, "b": NAN, "c": NAN, "d": NAN},
+    ),
+    ("a float32 mean just above 1", {"a": 1.0000001}, {"a": 1.0}),
+    (
+        "mmdet",
+        {"coco/person_precision": 0.379, "coco/cow_precision": NAN, "coco/bbox_mAP": 0.2},
+        {"person": 0.379, "cow": NAN},
+    ),
+    (
+        "mmdet, names with slashes",
+        {"coco/Brush/Pencil_precision": 0.1, "coco/Cup_precision": 0.2},
+        {"Brush/Pencil": 0.1, "Cup": 0.2},
+    ),
+    (
+        "mmdet, a logger's longer prefix",
+        {
+            "val/lvis/traffic_light_precision": 0.1,
+            "val/lvis/cup_precision": 0.2,
+            "val/lvis/bbox_AP": 0.3,
+        },
+        {"traffic_light": 0.1, "cup": 0.2},
+    ),
+    ("mmdet, one class", {"coco/cat_precision": 0.5}, {"cat": 0.5}),
+    ("mmdet, no prefix", {"cat_precision": 0.5, "dog_precision": 0.25}, {"cat": 0.5, "dog": 0.25}),
+    (
+        # OrderedDict of tasks as detectron2's COCOEvaluator.evaluate() returns it, in percent
+        # (detectron2/evaluation/coco_evaluation.py, _derive_coco_results).
+        "detectron2",
+        {"bbox": {"AP": 40.2, "AP50": 61.0, "APs": 24.2, "AP-person": 54.5, "AP-cow": NAN}},
+        {"person": 0.545, "cow": NAN},
+    ),
+    (
+        # The same after flatten_results_dict, as metrics.json has it; boxes before masks.
+        "detectron2, flat, with masks",
+        {"bbox/AP": 40.2, "bbox/AP-person": 54.5, "segm/AP-person": 47.1, "loss_cls": 0.2},
+        {"person": 0.545},
+    ),
+    (
+        "detectron2, below one percent",
+        {"bbox/AP-a": 0.4, "bbox/AP-b": 0.9},
+        {"a": 0.004, "b": 0.009},
+    ),
+    (
+        # metrics.summary() of Ultralytics 8.4; classes without instances are not in it.
+        "Ultralytics summary",
+        [
+            {
+                "Class": "cat",
+                "Images": 1,
+                "Instances": 18,
+                "Box-P": 0.6,
+                "mAP50": 0.59536,
+                "mAP50-95": 0.53915,
+            },
+            {
+                "Class": "dog",
+                "Images": 1,
+                "Instances": 22,
+                "Box-P": 0.5,
+                "mAP50": 0.34333,
+                "mAP50-95": 0.42055,
+            },
+        ],
+        {"cat": 0.53915, "dog": 0.42055},
+    ),
+    (
+        "Ultralytics arrays",
+        {"maps": np.array([0.5, 0.25]), "names": {1: "dog", 0: "cat"}},
+        {"cat": 0.5, "dog": 0.25},
+    ),
+]
+
+
+@pytest.mark.parametrize(("metrics", "expected"), [f[1:] for f in FORMS], ids=[f[0] for f in FORMS])
+def test_forms(metrics: Any, expected: dict[str, float]) -> None:
+    scores = read_scores(metrics)
+    assert scores.class_names == tuple(expected)
+    np.testing.assert_allclose(scores.ap, list(expected.values()), rtol=1e-6)
+
+
+def test_percent_is_taken_when_said() -> None:
+    assert read_scores({"a": 53.2, "b": 0.5}, percent=True).ap.tolist() == [0.532, 0.005]
+
+
+def test_scores_that_are_read_already_pass_through() -> None:
+    scores = ClassScores(("a",), np.array([0.5]))
+    assert read_scores(scores) is scores
+
+
+def test_a_group_can_be_chosen() -> None:
+    metrics = {"bbox": {"AP-a": 10.0}, "segm": {"AP-a": 20.0}}
+    assert read_scores(metrics).ap.tolist() == [0.1]
+    assert read_scores(metrics, prefix="segm").ap.tolist() == [0.2]
+    two = {"coco/a_precision": 0.1, "coco/b_precision": 0.2, "lvis/a_precision": 0.3}
+    assert read_scores(two, prefix="lvis").ap.tolist() == [0.3]
+
+
+def test_ultralytics_fills_absent_classes_with_the_mean_and_says_which_were_there() -> None:
+    # DetMetrics of Ultralytics 8.4: maps = mean of the seen classes, then each seen class's own.
+    box = SimpleNamespace(maps=np.array([0.54, 0.42, 0.48]), ap_class_index=np.array([0, 1]))
+    metrics = SimpleNamespace(
+        box=box, names={0: "cat", 1: "dog", 2: "cow"}, nt_per_class=np.array([18, 22, 0])
+    )
+    scores = read_scores(metrics)
+    np.testing.assert_array_equal(scores.ap, [0.54, 0.42, NAN])
+    assert scores.num_instances is not None
+    assert scores.num_instances.tolist() == [18, 22, 0]
+
+
+BAD: list[tuple[str, Any, dict[str, Any], str]] = [
+    ("percent unsaid", {"a": 53.2}, {}, r"'a' must lie in 0 to 1 .* got 53.2; .* percent=True"),
+    ("negative", {"a": -0.5}, {}, "must lie in 0 to 1"),
+    ("above 100 percent", {"bbox/AP-a": 101.0}, {}, "must lie in 0 to 100"),
+    ("text", {"a": "good"}, {}, "the AP of 'a' must be a number, got 'good'"),
+    ("empty", {}, {}, "metrics are empty"),
+    ("averages alone", {"coco/bbox_mAP": 0.3, "coco/bbox_mAP_50": 0.5}, {}, "classwise=True"),
+    ("two groups", {"x/AP-a": 1.0, "y/AP-a": 2.0}, {}, "say which with prefix="),
+    ("a group that is not there", {"x/AP-a": 1.0}, {"prefix": "bbox"}, "got 'bbox'"),
+    ("no form at all", 0.3, {}, "metrics must be a mapping of class to AP.* got float"),
+    ("maps of another length", {"maps": [0.1], "names": ["a", "b"]}, {}, r"\(2 names\), got 1"),
+    (
+        "torchmetrics without class metrics",
+        {"map": torch.tensor(0.1), "map_per_class": torch.tensor(-1.0), "classes": torch.tensor(0)},
+        {"class_names": ["a"]},
+        "class_metrics=True",
+    ),
+    (
+        "torchmetrics without names",
+        {"map_per_class": torch.tensor([0.1]), "classes": torch.tensor([0])},
+        {},
+        "class_names=",
+    ),
+    (
+        "torchmetrics with other labels",
+        {"map_per_class": torch.tensor([0.1]), "classes": torch.tensor([90])},
+        {"class_names": ["a"]},
+        "90, but there are 1 class_names",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "options", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
+def test_what_cannot_be_read_is_refused(
+    metrics: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_scores(metrics, **options)
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+FILES = [
+    ("plain.json", '{"cat": 0.5, "dog": NaN, "cow": null}', {"cat": 0.5, "dog": NAN, "cow": NAN}),
+    (
+        "rows.json",
+        '[{"class": "cat", "ap": 0.5}, {"class": "dog", "ap": -1}]',
+        {"cat": 0.5, "dog": NAN},
+    ),
+    # mmengine's vis_data/scalars.json: training lines, then one of validation.
+    (
+        "scalars.json",
+        '{"lr": 0.1, "loss": 2.0, "epoch": 1, "step": 10}\n'
+        '{"coco/cat_precision": 0.1, "coco/dog_precision": 0.2, "step": 1}\n'
+        '{"lr": 0.1, "loss": 1.0, "epoch": 2, "step": 20}\n'
+        '{"coco/cat_precision": 0.3, "coco/dog_precision": NaN, "step": 2}\n'
+        '{"lr": 0.01, "loss": 0.9, "epoch": 3, "step": 30}\n',
+        {"cat": 0.3, "dog": NAN},
+    ),
+    # detectron2's metrics.json, cut off in the middle of a line.
+    (
+        "metrics.json",
+        '{"bbox/AP": 20.0, "bbox/AP-cat": 10.0, "iteration": 99}\n{"bbox/AP": 2',
+        {"cat": 0.1},
+    ),
+    (
+        "table.csv",
+        "class,AP,images\ncat,0.5,10\ndog,,3\ncow,nan,0\n",
+        {"cat": 0.5, "dog": NAN, "cow": NAN},
+    ),
+    ("excel.csv", "\ufeffName,mAP50-95\ncat,0.5\n", {"cat": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), FILES, ids=[f[0] for f in FILES])
+def test_files(tmp_path: Path, name: str, text: str, expected: dict[str, float]) -> None:
+    scores = read_scores(write(tmp_path, name, text))
+    assert scores.class_names == tuple(expected)
+    np.testing.assert_array_equal(scores.ap, list(expected.values()))
+
+
+BAD_FILES = [
+    ("a.csv", "x,y\n1,2\n", r"a\.csv: needs a column of classes .* got x, y"),
+    ("b.csv", "class,ap\ncat,0.5\ncat,0.6\n", "class 'cat' stands there twice"),
+    ("c.csv", "class,ap\n", "expected rows"),
+    ("d.json", "3", "expected an object or a list, got int"),
+    ("e.json", "{", "line 1 is not JSON"),
+    ("f.jsonl", '{"loss": 1}\n{"loss": 2}\n', "none of its 2 lines holds per-class values"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD_FILES, ids=[f[0] for f in BAD_FILES])
+def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_scores(write(tmp_path, name, text))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"no metrics file at nowhere\.json"):
+        read_scores("nowhere.json")
+
+
+def test_published_tables_are_in_percent(photos: Path) -> None:
+    tables = json.loads((photos / "per_class_ap_tables.json").read_text())
+    assert len(tables) == 16
+    for table in tables.values():
+        with pytest.raises(InputError, match="percent=True"):
+            read_scores(table)
+        scores = read_scores(table, percent=True)
+        assert len(scores) == 80
+        assert 0.3 < scores.ap.max() < 1
