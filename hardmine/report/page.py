@@ -79,7 +79,7 @@ class Thumbnail:
         return min(max(self.aspect, _TALLEST), _WIDEST)
 
 
-def thumbnail(image: Path | Image.Image, *, side: int = 400, quality: int = 80) -> Thumbnail:
+def thumbnail(image: Path | Image.Image, *, side: int = 480, quality: int = 80) -> Thumbnail:
     """Shrink an image for a page; one that is missing or broken becomes a note, not an error.
 
     Args:

@@ -1,0 +1,249 @@
+"""``hardmine search``: find images by text or by image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hardmine.cli.progress import console, progress_bar
+from hardmine.errors import InputError
+
+if TYPE_CHECKING:
+    from hardmine.encoders.base import Encoder
+    from hardmine.index.base import Index
+    from hardmine.records import Hits
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("index", type=Path, help="folder of the index")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help='such as "a bicycle at night"')
+    parser.add_argument(
+        "--image", action="append", default=[], type=Path, metavar="FILE", help="search by an image"
+    )
+    parser.add_argument(
+        "--not",
+        dest="unwanted",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="leave out images that answer TEXT at least as well as the query",
+    )
+    parser.add_argument("-k", type=int, default=20, help="images a query (default: %(default)s)")
+    parser.add_argument(
+        "--templates", help="prompt set for class names: clip80 or short (default: TEXT as it is)"
+    )
+    parser.add_argument("--ann", type=Path, help="annotation file, for --class")
+    parser.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only among images labelled with a class",
+    )
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only among these ids, one a line")
+    parser.add_argument("--images", type=Path, help="folder of the images, if they were moved")
+    parser.add_argument("--encoder", help="encoder to use (default: the one that built the index)")
+    parser.add_argument("--backend", default="exact", help="exact, or faiss:flat, ivfpq, hnsw")
+    parser.add_argument("--device", help="such as cpu or cuda:0")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="JSON on stdout")
+    output.add_argument("--html", type=Path, metavar="PAGE", help="write a page with the images")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search and show; 1 if no query found an image."""
+    from hardmine.encoders import load_encoder
+    from hardmine.index import open_index, stored_encoder
+    from hardmine.index.without import search_without
+
+    if not args.texts and not args.image:
+        raise InputError("nothing to search for: give a TEXT, or an image with --image")
+    encoder = (
+        load_encoder(args.encoder, device=args.device)
+        if args.encoder
+        else stored_encoder(args.index, device=args.device)
+    )
+    index = open_index(
+        args.index,
+        encoder=encoder,
+        backend=args.backend,
+        device=args.device,
+        root=args.images,
+    )
+    rows = _rows(index, args)
+    queries = [*args.texts, *(str(path) for path in args.image)]
+    vectors = np.concatenate(
+        [_embed_texts(encoder, args.texts, args.templates), _embed_images(encoder, args.image)]
+    )
+    unwanted = _embed_texts(encoder, args.unwanted, args.templates)
+    start = time.perf_counter()
+    hits = search_without(index, vectors, unwanted, args.k, rows=rows)
+    seconds = time.perf_counter() - start
+    if args.json:
+        print(json.dumps(_plain(index, queries, hits), indent=1))
+    elif args.html is not None:
+        _write_page(args, index, queries, hits, seconds)
+    else:
+        _show(index, queries, hits)
+    return 0 if hits.found.any() else 1
+
+
+def _embed_texts(
+    encoder: Encoder, texts: list[str], templates: str | None
+) -> npt.NDArray[np.float32]:
+    from hardmine.encoders.templates import embed_prompts
+
+    if not texts:
+        return np.zeros((0, encoder.dim), np.float32)
+    if templates is not None:
+        return embed_prompts(encoder, texts, templates=templates)
+    return encoder.encode_texts(texts).float().cpu().numpy()
+
+
+def _embed_images(encoder: Encoder, paths: list[Path]) -> npt.NDArray[np.float32]:
+    """Whole-image vectors, one at a time: their preprocessed sizes may differ."""
+    from hardmine.datasets import open_image
+
+    vectors = [np.zeros((0, encoder.dim), np.float32)]
+    for path in paths:
+        features = encoder.encode_images(encoder.preprocess(open_image(path))[None])
+        vectors.append(features.whole.float().cpu().numpy())
+    return np.concatenate(vectors)
+
+
+def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | None:
+    """Rows that the options leave to search in; None for all."""
+    ids: list[npt.NDArray[Any]] = []
+    if args.classes:
+        ids.append(_labelled(args))
+    if args.ids is not None:
+        ids.append(_read_ids(args.ids, whole=index.ids.dtype.kind == "i"))
+    if not ids:
+        return None
+    rows = index.rows_of(ids[0])
+    for more in ids[1:]:
+        rows = np.intersect1d(rows, index.rows_of(more))
+    found = rows[rows >= 0]
+    if len(found) == 0:
+        raise InputError("none of the images that --class and --ids leave is in the index")
+    if len(found) < len(rows):
+        console.print(f"{len(rows) - len(found)} of {len(rows)} images are not in the index")
+    return found
+
+
+def _labelled(args: argparse.Namespace) -> npt.NDArray[Any]:
+    from hardmine.datasets import load_images
+    from hardmine.names import match_names
+
+    if args.ann is None:
+        raise InputError("--class needs the labels: give the annotation file with --ann")
+    images = load_images(args.images or args.ann.parent, annotations=args.ann)
+    match = match_names(args.classes, images.class_names)
+    for name, near in match.missing:
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise InputError(f"{args.ann} has no class {name!r}{hint}")
+    held = np.asarray(images.class_counts[:, match.rows].sum(axis=1)).ravel() > 0
+    return np.asarray(images.ids[held])
+
+
+def _read_ids(path: Path, *, whole: bool) -> npt.NDArray[Any]:
+    try:
+        words = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    words = [word.strip() for word in words if word.strip()]
+    if not whole:
+        return np.array(words, dtype=str)
+    try:
+        return np.array([int(word) for word in words], np.int64)
+    except ValueError as error:
+        raise InputError(f"{path}: the index has whole numbers as ids: {error}") from error
+
+
+def _plain(index: Index, queries: list[str], hits: Hits) -> dict[str, Any]:
+    """The answer as JSON values."""
+    return {
+        "root": str(index.root),
+        "queries": [
+            {
+                "query": query,
+                "hits": [
+                    {
+                        "rank": column + 1,
+                        "id": index.ids[row].item(),
+                        "path": index.paths[row],
+                        "score": round(float(hits.scores[place, column]), 6),
+                        "box": [round(float(edge), 4) for edge in hits.boxes[place, column]],
+                    }
+                    for column, row in enumerate(hits.image_rows[place].tolist())
+                    if row >= 0
+                ],
+            }
+            for place, query in enumerate(queries)
+        ],
+    }
+
+
+def _show(index: Index, queries: list[str], hits: Hits) -> None:
+    """A table in a terminal; in a pipe one line a hit: query, rank, score, id, path."""
+    answers = _plain(index, queries, hits)["queries"]
+    if not sys.stdout.isatty():
+        for answer in answers:
+            for hit in answer["hits"]:
+                line = (answer["query"], hit["rank"], f"{hit['score']:.4f}", hit["id"], hit["path"])
+                print(*line, sep="\t")
+        return
+    screen = Console()
+    for answer in answers:
+        table = Table(title=escape(answer["query"]), title_justify="left", title_style="bold")
+        table.add_column("", justify="right", style="dim")
+        table.add_column("score", justify="right")
+        table.add_column("image", overflow="fold")
+        table.add_column("id", style="dim")
+        table.add_column("region x, y, w, h in %", justify="right", style="dim")
+        for hit in answer["hits"]:
+            left, top, right, bottom = (100 * edge for edge in hit["box"])
+            region = f"{left:3.0f} {top:3.0f} {right - left:3.0f} {bottom - top:3.0f}"
+            table.add_row(
+                str(hit["rank"]),
+                f"{hit['score']:.4f}",
+                escape(hit["path"]),
+                escape(str(hit["id"])),
+                region,
+            )
+        screen.print(table if answer["hits"] else f"{escape(answer['query'])}: no image found")
+
+
+def _write_page(
+    args: argparse.Namespace, index: Index, queries: list[str], hits: Hits, seconds: float
+) -> None:
+    from hardmine.report.search import search_page
+
+    about = [("index", args.index.name), ("images", f"{len(index):,}"), ("regions", index.clusters)]
+    if args.unwanted:
+        about.append(("not", ", ".join(args.unwanted)))
+    if args.classes:
+        about.append(("class", ", ".join(args.classes)))
+    if args.ids is not None:
+        about.append(("among", args.ids.name))
+    about.append(("searched in", f"{1000 * seconds:.0f} ms"))
+    with progress_bar() as bar:
+        task = bar.add_task("reading images", total=int(hits.found.sum()), note="")
+        page = search_page(index, queries, hits, about=about, progress=lambda: bar.advance(task))
+    try:
+        args.html.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{args.html}: cannot be written: {error}") from error
+    console.print(f"wrote {escape(str(args.html))} ({len(page) / 1e6:.1f} MB)")
