@@ -60,7 +60,9 @@ TIMMS: dict[str, dict[str, Any]] = {
 FAMILIES = {**RESNETS, **VITS, **COCAS, **TIMMS}
 
 
-def random_model(family: str, *, seed: int = 0, quick_gelu: bool = False, **vision: Any) -> nn.Module:
+def random_model(
+    family: str, *, seed: int = 0, quick_gelu: bool = False, **vision: Any
+) -> nn.Module:
     """A model of a family, none of whose weights leaves a part of it without effect."""
     torch.manual_seed(seed)
     config = {**FAMILIES[family], **vision}

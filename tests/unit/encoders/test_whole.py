@@ -99,9 +99,7 @@ def test_timm_towers_take_other_sizes_too(family: str, size: tuple[int, int]) ->
     oracle = resized(model, size) if hasattr(model.visual.trunk, "set_input_size") else model
     images = noise(2, size)
     own = own_embedding(oracle, images)
-    torch.testing.assert_close(
-        encoder.encode_images(images).whole, own, atol=TOLERANCE, rtol=0
-    )
+    torch.testing.assert_close(encoder.encode_images(images).whole, own, atol=TOLERANCE, rtol=0)
 
 
 def test_any_size_of_batch_goes_without_a_new_encoder_where_the_tower_can() -> None:
