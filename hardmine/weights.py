@@ -59,9 +59,8 @@ def image_weights(
     if trust is not None:
         factor = factor * _share("trust", trust, (queries,))
     found = hits.found
-    strength = np.where(found, hits.scores if strengths is None else np.asarray(strengths), 0.0)
-    strength = strength.clip(0, 1) if strengths is None else strength
-    boosts = (factor[:, None] * _share("strengths", strength, found.shape))[found]
+    answers = hits.scores.clip(0, 1) if strengths is None else strengths
+    boosts = (factor[:, None] * _share("strengths", answers, found.shape, where=found))[found]
     rows = hits.image_rows[found]
     if len(rows) and rows.max() >= num_images:
         raise InputError(
@@ -202,14 +201,23 @@ def _head(instances: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     return order[: half + 1]
 
 
-def _share(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+def _share(
+    name: str,
+    values: npt.ArrayLike,
+    shape: tuple[int, ...],
+    *,
+    where: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Check that values are shares; what lies outside ``where`` is not looked at and becomes 0."""
     shares = np.asarray(values, np.float64)
     if shares.shape != shape:
         raise InputError(
             f"{name} must have shape {shape}, one value a query"
             f"{' and hit' if len(shape) > 1 else ''}, got {shares.shape}"
         )
-    if not ((shares >= 0) & (shares <= 1)).all():
-        bad = shares[~((shares >= 0) & (shares <= 1))]
+    if where is not None:
+        shares = np.where(where, shares, 0.0)
+    bad = shares[~((shares >= 0) & (shares <= 1))]
+    if len(bad):
         raise InputError(f"{name} must lie in [0, 1], got {bad[0]} and {len(bad) - 1} more")
     return shares
