@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
-import torch
 
 from hardmine.aim import Aim, Ground, lay_ground, take_aim
+from hardmine.contexts import context_need
 from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.explain import Explanation, explain_image
 from hardmine.index.base import Index
+from hardmine.memory import Memory
 from hardmine.need import Need, class_need
-from hardmine.patience import Patience
 from hardmine.queries import Queries, build_queries
 from hardmine.ranks import from_first, is_first
 from hardmine.records import ImageSet
@@ -32,16 +32,6 @@ from hardmine.targets import KINDS, TargetRules
 from hardmine.weights import report_weights
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """All that a miner carries from round to round."""
-
-    number: int
-    need: Need | None
-    patience: Patience
-    weights: npt.NDArray[np.float64] | None
 
 
 class HardMiner:
@@ -63,6 +53,9 @@ class HardMiner:
         policy: Which classes are weak; see ``class_need``.
         need_options: More arguments of ``class_need``, e.g. ``{"momentum": 0.0}``.
         contexts: Conditions asked of every weak class, e.g. ``["at night", "a wet {}"]``.
+        val_images: Validation images with labels, to measure which class is weak under which
+            context instead of asking all of all.
+        val_index: An index of them, made with the same encoder.
         sizes: Whether weak sizes are asked for where the metrics tell them.
         templates: Prompt templates, a set's name or one's own.
         rules: How labels and scores become targets.
@@ -87,6 +80,8 @@ class HardMiner:
         policy: str = "mean",
         need_options: Mapping[str, Any] | None = None,
         contexts: Sequence[str] = (),
+        val_images: ImageSet | None = None,
+        val_index: Index | None = None,
         sizes: bool = True,
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
@@ -102,6 +97,7 @@ class HardMiner:
         self.policy = policy
         self.need_options = dict(need_options or {})
         self.contexts = (contexts,) if isinstance(contexts, str) else tuple(contexts)
+        self.val_images, self.val_index = val_images, val_index
         self.sizes = sizes
         self.rules = rules or TargetRules()
         self.floor, self.cap, self.budget = floor, cap, budget
@@ -116,7 +112,7 @@ class HardMiner:
                 index, encoder, images, dataset_ids, self.class_names, templates
             )
             _check_lengths(self._ground, sampler)
-        self._memory = _Memory(0, None, Patience.fresh(len(self.class_names)), None)
+        self._memory = Memory.fresh(self.class_names)
         self._last: Round | None = None
         self._told: set[str] = set()
 
@@ -125,19 +121,27 @@ class HardMiner:
         """The round before, with weights and targets; None before the first and after a resume."""
         return self._last
 
-    def step(self, metrics: Any, *, detections: scipy.sparse.spmatrix | None = None) -> Round:
+    def step(
+        self,
+        metrics: Any,
+        *,
+        val_detections: Any = None,
+        detections: scipy.sparse.spmatrix | None = None,
+    ) -> Round:
         """Mine once: judge the metrics, ask, aim, and hand the weights to the sampler.
 
         Args:
             metrics: What validation said of each class, in any form that ``read_scores`` reads.
-                Those of rank 0 count.
+                Those of rank 0 count, here and below.
+            val_detections: What the detector found on ``val_images``, in COCO's results format;
+                with them the need of each class × context is measured.
             detections: (N, C) sparse, the detector's best score for each class in images of the
                 sampler that it was run on; sharpens which are hard and which are confused.
 
         Returns:
             The round, the same on every rank. ``error`` says why if it failed.
         """
-        done, memory, cause = from_first(lambda: self._attempt(metrics, detections))
+        done, memory, cause = from_first(lambda: self._attempt(metrics, val_detections, detections))
         if cause is not None and self.strict:
             if is_first():
                 raise cause
@@ -178,17 +182,7 @@ class HardMiner:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and one tensor: safe to load with ``weights_only=True``."""
-        memory = self._memory
-        levels = None
-        if memory.need is not None:
-            levels = [None if np.isnan(value) else float(value) for value in memory.need.level]
-        return {
-            "number": memory.number,
-            "class_names": list(self.class_names),
-            "levels": levels,
-            "patience": memory.patience.to_state(),
-            "weights": None if memory.weights is None else torch.from_numpy(memory.weights.copy()),
-        }
+        return self._memory.to_state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after the round where the state was taken; the sampler gets its weights again.
@@ -198,33 +192,19 @@ class HardMiner:
         Raises:
             InputError: If the state is of other classes or another number of images.
         """
-        if tuple(state["class_names"]) != self.class_names:
-            raise InputError(
-                f"the saved miner judged {len(state['class_names'])} classes "
-                f"({', '.join(state['class_names'][:3])} ...), this one {len(self.class_names)} "
-                f"({', '.join(self.class_names[:3])} ...); resume with the same classes"
-            )
-        weights = None
-        if state["weights"] is not None:
-            weights = state["weights"].numpy().astype(np.float64)
-            if self.sampler is not None and not self.dry_run:
-                self.sampler.set_weights(weights)
-        need = None
-        if state["levels"] is not None:
-            need = _remembered_need(self.class_names, state["levels"])
-        self._memory = _Memory(
-            int(state["number"]), need, Patience.from_state(state["patience"]), weights
-        )
-        self._last = None
+        memory = Memory.from_state(state, self.class_names)
+        if memory.weights is not None and self.sampler is not None and not self.dry_run:
+            self.sampler.set_weights(memory.weights)
+        self._memory, self._last = memory, None
 
     def _attempt(
-        self, metrics: Any, detections: scipy.sparse.spmatrix | None
-    ) -> tuple[Round, _Memory, Exception | None]:
+        self, metrics: Any, val_detections: Any, detections: scipy.sparse.spmatrix | None
+    ) -> tuple[Round, Memory, Exception | None]:
         """One round on rank 0: what was done, what to remember, and what went wrong."""
         begun = time.perf_counter()
         cause: Exception | None = None
         try:
-            done, memory = self._mine(metrics, detections)
+            done, memory = self._mine(metrics, val_detections, detections)
         except Exception as error:  # training must go on whatever mining runs into
             cause = error
             done = self._failed(error)
@@ -244,8 +224,8 @@ class HardMiner:
         return done, memory, cause
 
     def _mine(
-        self, metrics: Any, detections: scipy.sparse.spmatrix | None
-    ) -> tuple[Round, _Memory]:
+        self, metrics: Any, val_detections: Any, detections: scipy.sparse.spmatrix | None
+    ) -> tuple[Round, Memory]:
         assert self._ground is not None
         ground, before = self._ground, self._memory
         need = class_need(
@@ -257,7 +237,7 @@ class HardMiner:
         )
         waited = before.patience.seeing(need.ap)
         kept = waited.factor(self.patience)
-        queries = self._ask(need, kept)
+        queries = self._ask(need, kept, self._measure_contexts(val_detections))
         aim = take_aim(
             queries,
             ground,
@@ -287,9 +267,26 @@ class HardMiner:
             targets=aim.targets,
         )
         patience = replace(waited, boosted=boosted & (not self.dry_run))
-        return done, _Memory(done.number, need, patience, aim.weights)
+        return done, Memory(self.class_names, done.number, need, patience, aim.weights)
 
-    def _ask(self, need: Need, kept: npt.NDArray[np.float64]) -> Queries:
+    def _measure_contexts(self, val_detections: Any) -> dict[tuple[str, str], float]:
+        if val_detections is None or not self.contexts:
+            return {}
+        if self.val_images is None or self.val_index is None:
+            raise InputError("val_detections need HardMiner(val_images=..., val_index=...)")
+        assert self._ground is not None
+        encoder = self._ground.book.encoder
+        measured = context_need(
+            self.val_images, val_detections, self.val_index, self.contexts, encoder
+        )
+        return {pair: need for pair, need in measured.items() if pair[0] in self.class_names}
+
+    def _ask(
+        self,
+        need: Need,
+        kept: npt.NDArray[np.float64],
+        measured: Mapping[tuple[str, str], float],
+    ) -> Queries:
         assert self._ground is not None
         sizes = None
         if self.sizes and need.by_size is not None:
@@ -299,6 +296,10 @@ class HardMiner:
             need.need * kept,
             synonyms=self._ground.synonyms,
             contexts=self.contexts,
+            context_need={
+                pair: value * kept[self.class_names.index(pair[0])]
+                for pair, value in measured.items()
+            },
             sizes=sizes,
         )
 
@@ -406,9 +407,3 @@ def _asked(queries: Queries, aim: Aim, class_names: tuple[str, ...]) -> tuple[As
         )
         for row in range(len(queries))
     )
-
-
-def _remembered_need(class_names: tuple[str, ...], levels: Sequence[float | None]) -> Need:
-    """The part of a need that the next one looks at: its levels."""
-    known = np.array([np.nan if level is None else level for level in levels], np.float64)
-    return Need(class_names, np.zeros(len(known)), known, known, ~np.isnan(known))
