@@ -1,94 +1,55 @@
-"""Agglomerative clustering of a batch of images: all mutual nearest neighbours merge at once."""
+"""Agglomerative clustering of each image's patches, over its cosines."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+import scipy.cluster.hierarchy
 import torch
 from torch import Tensor
 
 from hardmine.clusters.dendrogram import Dendrogram
+from hardmine.clusters.mutual import mutual_dendrogram
 
 
 def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
-    """Merge each image's patches until one cluster is left.
+    """Merge the nearest pair of clusters, step by step, until one is left.
 
-    In each round every pair of clusters that are each other's nearest merges, in all images at
-    once. For these linkages a merged cluster is never nearer to a third than the nearer of its
-    parts was, so such a pair would merge with each other in any order, and the tree is the one
-    that merging the globally nearest pair step by step gives.
+    On the CPU this is SciPy's linkage, image by image; elsewhere all images merge at once.
 
     Args:
         cosines: (B, P, P) float32 cosine of each pair of patches.
-        linkage: "average" or "complete" of the cosine distance, or "ward" (height: Euclidean,
-            as SciPy's and scikit-learn's Ward on unit vectors).
+        linkage: "average" or "complete" of the cosine distance, or "ward" (heights are Euclidean,
+            as scikit-learn's and SciPy's for unit vectors).
     """
+    if cosines.device.type != "cpu" or cosines.shape[1] < 2:
+        return mutual_dendrogram(cosines, linkage)
     batch, count, _ = cosines.shape
-    device = cosines.device
-    distance = 1 - cosines
-    if linkage == "ward":
-        distance *= 2  # squared Euclidean between unit vectors
-    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    parent = torch.zeros(batch, count, dtype=torch.int64, device=device)
-    height = torch.full((batch, count), torch.inf, device=device)
-    sizes = torch.ones(batch, count, device=device)
-    names = torch.arange(count, device=device).expand(batch, -1)
-    left = count
-    while left > 1:
-        near, partner = distance.min(2)
-        places = torch.arange(left, device=device)
-        mutual = (partner.gather(1, partner) == places) & (near < torch.inf)
-        absorbed = mutual & (partner < places)
-        image, loser = absorbed.nonzero(as_tuple=True)
-        winner = partner[image, loser]
-        parent[image, names[image, loser]] = names[image, winner]
-        height[image, names[image, loser]] = near[image, loser]
-
-        alive = (sizes > 0) & ~absorbed
-        left = int(alive.sum(1).max())
-        kept = (~alive).to(torch.uint8).argsort(dim=1, stable=True)[:, :left]
-        other = torch.where(mutual, partner, places).gather(1, kept)
-        pair_height = near.gather(1, kept)
-        distance = _join_rows(distance, kept, other, sizes, sizes, pair_height, linkage)
-        joined = sizes.gather(1, kept) + sizes.gather(1, other) * (other != kept)
-        # Symmetric: joining the rows of the transpose joins the columns.
-        distance = _join_rows(
-            distance.mT.contiguous(), kept, other, sizes, joined, pair_height, linkage
-        )
-        # Rounding differs by the order of the two joins; without symmetry no pair may be mutual.
-        distance = torch.minimum(distance, distance.mT)
-        distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-        # Images with fewer clusters left than the largest are filled up with dead ones.
-        dead = ~alive.gather(1, kept)
-        distance.masked_fill_(dead[:, :, None] | dead[:, None], torch.inf)
-        sizes = joined.masked_fill_(dead, 0)
-        names = names.gather(1, kept)
-    height = height.sqrt() if linkage == "ward" else height
-    return Dendrogram(parent, height, order=height)
+    above = np.triu_indices(count, 1)
+    pairs = np.ravel_multi_index(above, (count, count))
+    merges = np.empty((batch, count - 1, 4))
+    for row, similar in enumerate(cosines.numpy()):
+        distance = 1.0 - similar.reshape(-1)[pairs].astype(np.float64)
+        if linkage == "ward":
+            distance = np.sqrt(np.maximum(2 * distance, 0))
+        merges[row] = scipy.cluster.hierarchy.linkage(distance, linkage)
+    return _from_merges(merges)
 
 
-def _join_rows(
-    distance: Tensor,
-    kept: Tensor,
-    other: Tensor,
-    sizes: Tensor,
-    column_sizes: Tensor,
-    pair_height: Tensor,
-    linkage: str,
-) -> Tensor:
-    """Distances from each pair's union to every column, by Lance and Williams' formulas."""
-    columns = distance.shape[2]
-    first = distance.gather(1, kept[..., None].expand(-1, -1, columns))
-    second = distance.gather(1, other[..., None].expand(-1, -1, columns))
-    if linkage == "complete":
-        return torch.maximum(first, second)
-    first_size = sizes.gather(1, kept)[..., None]
-    second_size = sizes.gather(1, other)[..., None]
-    if linkage == "average":
-        united = (first * first_size + second * second_size) / (first_size + second_size)
-    else:
-        third = column_sizes[:, None]
-        united = (
-            first * (first_size + third)
-            + second * (second_size + third)
-            - pair_height[..., None] * third
-        ) / (first_size + second_size + third)
-    return torch.where((other == kept)[..., None], first, united)
+def _from_merges(merges: npt.NDArray[np.float64]) -> Dendrogram:
+    """Read SciPy's (B, P - 1, 4) merges, all images together."""
+    batch, steps, _ = merges.shape
+    count = steps + 1
+    pair = merges[:, :, :2].astype(np.int64)
+    images = np.arange(batch)
+    names = np.tile(np.arange(count + steps), (batch, 1))  # lowest patch of each cluster
+    parent = np.zeros((batch, count), np.int64)
+    height = np.full((batch, count), np.inf)
+    for step in range(steps):
+        one, other = names[images, pair[:, step, 0]], names[images, pair[:, step, 1]]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        parent[images, high] = low
+        height[images, high] = merges[:, step, 2]
+        names[:, count + step] = low
+    heights = torch.from_numpy(height)
+    return Dendrogram(torch.from_numpy(parent), heights, order=heights)
