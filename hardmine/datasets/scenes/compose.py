@@ -201,7 +201,7 @@ def generate_scene(
         condition = list(_CONDITION_SHARES)[int(np.searchsorted(edges, drawn, side="right"))]
     horizon = rng.uniform(0.25, 0.6)
     canvas = paint_place(place, size, horizon, rng)
-    objects = _place_objects(canvas, _choose_kinds(place, tail, rng), horizon, rng)
+    objects = place_objects(canvas, _choose_kinds(place, tail, rng), horizon, rng)
     canvas = apply_condition(canvas, condition, rng)
     truth = np.array([NAMES.index(thing.kind) for thing in objects], np.int32)
     labels = _label(truth, missing, wrong, np.random.default_rng((seed, index, 1)))
@@ -211,7 +211,7 @@ def generate_scene(
     return Scene(np.asarray(canvas), objects, place, condition, captions, labels)
 
 
-def _place_objects(
+def place_objects(
     canvas: Image.Image, kinds: list[Kind], horizon: float, rng: np.random.Generator
 ) -> tuple[SceneObject, ...]:
     """Draw kinds onto the canvas, the farthest first, and measure what shows of each."""
