@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hardmine.cli.progress import console as messages
-from hardmine.report.history import ClassLine, History, read_history
+from hardmine.report.history import ClassLine, History, percent, points, read_history
 from hardmine.rounds import read_rounds
 
 
@@ -59,20 +59,6 @@ def show(history: History, console: Console, *, num_classes: int) -> None:
             f"\nFrom one round to the next, AP of boosted classes changed by "
             f"[bold]{points(boosted)}[/bold] points, of the others by {points(rest)}."
         )
-
-
-def points(value: float) -> str:
-    """A difference of AP in points, signed; a dash where unknown.
-
-    >>> points(0.0123)
-    '+1.2'
-    """
-    return "–" if math.isnan(value) else f"{100 * value:+.1f}"
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A share in percent; a dash where unknown."""
-    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
 def _numeric(table: Table, *headings: str) -> None:

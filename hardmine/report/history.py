@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -134,6 +135,20 @@ def read_history(rounds: Sequence[Round]) -> History:
     ]
     classes.sort(key=lambda line: (-line.boosted, -float(line.need.max(initial=0.0)), line.name))
     return History(lines, tuple(classes))
+
+
+def points(value: float) -> str:
+    """A difference of AP in points, signed; a dash where unknown.
+
+    >>> points(0.0123)
+    '+1.2'
+    """
+    return "–" if math.isnan(value) else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share in percent; a dash where unknown."""
+    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
 def _next_known(ap: Floats) -> Floats:
