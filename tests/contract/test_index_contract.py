@@ -1,0 +1,220 @@
+"""What every index does, whichever way it searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hardmine.errors import InputError
+from hardmine.index.base import Index
+from hardmine.index.exact import ExactIndex
+from hardmine.index.store import Shard, Store, quantize_rows
+
+Make = Callable[[Store], Index]
+DIM = 32
+
+
+def _faiss(kind: str) -> Make:
+    def make(store: Store) -> Index:
+        pytest.importorskip("faiss")
+        from hardmine.index.faiss import FaissIndex
+
+        return FaissIndex(store, kind)
+
+    return make
+
+
+def _on_gpu(store: Store) -> Index:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return ExactIndex(store, "cuda")
+
+
+BACKENDS: dict[str, Make] = {
+    "exact": ExactIndex,
+    "exact-bfloat16": lambda store: ExactIndex(store, dtype=torch.bfloat16),
+    "exact-float16": lambda store: ExactIndex(store, dtype=torch.float16),
+    "exact-cuda": _on_gpu,
+    "faiss-flat": _faiss("flat"),
+    "faiss-ivfpq": _faiss("ivfpq"),
+    "faiss-hnsw": _faiss("hnsw"),
+}
+APPROXIMATE = {"faiss-ivfpq", "faiss-hnsw"}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(backend: str) -> Make:
+    return BACKENDS[backend]
+
+
+def unit(seed: int, count: int) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_store(counts: list[list[int]], rows: list[list[int]], *, int8: bool = False) -> Store:
+    """A store of some shards, given the regions and the row (-1: removed) of each stored image."""
+    shards = []
+    for number, (shard_counts, shard_rows) in enumerate(zip(counts, rows, strict=True)):
+        vectors = unit(number, sum(shard_counts))
+        stored, scales = quantize_rows(vectors) if int8 else (vectors.astype(np.float16), None)
+        corners = np.random.default_rng(number).random((len(vectors), 2, 2))
+        boxes = np.sort(corners, axis=1).reshape(-1, 4).astype(np.float32)
+        offsets = np.concatenate([[0], np.cumsum(shard_counts)]).astype(np.int64)
+        mass = np.ones(len(vectors), np.float32)
+        shards.append(Shard(stored, scales, offsets, boxes, mass, np.array(shard_rows, np.int64)))
+    count = sum(row >= 0 for shard_rows in rows for row in shard_rows)
+    names = np.array([f"image-{row}" for row in range(count)], dtype=str)
+    sizes = np.full((count, 2), 100, np.int32)
+    paths = tuple(f"a/{row}.jpg" for row in range(count))
+    return Store(Path("root"), names, paths, sizes, DIM, "encoder", "kmeans:5", tuple(shards))
+
+
+def large_store(*, int8: bool = False) -> Store:
+    """400 images with 0 to 9 regions in two shards; every fifth stored one was removed."""
+    generator = np.random.default_rng(3)
+    counts = [generator.integers(0, 10, 300).tolist(), generator.integers(0, 10, 200).tolist()]
+    order = iter(generator.permutation(400).tolist())
+    rows = [[-1 if place % 5 == 0 else next(order) for place in range(size)] for size in (300, 200)]
+    return make_store(counts, rows, int8=int8)
+
+
+def truth(store: Store, queries: np.ndarray) -> np.ndarray:
+    """(C, N) float64 scores."""
+    scores = np.full((len(queries), len(store)), -np.inf)
+    for shard in store.shards:
+        wide = shard.vectors.astype(np.float64)
+        wide = wide if shard.scales is None else wide * shard.scales[:, None]
+        for place, row in enumerate(shard.rows.tolist()):
+            mine = wide[shard.offsets[place] : shard.offsets[place + 1]]
+            if row >= 0 and len(mine):
+                scores[:, row] = (queries.astype(np.float64) @ mine.T).max(axis=1)
+    return scores
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
+@pytest.mark.parametrize(("count", "k"), [(1, 1), (1, 10), (80, 10), (3, 500)])
+def test_search(make: Make, backend: str, count: int, k: int, int8: bool) -> None:
+    store = large_store(int8=int8)
+    queries = unit(50, count)
+    expected = truth(store, queries)
+    hits = make(store).search(queries, k)
+    assert hits.image_rows.shape == (count, k)
+    recalled = total = 0
+    for query in range(count):
+        rows = hits.image_rows[query][hits.found[query]]
+        assert len(np.unique(rows)) == len(rows)
+        # Whatever was found is scored and ordered right, by whichever backend.
+        np.testing.assert_allclose(
+            hits.scores[query, : len(rows)], expected[query, rows], atol=1e-6
+        )
+        assert (np.diff(hits.scores[query, : len(rows)]) <= 0).all()
+        assert not hits.found[query, len(rows) :].any()
+        assert (hits.scores[query, len(rows) :] == -np.inf).all()
+        best = np.argsort(-expected[query], kind="stable")
+        best = best[expected[query, best] > -np.inf][:k]
+        assert len(rows) == len(best)
+        if backend not in APPROXIMATE:
+            assert rows.tolist() == best.tolist()
+        recalled += len(np.intersect1d(rows, best))
+        total += len(best)
+    assert recalled >= (0.7 if backend in APPROXIMATE else 1) * total
+
+
+def test_boxes_are_those_of_the_best_region(make: Make) -> None:
+    store = large_store()
+    index = make(store)
+    queries = unit(51, 4)
+    hits = index.search(queries, 6)
+    scores, boxes = index.best_regions(queries, hits.image_rows)
+    np.testing.assert_array_equal(scores, hits.scores)
+    np.testing.assert_array_equal(boxes, hits.boxes)
+    assert (boxes[..., 2:] > boxes[..., :2]).all()
+
+
+def test_scores_of_all_images(make: Make) -> None:
+    store = large_store()
+    queries = unit(52, 7)
+    index = make(store)
+    scores = index.scores(torch.from_numpy(queries))
+    np.testing.assert_allclose(scores, truth(store, queries), atol=1e-5)
+    rows = 0
+    for part, chunk in index.iter_scores(queries):
+        assert part.start == rows
+        np.testing.assert_array_equal(chunk, scores[:, part])
+        rows = part.stop
+    assert rows == len(index)
+
+
+def test_search_among_rows(make: Make) -> None:
+    store = large_store()
+    queries = unit(53, 3)
+    among = np.arange(40, 90)
+    expected = truth(store, queries)[:, among]
+    hits = make(store).search(queries, 5, rows=among)
+    assert hits.image_rows.tolist() == among[np.argsort(-expected, axis=1)[:, :5]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("counts", "rows"),
+    [
+        pytest.param([], [], id="no shard"),
+        pytest.param([[]], [[]], id="an empty shard"),
+        pytest.param([[3, 2]], [[-1, -1]], id="all removed"),
+        pytest.param([[0, 0]], [[0, 1]], id="no image has a region"),
+    ],
+)
+def test_nothing_to_find(make: Make, counts: list[list[int]], rows: list[list[int]]) -> None:
+    store = make_store(counts, rows)
+    index = make(store)
+    hits = index.search(unit(54, 2), 3)
+    assert not hits.found.any()
+    assert (hits.scores == -np.inf).all()
+    assert index.scores(unit(54, 2)).shape == (2, len(store))
+    assert (index.scores(unit(54, 2)) == -np.inf).all()
+
+
+def test_equal_images_come_in_row_order(make: Make) -> None:
+    store = make_store([[2] * 6], [[5, 3, 1, 0, 2, 4]])
+    shard = store.shards[0]
+    shard.vectors[:] = shard.vectors[0]
+    hits = make(store).search(shard.vectors[:1].astype(np.float32), 6)
+    assert hits.image_rows.tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_says_what_it_holds(make: Make) -> None:
+    index = make(make_store([[1, 2], [3]], [[0, 2], [1]]))
+    assert len(index) == 3
+    assert index.ids.tolist() == ["image-0", "image-1", "image-2"]
+    assert index.rows_of(["image-2", "no such"]).tolist() == [2, -1]
+    assert (index.dim, index.encoder_fingerprint, index.clusters) == (DIM, "encoder", "kmeans:5")
+    assert index.paths[1] == "a/1.jpg"
+    assert index.root == Path("root")
+    assert index.sizes.tolist() == [[100, 100]] * 3
+
+
+def test_refuses_what_it_cannot_search(make: Make) -> None:
+    index = make(make_store([[1, 2]], [[0, 1]]))
+    with pytest.raises(InputError, match="dimension"):
+        index.search(np.zeros((1, DIM + 1), np.float32), 1)
+    with pytest.raises(InputError, match="at least 1"):
+        index.search(unit(55, 1), 0)
+    with pytest.raises(InputError, match="finite"):
+        index.scores(np.full((1, DIM), np.inf, np.float32))
+
+
+def test_an_unknown_kind_of_faiss_index() -> None:
+    pytest.importorskip("faiss")
+    from hardmine.index.faiss import FaissIndex
+
+    with pytest.raises(InputError, match="flat, ivfpq, hnsw"):
+        FaissIndex(make_store([[1]], [[0]]), "lsh")
