@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
 
 from hardmine.encoders.base import DenseFeatures
+from hardmine.index.files import FileRecord, sha256_of
+from hardmine.index.manifest import read_manifest, write_manifest
 from hardmine.records import ImageSet
 
 
@@ -79,3 +82,20 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """Make a manifest fit what its files hold now, as someone who means harm would."""
+    manifest = read_manifest(folder)
+
+    def record(old: FileRecord) -> FileRecord:
+        path = folder / old.name
+        return FileRecord(name=old.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+    images = msgspec.structs.replace(manifest.images, table=record(manifest.images.table))
+    shards = tuple(
+        msgspec.structs.replace(shard, vectors=record(shard.vectors), layout=record(shard.layout))
+        for shard in manifest.shards
+    )
+    changed = msgspec.structs.replace(manifest, **{"images": images, "shards": shards} | changes)
+    write_manifest(folder, changed, scratch=folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from hardmine.index.table import ImageTable, read_table
 # Vectors up to this size are hashed at every open (a fraction of a second); beyond it their
 # lengths and headers are, and `verify` hashes the rest.
 HASHED_AT_OPEN = 256 << 20
+_HEADER = 128  # bytes before the values of every array
 
 
 def write_shard(
@@ -50,27 +52,16 @@ def write_shard(
         scratch: Folder on the same file system for unfinished files.
     """
     regions = sum(len(piece) for piece in vectors)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header,
-        {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-            "fortran_order": False,
-            "shape": (regions, dim),
-        },
-    )
-    # Empty pieces have no buffer to cast.
+    # Empty pieces have no buffer to write.
     pieces = [np.ascontiguousarray(piece) for piece in vectors if len(piece)]
-    packed = io.BytesIO()
-    np.savez(packed, **layout)  # type: ignore[arg-type]  # NumPy's stub: allow_pickle
     return ShardRecord(
         number=number,
         images=len(layout["offsets"]) - 1,
         regions=regions,
         vectors=write_durably(
-            folder, vectors_name(number), [header.getvalue(), *pieces], scratch=scratch
+            folder, vectors_name(number), [_header(dtype, (regions, dim)), *pieces], scratch=scratch
         ),
-        layout=write_durably(folder, layout_name(number), [packed.getvalue()], scratch=scratch),
+        layout=write_durably(folder, layout_name(number), [_pack(layout)], scratch=scratch),
     )
 
 
@@ -183,12 +174,43 @@ def read_shard(
         raise IndexDamaged(f"{path} is damaged ({error}); restore it, or build again") from None
 
 
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What stands before the values of an .npy file, as NumPy writes it today.
+
+    Written here, so that the bytes of an index do not change with NumPy, and so that a reader
+    need not parse what a stranger wrote: it knows what must stand there.
+    """
+    text = f"{{'descr': {np.dtype(dtype).str!r}, 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
+
+
+def _check_header(found: bytes, length: int, dtype: str, shape: tuple[int, ...]) -> int:
+    """Position of the first value, once header and length are what they must be."""
+    header = _header(dtype, shape)
+    if found[: len(header)] != header:
+        raise ValueError(f"it does not begin as an array of {shape} {dtype} does")
+    needed = len(header) + np.dtype(dtype).itemsize * math.prod(shape)
+    if needed != length:
+        raise ValueError(f"{shape} {dtype} take {needed} bytes, it has {length}")
+    return len(header)
+
+
 def _map_array(path: Path, dtype: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
     with path.open("rb") as file:
-        start = _check_header(file, path.stat().st_size, dtype, shape)
+        start = _check_header(file.read(_HEADER), path.stat().st_size, dtype, shape)
     if 0 in shape:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype, mode="r", offset=start, shape=shape)
+
+
+def _pack(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            # An entry made like this is dated 1980: equal arrays give equal bytes.
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            archive.writestr(entry, _header(array.dtype.name, array.shape) + array.tobytes())
+    return packed.getvalue()
 
 
 def _unpack(
@@ -197,34 +219,18 @@ def _unpack(
     arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            if sorted(entries) != sorted(f"{name}.npy" for name in wanted):
-                raise ValueError(f"it holds {sorted(entries)}")
-            if len(archive.infolist()) != len(wanted):
-                raise ValueError("it holds an array twice")
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+            entries = archive.infolist()
+            if sorted(entry.filename for entry in entries) != sorted(f"{n}.npy" for n in wanted):
+                raise ValueError(f"it holds {[entry.filename for entry in entries]}")
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed, which hardmine never does")
             for name, (dtype, shape) in wanted.items():
                 member = archive.read(f"{name}.npy")
-                start = _check_header(io.BytesIO(member), len(member), dtype, shape)
+                start = _check_header(member, len(member), dtype, shape)
                 arrays[name] = np.frombuffer(member, dtype, offset=start).reshape(shape)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise ValueError(str(error)) from None
     return arrays
-
-
-def _check_header(file: Any, length: int, dtype: str, shape: tuple[int, ...]) -> int:
-    """Position of the first value, once the header says what it must."""
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("it is not an array of the plain kind")
-    found = np.lib.format.read_array_header_1_0(file)
-    if found != (shape, False, np.dtype(dtype)):
-        raise ValueError(f"it holds {found[0]} {found[2]}, the manifest says {shape} {dtype}")
-    start = int(file.tell())
-    needed = start + np.dtype(dtype).itemsize * int(np.prod(shape, dtype=object))
-    if needed != length:
-        raise ValueError(f"{shape} {dtype} take {needed} bytes, it has {length}")
-    return start
 
 
 def _rows_by_shard(
@@ -238,7 +244,9 @@ def _rows_by_shard(
     for record, start, stop in zip(manifest.shards, starts[:-1], starts[1:], strict=True):
         # A count beyond what the layout file can hold would otherwise ask for the memory.
         if (record.images + 1) * 8 > record.layout.bytes:
-            raise IndexDamaged(f"shard {record.number} cannot hold {record.images} images")
+            raise IndexDamaged(
+                f"{record.layout.name} is damaged: it cannot hold {record.images} images"
+            )
         mine = order[start:stop]
         rows[record.number] = np.full(record.images, -1, np.int64)
         rows[record.number][slots[mine]] = mine
