@@ -137,10 +137,11 @@ def class_need(
     gain = level - before
     by_size = None
     if scores.ap_by_size is not None:
-        by_size = np.stack([judge(column, gain) for column in scores.ap_by_size.T], axis=1)
+        columns = scores.ap_by_size.T
+        by_size = np.stack([_checked(judge(column, gain), wanted) for column in columns], axis=1)
     return Need(
         class_names=wanted,
-        need=judge(level, gain),
+        need=_checked(judge(level, gain), wanted),
         ap=scores.ap,
         level=level,
         known=~np.isnan(scores.ap),
@@ -168,6 +169,17 @@ def shrink(
         return ap
     mean = (np.nan_to_num(ap) * belief).sum() / belief.sum()
     return np.asarray(belief * ap + (1 - belief) * mean)
+
+
+def _checked(
+    need: npt.NDArray[np.float64], class_names: tuple[str, ...]
+) -> npt.NDArray[np.float64]:
+    if np.shape(need) != (len(class_names),) or not ((need >= 0) & (need <= 1)).all():
+        raise InputError(
+            f"a policy must give one need a class ({len(class_names)}) in [0, 1], 0 for unknown; "
+            f"got {need}"
+        )
+    return np.asarray(need, np.float64)
 
 
 def _reorder(
