@@ -91,7 +91,7 @@ def randomise(model: nn.Module) -> nn.Module:
         with torch.no_grad():
             if not parameter.requires_grad:
                 continue  # positions that are computed, not learned
-            elif parameter.ndim >= 2 and parameter[0].numel() > 1 and "embed" not in kind:
+            if parameter.ndim >= 2 and parameter[0].numel() > 1 and "embed" not in kind:
                 parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5)
             elif kind in ("weight", "gamma", "gamma_1", "gamma_2", "head_scale"):
                 parameter.copy_(1 + 0.3 * torch.randn_like(parameter))

@@ -13,12 +13,23 @@ import open_clip
 import torch
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
+from safetensors import SafetensorError
 from torch import nn
 
 from hardmine.encoders.hub import fetch, fetch_folder
 from hardmine.errors import InputError
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+# What open_clip, torch and safetensors raise on files that are broken, empty or of another kind.
+_UNREADABLE = (
+    RuntimeError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    OSError,
+    StopIteration,
+    SafetensorError,
+)
 _COLOURS = ("mean", "std", "interpolation")
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
@@ -122,7 +133,7 @@ def _create(model_name: str, *, pretrained: str | None, **options: Any) -> nn.Mo
             "Where it can be trusted, save it anew: "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         ) from None
-    except (RuntimeError, KeyError, AttributeError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         if "TorchScript" in str(error):
             raise InputError(
                 f"{source} is a TorchScript program, not a file of tensors (OpenAI's own downloads "

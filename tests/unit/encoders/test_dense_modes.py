@@ -132,5 +132,5 @@ def test_modes_change_patches_and_fingerprint_but_not_the_whole() -> None:
 
 @pytest.mark.parametrize("family", ["resnet", "coca", "convnext", "vit-token"])
 def test_towers_without_modes_say_so(family: str) -> None:
-    with pytest.raises(InputError, match="'qq'.*use dense='value'"):
+    with pytest.raises(InputError, match=r"'qq'.*use dense='value'"):
         OpenClipEncoder(random_model(family), tokenizer(), dense="qq")

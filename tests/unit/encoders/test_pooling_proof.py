@@ -193,7 +193,7 @@ def test_average_of_patches_is_the_embedding_where_the_head_is_linear(family: st
 def test_image_of_one_patch_is_its_own_patch(family: str) -> None:
     """Where a norm or an MLP follows the pooling, one position still is its own average."""
     model = random_model(family)
-    patches, whole = make_tower(model.visual, DenseMode())(images((32, 32)))
+    patches, _whole = make_tower(model.visual, DenseMode())(images((32, 32)))
     assert patches.shape[1:3] == (1, 1)
     torch.testing.assert_close(patches[:, 0, 0], model.encode_image(images((32, 32))))
 
