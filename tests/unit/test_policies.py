@@ -45,10 +45,10 @@ def test_policies(policy: str, ap: list[float], gain: list[float], need: list[fl
 
 @pytest.mark.parametrize(
     "text",
-    (
+    [
         *("", "means", "mean:1", "below", "below:0", "below:2", "below:.", "below:0.5:3"),
         *("bottom", "bottom:0", "bottom:1.5", "bottom:0%", "bottom:120%", "Bottom 10", "stalled:0"),
-    ),
+    ],
 )
 def test_other_texts_are_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError, match=r'policy must be "mean", "below:0\.5"'):
