@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,33 +11,23 @@ import numpy as np
 from hardmine.datasets.coco_json import Tables, read_tables
 from hardmine.datasets.instances import make_instances
 from hardmine.datasets.lvis import federate
-from hardmine.datasets.paths import inside, require_files
+from hardmine.datasets.paths import all_inside, require_files
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, rows_of
 
 
-def _name(tables: Tables, row: int) -> str | None:
-    return tables.file_names[row]
-
-
-def _url_end(tables: Tables, row: int, parts: int) -> str | None:
-    # LVIS v1 has "http://images.cocodataset.org/train2017/000000000009.jpg" and no file name.
-    url = tables.urls[row]
+def _url_end(url: str | None, parts: int) -> str | None:
     return "/".join(url.split("/")[-parts:]) if url else None
 
 
-def _last(tables: Tables, row: int) -> str | None:
-    name = tables.file_names[row]
-    return name.replace("\\", "/").rpartition("/")[2] if name else None
-
-
-# Ways to read an image's path off its record, the most literal first.
-_Form = Callable[[Tables, int], "str | None"]
+# Ways to read an image's path off its file name and its url, the most literal first. LVIS v1 has
+# "http://images.cocodataset.org/train2017/000000000009.jpg" and no file name.
+_Form = Callable[["str | None", "str | None"], "str | None"]
 _FORMS: tuple[_Form, ...] = (
-    _name,
-    partial(_url_end, parts=2),
-    partial(_url_end, parts=1),
-    _last,
+    lambda name, url: name,
+    lambda name, url: _url_end(url, 2),
+    lambda name, url: _url_end(url, 1),
+    lambda name, url: re.split(r"[/\\]", name)[-1] if name else None,
 )
 
 
@@ -130,17 +119,16 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
                 f"'images', the first is {first}"
             )
         notes = (f"left out {lost} annotations of images that are not listed: first {first}",)
-    positions = np.flatnonzero(known)
     instances, more = make_instances(
-        image_rows[positions],
-        class_rows[positions],
-        boxes.xyxy[positions],
+        image_rows,
+        class_rows,
+        boxes.xyxy,
         tables.sizes,
-        areas=boxes.areas[positions],
-        crowd=boxes.crowd[positions],
-        ids=boxes.ids[positions],
+        areas=boxes.areas,
+        crowd=boxes.crowd,
+        ids=boxes.ids,
         source=str(source),
-        entry=lambda position: tables.box_entry(int(positions[position])),
+        entry=tables.box_entry,
     )
     return ImageSet(
         root=root,
@@ -155,6 +143,8 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
 
 
 def _unique(source: Path, name: str, ids: np.ndarray) -> None:
+    if ids.dtype.kind == "i" and (np.diff(ids) > 0).all():
+        return
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
     if len(twice):
@@ -174,8 +164,10 @@ def _locate(
     folder and name that leads to an image, of a few tried, is taken for all.
     """
     count = len(tables.file_names)
+    if not count:
+        return bases[0], ()
     tried = range(0, count, max(count // 16, 1))
-    forms = [form for form in _FORMS if count == 0 or form(tables, 0)]
+    forms = [form for form in _FORMS if form(tables.file_names[0], tables.urls[0])]
     if not forms:
         raise InputError(
             f"{tables.source}: {tables.image_entry(0)} has neither a file_name nor a coco_url"
@@ -183,13 +175,13 @@ def _locate(
     roots = [root for base in bases for root in _roots(base, tables.source)]
     for root in roots:
         for form in forms:
-            if any((root / _path(tables, form, row)).is_file() for row in tried):
-                paths = tuple(_path(tables, form, row) for row in range(count))
+            if any((root / path).is_file() for path in _paths(tables, form, tried)):
+                paths = _paths(tables, form, range(count))
                 if check_files:
                     require_files(root, paths, tables.source, tables.image_entry)
                 return root, paths
-    paths = tuple(_path(tables, forms[0], row) for row in range(count))
-    if check_files and count:
+    paths = _paths(tables, forms[0], range(count))
+    if check_files:
         looked = ", ".join(str(root) for root in roots)
         raise InputError(
             f"{tables.source}: no image found: {tables.image_entry(0)} is named {paths[0]!r}, "
@@ -197,6 +189,12 @@ def _locate(
             "or check_files=False to load the labels alone"
         )
     return roots[0], paths
+
+
+def _paths(tables: Tables, form: _Form, rows: range) -> tuple[str, ...]:
+    """Paths of some images in one form."""
+    names = (form(tables.file_names[row], tables.urls[row]) or "" for row in rows)
+    return all_inside(names, tables.source, lambda place: tables.image_entry(rows[place]))
 
 
 def _roots(base: Path, file: Path) -> Iterator[Path]:
@@ -207,10 +205,3 @@ def _roots(base: Path, file: Path) -> Iterator[Path]:
     for word in dict.fromkeys((part, re.sub(r"\d+$", "", part))):
         if word:
             yield from (base / word, base / word / "images", base / "images" / word)
-
-
-def _path(tables: Tables, form: _Form, row: int) -> str:
-    name = form(tables, row)
-    if not name:
-        raise InputError(f"{tables.source}: {tables.image_entry(row)} has no file name")
-    return inside(name, tables.source, tables.image_entry(row))

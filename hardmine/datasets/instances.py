@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 # Annotation tools round; anything less is not worth a word.
 _OVERRUN = 1.0
+_SLICE = 1 << 18
 
 
 def make_instances(
@@ -38,7 +39,7 @@ def make_instances(
     the file says something else than it is read for, which is an error.
 
     Args:
-        image_rows: (M,) row of each box's image, in any order.
+        image_rows: (M,) row of each box's image, in any order; -1 leaves a box out unsaid.
         class_rows: (M,) row of its class.
         boxes: (M, 4) xyxy in pixels.
         sizes: (N, 2) height and width of the images; 0 where unknown: nothing to clip to.
@@ -51,13 +52,12 @@ def make_instances(
     Raises:
         InputError: If most boxes lie outside their images.
     """
-    count = len(image_rows)
-    boxes, whole = _clip(boxes, sizes[image_rows])
-    with np.errstate(invalid="ignore"):
-        extent = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & np.isfinite(extent)
-    lost = np.flatnonzero(~kept)
-    if 2 * len(lost) > count and count > 1:
+    ours = image_rows >= 0
+    count = int(ours.sum())
+    boxes, extent, moved = _clip(boxes, sizes, image_rows)
+    kept = ours & (extent > 0)
+    lost = np.flatnonzero(ours & ~kept)
+    if 2 * len(lost) > count > 1:
         raise InputError(
             f"{source}: {len(lost)} of {count} boxes are empty or lie outside their images, the "
             f"first is {entry(int(lost[0]))}; are the coordinates of this format (COCO: x, y, "
@@ -69,7 +69,7 @@ def make_instances(
             f"left out {len(lost)} of {count} boxes that cover nothing of their image: "
             + _first(lost, entry)
         )
-    clipped = np.flatnonzero(kept & ~whole)
+    clipped = np.flatnonzero(kept & (moved > _OVERRUN))
     if len(clipped):
         notes.append(
             f"clipped {len(clipped)} of {count} boxes that ran over the edge of their image: "
@@ -77,18 +77,18 @@ def make_instances(
         )
     for note in notes:
         _log.warning("%s: %s", source, note)
+    order = np.flatnonzero(kept)
+    rows = image_rows[order]
+    if (np.diff(rows) < 0).any():
+        order = order[np.argsort(rows, kind="stable")]
     if areas is None:
         areas = extent
     else:
         areas = np.where(areas > 0, areas, extent)
-    order = np.flatnonzero(kept)
-    rows = image_rows[order]
-    if len(rows) and (np.diff(rows) < 0).any():
-        order = order[np.argsort(rows, kind="stable")]
     instances = Instances(
         image_rows[order].astype(np.int32, copy=False),
         class_rows[order].astype(np.int32, copy=False),
-        boxes[order].astype(np.float32, copy=False),
+        boxes[order],
         areas[order].astype(np.float32, copy=False),
         np.zeros(len(order), bool) if crowd is None else crowd[order],
         order.astype(np.int64, copy=False) if ids is None else ids[order],
@@ -97,14 +97,27 @@ def make_instances(
 
 
 def _clip(
-    boxes: npt.NDArray[Any], sizes: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """(M, 4) boxes cut to (M, 2) height and width, and (M,) which lay inside but for rounding."""
-    limits = np.where(sizes > 0, sizes, np.inf).astype(boxes.dtype)[:, [1, 0, 1, 0]]
-    clipped = boxes.clip(0, limits)
-    clipped = np.where((limits < np.inf), clipped, boxes)
-    with np.errstate(invalid="ignore"):
-        return clipped, (np.abs(clipped - boxes) <= _OVERRUN).all(axis=1)
+    boxes: npt.NDArray[Any], sizes: npt.NDArray[np.int32], image_rows: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Boxes cut to their images, what area is left, and how far the farthest edge was moved.
+
+    A slice at a time: of ten million boxes each intermediate would be 160 MB.
+    """
+    count = len(boxes)
+    cut = np.empty((count, 4), np.float32)
+    extent, moved = np.empty(count, np.float32), np.empty(count, np.float32)
+    for start in range(0, count, _SLICE):
+        part = slice(start, start + _SLICE)
+        limits = sizes[image_rows[part]][:, [1, 0, 1, 0]].astype(np.float64)
+        limits[limits == 0] = np.inf  # size unknown
+        inside = boxes[part].clip(np.where(limits < np.inf, 0, -np.inf), limits)
+        with np.errstate(invalid="ignore", over="ignore"):
+            width, height = (inside[:, 2:] - inside[:, :2]).T
+            area = np.where((width > 0) & (height > 0), width * height, 0)
+            extent[part] = np.where(np.isfinite(area), area, 0)
+            moved[part] = np.abs(inside - boxes[part]).max(axis=1)
+        cut[part] = inside
+    return cut, extent, moved
 
 
 def _first(positions: npt.NDArray[Any], entry: Callable[[int], str]) -> str:

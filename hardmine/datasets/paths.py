@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hardmine.errors import InputError
@@ -44,6 +44,17 @@ def inside(name: str, source: object, entry: str) -> str:
     if path == "." or not name:
         raise InputError(f"{source}: {entry}: the image has no path")
     return path
+
+
+def all_inside(
+    names: Iterable[str], source: object, entry: Callable[[int], str]
+) -> tuple[str, ...]:
+    """``inside`` for each of many paths; ``entry`` names the one at a position."""
+    unusual = _UNUSUAL.search
+    return tuple(
+        inside(name, source, entry(row)) if unusual(name) else name
+        for row, name in enumerate(names)
+    )
 
 
 def require_files(
