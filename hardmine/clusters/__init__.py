@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from hardmine.clusters.agglomerative import dendrogram
+from hardmine.clusters.boxes import box_regions
 from hardmine.clusters.connected import connected_dendrogram
-from hardmine.clusters.dendrogram import Dendrogram
 from hardmine.clusters.gram import gram
 from hardmine.clusters.kmeans import kmeans_labels
 from hardmine.clusters.pyramid import pyramid_groups
 from hardmine.clusters.regions import (
     groups_of,
+    in_context,
     in_reading_order,
     regions_of,
     whole_regions,
@@ -65,7 +66,8 @@ def cluster(
         raise InputError(f"patches must be (B, H, W, D), got shape {tuple(patches.shape)}")
     patches = patches.float()
     _require_finite(patches.flatten(1), "patches", names)
-    if spec.whole or spec.method == "whole":
+    context = spec.option("context") or 0.0
+    if spec.whole or spec.method == "whole" or context:
         if whole is None or whole.shape != (len(patches), patches.shape[3]):
             got = "none" if whole is None else f"shape {tuple(whole.shape)}"
             raise InputError(
@@ -76,8 +78,12 @@ def cluster(
         _require_finite(whole, "whole", names)
         if spec.method == "whole":
             return whole_regions(whole)
-    parts = _parts(patches, spec, seed=seed, labels=labels, boxes=boxes)
-    return with_whole(parts, whole) if spec.whole and whole is not None else parts
+    parts = _parts(patches, spec, seed=seed, labels=labels, boxes=boxes, names=names)
+    if whole is None:
+        return parts
+    if context:
+        parts = in_context(parts, whole, float(context))
+    return with_whole(parts, whole) if spec.whole else parts
 
 
 def _parts(
@@ -87,38 +93,40 @@ def _parts(
     seed: int,
     labels: bool,
     boxes: Sequence[Tensor] | None,
+    names: Sequence[str] | None,
 ) -> Regions:
     batch, height, width, _ = patches.shape
-    count = height * width
-    device = patches.device
+    if spec.method == "boxes":
+        if boxes is None:
+            raise InputError('clusters "boxes" needs boxes: one (n, 4) tensor an image')
+        return box_regions(patches, boxes, names=names)
     if spec.method == "pyramid":
-        levels = spec.option("levels")
-        assert isinstance(levels, int)
-        return regions_of(patches, pyramid_groups(batch, height, width, levels, device))
+        groups = pyramid_groups(batch, height, width, spec.count("levels"), patches.device)
+        return regions_of(patches, groups)
+    cuts = [in_reading_order(cut) for cut in _partitions(patches, spec, seed)]
+    regions = regions_of(patches, groups_of(cuts))
+    if labels and len(cuts) == 1:
+        return replace(regions, labels=cuts[0].view(batch, height, width))
+    return regions
+
+
+def _partitions(patches: Tensor, spec: ClusterSpec, seed: int) -> list[Tensor]:
+    """(B, P) int64 each: the name of every patch's cluster."""
+    batch, height, width, _ = patches.shape
     if spec.method == "none":
-        names = torch.arange(count, device=device).expand(batch, -1)
-    elif spec.method == "kmeans":
-        k = spec.option("k")
-        assert isinstance(k, int)
-        names = kmeans_labels(gram(patches.flatten(1, 2)), k, seed=seed)
-    elif spec.method == "agglomerative":
-        k, threshold = spec.option("k"), spec.option("t")
-        tree = _dendrogram(patches, spec)
-        names = tree.cut(k) if isinstance(k, int) else tree.cut_at(float(threshold or 0))
-    else:
-        raise NotImplementedError(spec.method)
-    numbered = in_reading_order(names)
-    regions = regions_of(patches, groups_of(numbered))
-    return replace(regions, labels=numbered.view(batch, height, width)) if labels else regions
-
-
-def _dendrogram(patches: Tensor, spec: ClusterSpec) -> Dendrogram:
-    _, height, width, _ = patches.shape
-    linkage = str(spec.option("linkage"))
+        return [torch.arange(height * width, device=patches.device).expand(batch, -1)]
     cosines = gram(patches.flatten(1, 2))
+    if spec.method == "kmeans":
+        return [kmeans_labels(cosines, k, seed=seed) for k in spec.counts("k")]
+    linkage = str(spec.option("linkage"))
     if spec.option("connect"):
-        return connected_dendrogram(cosines, height, width, linkage)
-    return dendrogram(cosines, linkage)
+        tree = connected_dendrogram(cosines, height, width, linkage)
+    else:
+        tree = dendrogram(cosines, linkage)
+    threshold = spec.option("t")
+    if isinstance(threshold, float):
+        return [tree.cut_at(threshold)]
+    return [tree.cut(k) for k in spec.counts("k")]
 
 
 def _require_finite(vectors: Tensor, what: str, names: Sequence[str] | None) -> None:

@@ -25,7 +25,7 @@ def kmeans_labels(cosines: Tensor, k: int, *, seed: int = 0) -> Tensor:
     Returns:
         (B, P) int64 labels below k; a cluster that exists has a patch.
     """
-    batch, count, _ = cosines.shape
+    count = cosines.shape[1]
     k = min(k, count)
     unit = 2.0 ** math.floor(math.log2(2**24 / (2 * count)))
     grid = (cosines * unit).round_()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -40,21 +41,32 @@ def in_reading_order(names: Tensor) -> Tensor:
     return rank.gather(1, names)
 
 
-def groups_of(labels: Tensor) -> Groups:
-    """One group a cluster.
+def groups_of(cuts: Sequence[Tensor]) -> Groups:
+    """One group a cluster of one partition or several; the same cluster in two counts once.
 
     Args:
-        labels: (B, P) int64, for each image 0, 1, ... without gaps.
+        cuts: Partitions (B, P) int64, for each image 0, 1, ... without gaps.
     """
-    counts = labels.amax(1) + 1
-    first = counts.cumsum(0) - counts
-    region = (labels + first[:, None]).flatten()
-    sizes = torch.bincount(region, minlength=int(counts.sum()))
+    # (B, C, P): all clusters of an image one under another; rows beyond its own are empty.
+    members = torch.cat([_members(labels) for labels in cuts], dim=1)
+    sizes = members.sum(2)
+    kept = sizes > 0
+    if len(cuts) > 1:
+        shared = members.float() @ members.float().mT
+        same = (shared == sizes[:, :, None]) & (shared == sizes[:, None])
+        kept &= ~same.tril(-1).any(2)
+    image_rows = kept.nonzero()[:, 0]
+    region, place = members[kept].nonzero(as_tuple=True)
     return Groups(
-        patches=region.argsort(stable=True),
-        starts=sizes.cumsum(0) - sizes,
-        image_rows=torch.repeat_interleave(torch.arange(len(labels), device=labels.device), counts),
+        patches=image_rows[region] * members.shape[2] + place,
+        starts=sizes[kept].cumsum(0) - sizes[kept],
+        image_rows=image_rows,
     )
+
+
+def _members(labels: Tensor) -> Tensor:
+    clusters = torch.arange(int(labels.max()) + 1, device=labels.device)
+    return labels[:, None] == clusters[:, None]
 
 
 def regions_of(patches: Tensor, groups: Groups) -> Regions:
@@ -94,6 +106,12 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
         boxes=torch.cat([low / grid, high / grid]).T.contiguous(),
         mass=sizes.to(torch.float32) / (height * width),
     )
+
+
+def in_context(regions: Regions, whole: Tensor, share: float) -> Regions:
+    """Lean each region's vector towards its image's: add ``share`` times it, renormalise."""
+    around = F.normalize(whole, dim=1)[regions.image_rows]
+    return replace(regions, vectors=F.normalize(regions.vectors + share * around, dim=1))
 
 
 def whole_regions(whole: Tensor) -> Regions:

@@ -1,7 +1,22 @@
 """The clustering spec: one short text that config, command line and index manifest share.
 
-``METHOD[:VALUE | :KEY=VALUE,...,FLAG][+whole]``, for example ``kmeans:10+whole``,
-``agglomerative:k=50`` or ``agglomerative:t=0.35,linkage=complete,connect``.
+``METHOD[:VALUE][,KEY=VALUE,...,FLAG][+whole]``; the colon stands before the first option.
+
+==============================  ================================================================
+``whole``                       the whole-image vector alone
+``none``                        every patch
+``kmeans:10``                   spherical k-means; ``kmeans:3/6`` keeps the clusters of both
+``agglomerative:k=50``          merge until 50 are left
+``agglomerative:t=0.35``        merge while the distance is below 0.35
+``pyramid:6``                   the cells of the 1×1 to 6×6 grids
+``tree:3/6``                    one dendrogram cut where 3 and where 6 are left
+``boxes``                       boxes that the caller gives
+==============================  ================================================================
+
+``linkage=average|complete|ward`` and ``connect`` (only patches that touch may merge) go with
+agglomerative and tree. ``context=A`` adds A times the whole-image vector to each region's unit
+vector: a fork on a table then beats a fork-like streak on a wall. ``+whole`` adds the whole image
+as one more region.
 """
 
 from __future__ import annotations
@@ -61,28 +76,35 @@ def _flag(text: str) -> bool:
 
 
 _COUNT = "a whole number from 1 up"
+_COUNTS = "a whole number from 1 up, or several as in 3/6"
 _LINKAGE = Option(_linkage, "average, complete or ward", "average")
 _CONNECT = Option(_flag, "the bare word, without a value", False)
 
-# The first option of a method is the one a bare value sets: "kmeans:10" is "kmeans:k=10".
+_CONTEXT = {"context": Option(_positive, "a number above 0, such as 0.4", 0.0)}
+
 METHODS: dict[str, dict[str, Option]] = {
     "whole": {},
-    "none": {},
-    "kmeans": {"k": Option(_count, _COUNT, 10)},
+    "none": _CONTEXT,
+    "kmeans": {"k": Option(_counts, _COUNTS, (10,)), **_CONTEXT},
     "agglomerative": {
         "k": Option(_count, _COUNT),
         "t": Option(_positive, "a distance above 0"),
         "linkage": _LINKAGE,
         "connect": _CONNECT,
+        **_CONTEXT,
     },
-    "pyramid": {"levels": Option(_count, _COUNT, 6)},
-    "boxes": {},
+    "pyramid": {"levels": Option(_count, _COUNT, 6), **_CONTEXT},
+    "boxes": _CONTEXT,
     "tree": {
-        "k": Option(_counts, "whole numbers from 1 up, such as 2/4/8/16", (2, 4, 8, 16)),
+        "k": Option(_counts, _COUNTS, (3, 6)),
         "linkage": _LINKAGE,
         "connect": _CONNECT,
+        **_CONTEXT,
     },
 }
+
+# What a value without a name sets: "kmeans:10" is "kmeans:k=10".
+BARE = {"kmeans": "k", "agglomerative": "k", "pyramid": "levels", "tree": "k"}
 
 
 @dataclass(frozen=True)
@@ -100,27 +122,42 @@ class ClusterSpec:
     whole: bool = False
 
     def option(self, name: str) -> Value | None:
-        """An option's value, or its default."""
-        return dict(self.options).get(name, METHODS[self.method][name].default)
+        """An option's value or its default; None where the method lacks it."""
+        option = METHODS[self.method].get(name)
+        return None if option is None else dict(self.options).get(name, option.default)
+
+    def counts(self, name: str) -> tuple[int, ...]:
+        """An option that is one whole number or several."""
+        value = self.option(name)
+        return value if isinstance(value, tuple) else (self.count(name),)
+
+    def count(self, name: str) -> int:
+        """An option that is one whole number."""
+        value = self.option(name)
+        assert isinstance(value, int)
+        return value
 
     def __str__(self) -> str:
-        words = [_option_text(name, value) for name, value in self.options]
-        first = next(iter(METHODS[self.method]), None)
-        default = None if first is None else METHODS[self.method][first].default
-        if default is not None and not any(name == first for name, _ in self.options):
-            words.insert(0, _option_text(str(first), default))
-        # A lone first option is written bare, unless another could have been meant.
-        if len(words) == 1 and default is not None:
-            words[0] = words[0].partition("=")[2]
+        bare = BARE.get(self.method)
+        words = [_option_text(name, value) for name, value in self.options if name != bare]
+        if bare is not None:
+            value = self.option(bare)
+            # Only agglomerative has two ways to say how far to go, and keeps the name.
+            if self.method != "agglomerative":
+                words.insert(0, _value_text(value))
+            elif value is not None:
+                words.insert(0, _option_text(bare, value))
         return self.method + (":" + ",".join(words) if words else "") + "+whole" * self.whole
 
 
 def _option_text(name: str, value: Value) -> str:
-    if value is True:
-        return name
+    return name if value is True else f"{name}={_value_text(value)}"
+
+
+def _value_text(value: Value | None) -> str:
     if isinstance(value, tuple):
-        return f"{name}={'/'.join(map(str, value))}"
-    return f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        return "/".join(map(str, value))
+    return str(value).removesuffix(".0")
 
 
 def parse_spec(spec: str | ClusterSpec) -> ClusterSpec:
@@ -154,8 +191,8 @@ def parse_spec(spec: str | ClusterSpec) -> ClusterSpec:
     given: dict[str, Value] = {}
     for place, word in enumerate(rest.split(",") if rest else []):
         name, equals, value = word.partition("=")
-        if not equals and name not in known and place == 0 and known:
-            name, value = next(iter(known)), word
+        if not equals and name not in known and place == 0 and method in BARE:
+            name, value = BARE[method], word
         if name not in known:
             raise InputError(f'clusters "{text}": {_unknown("option", name, known)}')
         if name in given:
@@ -182,5 +219,5 @@ def parse_spec(spec: str | ClusterSpec) -> ClusterSpec:
 def _unknown(kind: str, word: str, known: dict[str, Option] | dict[str, dict[str, Option]]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     hint = f'; did you mean "{near[0]}"?' if near else ""
-    choices = ", ".join(known) or "none"
-    return f'unknown {kind} "{word}" (known: {choices}){hint}'
+    choices = f"known: {', '.join(known)}" if known else "this method takes none"
+    return f'unknown {kind} "{word}" ({choices}){hint}'
