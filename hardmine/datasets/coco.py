@@ -16,18 +16,20 @@ from hardmine.errors import InputError
 from hardmine.records import ImageSet, rows_of
 
 
-def _url_end(url: str | None, parts: int) -> str | None:
-    return "/".join(url.split("/")[-parts:]) if url else None
+def _end(path: str | None, parts: int) -> str | None:
+    return "/".join(re.split(r"[/\\]", path)[-parts:]) if path else None
 
 
 # Ways to read an image's path off its file name and its url, the most literal first. LVIS v1 has
-# "http://images.cocodataset.org/train2017/000000000009.jpg" and no file name.
+# "http://images.cocodataset.org/train2017/000000000009.jpg" and no file name; Objects365 has
+# "images/v1/patch8/a.jpg" for what unpacks to "patch8/a.jpg".
 _Form = Callable[["str | None", "str | None"], "str | None"]
 _FORMS: tuple[_Form, ...] = (
     lambda name, url: name,
-    lambda name, url: _url_end(url, 2),
-    lambda name, url: _url_end(url, 1),
-    lambda name, url: re.split(r"[/\\]", name)[-1] if name else None,
+    lambda name, url: _end(url, 2),
+    lambda name, url: _end(url, 1),
+    lambda name, url: _end(name, 2),
+    lambda name, url: _end(name, 1),
 )
 
 

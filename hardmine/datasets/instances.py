@@ -113,8 +113,8 @@ def _clip(
         inside = boxes[part].clip(np.where(limits < np.inf, 0, -np.inf), limits)
         with np.errstate(invalid="ignore", over="ignore"):
             width, height = (inside[:, 2:] - inside[:, :2]).T
-            area = np.where((width > 0) & (height > 0), width * height, 0)
-            extent[part] = np.where(np.isfinite(area), area, 0)
+            real = np.isfinite(boxes[part]).all(axis=1) & (width > 0) & (height > 0)
+            extent[part] = np.where(real, width * height, 0)
             moved[part] = np.abs(inside - boxes[part]).max(axis=1)
         cut[part] = inside
     return cut, extent, moved

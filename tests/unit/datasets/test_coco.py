@@ -254,3 +254,12 @@ def test_a_linked_image_folder_is_followed(coco: Writer, tmp_path: Path) -> None
     (tmp_path / "train2017").rename(tmp_path / "elsewhere")
     (tmp_path / "train2017").symlink_to(tmp_path / "elsewhere")
     assert load_images(file).root == tmp_path / "train2017"
+
+
+@pytest.mark.parametrize(("source", "path"), [("train2017", "1.png"), (".", "train2017/1.png")])
+def test_names_that_begin_with_folders_that_are_not_there(
+    coco: Writer, tmp_path: Path, source: str, path: str
+) -> None:
+    pictures = [{"id": 10, "file_name": "images/v1/train2017/1.png"}]
+    file = coco(images=pictures, annotations=[])
+    assert load_images(tmp_path / source, annotations=file).paths == (path,)
