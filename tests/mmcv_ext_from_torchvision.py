@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -20,7 +21,10 @@ def install() -> None:
     """Put the stand-in where ``mmcv.ops`` looks for its extension."""
     if "mmcv._ext" in sys.modules or importlib.util.find_spec("mmcv._ext") is not None:
         return
-    sys.modules["mmcv._ext"] = _Extension("mmcv._ext")
+    extension = _Extension("mmcv._ext")
+    # mmengine looks for the spec to tell whether mmcv has operators.
+    extension.__spec__ = ModuleSpec("mmcv._ext", None)
+    sys.modules["mmcv._ext"] = extension
 
 
 class _Extension(ModuleType):

@@ -1,0 +1,290 @@
+"""``HardMiningHook``: says when to mine, where to read the metrics and where the weights go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+import hardmine
+from hardmine.errors import InputError
+from hardmine_mmdet.host import find_sampler, fresh_iterator, is_iteration_based, note_wrappers
+from hardmine_mmdet.labels import DatasetImages, read_dataset
+from hardmine_mmdet.partners import PartnerTable, install_partners
+from hardmine_mmdet.state import StateFolder
+from hardmine_mmdet.validation import ValidationReader
+
+KEY = "hardmine"
+
+
+@HOOKS.register_module()
+class HardMiningHook(Hook):
+    """Mines after every validation; goes with ``HardMiningSampler``.
+
+    Before training it opens the index of the training images, or builds it, all ranks together.
+    After each validation the weak classes become queries and the images that answer are drawn
+    more often. What it carries is saved with the checkpoints and, since mmengine saves before it
+    validates, once more after each round.
+
+    Args:
+        encoder: What ``hardmine.load_encoder`` takes: a name, a dict of its arguments, or an
+            encoder of one's own where the hook is made in Python.
+        index: Folder of the index; ``hardmine/index.hmx`` in the work folder if None.
+        clusters: How the index is clustered, if it has to be built.
+        device: Where images are embedded; the training device if None.
+        batch_size: Images embedded at once.
+        workers: Threads that decode images for the index.
+        metric: Prefix of the metric to mine by, where there are several, such as ``"coco"``.
+        iou_type: ``"bbox"`` or ``"segm"``: CocoMetric writes both under one name, so boxes are
+            judged from the predictions where masks are evaluated too.
+        interval: Mine after every this many validations.
+        begin: Do not mine before this many validations.
+        partners: Whether the partners of Mosaic and MixUp are drawn by weight too.
+        miner: More arguments of ``hardmine.HardMiner``: policy, contexts, cap, budget ...
+        strict: Whether a round that fails ends the training.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(
+        self,
+        encoder: Any = "RN50x64/openai",
+        *,
+        index: str | None = None,
+        clusters: str = "kmeans:10+whole",
+        device: str | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+        metric: str | None = None,
+        iou_type: str = "bbox",
+        interval: int = 1,
+        begin: int = 0,
+        partners: bool = True,
+        miner: Mapping[str, Any] | None = None,
+        strict: bool = False,
+    ) -> None:
+        if iou_type not in ("bbox", "segm"):
+            raise InputError(f'iou_type must be "bbox" or "segm", got {iou_type!r}')
+        if interval < 1:
+            raise InputError(f"interval must be at least 1, got {interval}")
+        self._encoder = dict(encoder) if isinstance(encoder, Mapping) else {"name": encoder}
+        self._index = index
+        self._build = {"clusters": clusters, "batch_size": batch_size, "workers": workers}
+        self._device = device
+        self._metric = metric
+        self._iou_type = iou_type
+        self._interval = interval
+        self._begin = begin
+        self._partners = partners
+        self._options = dict(miner or {})
+        self._strict = strict
+        self._validations = 0
+        self._saved: Mapping[str, Any] | None = None
+        self._began_at = 0
+
+    def before_run(self, runner: Runner) -> None:
+        """Find the sampler; ask the metric for class values before the first validation."""
+        self._sampler = find_sampler(runner.train_loop.dataloader)
+        self._folder = Path(runner.work_dir) / "hardmine"
+        self._states = StateFolder(self._folder / "states")
+        self._validation: ValidationReader | None = None
+        if runner.val_loop is None:
+            runner.logger.warning(
+                "hardmine: this run has no validation, so there is nothing to mine by; "
+                "images are drawn alike"
+            )
+            return
+        self._validation = ValidationReader(
+            runner.val_loop.evaluator,
+            runner.val_loop.dataloader.dataset,
+            metric=self._metric,
+            iou_type=self._iou_type,
+        )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Remember what a checkpoint to resume from holds; weights alone say nothing."""
+        if runner._resume:
+            self._saved = checkpoint.get(KEY)
+
+    def before_train(self, runner: Runner) -> None:
+        """Open or build the index, set the miner up, and go on where a checkpoint stopped."""
+        if self._validation is None:
+            return
+        dataset = runner.train_loop.dataloader.dataset
+        for note in note_wrappers(dataset, self._sampler):
+            runner.logger.warning("hardmine: %s", note)
+        labels = read_dataset(dataset)
+        self._table = self._share_partners(runner, dataset)
+        self._miner = self._make_miner(runner, labels)
+        restored = self._restore(runner)
+        if is_iteration_based(runner.train_loop) and (restored or self._table is not None):
+            # Its loader started in its constructor, before weights and partners were known.
+            fresh_iterator(runner.train_loop, skip=runner.iter)
+        self._began_at = runner.iter
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Begin to collect predictions, where they are needed."""
+        if self._validation is not None:
+            self._validation.begin()
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        """Collect predictions, where they are needed."""
+        if self._validation is not None:
+            self._validation.collect(outputs or ())
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Mine: read the class values, step, log, and keep what was learnt."""
+        if self._validation is None:
+            return
+        self._validations += 1
+        due = self._validations > self._begin
+        if not due or (self._validations - self._begin - 1) % self._interval:
+            return
+        scores = self._validation.read(metrics or {})
+        if scores is None:
+            runner.logger.warning(
+                "hardmine: validation detected nothing, so no class could be judged; "
+                "the images are drawn as before"
+            )
+        else:
+            done = self._miner.step(scores)
+            if done.applied and done.weights is not None:
+                self._use(done.weights, done.number)
+                self._log(runner, done)
+        self._states.save(runner.iter, self._state(runner, done=runner.iter))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Save with the checkpoint."""
+        if self._validation is not None:
+            checkpoint[KEY] = self._state(runner, done=checkpoint["meta"]["iter"])
+
+    def _make_miner(self, runner: Runner, labels: DatasetImages) -> hardmine.HardMiner:
+        device = self._device or str(next(runner.model.parameters()).device)
+        encoder = hardmine.load_encoder(**({"device": device} | self._encoder))
+        index = hardmine.build_index(
+            labels.images,
+            encoder,
+            self._index or self._folder / "index.hmx",
+            progress=_Progress(runner.logger),
+            **self._build,
+        )
+        options = {"rounds": self._folder / "rounds.jsonl"} | self._options
+        assert self._validation is not None
+        counts = self._validation.num_instances(labels.images.class_names)
+        options["need_options"] = {"num_instances": counts} | dict(
+            options.get("need_options") or {}
+        )
+        return hardmine.HardMiner(
+            index,
+            self._sampler,
+            encoder=encoder,
+            images=labels.images,
+            dataset_ids=labels.images.ids[labels.image_rows],
+            strict=self._strict,
+            **options,
+        )
+
+    def _share_partners(self, runner: Runner, dataset: Any) -> PartnerTable | None:
+        if not self._partners:
+            return None
+        table = install_partners(dataset, seed=self._sampler.seed)
+        if table is not None and len(table.rows) != self._sampler.num_images:
+            raise InputError(
+                "MultiImageMixDataset stands inside another wrapper: its partners cannot be "
+                "drawn by weight; make it the outermost, or set partners=False"
+            )
+        return table
+
+    def _use(self, weights: Any, number: int) -> None:
+        if self._table is not None:
+            self._table.set_weights(weights, round_number=number)
+
+    def _state(self, runner: Runner, *, done: int) -> dict[str, Any]:
+        """Everything that resuming after ``done`` iterations needs."""
+        used = None
+        if is_iteration_based(runner.train_loop):
+            batch_size = runner.train_loop.dataloader.batch_size
+            used = None if batch_size is None else (done - self._began_at) * batch_size
+        state = {
+            "miner": self._miner.state_dict(),
+            "validations": self._validations,
+            "sampler": None,
+        }
+        if used is not None:
+            state["sampler"] = self._sampler.state_dict(used=used)
+        return state
+
+    def _restore(self, runner: Runner) -> bool:
+        """Go on where a run stopped; whether there was anything to go on from."""
+        if not runner._resume or runner.iter == 0:
+            return False
+        # Later than the checkpoint's own: it was saved after the validation that followed.
+        state = self._states.load(runner.iter) or self._saved
+        if state is None:
+            runner.logger.warning(
+                "hardmine: nothing was mined yet where this run is resumed from; "
+                "images are drawn alike until the next validation"
+            )
+            return False
+        self._miner.load_state_dict(state["miner"])
+        self._validations = int(state["validations"])
+        weights = state["miner"]["weights"]
+        if weights is not None:
+            self._use(weights, int(state["miner"]["number"]))
+        if state["sampler"] is not None:
+            self._sampler.load_state_dict(state["sampler"])
+        return True
+
+    def _log(self, runner: Runner, done: Any) -> None:
+        drawn = done.drawn
+        scalars = {
+            "hardmine/weak_classes": float(len(done.weak)),
+            "hardmine/drawn_share": drawn.moved_share,
+            "hardmine/effective_size": drawn.effective_size,
+            "hardmine/seconds": done.seconds,
+        }
+        for name, need in zip(done.class_names, done.need, strict=True):
+            scalars[f"hardmine/need/{name}"] = float(need)
+        runner.visualizer.add_scalars(scalars, step=runner.iter)
+        runner.logger.info(
+            "hardmine round %d: weak %s; %d images raised, %.0f %% of the draws moved, "
+            "effective size %.0f of %d, %.1f s",
+            done.number,
+            ", ".join(done.weak[:5]) or "none",
+            drawn.num_raised,
+            100 * drawn.moved_share,
+            drawn.effective_size,
+            drawn.num_images,
+            done.seconds,
+        )
+
+
+class _Progress:
+    """Tells the log every tenth of an index build."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._told = -1
+
+    def __call__(self, progress: Any) -> None:
+        tenth = 10 * progress.done // max(progress.total, 1)
+        if tenth != self._told and is_main_process():
+            self._told = tenth
+            self._logger.info(
+                "hardmine: indexed %d of %d images, %.1f images/s",
+                progress.done,
+                progress.total,
+                progress.rate,
+            )

@@ -1,0 +1,69 @@
+"""Where mmengine keeps what the hook needs: samplers, wrappers, the loop's iterator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.runner import IterBasedTrainLoop
+
+from hardmine.errors import InputError
+from hardmine_mmdet.labels import wrappers
+from hardmine_mmdet.sampler import HardMiningSampler
+
+
+def find_sampler(dataloader: Any) -> HardMiningSampler:
+    """The sampler of a loader, also where a batch sampler groups images by aspect ratio."""
+    inside = getattr(dataloader.batch_sampler, "sampler", None)
+    for sampler in (dataloader.sampler, inside):
+        if isinstance(sampler, HardMiningSampler):
+            return sampler
+    raise InputError(
+        f"the training loader draws with {type(inside or dataloader.sampler).__name__}; put "
+        "sampler=dict(type='HardMiningSampler') into train_dataloader (with infinite=True for "
+        "iteration-based training)"
+    )
+
+
+def is_iteration_based(loop: Any) -> bool:
+    """Whether the loop counts iterations and never ends a pass."""
+    return isinstance(loop, IterBasedTrainLoop)
+
+
+def fresh_iterator(loop: Any, *, skip: int) -> None:
+    """Start the loader of an iteration-based loop again, with what the sampler now knows.
+
+    A resumed loop asks its loader for all batches that were trained on already and throws them
+    away. The sampler knows where it stopped, so the loop gets nothing for these, at no cost.
+    """
+    start = type(loop.dataloader_iterator)
+    loop.dataloader_iterator = _Skipping(start(loop.dataloader), skip)
+
+
+class _Skipping:
+    """An iterator that answers None for the first batches, without drawing them."""
+
+    def __init__(self, batches: Iterator[Any], skip: int) -> None:
+        self._batches = batches
+        self._skip = skip
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._skip > 0:
+            self._skip -= 1
+            return None
+        return next(self._batches)
+
+
+def note_wrappers(dataset: Any, sampler: HardMiningSampler) -> list[str]:
+    """What people should know about how their data set and mining go together."""
+    notes = []
+    for each in wrappers(dataset):
+        if hasattr(each, "repeat_indices"):
+            notes.append(
+                "ClassBalancedDataset repeats images of rare classes already; mining multiplies "
+                "that. To let mining do all of it, take the data set out of the wrapper"
+            )
+    return notes

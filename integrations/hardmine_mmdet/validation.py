@@ -1,0 +1,133 @@
+"""Per-class scores of a validation: from the metric where it gives them, else from predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from mmengine.dist import all_gather_object
+from mmengine.evaluator import Evaluator
+
+from hardmine.errors import InputError
+from hardmine.evaluation.detection_ap import average_precision_from_matches
+from hardmine.evaluation.detections import Detections, match_detections
+from hardmine.metrics import read_scores
+from hardmine.records import ClassScores, names_to_rows
+from hardmine_mmdet.labels import read_dataset
+
+
+class ValidationReader:
+    """Reads what each validation says of each class.
+
+    Sets ``classwise`` on the metrics that can tell class values. Where none can, or where masks
+    overwrite the boxes' values, predictions are collected and judged here by COCO's rules.
+
+    Args:
+        evaluator: Of the validation loop.
+        dataset: The validation data set, built.
+        metric: Prefix of the metric to read; the first that gives class values if None.
+        iou_type: ``"bbox"`` or ``"segm"``.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, dataset: Any, *, metric: str | None, iou_type: str
+    ) -> None:
+        chosen = _choose(evaluator.metrics, metric)
+        self._prefix = metric or (chosen.prefix if chosen is not None else None)
+        self._predictions: list[dict[str, npt.NDArray[Any]]] | None = None
+        self._images = read_dataset(dataset).images
+        if chosen is not None:
+            chosen.classwise = True
+            # The last of its metrics writes the class values: all have one name.
+            written = chosen.metrics[-1] if chosen.metrics else "bbox"
+            self._from_metric = written == iou_type
+        else:
+            self._from_metric = False
+        if not self._from_metric and iou_type == "segm":
+            raise InputError(
+                "iou_type='segm' needs a CocoMetric or LVISMetric that evaluates 'segm' last; "
+                "this validation has none"
+            )
+
+    def num_instances(self, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """(C,) validation instances of some classes; 0 for one that validation does not know."""
+        counts = np.asarray(self._images.class_counts.sum(axis=0)).ravel()
+        rows = names_to_rows(class_names, self._images.class_names)
+        return np.where(rows >= 0, counts[rows], 0).astype(np.int64)
+
+    def begin(self) -> None:
+        """Forget the predictions of the last validation."""
+        self._predictions = None if self._from_metric else []
+
+    def collect(self, outputs: Sequence[Any]) -> None:
+        """Keep the predicted boxes of a batch, where they are needed."""
+        if self._predictions is None:
+            return
+        for sample in outputs:
+            found = sample.pred_instances
+            self._predictions.append(
+                {
+                    "img_id": sample.img_id,
+                    "boxes": _numpy(found.bboxes),
+                    "scores": _numpy(found.scores),
+                    "labels": _numpy(found.labels),
+                }
+            )
+
+    def read(self, metrics: Mapping[str, Any]) -> ClassScores | None:
+        """Scores of each class; None if nothing was detected, so that nothing is known.
+
+        All ranks must call this.
+        """
+        if self._predictions is not None:
+            return self._judge()
+        if not metrics:
+            return None
+        return read_scores(metrics, self._images.class_names, prefix=self._prefix)
+
+    def _judge(self) -> ClassScores | None:
+        parts = all_gather_object(self._predictions)
+        # The last images of the ranks may be padding: one prediction an image.
+        by_image = {each["img_id"]: each for part in parts for each in part}
+        if not any(len(each["scores"]) for each in by_image.values()):
+            return None
+        rows = self._images.rows_of(np.array(list(by_image)))
+        if (rows < 0).any():
+            raise InputError(
+                f"{int((rows < 0).sum())} validated images are not in the validation data set, "
+                f"such as {list(by_image)[int(np.argmax(rows < 0))]!r}"
+            )
+        found = list(by_image.values())
+        detections = Detections(
+            image_rows=np.repeat(rows, [len(each["scores"]) for each in found]),
+            class_rows=np.concatenate([each["labels"] for each in found]).astype(np.int64),
+            boxes=np.concatenate([each["boxes"] for each in found]).astype(np.float64),
+            scores=np.concatenate([each["scores"] for each in found]).astype(np.float64),
+        )
+        return ClassScores(
+            class_names=self._images.class_names,
+            ap=average_precision_from_matches(match_detections(self._images, detections)),
+            source="predictions of the validation",
+        )
+
+
+def _choose(metrics: Sequence[Any], prefix: str | None) -> Any:
+    """The metric to read class values from; None if none can tell them."""
+    able = [metric for metric in metrics if hasattr(metric, "classwise")]
+    if prefix is not None:
+        named = [metric for metric in able if metric.prefix == prefix]
+        if able and not named:
+            raise InputError(
+                f"no metric has the prefix {prefix!r}; those that tell class values have "
+                f"{[metric.prefix for metric in able]}"
+            )
+        able = named
+    return able[0] if able else None
+
+
+def _numpy(values: Any) -> npt.NDArray[Any]:
+    tensor = getattr(values, "tensor", values)
+    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return array

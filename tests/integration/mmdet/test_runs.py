@@ -1,0 +1,252 @@
+"""The real Runner trains, validates, mines, checkpoints and resumes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmdet_case import Recorder, coco, config, make_runner, retinanet, rtmdet_tiny
+from pixel_images import PixelEncoder
+
+import hardmine_mmdet.safe_checkpoints  # noqa: F401 - resuming needs it on torch 2.6 and later
+from hardmine.errors import HardmineError, InputError
+from hardmine.rounds import read_rounds
+from hardmine_mmdet import HardMiningHook
+
+# Untrained detectors find nothing: judged by a target, all known classes are weak at once.
+MINER = {"policy": "below:0.9", "budget": None, "cap": 8.0, "patience": None}
+BATCHES = 6  # of four images, in an epoch of 24
+
+
+def train(scenes, work: Path, *, hook: dict[str, Any] | None = None, **more: Any):
+    """Train with a recorder and a hook; both come back."""
+    settings = config(*scenes, work, custom_hooks=[], **more)
+    recorder = Recorder()
+    runner = make_runner(settings, recorder)
+    options = {"encoder": PixelEncoder(), "clusters": "kmeans:4+whole", "miner": MINER}
+    mining = HardMiningHook(**(options | (hook or {})))
+    runner.register_hook(mining)
+    runner.train()
+    return recorder, runner
+
+
+def state_after(work: Path, iterations: int) -> dict[str, Any]:
+    return torch.load(work / "hardmine" / "states" / f"iter_{iterations}.pth", weights_only=True)
+
+
+def expected_counts(state: dict[str, Any]) -> np.ndarray:
+    weights = state["miner"]["weights"].numpy()
+    return len(weights) * weights / weights.sum()
+
+
+def assert_drawn_by(counts: Counter[int], expected: np.ndarray) -> None:
+    """Each image came the floor or the ceiling of its expected count."""
+    drawn = np.array([counts[1000 + 3 * row] for row in range(len(expected))])
+    assert drawn.sum() == len(expected)
+    assert (drawn >= np.floor(expected - 1e-9)).all()
+    assert (drawn <= np.ceil(expected + 1e-9)).all()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, scenes):
+    """Four epochs of RetinaNet in one go."""
+    work = tmp_path_factory.mktemp("unbroken")
+    recorder, runner = train(scenes, work, epochs=4)
+    return work, recorder, runner
+
+
+def test_the_next_epoch_is_drawn_by_the_new_weights(unbroken) -> None:
+    work, recorder, _ = unbroken
+    assert set(recorder.counts(0, BATCHES).values()) == {1}
+    for epoch in (1, 2, 3):
+        expected = expected_counts(state_after(work, epoch * BATCHES))
+        assert expected.max() > 1.2
+        assert_drawn_by(recorder.counts(epoch * BATCHES, (epoch + 1) * BATCHES), expected)
+
+
+def test_the_rounds_hold_what_the_metric_said(unbroken) -> None:
+    work, _, runner = unbroken
+    rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
+    assert [done.number for done in rounds] == [1, 2, 3, 4]
+    [scalars] = work.glob("*/vis_data/scalars.json")
+    logged = [json.loads(line) for line in scalars.read_text().splitlines()]
+    said = [line for line in logged if "coco/bbox_mAP" in line]
+    for done, line in zip(rounds, said, strict=True):
+        for name, ap in zip(done.class_names, done.ap, strict=True):
+            assert np.isclose(ap, line[f"coco/{name}_precision"], equal_nan=True)
+    mined = [line for line in logged if "hardmine/effective_size" in line]
+    assert [line["step"] for line in mined] == [6, 12, 18, 24]
+    assert mined[0]["hardmine/effective_size"] < 24
+    assert mined[0][f"hardmine/need/{rounds[0].weak[0]}"] > 0
+
+
+def test_resuming_draws_the_same_stream(unbroken, scenes, tmp_path) -> None:
+    """mmengine's checkpoint of epoch 2 was saved before the round that follows epoch 2."""
+    work, recorder, _ = unbroken
+    checkpoint = torch.load(work / "epoch_2.pth", weights_only=True)
+    assert checkpoint["hardmine"]["miner"]["number"] == 1
+    (tmp_path / "hardmine").symlink_to(work / "hardmine")
+    resumed, runner = train(
+        scenes, tmp_path, epochs=4, resume=True, load_from=str(work / "epoch_2.pth")
+    )
+    assert runner.iter == 4 * BATCHES
+    assert resumed.batches == recorder.batches[2 * BATCHES :]
+
+
+def test_resuming_from_the_checkpoint_alone(unbroken, scenes, tmp_path) -> None:
+    """Elsewhere, without the states beside it: as good as the checkpoint knows."""
+    work, _, _ = unbroken
+    resumed, _ = train(
+        scenes, tmp_path, epochs=3, resume=True, load_from=str(work / "epoch_2.pth")
+    )
+    assert_drawn_by(resumed.counts(0, BATCHES), expected_counts(state_after(work, BATCHES)))
+
+
+def iterations(**more: Any) -> dict[str, Any]:
+    return {
+        "train_cfg": {
+            "_delete_": True,
+            "type": "IterBasedTrainLoop",
+            "max_iters": 16,
+            "val_interval": 4,
+        },
+        "train_dataloader.sampler": {"type": "HardMiningSampler", "infinite": True},
+        "default_hooks.checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 5},
+        **more,
+    }
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
+    scenes, tmp_path, num_workers
+) -> None:
+    more = iterations(**{"train_dataloader.num_workers": num_workers, "model": rtmdet_tiny()})
+    unbroken, _ = train(scenes, tmp_path / "whole", **more)
+    assert set(unbroken.counts(0, BATCHES).values()) == {1}
+    assert set(unbroken.counts(2 * BATCHES, 16)) != set(unbroken.counts(0, BATCHES))
+    for stop in (5, 10):
+        work = tmp_path / f"resumed_{stop}"
+        work.mkdir()
+        (work / "hardmine").symlink_to(tmp_path / "whole" / "hardmine")
+        checkpoint = tmp_path / "whole" / f"iter_{stop}.pth"
+        resumed, _ = train(scenes, work, resume=True, load_from=str(checkpoint), **more)
+        assert resumed.batches == unbroken.batches[stop:]
+
+
+def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp_path) -> None:
+    recorder, runner = train(
+        scenes,
+        tmp_path,
+        epochs=3,
+        **{
+            "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
+            "train_dataloader.num_workers": 2,
+            "train_dataloader.persistent_workers": True,
+            "train_cfg.val_interval": 2,
+        },
+    )
+    ends = np.cumsum([len(batch) for batch in recorder.batches])
+    [first, second] = [int(np.searchsorted(ends, 24 * epoch)) + 1 for epoch in (1, 2)]
+    assert set(recorder.counts(0, first).values()) == {1}
+    assert set(recorder.counts(first, second).values()) == {1}
+    expected = expected_counts(state_after(tmp_path, second))
+    assert_drawn_by(recorder.counts(second, len(recorder.batches)), expected)
+    tall = {1000 + 15 * row for row in range(5)}
+    mixed = [batch for batch in recorder.batches if 0 < len(tall & set(batch)) < len(set(batch))]
+    assert len(mixed) <= 3  # at most the rest of each epoch
+
+
+@pytest.mark.parametrize(
+    ("wrap", "length"),
+    [
+        (lambda inner: {"type": "RepeatDataset", "times": 2, "dataset": inner}, 48),
+        (
+            lambda inner: {
+                "type": "MultiImageMixDataset",
+                "dataset": inner,
+                "pipeline": [
+                    {"type": "Mosaic", "img_scale": (64, 64)},
+                    {"type": "Resize", "scale": (64, 64)},
+                    {"type": "PackDetInputs"},
+                ],
+            },
+            24,
+        ),
+    ],
+    ids=["repeated", "mixed"],
+)
+def test_wrapped_data_sets_train(scenes, tmp_path, wrap, length) -> None:
+    inner = coco(scenes[0], train=True)
+    inner["pipeline"] = inner["pipeline"][:2] if length == 24 else inner["pipeline"]
+    recorder, runner = train(
+        scenes, tmp_path, epochs=2, **{"train_dataloader.dataset": {"_delete_": True, **wrap(inner)}}
+    )
+    weights = state_after(tmp_path, length // 4)["miner"]["weights"].numpy()
+    assert len(weights) == length
+    # The second copy of an image has the weight of the first.
+    np.testing.assert_array_equal(weights[:24], weights[-24:])
+    assert weights.max() > weights.min()
+
+
+def test_nothing_detected_leaves_the_draws_alone(scenes, tmp_path, caplog) -> None:
+    silent = retinanet()
+    silent["test_cfg"]["score_thr"] = 1.0
+    recorder, _ = train(scenes, tmp_path, epochs=2, model=silent)
+    assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
+    assert not (tmp_path / "hardmine" / "rounds.jsonl").exists()
+
+
+def test_no_validation_trains_as_ever(scenes, tmp_path) -> None:
+    recorder, _ = train(
+        scenes,
+        tmp_path,
+        epochs=2,
+        val_dataloader=None,
+        val_evaluator=None,
+        val_cfg=None,
+        train_cfg={"_delete_": True, "type": "EpochBasedTrainLoop", "max_epochs": 2},
+    )
+    assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
+
+
+@pytest.fixture
+def strangers(scenes, tmp_path):
+    """A validation set that names no class of the training set."""
+    folder = tmp_path / "strangers"
+    folder.mkdir()
+    labels = json.loads((scenes[1] / "labels.json").read_text())
+    for category in labels["categories"]:
+        category["name"] = f"strange {category['name']}"
+    (folder / "labels.json").write_text(json.dumps(labels))
+    (folder / "images").symlink_to(scenes[1] / "images")
+    names = tuple(category["name"] for category in labels["categories"])
+    return folder, {"val_dataloader.dataset.metainfo": {"classes": names}}
+
+
+def test_a_failing_round_does_not_stop_training(scenes, strangers, tmp_path, caplog) -> None:
+    folder, more = strangers
+    with caplog.at_level(logging.ERROR, logger="hardmine"):
+        recorder, _ = train((scenes[0], folder), tmp_path / "work", epochs=2, **more)
+    assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
+    told = [record for record in caplog.records if "name none of the 8 classes" in record.message]
+    assert len(told) == 1
+    rounds = read_rounds(tmp_path / "work" / "hardmine" / "rounds.jsonl")
+    assert all("name none of the 8 classes" in done.error for done in rounds)
+
+
+def test_a_failing_round_stops_strict_training(scenes, strangers, tmp_path) -> None:
+    folder, more = strangers
+    with pytest.raises(HardmineError, match="name none of the 8 classes"):
+        train((scenes[0], folder), tmp_path / "work", hook={"strict": True}, epochs=2, **more)
+
+
+def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
+    sampler = {"_delete_": True, "type": "DefaultSampler", "shuffle": True}
+    with pytest.raises(InputError, match="type='HardMiningSampler'"):
+        train(scenes, tmp_path, **{"train_dataloader.sampler": sampler})
