@@ -83,6 +83,12 @@ def load_encoder(
         from hardmine.encoders.pretrained import load_pretrained
 
         model, tokenizer, name = load_pretrained(name)
-    return OpenClipEncoder(
+    encoder = OpenClipEncoder(
         model, tokenizer, name=name, copy=False, whole=whole, compile=compile, **options
     )
+    if name == "tiny":
+        from hardmine.encoders.tiny.scenes_only import SceneImage
+
+        # The same tensors, and a warning where the images are none that it knows.
+        encoder.preprocess = SceneImage(**vars(encoder.preprocess))
+    return encoder

@@ -1,0 +1,47 @@
+"""The recipe of the tiny CLIP: every number that its training depends on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Phase(NamedTuple):
+    """A stretch of training on views of one kind.
+
+    Attributes:
+        side: Pixels of a view; a multiple of 32.
+        batch: Views a step.
+        steps: How long it lasts.
+        whole: Share of views that are whole scenes.
+        part: Share that are any part of a scene; the others are close around one object.
+        reach: Side of a close view in object sizes, at most.
+        sentences: Whether the text tower takes part.
+    """
+
+    side: int
+    batch: int
+    steps: int
+    whole: float
+    part: float
+    reach: float
+    sentences: bool = True
+
+
+# From single things in small views to whole scenes at full size. Convolutions do not mind the
+# size, small views cost little, and a thing has about the same scale in pixels throughout.
+PHASES = (
+    Phase(64, 128, 1500, 0.0, 0.05, 2.0, sentences=False),
+    Phase(96, 128, 900, 0.0, 0.2, 3.0),
+    Phase(128, 128, 800, 0.1, 0.3, 5.0),
+    Phase(384, 48, 250, 0.5, 0.3, 5.0),
+)
+SEED = 20231
+POOL_SEED = 1001
+POOL_SIZE = 44_000
+# Mild: rare kinds must be learned too. The long tail belongs to the data that are searched.
+POOL_TAIL = 3.0
+VALIDATION_SEED = 2
+PEAK_RATE = 2e-3
+WARMUP = 150
+DECAY = 0.05
+AVERAGING = 0.997

@@ -1,0 +1,199 @@
+"""Training data of the tiny CLIP: scenes on disk, views cut from them, what each view shows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hardmine.datasets.scenes.captions import Caption, Claim, Mention
+from hardmine.datasets.scenes.compose import generate_scene, size_name
+from hardmine.datasets.scenes.conditions import CONDITIONS
+from hardmine.datasets.scenes.kinds import KINDS, NAMES
+from hardmine.datasets.scenes.places import PLACES
+from hardmine.encoders.tiny.recipe import POOL_TAIL, Phase
+
+SCENE_SIDE = 224
+CLAIMS: tuple[Claim, ...] = (
+    *(("kind", kind) for kind in NAMES),
+    *(("color", kind.name, color) for kind in KINDS for color in kind.colors),
+    *(("pattern", kind.name, name) for kind in KINDS for name in ("striped", "spotted")),
+    *(("size", kind.name, name) for kind in KINDS for name in ("small", "large")),
+    *(("place", place) for place in PLACES),
+    *(("condition", condition) for condition in CONDITIONS),
+)
+_CLAIM_ROWS = {claim: row for row, claim in enumerate(CLAIMS)}
+
+
+def _write_share(work: str, seed: int, first: int, last: int) -> None:
+    images = np.lib.format.open_memmap(Path(work) / "images.npy", mode="r+")
+    with (Path(work) / f"facts-{first:07d}.jsonl").open("w") as facts:
+        for index in range(first, last):
+            scene = generate_scene(seed, index, size=SCENE_SIDE, tail=POOL_TAIL)
+            images[index] = scene.image
+            things = [
+                [thing.kind, thing.color, thing.pattern, *thing.box] for thing in scene.objects
+            ]
+            facts.write(json.dumps([scene.place, scene.condition, things]) + "\n")
+    images.flush()
+
+
+class ScenePool:
+    """Scenes kept on disk, from which views are cut: whole, a part, or close around one object.
+
+    Args:
+        work: Folder of the pool; made and filled if it is not there.
+        seed: Of the scenes.
+        count: Number of scenes.
+        processes: How many fill it.
+    """
+
+    def __init__(self, work: Path, *, seed: int, count: int, processes: int = 2) -> None:
+        if not (work / "done").exists():
+            self._fill(work, seed, count, processes)
+        self._images = np.load(work / "images.npy", mmap_mode="r")
+        self._facts: list[Any] = []
+        for path in sorted(work.glob("facts-*.jsonl")):
+            self._facts += [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(self._facts) == len(self._images)
+
+    @staticmethod
+    def _fill(work: Path, seed: int, count: int, processes: int) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        shape = (count, SCENE_SIDE, SCENE_SIDE, 3)
+        np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, shape)
+        edges = np.linspace(0, count, processes + 1).astype(int).tolist()
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            shares = [(str(work), seed, first, last) for first, last in itertools.pairwise(edges)]
+            pool.starmap(_write_share, shares)
+        (work / "done").touch()
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def view(self, row: int, phase: Phase, rng: np.random.Generator) -> View:
+        """Cut a square view from a scene and shrink or enlarge it to the phase's size."""
+        place, condition, things = self._facts[row]
+        boxes = np.array([thing[3:] for thing in things], np.float64).reshape(-1, 4)
+        window = _choose_window(boxes, phase, rng)
+        # Only the rows and columns that the view needs: a tenth of the bytes, mostly.
+        left, top = np.floor(window[:2]).astype(int)
+        right, bottom = np.ceil(window[2:]).astype(int)
+        cut = Image.fromarray(np.ascontiguousarray(self._images[row, top:bottom, left:right]))
+        within = window - (left, top, left, top)
+        pixels = cut.resize(
+            (phase.side, phase.side), Image.Resampling.BILINEAR, box=tuple(within.tolist())
+        )
+        return View(
+            np.asarray(pixels), _facts_of(window, boxes, things, place, condition, phase.side)
+        )
+
+
+def _choose_window(
+    boxes: npt.NDArray[np.float64], phase: Phase, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Box of a view, xyxy: the whole scene, any part of it, or the surroundings of one object."""
+    drawn = rng.random()
+    if drawn < phase.whole:
+        return np.array([0.0, 0.0, SCENE_SIDE, SCENE_SIDE])
+    if drawn < phase.whole + phase.part or not len(boxes):
+        side = float(np.exp(rng.uniform(np.log(80), np.log(SCENE_SIDE))))
+        center = rng.uniform(side / 2, SCENE_SIDE - side / 2, 2)
+    else:
+        box = boxes[int(rng.integers(len(boxes)))]
+        extent = float(max(box[2] - box[0], box[3] - box[1]))
+        side = float(
+            np.clip(extent * np.exp(rng.uniform(np.log(1.1), np.log(phase.reach))), 36, SCENE_SIDE)
+        )
+        slack = max(side - extent, 0) / 2
+        center = (box[:2] + box[2:]) / 2 + rng.uniform(-slack, slack, 2)
+        center = center.clip(side / 2, SCENE_SIDE - side / 2)
+    return np.concatenate([center - side / 2, center + side / 2])
+
+
+class View:
+    """A picture and what is certainly in it, certainly not in it, or open.
+
+    Attributes:
+        image: (side, side, 3) uint8.
+        mentions: Objects certainly in it.
+        place, condition: Of its scene; place is "" where too little of it can be seen.
+        present, absent: (F,) bool by row of ``CLAIMS``; where both are False it is open.
+    """
+
+    def __init__(self, image: npt.NDArray[np.uint8], facts: Any) -> None:
+        self.image = image
+        self.mentions, self.place, self.condition, self.present, self.absent = facts
+
+
+def _facts_of(
+    window: npt.NDArray[np.float64],
+    boxes: npt.NDArray[np.float64],
+    things: list[Any],
+    place: str,
+    condition: str,
+    side: int,
+) -> Any:
+    width = float(window[2] - window[0])
+    corner = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
+    overlap = corner.clip(0)
+    share = overlap.prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    extent = overlap.max(1, initial=0) / width
+    seen = (share > 0.5) & (extent * side >= 10)
+    gone = share < 0.12
+    present, maybe = np.zeros(len(CLAIMS), bool), np.zeros(len(CLAIMS), bool)
+    mentions = []
+    for row in np.flatnonzero(~gone).tolist():
+        kind, color, pattern = things[row][:3]
+        mention = Mention(kind, color, pattern, size_name(float(extent[row])))
+        claims = _claims_of(mention)
+        (present if seen[row] else maybe)[claims] = True
+        if seen[row]:
+            mentions.append(mention)
+            # Between small and large nobody can say that it is not one of them.
+            if mention.size == "medium":
+                maybe[[_CLAIM_ROWS["size", kind, size] for size in ("small", "large")]] = True
+    present[_CLAIM_ROWS["condition", condition]] = True
+    wide = width > 0.55 * SCENE_SIDE
+    if wide:
+        present[_CLAIM_ROWS["place", place]] = True
+    else:
+        maybe[[_CLAIM_ROWS["place", name] for name in PLACES]] = True
+    return mentions, place if wide else "", condition, present, ~present & ~maybe
+
+
+def _claims_of(mention: Mention) -> list[int]:
+    kind = mention.kind
+    rows = [_CLAIM_ROWS["kind", kind], _CLAIM_ROWS["color", kind, mention.color]]
+    if mention.pattern != "plain":
+        rows.append(_CLAIM_ROWS["pattern", kind, mention.pattern])
+    if mention.size != "medium":
+        size = "small" if mention.size == "tiny" else mention.size
+        rows.append(_CLAIM_ROWS["size", kind, size])
+    return rows
+
+
+def truth_table(
+    captions: Sequence[Caption], views: Sequence[View]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which caption holds of which view, and which certainly does not: two (T, B) bool tables.
+
+    A caption is true of every picture that shows what it asserts, not of its own alone: in a
+    batch of views many share a caption's content, and calling those wrong would teach nonsense.
+    """
+    if not captions:
+        empty = np.zeros((0, len(views)), bool)
+        return empty, empty
+    asserts = np.zeros((len(captions), len(CLAIMS)), np.float32)
+    for row, caption in enumerate(captions):
+        asserts[row, [_CLAIM_ROWS[claim] for claim in caption.claims]] = 1
+    present = np.stack([view.present for view in views]).astype(np.float32)
+    absent = np.stack([view.absent for view in views]).astype(np.float32)
+    return asserts @ present.T == asserts.sum(1, keepdims=True), asserts @ absent.T > 0

@@ -1,0 +1,39 @@
+"""The tiny CLIP's vocabulary: what its words need of CLIP's own, and the commonest pieces."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from open_clip.tokenizer import SimpleTokenizer, default_bpe
+
+_COMMON_MERGES = 600
+
+
+def write_vocabulary(texts: Iterable[str], path: Path) -> int:
+    """Write a merge file for open_clip's tokenizer; returns the size of its vocabulary.
+
+    Words of ``texts`` become the tokens that CLIP's own tokenizer makes of them; any other word
+    falls apart into the commonest English syllables and letters, and is never unknown.
+    """
+    lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")
+    merges = lines[1 : 49152 - 256 - 2 + 1]
+    tokenizer = SimpleTokenizer()
+    makers = {"".join(merge.split()): merge for merge in merges}
+    kept = set(merges[:_COMMON_MERGES])
+    words = {word for text in texts for word in re.findall(r"[a-z]+", text.lower())}
+    wanted = [piece for word in words for piece in tokenizer.bpe(word).split(" ")]
+    while wanted:
+        merge = makers.get(wanted.pop())
+        if merge is not None and merge not in kept:
+            kept.add(merge)
+            wanted += merge.split()
+    body = "\n".join(["hardmine tiny", *(merge for merge in merges if merge in kept)])
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as out,
+    ):
+        out.write(body.encode())
+    return int(SimpleTokenizer(str(path)).vocab_size)

@@ -1,0 +1,171 @@
+"""What the tiny CLIP finds on scenes that it never saw, by whole images, patches and clusters.
+
+mAP@50 by class name, for all objects, for small and medium ones (COCO's borders, measured as if
+the pictures had 640 pixels) and for rare classes; then queries that name a colour or a condition,
+against chance and against the same query without it. And how fast scenes are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.sparse
+import torch
+
+from hardmine.clusters import cluster
+from hardmine.datasets import load_images, open_image
+from hardmine.datasets.scenes import NAMES, generate_scene, write_scenes
+from hardmine.encoders import load_encoder
+from hardmine.encoders.templates import embed_prompts
+from hardmine.evaluation import (
+    Relevance,
+    class_groups,
+    class_relevance,
+    evaluate,
+    small_medium_relevance,
+)
+from hardmine.index import index_from_regions
+from hardmine.records import ImageSet
+
+NUM_IMAGES = 2500
+SEED = 2026  # no scene of training or of its validation has it
+SPECS = (
+    "whole",
+    "none",
+    "kmeans:10",
+    "agglomerative:k=50",
+    "agglomerative:t=0.35",
+    "pyramid:6",
+    "kmeans:10+whole",
+    "agglomerative:k=50+whole",
+)
+RARE_BELOW = 40
+
+
+@dataclass(frozen=True)
+class World:
+    """Held-out scenes, what is in them, and the tiny CLIP's view of them."""
+
+    images: ImageSet
+    truth: dict[str, Any]
+    indexes: dict[str, Any]
+    encoder: Any
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    out = tmp_path_factory.mktemp("bench") / "scenes"
+    write_scenes(out, num_images=NUM_IMAGES + 1, seed=SEED, val_share=1 / (NUM_IMAGES + 1))
+    images = load_images(out, split="train")
+    encoder = load_encoder("tiny")
+    parts: dict[str, list[Any]] = {spec: [] for spec in SPECS}
+    for start in range(0, len(images), 50):
+        rows = range(start, min(start + 50, len(images)))
+        batch = torch.stack([encoder.preprocess(open_image(images.path(row))) for row in rows])
+        features = encoder.encode_images(batch)
+        for spec in SPECS:
+            regions = cluster(features.patches, spec, whole=features.whole)
+            counts = np.bincount(regions.image_rows.numpy(), minlength=len(rows))
+            parts[spec].append((regions.vectors.numpy(), counts))
+    indexes = {}
+    for spec, pieces in parts.items():
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([c for _, c in pieces]))])
+        vectors = np.concatenate([v for v, _ in pieces])
+        indexes[spec] = index_from_regions(vectors, offsets, ids=images.ids, clusters=spec)
+    truth = json.loads((out / "truth" / "train.json").read_text())
+    return World(images, truth, indexes, encoder)
+
+
+def relevance_of(holds: npt.NDArray[np.bool_]) -> Relevance:
+    return Relevance(relevant=scipy.sparse.csc_matrix(holds))
+
+
+@pytest.mark.benchmark
+def test_patches_and_clusters_find_small_things_that_whole_images_miss(world: World) -> None:
+    texts = embed_prompts(world.encoder, NAMES, templates="short")
+    relevances = [
+        class_relevance(world.images),
+        small_medium_relevance(world.images, reference_side=640),
+    ]
+    rare = np.array(class_groups(world.images, rare_below=RARE_BELOW)) == "rare"
+    print(
+        f"\n{len(world.images)} scenes, seed {SEED}; rare: {rare.sum()} classes "
+        f"in fewer than {RARE_BELOW} images"
+    )
+    print(
+        f"{'mAP@50 by class name':28}{'vectors':>8}{'all':>8}{'S + M':>8}{'rare':>8}"
+        f"{'rare S+M':>10}"
+    )
+    small = {}
+    for spec, index in world.indexes.items():
+        every, little = evaluate(index, world.images.ids, texts, relevances)
+        vectors = index.num_regions / len(index)
+        small[spec] = little.mean("ap_at_k")
+        print(
+            f"{spec:28}{vectors:8.0f}{every.mean('ap_at_k'):8.3f}{small[spec]:8.3f}"
+            f"{every.mean('ap_at_k', rare):8.3f}{little.mean('ap_at_k', rare):10.3f}"
+        )
+    best = max(value for spec, value in small.items() if spec != "whole")
+    print(f"best over whole on small and medium: {best / small['whole']:.2f}x")
+    assert best > 1.15 * small["whole"]
+
+
+@pytest.mark.benchmark
+def test_a_colour_or_a_condition_in_the_query_is_understood(world: World) -> None:
+    row_of = {image_id: row for row, image_id in enumerate(world.images.ids.tolist())}
+    conditions = np.array([entry["condition"] for entry in world.truth["images"]])
+    colored: dict[tuple[str, str], set[int]] = {}
+    holding: dict[str, set[int]] = {}
+    for thing in world.truth["annotations"]:
+        kind, row = NAMES[thing["category_id"] - 1], row_of[thing["image_id"]]
+        colored.setdefault((kind, thing["attributes"]["color"]), set()).add(row)
+        holding.setdefault(kind, set()).add(row)
+    colors = {f"a {color} {kind}": (kind, rows) for (kind, color), rows in colored.items()}
+    phrases = {"night": "at night", "rain": "in the rain", "fog": "in the fog"}
+    weathers = {
+        f"a {kind} {phrase}": (kind, {row for row in rows if conditions[row] == condition})
+        for kind, rows in holding.items()
+        for condition, phrase in phrases.items()
+    }
+    print(f"\n{'mAP@50':34}{'queries':>8}{'chance':>8}{'kind alone':>12}{'query':>8}")
+    for name, queries in (
+        ("colour, as in 'a red car'", colors),
+        ("'... at night', rain, fog", weathers),
+    ):
+        chosen = {
+            text: (kind, rows)
+            for text, (kind, rows) in queries.items()
+            if len(rows) >= 10 and rows != holding[kind]
+        }
+        holds = np.zeros((len(world.images), len(chosen)), bool)
+        for column, (_, rows) in enumerate(chosen.values()):
+            holds[list(rows), column] = True
+        chance = holds.mean()
+        asked = world.encoder.encode_texts(list(chosen)).numpy()
+        plain = world.encoder.encode_texts([f"a {kind}" for kind, _ in chosen.values()]).numpy()
+        for spec in ("whole", "none", "kmeans:10+whole"):
+            found, without = (
+                evaluate(world.indexes[spec], world.images.ids, vectors, [relevance_of(holds)])[0]
+                for vectors in (asked, plain)
+            )
+            ap, base = found.mean("ap_at_k"), without.mean("ap_at_k")
+            print(f"{name + ', ' + spec:34}{len(chosen):8}{chance:8.3f}{base:12.3f}{ap:8.3f}")
+            assert ap > 5 * chance
+            assert ap > base
+
+
+@pytest.mark.benchmark
+def test_scenes_are_drawn_fast() -> None:
+    generate_scene(0, 0)
+    started = time.process_time()
+    for index in range(600):
+        generate_scene(1, index)
+    rate = 600 / (time.process_time() - started)
+    print(f"\n{rate:.0f} scenes of 224 pixels a second on one core (goal: 200)")
+    assert rate >= 200

@@ -1,0 +1,113 @@
+"""How the tiny CLIP is taught: the loss, the truth of sentences about views, a run in small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from open_clip.loss import ClipLoss
+
+from hardmine.datasets.scenes import generate_scene
+from hardmine.datasets.scenes.captions import Caption
+from hardmine.encoders.tiny import make_model
+from hardmine.encoders.tiny.recipe import Phase
+from hardmine.encoders.tiny.scene_pool import CLAIMS, ScenePool, truth_table
+from hardmine.encoders.tiny.train import contrastive_loss, train
+from hardmine.encoders.tiny.vocabulary import write_vocabulary
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ScenePool:
+    return ScenePool(tmp_path_factory.mktemp("pool") / "p", seed=4, count=40, processes=1)
+
+
+def test_with_one_true_pair_each_the_loss_is_clips() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.nn.functional.normalize(
+        torch.randn(2, 8, 16, generator=generator), dim=-1
+    )
+    true = torch.eye(8, dtype=torch.bool)
+    ours = contrastive_loss(10 * texts @ images.T, true, ~true)
+    theirs = ClipLoss()(images, texts, torch.tensor(10.0))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_open_pairs_and_sentences_without_a_picture_do_not_count() -> None:
+    scores = torch.tensor([[3.0, 1.0, 9.0], [0.0, 0.0, 0.0]])
+    true = torch.tensor([[True, False, False], [False, False, False]])
+    false = torch.tensor([[False, True, False], [False, False, False]])
+    # Sentence 0 and picture 0: one false pair between them, score 1 against 3.
+    row = np.log1p(np.exp(1.0 - 3.0))
+    assert contrastive_loss(scores, true, false).item() == pytest.approx(row / 2, abs=1e-6)
+
+
+def test_a_view_knows_what_it_shows(pool) -> None:
+    rng = np.random.default_rng(0)
+    phase = Phase(side=96, batch=1, steps=1, whole=0.3, part=0.3, reach=4.0)
+    for row in range(40):
+        view = pool.view(row, phase, rng)
+        assert view.image.shape == (96, 96, 3)
+        assert not (view.present & view.absent).any()
+        shown = {CLAIMS[place] for place in np.flatnonzero(view.present)}
+        assert {("kind", mention.kind) for mention in view.mentions} == {
+            claim for claim in shown if claim[0] == "kind"
+        }
+        assert ("condition", view.condition) in shown
+        assert sum(claim[0] == "condition" for claim in shown) == 1
+
+
+def test_a_whole_view_holds_every_large_object_of_its_scene(pool) -> None:
+    phase = Phase(side=224, batch=1, steps=1, whole=1.0, part=0.0, reach=1.5)
+    for row in range(10):
+        scene = generate_scene(4, row, tail=3.0)
+        view = pool.view(row, phase, np.random.default_rng(0))
+        assert np.array_equal(view.image, scene.image)
+        # Ten pixels of the view are the least that counts as shown.
+        large = {thing.kind for thing in scene.objects if thing.extent * 224 >= 10}
+        assert large == {mention.kind for mention in view.mentions}
+
+
+def test_a_sentence_is_true_of_every_view_that_shows_what_it_says(pool) -> None:
+    rng = np.random.default_rng(0)
+    phase = Phase(side=64, batch=1, steps=1, whole=1.0, part=0.0, reach=1.5)
+    views = [pool.view(row, phase, rng) for row in range(40)]
+    captions = [
+        Caption("a car", (("kind", "car"),)),
+        Caption("a car at night", (("kind", "car"), ("condition", "night"))),
+    ]
+    true, false = truth_table(captions, views)
+    for column, view in enumerate(views):
+        car = ("kind", "car") in {CLAIMS[place] for place in np.flatnonzero(view.present)}
+        night = view.condition == "night"
+        assert true[0, column] == car
+        assert true[1, column] == (car and night)
+        assert not (car and night and false[1, column])
+        assert night or false[1, column]
+    assert not (true & false).any()
+
+
+def test_a_short_run_learns_and_repeats(pool, tmp_path) -> None:
+    """A model small enough for a test lowers its loss; the same seed gives the same weights."""
+    size = write_vocabulary(["a photo of a car"], tmp_path / "vocabulary.txt.gz")
+    config = tmp_path / "config.json"
+    config.write_text(
+        f"""{{"embed_dim": 32,
+        "vision_cfg": {{"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 32}},
+        "text_cfg": {{"context_length": 24, "vocab_size": {size}, "width": 32, "heads": 2,
+        "layers": 1}}}}"""
+    )
+    phases = (Phase(64, 16, 12, 0.0, 0.1, 2.0),)
+
+    def run() -> tuple[dict[str, torch.Tensor], list[float]]:
+        torch.manual_seed(0)
+        model, tokenizer = make_model(config, tmp_path / "vocabulary.txt.gz")
+        losses: list[float] = []
+        average = train(
+            *(model, tokenizer, pool, phases), seed=3, on_step=lambda _, loss: losses.append(loss)
+        )
+        return average.state_dict(), losses
+
+    weights, losses = zip(run(), run(), strict=True)
+    assert losses[0] == losses[1]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert np.mean(losses[0][-3:]) < np.mean(losses[0][:3])
