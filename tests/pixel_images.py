@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from hardmine.encoders.base import DenseFeatures
 from hardmine.index.files import FileRecord, sha256_of
 from hardmine.index.manifest import read_manifest, write_manifest
 from hardmine.records import ImageSet
+
+# Where many small files are synced: in memory if the system has it, else on the disk.
+FAST_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 class PixelEncoder:

@@ -206,6 +206,7 @@ def _prepare(
     """Shards to make; None where the index is finished already."""
     folder = workplace.folder
     if not resume:
+        _require_ours(folder)
         _remove(workplace)
     if (folder / NAME).exists():
         manifest = read_manifest(folder)

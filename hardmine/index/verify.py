@@ -75,7 +75,8 @@ def _sound(shard: Shard) -> bool:
         vectors = np.asarray(shard.vectors[rows], np.float32)
         if shard.scales is not None:
             vectors = vectors * shard.scales[rows, None]
-        lengths = np.linalg.norm(vectors, axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.linalg.norm(vectors, axis=1)
         # Written so that NaN fails.
         if not (lengths <= _LONGEST).all():
             return False

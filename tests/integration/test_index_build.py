@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from pixel_images import PixelEncoder, folder_bytes, write_images
+from pixel_images import FAST_FOLDER, PixelEncoder, folder_bytes, write_images
 
 from hardmine.errors import HardmineError
 from hardmine.index import build_index, open_index, update_index, verify_index
@@ -26,9 +26,7 @@ TESTS = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def memory_folder() -> Iterator[Path]:
     """A folder in memory where there is one: a kill does not ask what the disk has synced."""
-    place = Path("/dev/shm")
-    usable = place.is_dir() and os.access(place, os.W_OK)
-    with tempfile.TemporaryDirectory(dir=place if usable else None) as folder:
+    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
         yield Path(folder)
 
 
