@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -72,7 +73,14 @@ def _rank(rank: int, world_size: int, folder: str) -> None:
 def test_all_ranks_get_the_same_weights_and_share_the_stream(
     world_size: int, tmp_path: Path
 ) -> None:
-    mp.spawn(_rank, args=(world_size, str(tmp_path)), nprocs=world_size)
+    # The server imports torch once; ranks fork from it before any thread has run.
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["hardmine.miner"])
+    mp.start_processes(
+        _rank,
+        args=(world_size, str(tmp_path)),
+        nprocs=world_size,
+        start_method="forkserver",
+    )
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
     world = make_world(101)
     alone = HardMiner(world.index, encoder=WordEncoder(), images=world.images).step(METRICS)
