@@ -64,10 +64,11 @@ def cluster(
     spec = parse_spec(spec)
     if patches.ndim != 4:
         raise InputError(f"patches must be (B, H, W, D), got shape {tuple(patches.shape)}")
+    if not len(patches):
+        return whole_regions(patches.new_zeros(0, patches.shape[3], dtype=torch.float32))
     patches = patches.float()
     _require_finite(patches.flatten(1), "patches", names)
-    context = spec.option("context") or 0.0
-    if spec.whole or spec.method == "whole" or context:
+    if spec.whole or spec.method == "whole" or spec.context:
         if whole is None or whole.shape != (len(patches), patches.shape[3]):
             got = "none" if whole is None else f"shape {tuple(whole.shape)}"
             raise InputError(
@@ -81,8 +82,8 @@ def cluster(
     parts = _parts(patches, spec, seed=seed, labels=labels, boxes=boxes, names=names)
     if whole is None:
         return parts
-    if context:
-        parts = in_context(parts, whole, float(context))
+    if spec.context:
+        parts = in_context(parts, whole, spec.context)
     return with_whole(parts, whole) if spec.whole else parts
 
 

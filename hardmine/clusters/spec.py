@@ -137,6 +137,12 @@ class ClusterSpec:
         assert isinstance(value, int)
         return value
 
+    @property
+    def context(self) -> float:
+        """Share of the whole-image vector in each region's; 0 for none."""
+        value = self.option("context")
+        return value if isinstance(value, float) else 0.0
+
     def __str__(self) -> str:
         bare = BARE.get(self.method)
         words = [_option_text(name, value) for name, value in self.options if name != bare]

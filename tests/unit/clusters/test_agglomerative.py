@@ -1,0 +1,108 @@
+"""scikit-learn's AgglomerativeClustering is the reference, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.feature_extraction.image import grid_to_graph
+
+from hardmine.clusters import cluster
+from hardmine.clusters.agglomerative import dendrogram
+from hardmine.clusters.gram import gram
+from hardmine.clusters.mutual import mutual_dendrogram
+
+HEIGHT, WIDTH = 7, 9
+LINKAGES = ["average", "complete", "ward"]
+
+
+def textured(batch: int, seed: int = 0) -> torch.Tensor:
+    """Patches with structure along the columns, without ties."""
+    draw = torch.Generator().manual_seed(seed)
+    shared = torch.randn(batch, 1, WIDTH, 24, generator=draw)
+    own = torch.randn(batch, HEIGHT, WIDTH, 24, generator=draw)
+    return torch.nn.functional.normalize(shared + own, dim=-1)
+
+
+def reference(patches: torch.Tensor, linkage: str, *, connect: bool, **stop: float) -> np.ndarray:
+    model = AgglomerativeClustering(
+        **{"n_clusters": None, **stop},
+        metric="euclidean" if linkage == "ward" else "cosine",
+        linkage=linkage,
+        connectivity=grid_to_graph(HEIGHT, WIDTH) if connect else None,
+    )
+    return model.fit_predict(patches.flatten(0, 1).double().numpy())
+
+
+def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
+    pairs = len(set(zip(one.tolist(), other.tolist(), strict=True)))
+    return pairs == len(set(one.tolist())) == len(set(other.tolist()))
+
+
+@pytest.mark.parametrize("connect", [False, True])
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_partition_is_scikit_learns(linkage: str, connect: bool) -> None:
+    patches = textured(4)
+    options = f"linkage={linkage}" + ",connect" * connect
+    for k in (1, 2, 5, 12, 30, 62, 63):
+        labels = cluster(patches, f"agglomerative:k={k},{options}", labels=True).labels
+        assert labels is not None
+        for image, got in zip(patches, labels, strict=True):
+            expected = reference(image, linkage, connect=connect, n_clusters=k)
+            assert same_partition(expected, got.flatten().numpy()), k
+    numbers = set()
+    for t in (0.3, 0.5, 0.7, 0.9, 1.1, 1.5, 2.5):
+        labels = cluster(patches, f"agglomerative:t={t},{options}", labels=True).labels
+        assert labels is not None
+        for image, got in zip(patches, labels, strict=True):
+            expected = reference(image, linkage, connect=connect, distance_threshold=t)
+            assert same_partition(expected, got.flatten().numpy()), t
+            numbers.add(int(got.max()) + 1)
+    assert len(numbers) > 5  # the thresholds above do cut at many places
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_merging_all_images_at_once_gives_scipys_tree(linkage: str) -> None:
+    cosines = gram(textured(5, seed=1).flatten(1, 2))
+    step_by_step, at_once = dendrogram(cosines, linkage), mutual_dendrogram(cosines, linkage)
+    assert torch.equal(step_by_step.parent, at_once.parent)
+    torch.testing.assert_close(step_by_step.height.float(), at_once.height, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_merging_at_once_ends_where_all_distances_tie(linkage: str) -> None:
+    equal = torch.ones(2, 30, 30)
+    equal[1] = torch.eye(30)
+    tree = mutual_dendrogram(equal, linkage)
+    for k in (1, 7, 30):
+        assert [len(set(names.tolist())) for names in tree.cut(k)] == [k, k]
+
+
+def test_a_connected_cluster_is_one_piece() -> None:
+    import scipy.ndimage
+
+    labels = cluster(textured(3), "agglomerative:k=8,connect", labels=True).labels
+    assert labels is not None
+    for image in labels.numpy():
+        for region in range(8):
+            assert scipy.ndimage.label(image == region)[1] == 1
+
+
+def test_tree_keeps_each_cluster_of_its_cuts_once() -> None:
+    patches = textured(3)
+    regions = cluster(patches, "tree:2/5/9,linkage=complete")
+    for row in range(3):
+        expected = set()
+        for k in (2, 5, 9):
+            names = reference(patches[row], "complete", connect=False, n_clusters=k)
+            expected |= {tuple(np.flatnonzero(names == name)) for name in range(k)}
+        got = regions.vectors[regions.image_rows == row]
+        flat = patches[row].flatten(0, 1).double()
+        means = torch.stack([flat[list(group)].mean(0) for group in expected])
+        means = torch.nn.functional.normalize(means, dim=1).float()
+        assert len(got) == len(expected)
+        # Each region is the mean of one of the clusters, and no two of the same one.
+        similar = got @ means.T
+        assert (similar.max(1).values > 1 - 1e-6).all()
+        assert len(set(similar.argmax(1).tolist())) == len(expected)
