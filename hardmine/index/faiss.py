@@ -134,19 +134,19 @@ class FaissIndex(ExactIndex):
 
 
 def _empty_index(kind: str, dim: int, total: int) -> Any:
+    inner = faiss.METRIC_INNER_PRODUCT
     if kind == "flat" or total == 0:
         return faiss.IndexFlatIP(dim)
     if kind == "hnsw":
-        graph = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
+        graph = faiss.IndexHNSWFlat(dim, 32, inner)
         graph.hnsw.efConstruction = 80
         return graph
     parts = next(count for count in range(max(dim // 8, 1), 0, -1) if dim % count == 0)
     # A codebook wants some vectors a code.
     bits = min(8, max(1, int(math.log2(max(total / 4, 2)))))
-    index = faiss.IndexIVFPQ(
-        faiss.IndexFlatIP(dim), dim, _num_lists(total), parts, bits, faiss.METRIC_INNER_PRODUCT
-    )
-    index.own_fields = False
+    lists = faiss.IndexFlatIP(dim)
+    index = faiss.IndexIVFPQ(lists, dim, _num_lists(total), parts, bits, inner)
+    # faiss prints a warning where it has fewer; small sets are for tests.
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
     return index
 
