@@ -16,6 +16,7 @@ from hardmine.draws import epoch_stream
 from hardmine.errors import InputError
 
 _CHUNK = 1 << 14  # images turned into Python integers at a time
+_KEPT = 16  # passes remembered: a loader rarely draws ahead of training by more
 _MOST = 2**31 - 1  # images or draws; the exact integers of draws.py rely on it
 
 
@@ -81,7 +82,8 @@ class HardMiningSampler(Sampler[int]):
         self._place = None if rank is None or world_size is None else (rank, world_size)
         self._weights: torch.Tensor | None = None
         self._epoch = 0
-        self._passes: tuple[_Pass, ...] = ()  # the one being drawn last, the one before it first
+        self._passes: tuple[_Pass, ...] = ()  # of the newest iterator, the one being drawn last
+        self._begun: list[torch.Tensor | None] = []  # resumed: weights of passes begun before
         self._resumed: _Pass | None = None
 
     @property
@@ -146,8 +148,9 @@ class HardMiningSampler(Sampler[int]):
                 self._passes = () if latest else self._passes
                 return
             drawn = current.drawn_before + len(shard)
-            current = _Pass(current.epoch + 1, self._weights, drawn_before=drawn)
-            self._passes = (*self._passes[-1:], current)
+            weights = self._begun.pop(0) if self._begun else self._weights
+            current = _Pass(current.epoch + 1, weights, drawn_before=drawn)
+            self._passes = (*self._passes[1 - _KEPT :], current)
 
     def state_dict(self, *, used: int | None = None) -> dict[str, Any]:
         """Say all that is needed to go on with the very next image, at any number of ranks.
@@ -162,6 +165,8 @@ class HardMiningSampler(Sampler[int]):
         current, position = self._where(used)
         if position >= self.epoch_length and used is not None:
             current, position = _Pass(current.epoch + 1, self._weights), 0
+        # What has been drawn ahead of training must be drawn again as it was.
+        begun = [each.weights for each in self._passes if each.epoch > current.epoch]
         # Tensors are never written in place, so the state may hold them as they are.
         return {
             "seed": self.seed,
@@ -170,6 +175,7 @@ class HardMiningSampler(Sampler[int]):
             "epoch": current.epoch,
             "position": position,
             "weights": current.weights,
+            "begun_weights": begun + self._begun,
             "next_weights": self._weights,
         }
 
@@ -184,10 +190,11 @@ class HardMiningSampler(Sampler[int]):
                     f"the saved sampler has {name} {state[name]}, this one {getattr(self, name)}; "
                     "make the sampler as it was when the state was saved"
                 )
-        self._weights, drawn_by = (
+        self._weights, drawn_by, *begun = (
             None if saved is None else _checked(saved, self.num_images)
-            for saved in (state["next_weights"], state["weights"])
+            for saved in (state["next_weights"], state["weights"], *state["begun_weights"])
         )
+        self._begun = begun
         self._epoch = state["epoch"]
         self._passes = ()
         self._resumed = _Pass(self._epoch, drawn_by, start=state["position"])
@@ -203,6 +210,7 @@ class HardMiningSampler(Sampler[int]):
         resumed, self._resumed = self._resumed, None
         if resumed is None or resumed.epoch != self._epoch:
             resumed = _Pass(self._epoch, self._weights)
+            self._begun = []
         self._passes = (resumed,)
         return resumed
 
@@ -217,7 +225,7 @@ class HardMiningSampler(Sampler[int]):
         for current in reversed(self._passes):
             if used >= current.drawn_before:
                 return current, current.start + (used - current.drawn_before) * self.world_size
-        raise InputError(f"used={used} lies more than a whole pass behind what has been drawn")
+        raise InputError(f"used={used} lies {_KEPT} passes behind what has been drawn")
 
     def _shard(self, current: _Pass) -> torch.Tensor:
         rank, world_size = self._rank_and_world_size()

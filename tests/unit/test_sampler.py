@@ -246,12 +246,32 @@ def test_state_can_be_taken_where_training_is_not_where_the_loader_is(infinite: 
 def test_used_counts_from_the_start_of_an_infinite_iterator_over_passes() -> None:
     arguments = {"dataset": 10, "seed": 1, "infinite": True}
     sampler = HardMiningSampler(**arguments)
-    drawn = list(islice(iter(sampler), 27))
-    for used in (11, 20, 25):
+    drawn = list(islice(iter(sampler), 170))
+    for used in (11, 20, 25, 169):
         again = resumed(sampler.state_dict(used=used), **arguments)
-        assert list(islice(again, 27 - used)) == drawn[used:]
-    with pytest.raises(InputError, match="more than a whole pass behind"):
+        assert list(islice(again, 170 - used)) == drawn[used:]
+    with pytest.raises(InputError, match="16 passes behind"):
         sampler.state_dict(used=3)
+
+
+def test_passes_drawn_ahead_of_training_are_drawn_again_with_their_own_weights() -> None:
+    arguments = {"dataset": 10, "seed": 1, "infinite": True}
+    sampler = HardMiningSampler(**arguments)
+    stream = iter(sampler)
+    drawn = list(islice(stream, 15))  # the loader has begun the second pass with equal weights
+    sampler.set_weights(np.linspace(1, 5, 10))
+    state = sampler.state_dict(used=7)
+    drawn += list(islice(stream, 20))
+    assert len(set(drawn[20:30])) < 10
+    again = HardMiningSampler(**arguments)
+    again.load_state_dict(state)
+    stream = iter(again)
+    assert list(islice(stream, 28)) == drawn[7:]
+    # Resuming from the resumed one, before and after it has begun to draw.
+    for used in (0, 2, 5):
+        third = HardMiningSampler(**arguments)
+        third.load_state_dict(again.state_dict(used=used))
+        assert list(islice(third, 28 - used)) == drawn[7 + used :]
 
 
 def test_going_to_another_epoch_forgets_the_place_to_resume_at() -> None:
