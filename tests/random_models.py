@@ -43,14 +43,14 @@ COCAS: dict[str, dict[str, Any]] = {
         "output_tokens": True,
     },
 }
-# A tower's own size, and the size at which the tests run it.
+# timm's own test models where there is one of the kind.
 TIMMS: dict[str, dict[str, Any]] = {
     "convnext": {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear"},
     "convnext-mlp": {"timm_model_name": "test_convnext2", "timm_pool": "", "timm_proj": "mlp"},
     "efficientnet": {"timm_model_name": "test_efficientnet", "timm_pool": "avg"},
     "fastvit": {"timm_model_name": "fastvit_t8", "timm_pool": "avg"},
     "swin": {"timm_model_name": "swinv2_cr_tiny_224", "timm_pool": "", "timm_proj": "linear"},
-    "vit-map": {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+    "vit-map": {"timm_model_name": "test_vit", "timm_pool": "map"},
     "vit-token": {"timm_model_name": "test_vit", "timm_pool": "token"},
     "vit-gap": {"timm_model_name": "test_vit", "timm_pool": "avg"},
     "vit-gap-registers": {"timm_model_name": "test_vit2", "timm_pool": "avg"},

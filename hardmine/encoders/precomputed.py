@@ -85,7 +85,7 @@ class PrecomputedEncoder:
         self._vectors, self._whole, self._boxes = vectors, whole, boxes
         self._grid = {2: (1, 1), 3: (1, *vectors.shape[1:2]), 4: vectors.shape[1:3]}[vectors.ndim]
         self._text_vectors = text_vectors
-        self._text_rows = {text: row for row, text in enumerate(texts)}
+        self._text_rows = {str(text): row for row, text in enumerate(texts)}
         self.preprocess = RowOfImage(images)
         self.fingerprint = f"precomputed:{_hash(images, texts, vectors, text_vectors, whole)}"
         self.spec: dict[str, Any] | None = None if name is None else {"name": name}

@@ -141,7 +141,8 @@ def test_coca_pooler(family: str) -> None:
 def test_siglip_like_pooler() -> None:
     model = random_model("vit-map")
     pooler, batch = model.visual.trunk.attn_pool, images((160, 160))
-    pooler.mlp = None  # what follows the attention is not linear; heads must add up
+    # What follows the attention is left out, so that heads add up.
+    pooler.mlp, model.visual.trunk.head = None, nn.Identity()
     tokens = input_of(pooler, lambda: model.encode_image(batch))
     query = pooler.q(pooler.latent.expand(len(batch), -1, -1))
     key = pooler.kv(tokens)[..., : tokens.shape[-1]]
