@@ -1,0 +1,36 @@
+"""``hardmine demo``: the whole flow on generated scenes, offline."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from hardmine.cli.progress import console, progress_bar
+from hardmine.demo import STEPS, Demo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("hardmine-demo"), help="folder (default: %(default)s)"
+    )
+    parser.add_argument("--images", type=int, default=1000, help="scenes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Take one step after the other, and say what came of each."""
+    demo = Demo(args.out, num_images=args.images, seed=args.seed)
+    for number, step in enumerate(STEPS, 1):
+        started = time.perf_counter()
+        with progress_bar() as bar:
+            task = bar.add_task(step.title, total=None, note="")
+            demo.progress = lambda done, total, bar=bar, task=task: bar.update(  # type: ignore[misc]
+                task, completed=done, total=total
+            )
+            outcome = step.run(demo)
+        seconds = time.perf_counter() - started
+        print(f"{number}. {step.title} ({seconds:.1f} s): {outcome}", flush=True)
+    console.print("open in a browser:", *demo.pages, highlight=False, soft_wrap=True)
+    return 0

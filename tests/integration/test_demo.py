@@ -1,0 +1,85 @@
+"""``hardmine demo`` goes the whole way offline, and takes up what it finds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardmine.datasets.scenes import generate_scene
+from hardmine.demo import QUESTIONS, STEPS, Demo, Question, make_scenes, right_answers
+from hardmine.errors import InputError
+
+
+def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hardmine.cli.main", "demo", "--out", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("demo") / "first"
+    done = demo(folder, "--images", "30", "--seed", "7")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_every_step_says_what_came_of_it(shown) -> None:
+    _, said = shown
+    lines = said.splitlines()
+    assert len(lines) == len(STEPS)
+    for number, (step, line) in enumerate(zip(STEPS, lines, strict=True), 1):
+        assert line.startswith(f"{number}. {step.title} (")
+    assert "24 training images" in said
+
+
+def test_the_page_shows_the_questions_and_pictures(shown) -> None:
+    folder, _ = shown
+    page = (folder / "search.html").read_text(encoding="utf-8")
+    assert all(question.text in page for question in QUESTIONS)
+    assert page.count("data:image/") >= 12
+
+
+def test_a_second_run_takes_the_scenes_and_the_index_that_are_there(shown) -> None:
+    folder, first = shown
+    before = {path: path.stat().st_mtime_ns for path in (folder / "scenes").rglob("*.jpg")}
+    again = Demo(folder, num_images=30, seed=7)
+    outcomes = [step.run(again) for step in STEPS]
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "scenes").rglob("*.jpg")}
+    assert [line.split(": ", 1)[1] for line in first.splitlines()] == outcomes
+
+
+def test_another_demo_does_not_write_over_it(shown) -> None:
+    folder, _ = shown
+    with pytest.raises(InputError, match="holds something else than this demo"):
+        make_scenes(Demo(folder, num_images=31, seed=7))
+
+
+def test_scenes_that_were_broken_off_are_drawn_again(tmp_path) -> None:
+    (tmp_path / "scenes.part" / "train").mkdir(parents=True)
+    make_scenes(Demo(tmp_path, num_images=4))
+    assert len(list((tmp_path / "scenes").rglob("*.jpg"))) == 4
+    assert not (tmp_path / "scenes.part").exists()
+
+
+def test_right_answers_are_those_of_the_scenes(shown) -> None:
+    folder, _ = shown
+    truth = json.loads((folder / "scenes" / "truth" / "train.json").read_text())
+    scenes = {image_id: generate_scene(7, image_id - 1) for image_id in range(1, 25)}
+    person_at_day = Question("a person by day", "person", condition="day")
+    assert right_answers(person_at_day, truth).tolist() == [
+        image_id
+        for image_id, scene in scenes.items()
+        if scene.condition == "day" and any(thing.kind == "person" for thing in scene.objects)
+    ]
+    red_cup = Question("a red cup", "cup", color="red")
+    assert right_answers(red_cup, truth).tolist() == [
+        image_id
+        for image_id, scene in scenes.items()
+        if any((thing.kind, thing.color) == ("cup", "red") for thing in scene.objects)
+    ]
+    assert right_answers(Question("a unicorn", "unicorn"), truth).dtype == np.int64
