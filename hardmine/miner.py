@@ -33,6 +33,8 @@ from hardmine.weights import report_weights
 
 logger = logging.getLogger(__name__)
 
+_LEAST_NEED = 1e-3  # less is rounding, not weakness
+
 
 class HardMiner:
     """Turns each validation's weak classes into sampling weights.
@@ -237,7 +239,9 @@ class HardMiner:
         )
         waited = before.patience.seeing(need.ap)
         kept = waited.factor(self.patience)
-        queries = self._ask(need, kept, self._measure_contexts(val_detections))
+        wanted = need.need * kept
+        wanted[wanted < _LEAST_NEED] = 0
+        queries = self._ask(wanted, need, kept, self._measure_contexts(val_detections))
         aim = take_aim(
             queries,
             ground,
@@ -255,7 +259,7 @@ class HardMiner:
             seconds=0.0,
             class_names=self.class_names,
             ap=need.ap,
-            need=need.need * kept,
+            need=wanted,
             patience=kept,
             asked=_asked(queries, aim, self.class_names),
             drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
@@ -283,6 +287,7 @@ class HardMiner:
 
     def _ask(
         self,
+        wanted: npt.NDArray[np.float64],
         need: Need,
         kept: npt.NDArray[np.float64],
         measured: Mapping[tuple[str, str], float],
@@ -293,7 +298,7 @@ class HardMiner:
             sizes = need.by_size * kept[:, None]
         return build_queries(
             self.class_names,
-            need.need * kept,
+            wanted,
             synonyms=self._ground.synonyms,
             contexts=self.contexts,
             context_need={

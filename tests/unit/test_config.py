@@ -1,0 +1,95 @@
+"""YAML to dataclasses and back, and what is said about mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hardmine import HardmineError, load_config
+from hardmine.config import Config, QueriesConfig, dump_config, read_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def test_hardmine_yaml_is_every_default_each_with_a_comment() -> None:
+    path = CONFIGS / "hardmine.yaml"
+    assert load_config(path) == Config()
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(dump_config(Config()))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    config = load_config(path)
+    assert read_config(yaml.safe_load(dump_config(config))) == config
+
+
+def test_an_empty_file_and_an_empty_section_are_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "empty.yaml"
+    file.write_text("")
+    assert load_config(file) == Config()
+    file.write_text("weights:\n  # nothing yet\n")
+    assert load_config(file) == Config()
+
+
+def test_values_of_each_kind() -> None:
+    config = read_config(
+        {
+            "queries": {"contexts": ["at night"], "templates": ["a {}"]},
+            "weights": {"cap": 3, "budget": None},
+            "miner": {"rounds": None, "strict": True},
+            "targets": {"missing": 0.1},
+        }
+    )
+    assert config.queries == replace(QueriesConfig(), contexts=("at night",), templates=("a {}",))
+    assert config.weights.cap == 3.0
+    assert config.weights.budget is None
+    assert config.targets.missing == 0.1
+
+
+def test_the_miner_takes_its_arguments_as_they_are() -> None:
+    import inspect
+
+    from hardmine import HardMiner
+
+    taken = inspect.signature(HardMiner.__init__).parameters
+    given = Config().miner_arguments()
+    assert set(given) <= set(taken)
+    plain = {name: one.default for name, one in taken.items() if name in given}
+    for name in ("policy", "contexts", "sizes", "templates", "floor", "cap", "budget", "patience"):
+        assert given[name] == plain[name], name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "the file must be a mapping"),
+        ({"wieghts": {}}, "unknown key 'wieghts'; did you mean 'weights'"),
+        ({"weights": {"buget": 1}}, "unknown key 'weights.buget'; did you mean 'budget'"),
+        ({"weights": {"xyz": 1}}, "known: floor, cap, budget"),
+        ({"weights": {"cap": "4"}}, r"weights.cap must be a number, got '4' \(str\); YAML reads"),
+        ({"weights": {"cap": True}}, "weights.cap must be a number, got True"),
+        ({"sampler": {"seed": 1.5}}, "sampler.seed must be a whole number"),
+        ({"sampler": {"shuffle": 1}}, "sampler.shuffle must be true or false"),
+        ({"index": {"workers": "two"}}, "index.workers must be a whole number or null"),
+        ({"queries": {"contexts": "at night"}}, "queries.contexts must be a list"),
+        ({"queries": {"contexts": ["a", 3]}}, r"queries.contexts\[1\] must be text, got 3"),
+        ({"miner": 5}, "miner must be a mapping"),
+        ({"targets": {"base": 2}}, "targets: TargetRules.base must lie in"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(values: Any, message: str) -> None:
+    with pytest.raises(HardmineError, match=message):
+        read_config(values, name="my.yaml")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(HardmineError, match="cannot read the config"):
+        load_config(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("weights: [")
+    with pytest.raises(HardmineError, match="not valid YAML"):
+        load_config(broken)
