@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ _INSTALL = {
     "MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0"
 }
 _NOT_EXTRAS = ("dev",)
-_PATIENCE = 120  # seconds for one probe; a cold import of a large library takes a while
+_PATIENCE = 300  # seconds for one probe; on a busy machine torch alone can take a minute
 
 
 def examine() -> dict[str, Any]:
@@ -95,20 +96,29 @@ def check_packages(requirements: Sequence[str], extra: str) -> list[dict[str, An
         if version is not None:
             modules[name] = _MODULES.get(key, (key.replace("-", "_"),))
         found.append({"name": name, "requirement": requirement, "version": version})
-    errors = _probe("modules", *(module for each in modules.values() for module in each))
+    errors = _import_errors([module for each in modules.values() for module in each])
     for package in found:
         own = modules.get(package["name"], ())
-        broken = {module: errors.get(module, errors.get("error")) for module in own}
-        broken = {module: error for module, error in broken.items() if error}
-        install = (
-            f"'hardmine[{extra}]'" if extra else f"--force-reinstall '{package['requirement']}'"
-        )
-        lines = [_INSTALL.get(module, f"pip install {install}") for module in broken]
+        broken = [module for module in own if errors[module]]
         package["works"] = package["version"] is not None and not broken
-        package["error"] = next(iter(broken.values()), None)
+        package["error"] = errors[broken[0]] if broken else None
         if not package["works"]:
-            package["install"] = lines[0] if lines else f"pip install {install}"
+            what = (
+                f"'hardmine[{extra}]'" if extra else f"--force-reinstall '{package['requirement']}'"
+            )
+            package["install"] = _INSTALL.get(broken[0] if broken else "", f"pip install {what}")
     return found
+
+
+def _import_errors(modules: Sequence[str]) -> dict[str, str | None]:
+    """What goes wrong when each module is imported; None where nothing does."""
+    errors = _probe("modules", *modules) if modules else {}
+    if "error" not in errors:
+        return dict(errors)
+    if len(modules) == 1:
+        return {modules[0]: errors["error"]}
+    # One of them took the process with it: which?
+    return {module: _import_errors([module])[module] for module in modules}
 
 
 def _probe(*arguments: str) -> Any:
@@ -122,5 +132,7 @@ def _probe(*arguments: str) -> Any:
         return {"error": f"no answer within {_PATIENCE} s"}
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
+    if done.returncode < 0:
+        return {"error": f"crashes the interpreter ({signal.Signals(-done.returncode).name})"}
     last = (done.stderr.strip().splitlines() or [""])[-1]
     return {"error": last or f"the process ended with status {done.returncode}"}

@@ -72,10 +72,11 @@ def test_a_package(packages: Path, requirement: str, expected: dict[str, Any]) -
     assert {name: found.get(name) for name in expected} == expected
 
 
-def test_a_library_that_crashes_is_a_finding(packages: Path) -> None:
-    (found,) = checks.check_packages(["crashlib"], "thing")
-    assert not found["works"]
-    assert found["error"]
+def test_a_library_that_crashes_takes_no_other_with_it(packages: Path) -> None:
+    good, crash = checks.check_packages(["goodlib", "crashlib"], "thing")
+    assert good["works"]
+    assert not crash["works"]
+    assert crash["error"] == "crashes the interpreter (SIGABRT)"
 
 
 def test_a_broken_package_of_the_base_is_reinstalled_by_its_own_line(packages: Path) -> None:
