@@ -14,6 +14,7 @@ from hardmine.cli.progress import console, progress_bar
 
 if TYPE_CHECKING:
     from hardmine.index.pipeline import Progress
+    from hardmine.index.proposals import Proposals
     from hardmine.records import ImageSet
 
 _SHOWN = 10
@@ -69,6 +70,9 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_pipeline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--boxes", type=Path, metavar="FILE", help="JSON of image_id and bbox, for clusters boxes"
+    )
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--workers", type=int, help="threads that decode images")
@@ -95,6 +99,7 @@ def _build(args: argparse.Namespace) -> int:
     images = _load(args)
     if args.limit is not None:
         images = images.subset(range(min(args.limit, len(images))))
+    proposals = _proposals(args, images)
     with _ranks() as (rank, device):
         if rank == 0:
             with locked(args.out):
@@ -117,6 +122,7 @@ def _build(args: argparse.Namespace) -> int:
                 batch_size=args.batch_size,
                 workers=args.workers,
                 shard_size=args.shard_size,
+                proposals=proposals,
                 resume=not args.restart,
                 progress=report,
             )
@@ -140,6 +146,7 @@ def _update(args: argparse.Namespace) -> int:
         console.print(f"{args.index}: {changes}", highlight=False, soft_wrap=True)
     if args.dry_run:
         return 0
+    proposals = _proposals(args, images)
     with _ranks() as (rank, device):
         encoder = stored_encoder(args.index, device=args.device or device)
         with _bar("embedding", len(changes.encode), rank) as report:
@@ -150,6 +157,7 @@ def _update(args: argparse.Namespace) -> int:
                 batch_size=args.batch_size,
                 workers=args.workers,
                 shard_size=args.shard_size,
+                proposals=proposals,
                 progress=report,
             )
     if rank == 0:
@@ -230,6 +238,12 @@ def _load(args: argparse.Namespace) -> ImageSet:
     for note in images.notes:
         console.print(f"{args.images}: {note}", highlight=False, soft_wrap=True)
     return images
+
+
+def _proposals(args: argparse.Namespace, images: ImageSet) -> Proposals | None:
+    from hardmine.index.proposals import read_proposals
+
+    return None if args.boxes is None else read_proposals(args.boxes, images)
 
 
 @contextmanager

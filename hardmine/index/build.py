@@ -30,6 +30,7 @@ from hardmine.index.manifest import (
 from hardmine.index.open import open_index
 from hardmine.index.pipeline import Progress, ShardMaker
 from hardmine.index.plan import Plan, Workplace, places, require_same
+from hardmine.index.proposals import Proposals, proposals_fingerprint
 from hardmine.index.table import ImageTable, check_path
 from hardmine.index.team import Team
 from hardmine.records import ImageSet
@@ -54,6 +55,7 @@ def build_index(
     batch_size: int = 32,
     workers: int | None = None,
     shard_size: int = 1024,
+    proposals: Proposals | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
@@ -74,6 +76,8 @@ def build_index(
         batch_size: Images the encoder takes at once.
         workers: Threads that decode; one a CPU core, 16 at most, if None.
         shard_size: Images a shard: what a kill can cost, and what is held in memory.
+        proposals: For the clustering "boxes": by image id (n, 4) boxes, xyxy as shares of the
+            image's width and height, such as ``read_proposals`` gives.
         resume: False removes what is in the folder and begins anew.
         progress: Called after every batch.
 
@@ -92,10 +96,12 @@ def build_index(
         seed=seed,
         dtype=quantize or "float16",
         images=images.fingerprint,
+        proposals=proposals_fingerprint(proposals, images),
         count=len(images),
         shard_size=shard_size,
         first_number=0,
     )
+    require_proposals(plan.clusters, proposals)
     record = encoder_record(encoder)
     team = Team()
     workplace = Workplace(folder)
@@ -111,6 +117,7 @@ def build_index(
                 workplace,
                 batch_size=batch_size,
                 workers=workers,
+                proposals=proposals,
                 progress=progress,
             )
             team.lead(lambda: _finish(workplace, plan, images, record))
@@ -125,6 +132,15 @@ def encoder_record(encoder: Encoder) -> EncoderRecord:
     except (TypeError, UnicodeEncodeError) as error:
         raise InputError(f"the encoder's spec must hold JSON values only, got {spec}") from error
     return EncoderRecord(fingerprint=encoder.fingerprint, dim=encoder.dim, spec=spec)
+
+
+def require_proposals(clusters: str, proposals: Proposals | None) -> None:
+    """Refuse a clustering of boxes without boxes, and boxes without such a clustering."""
+    if (parse_spec(clusters).method == "boxes") != (proposals is not None):
+        raise InputError(
+            f"clusters {clusters!r} {'needs' if proposals is None else 'takes no'} proposals: "
+            "boxes by image id"
+        )
 
 
 @contextmanager
@@ -145,6 +161,7 @@ def make_shards(
     *,
     batch_size: int,
     workers: int | None,
+    proposals: Proposals | None,
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Let every rank make its share of the shards that are not whole yet."""
@@ -155,6 +172,7 @@ def make_shards(
         workplace,
         batch_size=batch_size,
         workers=workers or min(os.cpu_count() or 1, 16),
+        proposals=proposals,
     )
     missing = sum(len(plan.rows(number)) for number in pending)
     if missing < plan.count:

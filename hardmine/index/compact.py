@@ -98,6 +98,7 @@ def _plan(manifest: Manifest, count: int, shard_size: int) -> Plan:
         seed=manifest.clusters.seed,
         dtype=manifest.dtype,
         images="compact",
+        proposals="",
         count=count,
         shard_size=shard_size,
         first_number=manifest.next_number,

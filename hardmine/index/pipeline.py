@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.clusters import cluster
 from hardmine.encoders.base import DenseFeatures, Encoder
 from hardmine.errors import InputError
 from hardmine.index.decode import Decoded, decode_batches
 from hardmine.index.format import write_shard
 from hardmine.index.plan import Plan, Receipt, Workplace
+from hardmine.index.proposals import Proposals, proposals_of
+from hardmine.index.regions import regions_of_batch
 from hardmine.index.store import quantize_rows
 from hardmine.index.table import FileFacts
 from hardmine.records import ImageSet, Regions
@@ -121,6 +122,7 @@ class ShardMaker:
         *,
         batch_size: int,
         workers: int,
+        proposals: Proposals | None = None,
     ) -> None:
         self._plan = plan
         self._images = images
@@ -128,6 +130,7 @@ class ShardMaker:
         self._workplace = workplace
         self._batch_size = batch_size
         self._workers = workers
+        self._proposals = proposals
         self._open = _OpenShard()
 
     def make(
@@ -190,14 +193,28 @@ class ShardMaker:
         plan, shard = self._plan, self._open
         shard.facts += [one.facts for one in decoded]
         if features is not None:
-            with torch.inference_mode():
-                regions = cluster(
-                    features.patches, plan.clusters, whole=features.whole, seed=plan.seed
-                )
+            regions = self._regions(batch, decoded, features)
             shard.add(regions, len(features.patches), quantized=plan.dtype == "int8")
         if batch.last:
             self._open = _OpenShard()
             self._write(batch.number, shard)
+
+    def _regions(
+        self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures
+    ) -> Regions:
+        rows = [row for row, one in zip(batch.rows, decoded, strict=True) if one.pixels is not None]
+        proposals = None
+        if self._proposals is not None:
+            ids = self._images.ids[rows].tolist()
+            proposals = proposals_of(self._proposals, ids, features.patches.device)
+        with torch.inference_mode():
+            return regions_of_batch(
+                features,
+                self._plan.clusters,
+                seed=self._plan.seed,
+                names=[self._images.paths[row] for row in rows],
+                proposals=proposals,
+            )
 
     def _write(self, number: int, shard: _OpenShard) -> None:
         record = write_shard(

@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seed: Of the clustering.
         dtype: How vectors are stored.
         images: Fingerprint of the images to encode, in order.
+        proposals: Fingerprint of their boxes, for the clustering "boxes"; else empty.
         count: How many they are.
         shard_size: Images a shard; the last may have fewer.
         first_number: Number of the first shard.
@@ -39,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     dtype: str
     images: str
+    proposals: str
     count: int
     shard_size: int
     first_number: int

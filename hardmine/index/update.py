@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.encoders.base import Encoder
-from hardmine.index.build import check_paths, check_readable, encoder_record, held, make_shards
+from hardmine.index.build import (
+    check_paths,
+    check_readable,
+    encoder_record,
+    held,
+    make_shards,
+    require_proposals,
+)
 from hardmine.index.commit import clear_up, commit
 from hardmine.index.files import sha256_of
 from hardmine.index.format import read_images
@@ -21,6 +28,7 @@ from hardmine.index.manifest import Manifest, read_manifest
 from hardmine.index.open import open_index, require_fit
 from hardmine.index.pipeline import Progress
 from hardmine.index.plan import Plan, Workplace, places
+from hardmine.index.proposals import Proposals, proposals_fingerprint
 from hardmine.index.table import FileFacts, ImageTable
 from hardmine.index.team import Team
 from hardmine.records import ImageSet, rows_of
@@ -109,6 +117,7 @@ def update_index(
     batch_size: int = 32,
     workers: int | None = None,
     shard_size: int = 1024,
+    proposals: Proposals | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
     """Encode the images that are new or changed, and forget those that are gone.
@@ -124,6 +133,7 @@ def update_index(
         batch_size: Images the encoder takes at once.
         workers: Threads that decode; one a CPU core, 16 at most, if None.
         shard_size: Images a shard.
+        proposals: For the clustering "boxes", as in ``build_index``.
         progress: Called after every batch.
 
     Raises:
@@ -136,7 +146,7 @@ def update_index(
     workplace = Workplace(folder)
     with held(team, folder):
         manifest, changes, pending, plan = team.lead(
-            lambda: _prepare(workplace, images, encoder, shard_size)
+            lambda: _prepare(workplace, images, encoder, proposals, shard_size)
         )
         if plan is not None:
             wanted = images.subset(changes.encode)
@@ -149,6 +159,7 @@ def update_index(
                 workplace,
                 batch_size=batch_size,
                 workers=workers,
+                proposals=proposals,
                 progress=progress,
             )
             team.lead(lambda: _finish(workplace, plan, manifest, changes, images, encoder))
@@ -156,11 +167,16 @@ def update_index(
 
 
 def _prepare(
-    workplace: Workplace, images: ImageSet, encoder: Encoder, shard_size: int
+    workplace: Workplace,
+    images: ImageSet,
+    encoder: Encoder,
+    proposals: Proposals | None,
+    shard_size: int,
 ) -> tuple[Manifest, Changes, list[int], Plan | None]:
     folder = workplace.folder
     manifest = read_manifest(folder)
     require_fit(folder, manifest, encoder=encoder)
+    require_proposals(manifest.clusters.spec, proposals)
     changes = find_changes(read_images(folder, manifest), images)
     log.info("%s: %s", folder, changes)
     root = str(images.root.absolute())
@@ -178,6 +194,7 @@ def _prepare(
         seed=manifest.clusters.seed,
         dtype=manifest.dtype,
         images=images.subset(changes.encode).fingerprint,
+        proposals=proposals_fingerprint(proposals, images.subset(changes.encode)),
         count=len(changes.encode),
         shard_size=shard_size,
         first_number=manifest.next_number,

@@ -55,7 +55,7 @@ def test_shards_of_any_shape_are_read_as_they_were_written(
     )
     with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as place:
         workplace = Workplace(Path(place))
-        workplace.begin(Plan(-1, "e", "none", 0, dtype, "i", total, 1, 0))
+        workplace.begin(Plan(-1, "e", "none", 0, dtype, "i", "", total, 1, 0))
         written, records = [], []
         for number, shard in enumerate(counts):
             regions = sum(shard)
