@@ -27,7 +27,7 @@ def open_image(path: str | PathLike[str]) -> Image.Image:
 
     Turned upright by its EXIF orientation, as OpenCV's and thus the detectors' loaders do. Alpha
     is dropped, as they do; of a file with several frames it is the first; 16-bit grey is scaled
-    to 8.
+    to 8. Its ``info["path"]`` says which file it was.
 
     Raises:
         InputError: If the file is not there, or cannot be decoded: truncated, not an image, or so
@@ -41,7 +41,9 @@ def open_image(path: str | PathLike[str]) -> Image.Image:
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
             colour = _to_rgb(image)
-            return colour if turn is None else colour.transpose(turn)
+            upright = colour if turn is None else colour.transpose(turn)
+            upright.info["path"] = str(place)  # for encoders that look vectors up by file
+            return upright
     except Exception as error:
         # On broken files decoders raise whatever comes to hand, SyntaxError among it.
         raise InputError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
