@@ -8,8 +8,9 @@ are the *labels*: ``label_rows``, the same but for the faults that were asked fo
 
 from __future__ import annotations
 
-from hardmine.datasets.scenes.compose import MARK, Scene, SceneObject, generate_scene
+from hardmine.datasets.scenes.compose import generate_scene
 from hardmine.datasets.scenes.kinds import NAMES
+from hardmine.datasets.scenes.scene import MARK, Scene, SceneObject
 from hardmine.datasets.scenes.write import Written, write_scenes
 
 __all__ = [

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardmine.datasets.scenes.compose import Scene, generate_scene
+from hardmine.datasets.scenes.compose import generate_scene
 from hardmine.datasets.scenes.kinds import KINDS, NAMES
+from hardmine.datasets.scenes.scene import Scene
 from hardmine.errors import InputError
 
 _CATEGORIES = [

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from hardmine.datasets.scenes.captions import Caption, Claim, Mention
-from hardmine.datasets.scenes.compose import generate_scene, size_name
+from hardmine.datasets.scenes.compose import generate_scene
 from hardmine.datasets.scenes.conditions import CONDITIONS
 from hardmine.datasets.scenes.kinds import KINDS, NAMES
 from hardmine.datasets.scenes.places import PLACES
+from hardmine.datasets.scenes.scene import size_name
 from hardmine.encoders.tiny.recipe import POOL_TAIL, Phase
 
 SCENE_SIDE = 224

@@ -9,7 +9,7 @@ from functools import lru_cache
 import PIL.Image
 import torch
 
-from hardmine.datasets.scenes.compose import MARK
+from hardmine.datasets.scenes.scene import MARK
 from hardmine.encoders.preprocess import WholeImage
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from hardmine.datasets.scenes import MARK, NAMES, generate_scene
+from hardmine.datasets.scenes.arrange import place_objects
 from hardmine.datasets.scenes.captions import Mention, describe
-from hardmine.datasets.scenes.compose import place_objects
 from hardmine.datasets.scenes.conditions import CONDITIONS
 from hardmine.datasets.scenes.kinds import KINDS
 from hardmine.datasets.scenes.paint import COLORS, mix_paint
@@ -40,6 +40,17 @@ def test_another_process_draws_the_same_scene() -> None:
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest(3, 2)
+
+
+def test_scenes_are_those_that_the_tiny_clip_was_trained_on() -> None:
+    """Whoever changes what is drawn trains the model anew, and then this."""
+    first, second = (generate_scene(1001, index, tail=3.0) for index in range(2))
+    assert (first.place, first.condition) == ("desert", "day")
+    assert [(thing.color, thing.kind) for thing in first.objects] == [
+        *(("green", "umbrella"), ("orange", "hammer"), ("brown", "snail")),
+        *(("orange", "butterfly"), ("red", "stop sign"), ("yellow", "traffic light")),
+    ]
+    assert [thing.kind for thing in second.objects] == ["fish", "guitar", "fish"]
 
 
 def test_scenes_need_no_torch() -> None:
