@@ -71,7 +71,7 @@ def test_the_next_epoch_is_drawn_by_the_new_weights(unbroken) -> None:
 
 
 def test_the_rounds_hold_what_the_metric_said(unbroken) -> None:
-    work, _, runner = unbroken
+    work, _, _ = unbroken
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
     assert [done.number for done in rounds] == [1, 2, 3, 4]
     [scalars] = work.glob("*/vis_data/scalars.json")
@@ -102,9 +102,7 @@ def test_resuming_draws_the_same_stream(unbroken, scenes, tmp_path) -> None:
 def test_resuming_from_the_checkpoint_alone(unbroken, scenes, tmp_path) -> None:
     """Elsewhere, without the states beside it: as good as the checkpoint knows."""
     work, _, _ = unbroken
-    resumed, _ = train(
-        scenes, tmp_path, epochs=3, resume=True, load_from=str(work / "epoch_2.pth")
-    )
+    resumed, _ = train(scenes, tmp_path, epochs=3, resume=True, load_from=str(work / "epoch_2.pth"))
     assert_drawn_by(resumed.counts(0, BATCHES), expected_counts(state_after(work, BATCHES)))
 
 
@@ -140,7 +138,7 @@ def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
 
 
 def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp_path) -> None:
-    recorder, runner = train(
+    recorder, _ = train(
         scenes,
         tmp_path,
         epochs=3,
@@ -184,8 +182,11 @@ def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp
 def test_wrapped_data_sets_train(scenes, tmp_path, wrap, length) -> None:
     inner = coco(scenes[0], train=True)
     inner["pipeline"] = inner["pipeline"][:2] if length == 24 else inner["pipeline"]
-    recorder, runner = train(
-        scenes, tmp_path, epochs=2, **{"train_dataloader.dataset": {"_delete_": True, **wrap(inner)}}
+    train(
+        scenes,
+        tmp_path,
+        epochs=2,
+        **{"train_dataloader.dataset": {"_delete_": True, **wrap(inner)}},
     )
     weights = state_after(tmp_path, length // 4)["miner"]["weights"].numpy()
     assert len(weights) == length

@@ -1,0 +1,51 @@
+"""Two processes train as one: one index, one round, two halves of one stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hardmine.rounds import read_rounds
+
+TESTS = Path(__file__).parents[2]
+
+
+def test_two_processes(scenes, tmp_path) -> None:
+    for name, folder in zip(("train", "val"), scenes, strict=True):
+        (tmp_path / name).symlink_to(folder)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {
+        "PYTHONPATH": str(TESTS),
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+    }
+    done = subprocess.run(
+        [*command, str(TESTS / "mmdet_rank.py"), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    drawn = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    batches = len(drawn[0]) // 2
+    first = Counter(image for rank in drawn for batch in rank[:batches] for image in batch)
+    assert set(first.values()) == {1}
+    assert len(first) == 24
+    work = tmp_path / "work" / "hardmine"
+    assert [each.number for each in read_rounds(work / "rounds.jsonl")] == [1, 2]
+    state = torch.load(work / "states" / f"iter_{batches}.pth", weights_only=True)
+    weights = state["miner"]["weights"].numpy()
+    second = Counter(image for rank in drawn for batch in rank[batches:] for image in batch)
+    counts = np.array([second[1000 + 3 * row] for row in range(24)])
+    expected = 24 * weights / weights.sum()
+    assert expected.max() > 1.2
+    assert (np.abs(counts - expected) < 1).all()
