@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hardmine.datasets.coco_json import Tables, read_tables
 from hardmine.datasets.instances import make_instances
@@ -144,7 +146,7 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
     )
 
 
-def _unique(source: Path, name: str, ids: np.ndarray) -> None:
+def _unique(source: Path, name: str, ids: npt.NDArray[Any]) -> None:
     if ids.dtype.kind == "i" and (np.diff(ids) > 0).all():
         return
     order = np.argsort(ids, kind="stable")

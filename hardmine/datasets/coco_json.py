@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.datasets.instances import make_sizes
 from hardmine.datasets.json_rows import read_records
 from hardmine.errors import InputError
 
@@ -30,6 +31,7 @@ class ImageRecord(msgspec.Struct, gc=False):
 
 
 _NAN = float("nan")
+_LARGE = float(np.finfo(np.float32).max)
 _NO_BOX = (_NAN, _NAN, _NAN, _NAN)
 
 
@@ -122,14 +124,21 @@ def read_tables(path: Path) -> Tables:
     images, boxes = _ImageColumns(path), _BoxColumns(path)
     categories: list[CategoryRecord] = []
     lacking = set(kinds)
-    for name, _, records in read_records(path, kinds):
+    for name, start, records in read_records(path, kinds):
         lacking.discard(name)
-        if name == "images":
-            images.add(records)
-        elif name == "annotations":
-            boxes.add(records)
-        else:
-            categories += records
+        try:
+            if name == "images":
+                images.add(records)
+            elif name == "annotations":
+                boxes.add(records)
+            else:
+                np.fromiter(map(attrgetter("id"), records), np.int64)
+                categories += records
+        except OverflowError:
+            raise InputError(
+                f"{path}: an id among {name}[{start}] to [{start + len(records) - 1}] does not "
+                "fit into 64 bits"
+            ) from None
     if lacking:
         raise InputError(
             f"{path}: a COCO file has 'images', 'annotations' and 'categories'; "
@@ -156,7 +165,9 @@ class _ImageColumns:
         done = len(self.names)
         self.ids.append(_ids(records, attrgetter("id"), self.path, "images", done))
         sizes = [(record.height or 0, record.width or 0) for record in records]
-        self.sizes.append(np.array(sizes, np.float64).reshape(-1, 2).round().astype(np.int32))
+        self.sizes.append(
+            make_sizes(sizes, self.path, lambda row: f"images[{done + row}] (id {records[row].id})")
+        )
         self.names += [record.file_name for record in records]
         self.urls += [record.coco_url for record in records]
         for name in ("neg_category_ids", "not_exhaustive_category_ids"):
@@ -200,14 +211,16 @@ class _BoxColumns:
             areas = (_NAN if record.area is None else record.area for record in records)
         xyxy = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * count).reshape(count, 4)
         # Added before rounding to float32, so that the far corner is as exact as the near one.
-        xyxy[:, 2:] += xyxy[:, :2]
+        with np.errstate(invalid="ignore", over="ignore"):  # such boxes are left out later
+            xyxy[:, 2:] += xyxy[:, :2]
+            xyxy = xyxy.astype(np.float32)
         slices = {
             "image_ids": _ids(
                 records, attrgetter("image_id"), self.path, "annotations", self.count
             ),
             "category_ids": np.fromiter(map(attrgetter("category_id"), records), np.int64, count),
-            "xyxy": xyxy.astype(np.float32),
-            "areas": np.fromiter(areas, np.float32, count),
+            "xyxy": xyxy,
+            "areas": np.fromiter(areas, np.float64, count).clip(0, _LARGE).astype(np.float32),
             "crowd": np.fromiter(map(bool, map(attrgetter("iscrowd"), records)), bool, count),
             "ids": self._own_ids(records),
         }
@@ -244,13 +257,7 @@ def _ids(
     """(n,) int64 or str ids of a slice of records."""
     kinds = set(map(type, map(own, records)))
     if kinds <= {int}:
-        try:
-            return np.fromiter(map(own, records), np.int64, len(records))
-        except OverflowError:
-            raise InputError(
-                f"{path}: an id among {name}[{done}] to [{done + len(records) - 1}] does not fit "
-                "into 64 bits"
-            ) from None
+        return np.fromiter(map(own, records), np.int64, len(records))
     if kinds == {str}:
         return np.array(list(map(own, records)))
     position = next(i for i, record in enumerate(records) if type(own(record)) is not int)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +84,33 @@ def make_instances(
     if areas is None:
         areas = extent
     else:
-        areas = np.where(areas > 0, areas, extent)
+        areas = np.where((areas > 0) & np.isfinite(areas), areas, extent)
     instances = Instances(
         image_rows[order].astype(np.int32, copy=False),
         class_rows[order].astype(np.int32, copy=False),
         boxes[order],
-        areas[order].astype(np.float32, copy=False),
+        areas[order].clip(0, np.finfo(np.float32).max).astype(np.float32, copy=False),
         np.zeros(len(order), bool) if crowd is None else crowd[order],
         order.astype(np.int64, copy=False) if ids is None else ids[order],
     )
     return instances, tuple(notes)
+
+
+def make_sizes(
+    sizes: Sequence[tuple[float, float]], source: object, entry: Callable[[int], str]
+) -> npt.NDArray[np.int32]:
+    """(N, 2) heights and widths, 0 where unknown.
+
+    Raises:
+        InputError: If one is negative or no size of any image.
+    """
+    found = np.array(sizes, np.float64).reshape(-1, 2)
+    sound = ((found >= 0) & (found < 1 << 31)).all(axis=1)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        height, width = found[row].tolist()
+        raise InputError(f"{source}: {entry(row)}: no image is {width:g} wide and {height:g} high")
+    return found.astype(np.int32)
 
 
 def _clip(
@@ -113,10 +130,10 @@ def _clip(
         inside = boxes[part].clip(np.where(limits < np.inf, 0, -np.inf), limits)
         with np.errstate(invalid="ignore", over="ignore"):
             width, height = (inside[:, 2:] - inside[:, :2]).T
-            real = np.isfinite(boxes[part]).all(axis=1) & (width > 0) & (height > 0)
-            extent[part] = np.where(real, width * height, 0)
             moved[part] = np.abs(inside - boxes[part]).max(axis=1)
-        cut[part] = inside
+            cut[part] = inside
+            real = np.isfinite(boxes[part] + cut[part]).all(axis=1) & (width > 0) & (height > 0)
+            extent[part] = np.where(real, width * height, 0)
     return cut, extent, moved
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from hardmine.datasets.instances import make_instances
+from hardmine.datasets.instances import make_instances, make_sizes
 from hardmine.datasets.json_rows import read_records
 from hardmine.datasets.paths import inside, require_files
 from hardmine.errors import InputError
@@ -25,8 +26,8 @@ class _SampleData(msgspec.Struct, gc=False):
     token: str
     filename: str
     is_key_frame: bool
-    width: int = 0
-    height: int = 0
+    width: float = 0
+    height: float = 0
 
 
 class _ObjectAnn(msgspec.Struct, gc=False):
@@ -73,7 +74,11 @@ def read(
     )
     if check_files:
         require_files(root, paths, tables / "sample_data.json", lambda row: f"[{frames[row][0]}]")
-    sizes = np.array([(frame.height, frame.width) for _, frame in frames], np.int32).reshape(-1, 2)
+    sizes = make_sizes(
+        [(frame.height, frame.width) for _, frame in frames],
+        tables / "sample_data.json",
+        lambda row: f"[{frames[row][0]}]",
+    )
     columns = _objects(tables / "object_ann.json", image_rows, class_rows)
     instances, notes = make_instances(
         columns["image"],
@@ -121,7 +126,7 @@ def _records(file: Path, kind: type) -> Iterator[tuple[int, Any]]:
 
 def _objects(
     file: Path, image_rows: dict[str, int], class_rows: dict[str, int]
-) -> dict[str, np.ndarray]:
+) -> dict[str, npt.NDArray[Any]]:
     """Columns of the annotations: image row, class row, (M, 4) box."""
     slices = []
     for _, start, records in read_records(file, {"": _ObjectAnn}):
@@ -129,10 +134,10 @@ def _objects(
         images = (image_rows.get(record.sample_data_token, -1) for record in records)
         classes = (class_rows.get(record.category_token, -1) for record in records)
         boxes = (number for record in records for number in record.bbox)
-        part = {
+        part: dict[str, npt.NDArray[Any]] = {
             "image": np.fromiter(images, np.int32, count),
             "class": np.fromiter(classes, np.int32, count),
-            "box": np.fromiter(boxes, np.float32, 4 * count).reshape(count, 4),
+            "box": np.fromiter(boxes, np.float64, 4 * count).reshape(count, 4),
         }
         for name, table in (
             ("image", "a key frame of sample_data.json"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from hardmine.datasets.folder import read_list
 from hardmine.datasets.image import image_size
-from hardmine.datasets.instances import make_instances
+from hardmine.datasets.instances import make_instances, make_sizes
 from hardmine.datasets.paths import SUFFIXES, inside, require_files
 from hardmine.errors import InputError
 from hardmine.records import ImageSet
@@ -31,7 +31,7 @@ class _Page:
 
     file: Path
     image: str
-    size: tuple[int, int]
+    size: tuple[float, float]
     names: list[str]
     boxes: list[tuple[float, float, float, float]]
 
@@ -72,7 +72,8 @@ def read(
         page.size if all(page.size) else _measure(root / path)
         for page, path in zip(pages, paths, strict=True)
     ]
-    return _image_set(root, folder, pages, paths, np.array(sizes, np.int32).reshape(-1, 2))
+    hw = make_sizes(sizes, folder, lambda row: pages[row].file.name)
+    return _image_set(root, folder, pages, paths, hw)
 
 
 def _files(source: Path, folder: Path, split: str | None) -> list[Path]:
@@ -148,7 +149,7 @@ def _image_set(
 def _read_page(file: Path) -> _Page:
     top = _parse(file)
     image = (top.findtext("filename") or f"{file.stem}.jpg").strip()
-    size = tuple(_whole(top.findtext(f"size/{side}")) for side in ("height", "width"))
+    size = tuple(_side(top.findtext(f"size/{side}")) for side in ("height", "width"))
     names, boxes = [], []
     for position, thing in enumerate(top.findall("object")):
         name = (thing.findtext("name") or "").strip()
@@ -171,9 +172,9 @@ def _edge(thing: Element, edge: str, file: Path, position: int) -> float:
         ) from None
 
 
-def _whole(text: str | None) -> int:
+def _side(text: str | None) -> float:
     """A side of an image; 0 where it is not a number."""
-    return int(text) if text and text.strip().isdecimal() else 0
+    return float(text) if text and text.strip().isdecimal() else 0
 
 
 def _parse(file: Path) -> Element:

@@ -12,7 +12,7 @@ from hardmine.datasets.folder import read_list
 from hardmine.errors import InputError
 
 # Corners and area as shares of the image's width, height and area; the line counts from 1.
-LABEL = np.dtype([("class_row", "i4"), ("xyxy", "f4", 4), ("area", "f4"), ("line", "i4")])
+LABEL = np.dtype([("class_row", "i4"), ("xyxy", "f8", 4), ("area", "f8"), ("line", "i4")])
 
 
 def label_path(image: Path) -> Path:
@@ -60,5 +60,6 @@ def _row(file: Path, line: int, words: list[str], num_classes: int) -> tuple[Any
         xyxy = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return int(class_row), xyxy, width * height, line
     xs, ys = np.array(numbers[::2]), np.array(numbers[1::2])
-    area = abs(xs @ np.roll(ys, -1) - ys @ np.roll(xs, -1)) / 2
+    with np.errstate(all="ignore"):  # what is not finite is left out later
+        area = abs(xs @ np.roll(ys, -1) - ys @ np.roll(xs, -1)) / 2
     return int(class_row), (xs.min(), ys.min(), xs.max(), ys.max()), area, line

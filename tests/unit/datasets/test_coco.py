@@ -199,6 +199,11 @@ def picture(**fields: Any) -> dict[str, Any]:
         (picture(file_name="C:\\x.png"), r"leaves the image root"),
         (picture(file_name=None), r"images\[0\] \(id 10\) has neither a file_name nor a coco_url"),
         (picture(file_name=""), r"images\[0\] \(id 10\)"),
+        (one(category_id=1 << 70), r"an id among annotations\[0\] to \[0\] does not fit into 64"),
+        (picture(width=-1, height=5), r"images\[0\] \(id 10\): no image is -1 wide and 5 high"),
+        (picture(width=1e300, height=5), r"\(id 10\): no image is 1e\+300 wide and 5 high"),
+        (picture(neg_category_ids=[1 << 70]), r"an id among images\[0\] to \[0\] does not fit"),
+        ({"categories": [{"id": 1 << 70, "name": "a"}]}, r"among categories\[0\] to \[0\]"),
     ],
 )
 def test_a_message_names_file_and_entry(
@@ -263,3 +268,21 @@ def test_names_that_begin_with_folders_that_are_not_there(
     pictures = [{"id": 10, "file_name": "images/v1/train2017/1.png"}]
     file = coco(images=pictures, annotations=[])
     assert load_images(tmp_path / source, annotations=file).paths == (path,)
+
+
+@pytest.mark.parametrize("number", [1e300, -1e300, 1e39, 10**30, float("-inf")])
+@pytest.mark.parametrize("place", range(4))
+def test_numbers_without_measure_cost_their_box_only(
+    coco: Writer, number: float, place: int
+) -> None:
+    odd: list[float] = [1, 1, 2, 2]
+    odd[place] = number
+    labels = [
+        annotation(row, image_id=10, category_id=3, bbox=box, area=number)
+        for row, box in enumerate([odd, [1, 1, 2, 2], [2, 2, 3, 3]])
+    ]
+    instances = load_images(coco(annotations=labels)).instances
+    assert instances is not None
+    assert instances.ids.tolist()[-2:] == [1, 2]
+    assert np.isfinite(instances.boxes).all()
+    assert np.isfinite(instances.areas).all()

@@ -172,3 +172,8 @@ def test_boxes_outside_are_counted_and_named(voc: Callable[..., Path]) -> None:
         "a.xml object 0",
         "a.xml object 1",
     ]
+
+
+def test_a_size_of_no_image_is_named(voc: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=r"a\.xml: no image is 1e\+30 wide and 40 high"):
+        load_images(voc(a="", width=10**30))

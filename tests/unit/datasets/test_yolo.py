@@ -190,3 +190,14 @@ def test_an_image_without_a_readable_header_is_left_out(dataset: Callable[..., P
     assert images.instances is not None
     np.testing.assert_array_equal(images.instances.boxes, [[0, 0, 60, 40]])
     assert images.notes == ("left out 1 images that cannot be decoded: first images/train/a.png",)
+
+
+@pytest.mark.parametrize("row", ["0 1e300 0.5 1e300 1", "0 nan 0.5 1 1", "0 1 1 1e200 1e200 0 inf"])
+def test_numbers_without_measure_cost_their_box_only(
+    dataset: Callable[..., Path], row: str
+) -> None:
+    images = load_images(dataset(labels=f"{row}\n1 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n"))
+    assert images.instances is not None
+    assert images.instances.class_rows.tolist()[-2:] == [1, 0]
+    assert np.isfinite(images.instances.boxes).all()
+    assert np.isfinite(images.instances.areas).all()
