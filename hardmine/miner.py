@@ -15,10 +15,14 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.aim import Aim, Ground, lay_ground, take_aim
+from hardmine.config import Config
 from hardmine.contexts import context_need
+from hardmine.datasets import load_images
+from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.explain import Explanation, explain_image
+from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.memory import Memory
 from hardmine.need import Need, class_need
@@ -117,6 +121,41 @@ class HardMiner:
         self._memory = Memory.fresh(self.class_names)
         self._last: Round | None = None
         self._told: set[str] = set()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        sampler: HardMiningSampler | None = None,
+        *,
+        dataset_ids: npt.ArrayLike | None = None,
+    ) -> HardMiner:
+        """Load images and encoder, open the index or build it, and make the miner.
+
+        Under torch.distributed every rank calls this and embeds its share of the images.
+
+        Args:
+            config: Of ``load_config``.
+            sampler: Gets the weights; one is made by the config if None.
+            dataset_ids: As in the constructor.
+        """
+        if config.images.source is None:
+            raise InputError("the config must say where the images are: set images.source")
+        images = load_images(**asdict(config.images))
+        encoder = load_encoder(**asdict(config.encoder))
+        settings = asdict(config.index)
+        index = build_index(images, encoder, settings.pop("path"), **settings)
+        if sampler is None:
+            ids = images.ids if dataset_ids is None else np.asarray(dataset_ids)
+            sampler = HardMiningSampler(len(ids), **asdict(config.sampler))
+        return cls(
+            index,
+            sampler,
+            encoder=encoder,
+            images=images,
+            dataset_ids=dataset_ids,
+            **config.miner_arguments(),
+        )
 
     @property
     def last_round(self) -> Round | None:

@@ -1,0 +1,50 @@
+"""From a YAML file to a round: images, encoder, index and miner as the file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hardmine import HardMiner, load_config
+from hardmine.config import Config
+from hardmine.datasets.scenes import write_scenes
+from hardmine.errors import InputError
+
+CONFIG = """
+images:
+  source: {out}/scenes
+  annotations: {out}/scenes/annotations/train.json
+index:
+  path: {out}/scenes.hmx
+  clusters: kmeans:4+whole
+need:
+  policy: below:0.5
+queries:
+  contexts: [at night]
+  templates: plain
+weights:
+  cap: 3
+miner:
+  rounds: {out}/rounds.jsonl
+"""
+
+
+def test_a_config_makes_a_miner_that_mines(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", num_images=8, seed=1, size=64)
+    file = tmp_path / "mine.yaml"
+    file.write_text(CONFIG.format(out=tmp_path))
+    miner = HardMiner.from_config(load_config(file))
+    name = miner.class_names[0]
+    done = miner.step({name: 0.1})
+    assert [asked.names for asked in done.asked] == [(name,), (f"{name} at night",)]
+    assert miner.sampler is not None
+    assert miner.sampler.weights.max() <= 3.0
+    assert (tmp_path / "rounds.jsonl").read_text().count("\n") == 1
+    again = HardMiner.from_config(load_config(file)).step({name: 0.1})
+    assert again.digest == done.digest
+
+
+def test_a_config_without_images_is_refused() -> None:
+    with pytest.raises(InputError, match=r"set images\.source"):
+        HardMiner.from_config(Config())
