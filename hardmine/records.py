@@ -217,7 +217,8 @@ def rows_of(ids: npt.NDArray[Any], wanted: npt.ArrayLike) -> npt.NDArray[np.int6
     if len(ids) == 0 or asked.size == 0:
         return np.full(asked.shape, -1, np.int64)
     if (asked.dtype.kind in "US") != (ids.dtype.kind in "US"):
-        asked = asked.astype(ids.dtype if ids.dtype.kind not in "US" else str)
+        # As text, where anything can be compared: a name never is a number, and no error.
+        ids, asked = ids.astype(str), asked.astype(str)
     order = np.argsort(ids, kind="stable")
     place = np.minimum(np.searchsorted(ids, asked, sorter=order), len(ids) - 1)
     rows = order[place]

@@ -1,0 +1,99 @@
+"""``hardmine index``: the commands as people type them, with the offline encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pixel_images import PixelEncoder, write_image, write_images
+
+from hardmine.cli.main import main
+from hardmine.errors import IndexMismatch
+from hardmine.index import build_index, read_manifest
+from hardmine.index.open import stored_encoder
+
+Captured = pytest.CaptureFixture[str]
+
+
+def run(*arguments: str | Path) -> int:
+    return main(["index", *map(str, arguments)])
+
+
+def test_an_index_is_built_described_checked_updated_and_compacted(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    files, out = tmp_path / "images", tmp_path / "x.hmx"
+    write_images(files, 7, broken=[3])
+    build = ["build", files, "--out", out, "--clusters", "kmeans:2", "--shard-size", 3]
+    assert run(*map(str, build)) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "6 images, 1 skipped, 12 regions" in said.err
+    assert "3.jpg: cannot be decoded" in said.err
+
+    assert run("info", out, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["encoder"] == "tiny"
+    assert (facts["images"], facts["broken"], facts["removed"]) == (6, 1, 0)
+    assert (facts["regions"], facts["shards"], facts["clusters"]) == (12, 3, "kmeans:2")
+    assert list(facts["problems"]) == ["3.jpg"]
+    assert run("info", out) == 0
+    assert "kmeans:2" in capsys.readouterr().out
+    assert stored_encoder(out).fingerprint == facts["encoder_fingerprint"]
+
+    assert run("verify", out) == 0
+    assert capsys.readouterr().out == ""
+
+    write_image(files / "9.jpg", 9)
+    (files / "0.jpg").unlink()
+    assert run("update", out, files, "--dry-run", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"added": 1, "changed": 0, "removed": 1}
+    assert run("update", out, files, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == told
+    assert read_manifest(out).images.count == 7
+    assert run("compact", out) == 0
+    assert "MiB freed" in capsys.readouterr().err
+    assert run("info", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == 0
+
+    path = next((out / "shards").glob("*.npy"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert run("verify", out) == 1
+    assert path.name in capsys.readouterr().out
+
+
+def test_what_cannot_work_is_said_in_a_line(tmp_path: Path, capsys: Captured) -> None:
+    files, out = tmp_path / "images", tmp_path / "x.hmx"
+    images = write_images(files, 3)
+    for arguments, message in (
+        (["build", files, "--out", out, "--clusters", "kmean"], 'did you mean "kmeans"'),
+        (["build", files, "--out", out, "--encoder", "tinny"], "tinny"),
+        (["build", tmp_path / "none", "--out", out], "no such file or folder"),
+        (["build", files, "--out", files], "neither empty nor an index"),
+        (["info", tmp_path / "none"], "no index at"),
+        (["compact", files], "is not an index"),
+        (["update", files, files], "is not an index"),
+    ):
+        assert run(*arguments) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("hardmine index: ")
+        assert message in said.err
+    build_index(images, PixelEncoder(), tmp_path / "own")
+    assert run("update", tmp_path / "own", files) == 2
+    assert "built with an encoder that has no name" in capsys.readouterr().err
+    with pytest.raises(IndexMismatch, match="bring that encoder"):
+        stored_encoder(tmp_path / "own")
+
+
+def test_a_trial_takes_the_first_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 5)
+    out = tmp_path / "x.hmx"
+    arguments = ["build", tmp_path / "images", "--out", out, "--limit", "2", "--quantize", "int8"]
+    assert run(*arguments) == 0
+    manifest = read_manifest(out)
+    assert (manifest.images.count, manifest.dtype) == (2, "int8")
+    assert run(*arguments, "--restart", "--clusters", "whole") == 0
+    assert read_manifest(out).clusters.spec == "whole"
