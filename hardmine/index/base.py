@@ -19,9 +19,20 @@ class Index(Protocol):
     without holes and change only when the index itself is changed.
     """
 
-    dim: int
-    encoder_fingerprint: str
-    clusters: str  # the spec string, e.g. "kmeans:10+whole"
+    @property
+    def dim(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """The encoder that made the vectors."""
+        ...
+
+    @property
+    def clusters(self) -> str:
+        """The clustering spec, e.g. ``"kmeans:10+whole"``."""
+        ...
 
     @property
     def ids(self) -> npt.NDArray[Any]:

@@ -60,7 +60,7 @@ def read_proposals(
             f"{path}: none of its boxes belongs to an image of the set, the first is of image "
             f"{rows[0].image_id!r}; was it made for other images?"
         )
-    shares = {}
+    shares: dict[Any, npt.NDArray[np.float32]] = {}
     for image_id, boxes in found.items():
         row = place[image_id]
         known = images.sizes[row]
