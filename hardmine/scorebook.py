@@ -72,12 +72,12 @@ class ScoreBook:
         vectors = embed_queries(self.encoder, names, templates=self.templates)
         wide = len(names) * len(self) * 4 <= self.max_bytes
         out = np.full((len(names), len(self)), -np.inf, np.float32 if wide else np.float16)
-        # Where each of the index's images goes; -1 for one that the loop does not draw.
-        goes = np.full(len(self.index), -1, np.int64)
-        goes[self._rows[self._rows >= 0]] = np.flatnonzero(self._rows >= 0)
+        # A loop may draw an image from several rows (RepeatDataset), or not at all.
+        order = np.argsort(self._rows, kind="stable")
         for images, scores in self.index.iter_scores(vectors):
-            there = goes[images]
-            out[:, there[there >= 0]] = scores[:, there >= 0]
+            first, end = np.searchsorted(self._rows, [images.start, images.stop], sorter=order)
+            places = order[first:end]
+            out[:, places] = scores[:, self._rows[places] - images.start]
         return out
 
     def _follow_index(self) -> None:

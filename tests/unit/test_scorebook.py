@@ -42,6 +42,13 @@ def test_rows_follow_the_loops_ids_and_missing_images_score_nothing() -> None:
     assert row.dtype == np.float32
 
 
+def test_an_image_that_the_loop_repeats_scores_in_every_row() -> None:
+    ids = np.repeat(WORLD.images.ids[:3], 2)
+    (row,) = ScoreBook(WORLD.index, WordEncoder(), ids, templates="plain").rows([("car",)])
+    expected = WORLD.index.scores(text_vector("car")[None])[0, :3]
+    assert np.allclose(row, np.repeat(expected, 2), atol=1e-6)
+
+
 def test_a_query_is_read_once_whatever_the_order() -> None:
     index = counting()
     book = ScoreBook(index, WordEncoder(), WORLD.images.ids)
