@@ -140,8 +140,8 @@ def config(
     epochs: int = 2,
     **more: Any,
 ) -> ConfigDict:
-    """A whole training config; ``more`` is merged over it."""
-    base = {
+    """A whole training config; ``more`` replaces parts of it, by dotted names."""
+    whole = {
         "model": model or retinanet(),
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["hardmine_mmdet"], "allow_failed_imports": False},
@@ -173,9 +173,13 @@ def config(
         "log_level": "WARNING",
         "randomness": {"seed": 7},
     }
-    whole = Config(base)
-    whole.merge_from_dict(more)
-    return whole
+    for name, value in more.items():
+        *outer, last = name.split(".")
+        part: dict[str, Any] = whole
+        for key in outer:
+            part = part[key]
+        part[last] = value
+    return Config(whole)
 
 
 def make_runner(settings: ConfigDict, recorder: Recorder | None = None) -> Runner:

@@ -24,7 +24,7 @@ KEY = "hardmine"
 
 
 @HOOKS.register_module()
-class HardMiningHook(Hook):
+class HardMiningHook(Hook):  # type: ignore[misc]
     """Mines after every validation; goes with ``HardMiningSampler``.
 
     Before training it opens the index of the training images, or builds it, all ranks together.
@@ -75,7 +75,11 @@ class HardMiningHook(Hook):
             raise InputError(f"interval must be at least 1, got {interval}")
         self._encoder = dict(encoder) if isinstance(encoder, Mapping) else {"name": encoder}
         self._index = index
-        self._build = {"clusters": clusters, "batch_size": batch_size, "workers": workers}
+        self._build: dict[str, Any] = {
+            "clusters": clusters,
+            "batch_size": batch_size,
+            "workers": workers,
+        }
         self._device = device
         self._metric = metric
         self._iou_type = iou_type

@@ -22,7 +22,6 @@ import hardmine
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, Instances, names_to_rows
 
-
 logger = logging.getLogger(__name__)
 
 

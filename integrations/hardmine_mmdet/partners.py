@@ -26,7 +26,8 @@ class PartnerTable:
     """
 
     def __init__(self, num_images: int, *, seed: int = 0) -> None:
-        self.rows = torch.arange(num_images, dtype=torch.int32).share_memory_()
+        self.rows = torch.arange(num_images, dtype=torch.int32)
+        self.rows.share_memory_()  # type: ignore[no-untyped-call]
         self._seed = seed
 
     def set_weights(self, weights: Any, *, round_number: int = 0) -> None:

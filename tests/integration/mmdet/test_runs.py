@@ -109,7 +109,6 @@ def test_resuming_from_the_checkpoint_alone(unbroken, scenes, tmp_path) -> None:
 def iterations(**more: Any) -> dict[str, Any]:
     return {
         "train_cfg": {
-            "_delete_": True,
             "type": "IterBasedTrainLoop",
             "max_iters": 16,
             "val_interval": 4,
@@ -186,7 +185,7 @@ def test_wrapped_data_sets_train(scenes, tmp_path, wrap, length) -> None:
         scenes,
         tmp_path,
         epochs=2,
-        **{"train_dataloader.dataset": {"_delete_": True, **wrap(inner)}},
+        **{"train_dataloader.dataset": wrap(inner)},
     )
     weights = state_after(tmp_path, length // 4)["miner"]["weights"].numpy()
     assert len(weights) == length
@@ -211,7 +210,7 @@ def test_no_validation_trains_as_ever(scenes, tmp_path) -> None:
         val_dataloader=None,
         val_evaluator=None,
         val_cfg=None,
-        train_cfg={"_delete_": True, "type": "EpochBasedTrainLoop", "max_epochs": 2},
+        train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": 2},
     )
     assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
 
@@ -248,6 +247,6 @@ def test_a_failing_round_stops_strict_training(scenes, strangers, tmp_path) -> N
 
 
 def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
-    sampler = {"_delete_": True, "type": "DefaultSampler", "shuffle": True}
+    sampler = {"type": "DefaultSampler", "shuffle": True}
     with pytest.raises(InputError, match="type='HardMiningSampler'"):
         train(scenes, tmp_path, **{"train_dataloader.sampler": sampler})
