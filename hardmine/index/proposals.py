@@ -67,7 +67,8 @@ def read_proposals(
         height, width = known if known.all() else image_size(images.path(row))
         corners = np.array(boxes, np.float32)
         corners[:, 2:] += corners[:, :2]
-        shares[image_id] = corners / np.array([width, height, width, height], np.float32)
+        scale = np.array([width, height, width, height], np.float32)
+        shares[image_id] = (corners / scale).astype(np.float32)
     return shares
 
 
