@@ -33,18 +33,19 @@ def epoch_stream(
         epoch: From 0.
         shuffle: Whether to shuffle; else ascending.
     """
-    order: torch.Tensor | None = None
-    if shuffle:
-        generator = torch.Generator().manual_seed(seed + epoch)
-        order = torch.randperm(length, generator=generator, dtype=torch.int32)
-    if weights is None:
-        if num_images == length:
-            return torch.arange(length, dtype=torch.int32) if order is None else order
-        weights = torch.ones(num_images, dtype=torch.float64)
-    phase = (random.Random(seed).getrandbits(64) + epoch * _GOLDEN) % 2**64
-    counts = draw_counts(weights, length, phase=phase)
-    draws = torch.repeat_interleave(counts, output_size=length)
-    return draws if order is None else draws.index_select(0, order)
+    if weights is None and num_images == length:
+        draws = None  # each image once
+    else:
+        if weights is None:
+            weights = torch.ones(num_images, dtype=torch.float64)
+        phase = (random.Random(seed).getrandbits(64) + epoch * _GOLDEN) % 2**64
+        counts = draw_counts(weights, length, phase=phase)
+        draws = torch.repeat_interleave(counts, output_size=length)
+    if not shuffle:
+        return torch.arange(length, dtype=torch.int32) if draws is None else draws
+    generator = torch.Generator().manual_seed(seed + epoch)
+    order = torch.randperm(length, generator=generator, dtype=torch.int32)
+    return order if draws is None else draws.index_select(0, order)
 
 
 def draw_counts(weights: torch.Tensor, draws: int, *, phase: int = 0) -> torch.Tensor:
@@ -74,9 +75,8 @@ def draw_counts(weights: torch.Tensor, draws: int, *, phase: int = 0) -> torch.T
     #    below edge * draws / total - phase. Floating point tells unless that is almost an integer.
     shift = phase * total >> 64
     below = edges.double().mul_(draws / total).sub_(shift / total)
-    nearest = below.round()
-    unsure = (below - nearest).abs_().lt(1e-5).nonzero().squeeze(1)
-    place = nearest[unsure].long()
+    unsure = below.round().sub_(below).abs_().lt(1e-5).nonzero().squeeze(1)
+    place = below[unsure].round_().long()
     counts = below.ceil_().to(torch.int32)
     if len(unsure):
         # 3. There integers decide: floor((j * total + shift) / draws) < edge, kept below 2^63 by

@@ -64,8 +64,8 @@ class HardMiningSampler(Sampler[int]):
         infinite: bool = False,
     ) -> None:
         # Batch samplers that group by aspect ratio look their images up here.
-        self.dataset = None if isinstance(dataset, int) else dataset
-        self.num_images = dataset if isinstance(dataset, int) else len(dataset)
+        self.dataset = dataset if isinstance(dataset, Sized) else None
+        self.num_images = len(dataset) if isinstance(dataset, Sized) else int(dataset)
         self.epoch_length = self.num_images if epoch_length is None else epoch_length
         self.seed = seed
         self.shuffle = shuffle

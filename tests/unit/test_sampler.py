@@ -162,6 +162,7 @@ def test_takes_a_data_set_and_keeps_it_for_batch_samplers() -> None:
     sampler = HardMiningSampler(images)
     assert sampler.dataset is images
     assert sorted(sampler) == [0, 1, 2]
+    assert HardMiningSampler(np.int64(3)).num_images == 3  # type: ignore[arg-type]
     assert [len(batch) for batch in BatchSampler(sampler, 2, drop_last=False)] == [2, 1]
 
 
