@@ -22,7 +22,6 @@ COMMANDS = {
     "eval": "retrieval quality: mAP by class name, the paper's protocol and table",
     "report": "class gaps: where the detector is weak, why, what mining would draw",
     "rounds": "the history of a mining run as a table and a page",
-    "bench": "measure what mining gains against label-only baselines",
 }
 
 
