@@ -60,7 +60,7 @@ class Labels:
 
     def num_present(self) -> npt.NDArray[np.int64]:
         """(C,) images labelled with each class."""
-        return np.diff(self.present.indptr).astype(np.int64)
+        return np.asarray(np.diff(self.present.indptr), np.int64)
 
     @classmethod
     def unlabelled(cls, num_images: int, num_classes: int) -> Labels:

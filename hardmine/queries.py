@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hardmine.encoders.base import Encoder
 
 # What a weak size asks for; medium objects are what a plain name finds.
-SIZE_FORMS = {
+SIZE_FORMS: dict[str, tuple[str, ...]] = {
     "small": ("small {}", "tiny {} far away"),
     "large": ("large {}", "{} close up"),
 }
@@ -141,14 +141,13 @@ def build_queries(
     asked: list[tuple[tuple[str, ...], int, str, float]] = []
     for row, name in enumerate(class_names):
         others = synonyms[row] if synonyms else ()
+        forms: dict[str, tuple[tuple[str, ...], float]] = {"": (("{}",), float(needs[row]))}
         conditions = dict.fromkeys(contexts, float(needs[row])) | measured.get(row, {})
-        forms = {"": (("{}",), float(needs[row]))}
-        forms |= {context: ((context,), value) for context, value in conditions.items()}
+        for context, value in conditions.items():
+            forms[context] = ((context,), value)
         if size_need is not None:
-            forms |= {
-                size: (SIZE_FORMS[size], float(size_need[row, SIZES.index(size)]))
-                for size in SIZE_FORMS
-            }
+            for size, wordings in SIZE_FORMS.items():
+                forms[size] = (wordings, float(size_need[row, SIZES.index(size)]))
         for condition, (wordings, value) in forms.items():
             if value > 0:
                 texts = tuple(
@@ -201,4 +200,5 @@ def embed_queries(
     place = {text: row for row, text in enumerate(flat)}
     vectors = np.asarray(embed_prompts(encoder, flat, templates), np.float32)
     means = np.stack([vectors[[place[text] for text in texts]].mean(axis=0) for texts in queries])
-    return (means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
+    means /= np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+    return np.asarray(means, np.float32)
