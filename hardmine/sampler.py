@@ -126,6 +126,8 @@ class HardMiningSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iterator draws; one that is running counts by itself."""
         self._epoch = epoch
+        if not self.infinite and self._passes and self._passes[-1].epoch != epoch:
+            self._passes = ()
 
     def __len__(self) -> int:
         """Images an epoch for this rank; of one pass in the infinite form."""
@@ -145,7 +147,6 @@ class HardMiningSampler(Sampler[int]):
             if latest and self._epoch == current.epoch:
                 self._epoch += 1
             if not self.infinite:
-                self._passes = () if latest else self._passes
                 return
             drawn = current.drawn_before + len(shard)
             weights = self._begun.pop(0) if self._begun else self._weights
@@ -217,9 +218,11 @@ class HardMiningSampler(Sampler[int]):
     def _where(self, used: int | None) -> tuple[_Pass, int]:
         if self._resumed is not None and self._resumed.epoch == self._epoch:
             return self._resumed, self._resumed.start
-        if not self._passes or not (self.infinite or self._passes[-1].epoch == self._epoch):
+        if not self._passes:
             return _Pass(self._epoch, self._weights), 0
         current = self._passes[-1]
+        if used is None and current.epoch != self._epoch and not self.infinite:
+            return _Pass(self._epoch, self._weights), 0  # drawn to its end
         if used is None:
             return current, current.position - length_hint(current.ahead) * self.world_size
         for current in reversed(self._passes):

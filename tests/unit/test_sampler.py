@@ -244,6 +244,21 @@ def test_state_can_be_taken_where_training_is_not_where_the_loader_is(infinite: 
     assert list(islice(done, 30)) == list(islice(sampler, 30))
 
 
+def test_an_epoch_that_is_drawn_to_its_end_may_still_be_in_training() -> None:
+    sampler = HardMiningSampler(30, seed=1)
+    sampler.set_weights(np.linspace(1, 2, 30))
+    drawn = list(sampler)  # the loader has drawn all of it, training has not
+    sampler.set_weights(np.linspace(2, 1, 30))
+    again = resumed(sampler.state_dict(used=12), dataset=30, seed=1)
+    assert again.epoch == 0
+    assert list(again) == drawn[12:]
+    for state in (sampler.state_dict(), sampler.state_dict(used=30)):
+        assert (state["epoch"], state["position"]) == (1, 0)
+    sampler.set_epoch(1)  # now that epoch is over for good
+    assert sampler.state_dict(used=0)["epoch"] == 1
+    assert list(again) == list(sampler)
+
+
 def test_used_counts_from_the_start_of_an_infinite_iterator_over_passes() -> None:
     arguments = {"dataset": 10, "seed": 1, "infinite": True}
     sampler = HardMiningSampler(**arguments)
