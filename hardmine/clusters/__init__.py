@@ -116,9 +116,10 @@ def _partitions(patches: Tensor, spec: ClusterSpec, seed: int) -> list[Tensor]:
     batch, height, width, _ = patches.shape
     if spec.method == "none":
         return [torch.arange(height * width, device=patches.device).expand(batch, -1)]
-    cosines = gram(patches.flatten(1, 2))
     if spec.method == "kmeans":
+        cosines = gram(patches.flatten(1, 2), coarse=True)
         return [kmeans_labels(cosines, k, seed=seed) for k in spec.counts("k")]
+    cosines = gram(patches.flatten(1, 2))
     linkage = str(spec.option("linkage"))
     if spec.option("connect"):
         tree = connected_dendrogram(cosines, height, width, linkage)

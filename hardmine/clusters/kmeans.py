@@ -31,19 +31,27 @@ def kmeans_labels(cosines: Tensor, k: int, *, seed: int = 0) -> Tensor:
     grid = (cosines * unit).round_()
     grid.diagonal(dim1=1, dim2=2).fill_(unit)
     labels = _seed(grid, unit, k, seed)
+    clusters = torch.arange(k, device=grid.device)[:, None]
+    rows = torch.arange(len(labels), device=grid.device)  # images that still change
     for _ in range(_MAX_ROUNDS):
-        members = torch.nn.functional.one_hot(labels, k).to(grid.dtype)  # (B, P, k)
-        sums = grid @ members
-        squared = (sums * members).sum(1, dtype=torch.float64)
-        scores = torch.where(
-            squared[:, None] > 0, sums * squared.rsqrt().to(grid.dtype)[:, None], -torch.inf
-        )
-        own = scores.gather(2, labels[..., None])[..., 0]
-        best, nearest = scores.max(2)
-        moved = torch.where(best > own, nearest, labels)
-        if torch.equal(moved, labels):
+        current = labels[rows]
+        members = (current[:, None] == clusters).to(grid.dtype)  # (B, k, P)
+        sums = members @ grid
+        lengths = (sums * members).sum(2, dtype=torch.float64).clamp_(min=0).sqrt_()
+        # A cluster without patches, or whose patches cancel, has no direction.
+        scale = torch.where(lengths > 0, 1 / lengths, 0).to(grid.dtype)[..., None]
+        scores = (sums * scale).masked_fill_(scale == 0, -torch.inf)
+        own = scores.gather(1, current[:, None])[:, 0]
+        best, nearest = scores.max(1)
+        moved = best > own
+        labels[rows] = torch.where(moved, nearest, current)
+        changed = moved.any(1)
+        left = int(changed.sum())
+        if left == 0:
             break
-        labels = moved
+        # Leaving settled images behind copies the rest: worth it when they are few.
+        if 2 * left <= len(rows):
+            rows, grid = rows[changed], grid[changed]
     return labels
 
 
