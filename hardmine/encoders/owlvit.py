@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy as copying
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,17 @@ class OwlVitEncoder:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         weights = model_fingerprint(model)
-        model = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
-        config: Any = model.config
+        own: Any = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
+        config = own.config
         native = config.vision_config.image_size
         size = native if image_size is None else image_size
         self.image_size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self._native = (native, native)
         self._patch = config.vision_config.patch_size
         self._logits = dense == "logits"
-        self._longest = _longest(model.class_head, model.layer_norm)
+        self._longest = _longest(own.class_head, own.layer_norm)
         self.logit_bound = self._longest * 2**0.5
-        self.model: Any = model.to(self.device, PRECISIONS[self.precision])
+        self.model = own.to(self.device, PRECISIONS[self.precision])
         self._tokenizer = tokenizer
         self._context = config.text_config.max_position_embeddings
         self.preprocess = WholeImage(self.image_size)
@@ -161,7 +162,7 @@ class OwlVitEncoder:
 
     def _box_vectors(self, features: torch.Tensor) -> torch.Tensor:
         head = self.model.class_head
-        vectors = head.dense0(features).float()
+        vectors: torch.Tensor = head.dense0(features).float()
         # As the head does it: not quite a unit vector.
         vectors = vectors / (torch.linalg.norm(vectors, dim=-1, keepdim=True) + 1e-6)
         if not self._logits:
@@ -191,7 +192,7 @@ def _longest(head: Any, norm: nn.LayerNorm) -> float:
     centre, reach = centre_and_reach(head.logit_scale)
     scale = float(F.elu(torch.tensor(centre + reach))) + 1
     centre, reach = centre_and_reach(head.logit_shift)
-    return scale * (1 + (abs(centre) + reach) ** 2) ** 0.5
+    return scale * math.hypot(1, abs(centre) + reach)
 
 
 def load_owlvit(

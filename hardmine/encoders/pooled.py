@@ -78,10 +78,11 @@ class PooledTower(nn.Module):
                 grid = positions.shape[1:3]
                 alone = positions.flatten(0, 2)[:, None, None]
                 patches = self._head(alone if last else alone.permute(0, 3, 1, 2))
-        return patches.unflatten(0, (len(images), *grid)), self._head(features)
+        return patches.reshape(len(images), *grid, -1), self._head(features)
 
     def _head(self, features: torch.Tensor) -> torch.Tensor:
-        return self.visual.head(self.visual.trunk.forward_head(features))
+        vectors: torch.Tensor = self.visual.head(self.visual.trunk.forward_head(features))
+        return vectors
 
 
 def _singles(tokens: torch.Tensor, trunk: Any = None) -> torch.Tensor:
@@ -91,7 +92,9 @@ def _singles(tokens: torch.Tensor, trunk: Any = None) -> torch.Tensor:
 
 
 def _alone_in_attention(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    added = block.attn(block.norm1(tokens))
+    added: torch.Tensor = block.attn(block.norm1(tokens))
     if hasattr(block, "ls1"):
-        return block.ls1(added)
-    return added if block.gamma_1 is None else block.gamma_1 * added
+        added = block.ls1(added)
+    elif block.gamma_1 is not None:
+        added = block.gamma_1 * added
+    return added

@@ -53,9 +53,9 @@ def load_pretrained(name: str) -> tuple[nn.Module, Tokenizer, str]:
         folder = Path(name.removeprefix("local-dir:")).expanduser().resolve()
         return *_from_folder(folder), f"local-dir:{folder}"
     if name.startswith("hf-hub:"):
-        repository = name.removeprefix("hf-hub:")
-        weights = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
-        return *_from_folder(fetch_folder(repository, weights, "open_clip_config.json", name)), name
+        files = [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+        folder = fetch_folder(name.removeprefix("hf-hub:"), files, "open_clip_config.json", name)
+        return *_from_folder(folder), name
     architecture, _, weights = name.partition("/")
     if architecture not in open_clip.list_models():
         raise InputError(f"encoder {name!r} is not known{_nearest(name, _known_names())}")

@@ -42,16 +42,14 @@ class ResNetTower(nn.Module):
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + positions
 
         query, keys, values = pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
-        query, keys, heads = (_split(x, pool.num_heads) for x in (query, keys, values))
-        pooled = F.scaled_dot_product_attention(query, keys, heads)
+        by_head = [
+            part.reshape(batch, -1, pool.num_heads, pool.v_proj.out_features // pool.num_heads)
+            for part in (query, keys, values)
+        ]
+        pooled = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in by_head))
         pooled = pooled.transpose(1, 2).reshape(batch, 1, -1)
-        vectors = pool.c_proj(torch.cat([pooled, values[:, 1:]], 1))
-        return vectors[:, 1:].unflatten(1, (height, width)), vectors[:, 0]
-
-
-def _split(tokens: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, L, C) to (B, heads, L, C / heads)."""
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+        vectors: torch.Tensor = pool.c_proj(torch.cat([pooled, values[:, 1:]], 1))
+        return vectors[:, 1:].reshape(batch, height, width, -1), vectors[:, 0]
 
 
 def fold_batch_norms(visual: ModifiedResNet) -> None:

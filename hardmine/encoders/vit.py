@@ -63,16 +63,17 @@ class ViTTower(nn.Module):
         visual = self.visual
         tokens, grid = self._embed(images)
         blocks = visual.transformer.resblocks
+        for block in blocks[:-1]:
+            tokens = block(tokens)
         if visual.attn_pool is None:
-            tokens = self._run(blocks[:-1], tokens)
             patches, whole = self._last_block(blocks[-1], tokens, grid)
         else:
-            tokens = self._run(blocks, tokens)
+            tokens = blocks[-1](tokens)
             whole, _ = visual._pool(tokens)
             patches = visual.ln_post(pooler_values(visual.attn_pool, tokens[:, 1:]))
         if visual.proj is not None:
             patches, whole = patches @ visual.proj, whole @ visual.proj
-        return patches.unflatten(1, grid), whole
+        return patches.reshape(len(images), *grid, -1), whole
 
     def _embed(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
         """Cut images into tokens: (B, 1 + H * W, width), class token first, and (H, W)."""
@@ -84,16 +85,8 @@ class ViTTower(nn.Module):
         tokens = tokens + resize_positions(visual.positional_embedding, self.trained_grid, grid)
         return visual.ln_pre(tokens), grid
 
-    def _run(self, blocks: nn.ModuleList, tokens: torch.Tensor) -> torch.Tensor:
-        # open_clip before 2.25 has no such flag and runs its blocks sequence first.
-        batch_first = getattr(self.visual.transformer, "batch_first", False)
-        tokens = tokens if batch_first else tokens.transpose(0, 1)
-        for block in blocks:
-            tokens = block(tokens)
-        return tokens if batch_first else tokens.transpose(0, 1)
-
     def _last_block(
-        self, block: nn.Module, tokens: torch.Tensor, grid: tuple[int, int]
+        self, block: Any, tokens: torch.Tensor, grid: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches (B, H * W, width) and whole (B, width), normed and not yet projected."""
         visual, normed = self.visual, block.ln_1(tokens)
@@ -112,7 +105,7 @@ class ViTTower(nn.Module):
 
     def _attend(
         self,
-        attention: nn.Module,
+        attention: Any,
         normed: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
@@ -127,17 +120,20 @@ class ViTTower(nn.Module):
         near = gaussian_window(grid, self.mode.window).to(normed) if self.mode.window else None
         contexts = [
             F.scaled_dot_product_attention(sides[a][:, :, 1:], sides[b], values, attn_mask=near)
-            for a, b in self.mode.attention
+            for a, b in map(tuple, self.mode.attention)
         ]
         return torch.stack(contexts).sum(0) if len(contexts) > 1 else contexts[0]
 
     def _pool(self, tokens: torch.Tensor) -> torch.Tensor:
         visual = self.visual
+        pooled: torch.Tensor
         if visual.pool_type == "tok":
-            return visual.ln_post(tokens[:, 0])
-        if visual.final_ln_after_pool:
-            return visual.ln_post(tokens[:, 1:].mean(1))
-        return visual.ln_post(tokens)[:, 1:].mean(1)
+            pooled = visual.ln_post(tokens[:, 0])
+        elif visual.final_ln_after_pool:
+            pooled = visual.ln_post(tokens[:, 1:].mean(1))
+        else:
+            pooled = visual.ln_post(tokens)[:, 1:].mean(1)
+        return pooled
 
 
 def project(attention: Any, normed: torch.Tensor, part: str) -> torch.Tensor:
@@ -150,7 +146,7 @@ def project(attention: Any, normed: torch.Tensor, part: str) -> torch.Tensor:
         attention.in_proj_weight[row : row + width],
         None if bias is None else bias[row : row + width],
     )
-    heads = tokens.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    heads = tokens.reshape(*tokens.shape[:2], attention.num_heads, -1).transpose(1, 2)
     norm = getattr(attention, f"ln_{part}", None)  # only open_clip's custom attention has one
     return heads if norm is None else norm(heads)
 
@@ -163,15 +159,17 @@ def leave_attention(block: Any, context: torch.Tensor) -> torch.Tensor:
     joined = context.transpose(1, 2).flatten(2)
     if hasattr(attention, "ln_inner"):
         joined = attention.ln_inner(joined)
-    added = attention.out_proj(joined)
+    added: torch.Tensor = attention.out_proj(joined)
     if hasattr(block, "ln_attn"):
         added = block.ln_attn(added)
-    return block.ls_1(added)
+    scaled: torch.Tensor = block.ls_1(added)
+    return scaled
 
 
 def feed_forward(block: Any, tokens: torch.Tensor) -> torch.Tensor:
     """The block's second half."""
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    added: torch.Tensor = block.ls_2(block.mlp(block.ln_2(tokens)))
+    return tokens + added
 
 
 def pooler_values(pooler: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -184,7 +182,8 @@ def pooler_values(pooler: Any, tokens: torch.Tensor) -> torch.Tensor:
     if weight is None:
         weight = attention.in_proj_weight[2 * attention.embed_dim :]
     bias = attention.in_proj_bias[2 * attention.embed_dim :]
-    return attention.out_proj(F.linear(pooler.ln_k(tokens), weight, bias))
+    values: torch.Tensor = attention.out_proj(F.linear(pooler.ln_k(tokens), weight, bias))
+    return values
 
 
 def gaussian_window(grid: tuple[int, int], deviation: float) -> torch.Tensor:
