@@ -73,7 +73,7 @@ def test_the_budget_is_the_share_of_draws_that_move() -> None:
 def test_need_goes_in_as_it_comes_out_of_class_need() -> None:
     need = class_need({"a": 0.6, "b": 0.15})
     np.testing.assert_allclose(
-        image_weights(TWO, need, num_images=3),  # type: ignore[arg-type]
+        image_weights(TWO, need, num_images=3),
         image_weights(TWO, need.need, num_images=3),
     )
 
