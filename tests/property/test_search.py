@@ -1,0 +1,91 @@
+"""The exact search equals a brute force in float64, whatever the index looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardmine.index import exact
+from hardmine.index.exact import ExactIndex
+from hardmine.index.store import Shard, Store, quantize_rows
+
+
+@st.composite
+def stores(draw: st.DrawFn) -> Store:
+    """A few shards: ragged, some images removed, some empty, some regions alike."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dim, int8 = draw(st.integers(1, 20)), draw(st.booleans())
+    palette = rng.standard_normal((draw(st.integers(1, 30)), dim))
+    palette /= np.linalg.norm(palette, axis=1, keepdims=True)
+    stored = [
+        draw(st.lists(st.integers(0, 5), max_size=12)) for _ in range(draw(st.integers(0, 3)))
+    ]
+    removed = [rng.random(len(counts)) < 0.2 for counts in stored]
+    total = sum(int((~gone).sum()) for gone in removed)
+    order = iter(rng.permutation(total).tolist())
+    shards = []
+    for counts, gone in zip(stored, removed, strict=True):
+        vectors = palette[rng.integers(0, len(palette), sum(counts))].astype(np.float32)
+        kept, scales = quantize_rows(vectors) if int8 else (vectors.astype(np.float16), None)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        boxes = rng.random((len(vectors), 4)).astype(np.float32)
+        rows = np.array([-1 if one else next(order) for one in gone], np.int64)
+        shards.append(Shard(kept, scales, offsets, boxes, np.ones(len(boxes), np.float32), rows))
+    ids, sizes = np.arange(total), np.zeros((total, 2), np.int32)
+    return Store(Path(), ids, ("",) * total, sizes, dim, "", "none", tuple(shards))
+
+
+def brute_force(store: Store, query: np.ndarray) -> np.ndarray:
+    scores = np.full(len(store), -np.inf)
+    for shard in store.shards:
+        wide = shard.vectors.astype(np.float64)
+        wide = wide if shard.scales is None else wide * shard.scales[:, None]
+        for place, row in enumerate(shard.rows.tolist()):
+            mine = wide[shard.offsets[place] : shard.offsets[place + 1]]
+            if row >= 0 and len(mine):
+                scores[row] = (mine * query.astype(np.float64)).sum(axis=1).max()
+    return scores.round(12)
+
+
+@given(
+    store=stores(),
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(0, 4),
+    k=st.integers(1, 40),
+    dtype=st.sampled_from([None, torch.float32, torch.bfloat16, torch.float16]),
+    budget=st.sampled_from([1, 20, 10_000]),
+    share=st.sampled_from([None, 0.0, 0.5]),
+)
+def test_search(
+    store: Store,
+    seed: int,
+    count: int,
+    k: int,
+    dtype: torch.dtype | None,
+    budget: int,
+    share: float | None,
+) -> None:
+    rng = np.random.default_rng(seed)
+    queries = rng.standard_normal((count, store.dim)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    rows = None if share is None else np.flatnonzero(rng.random(len(store)) < share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_SCORES", budget)
+        patch.setattr(exact, "_WAITING", budget)
+        index = ExactIndex(store, dtype=dtype)
+        hits = index.search(queries, k, rows=rows)
+        scores = index.scores(queries)
+    for place, query in enumerate(queries):
+        truth = brute_force(store, query)
+        np.testing.assert_allclose(scores[place], truth, atol=1e-5)
+        if rows is not None:
+            truth[np.setdiff1d(np.arange(len(store)), rows)] = -np.inf
+        best = np.lexsort((np.arange(len(store)), -truth))
+        best = best[truth[best] > -np.inf][:k]
+        assert hits.image_rows[place].tolist() == best.tolist() + [-1] * (k - len(best))
+        np.testing.assert_allclose(hits.scores[place, : len(best)], truth[best], atol=1e-6)
