@@ -16,6 +16,7 @@ class Phase(NamedTuple):
         part: Share that are any part of a scene; the others are close around one object.
         reach: Side of a close view in object sizes, at most.
         sentences: Whether the text tower takes part.
+        fixed_norms: Whether batch norms keep the statistics of earlier phases.
     """
 
     side: int
@@ -25,15 +26,44 @@ class Phase(NamedTuple):
     part: float
     reach: float
     sentences: bool = True
+    fixed_norms: bool = False
+
+
+class Cycle(NamedTuple):
+    """Phases under one cosine of the learning rate.
+
+    Attributes:
+        phases: What is shown.
+        peak: Highest learning rate.
+        horizon: Steps over which it would fall to zero; the cycle may end before.
+    """
+
+    phases: tuple[Phase, ...]
+    peak: float
+    horizon: int
 
 
 # From single things in small views to whole scenes at full size. Convolutions do not mind the
-# size, small views cost little, and a thing has about the same scale in pixels throughout.
-PHASES = (
-    Phase(64, 128, 1500, 0.0, 0.05, 2.0, sentences=False),
-    Phase(96, 128, 900, 0.0, 0.2, 3.0),
-    Phase(128, 128, 800, 0.1, 0.3, 5.0),
-    Phase(384, 48, 250, 0.5, 0.3, 5.0),
+# size, small views cost little, and a thing has about the same scale in pixels throughout. At full
+# size most of a view is background, whose statistics would drown those of things: norms are fixed.
+CYCLES = (
+    Cycle(
+        (
+            Phase(64, 128, 1500, 0.0, 0.05, 2.0, sentences=False),
+            Phase(96, 128, 900, 0.0, 0.2, 3.0),
+            Phase(128, 128, 600, 0.1, 0.3, 5.0),
+        ),
+        peak=2e-3,
+        horizon=3450,
+    ),
+    Cycle(
+        (
+            Phase(128, 128, 850, 0.15, 0.35, 5.0),
+            Phase(384, 48, 150, 0.6, 0.3, 5.0, fixed_norms=True),
+        ),
+        peak=8e-4,
+        horizon=1000,
+    ),
 )
 SEED = 20231
 POOL_SEED = 1001
@@ -41,7 +71,6 @@ POOL_SIZE = 44_000
 # Mild: rare kinds must be learned too. The long tail belongs to the data that are searched.
 POOL_TAIL = 3.0
 VALIDATION_SEED = 2
-PEAK_RATE = 2e-3
 WARMUP = 150
 DECAY = 0.05
 AVERAGING = 0.997

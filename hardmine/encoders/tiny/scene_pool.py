@@ -71,9 +71,12 @@ class ScenePool:
         shape = (count, SCENE_SIDE, SCENE_SIDE, 3)
         np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, shape)
         edges = np.linspace(0, count, processes + 1).astype(int).tolist()
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            shares = [(str(work), seed, first, last) for first, last in itertools.pairwise(edges)]
-            pool.starmap(_write_share, shares)
+        shares = [(str(work), seed, first, last) for first, last in itertools.pairwise(edges)]
+        if processes == 1:
+            _write_share(*shares[0])
+        else:
+            with multiprocessing.get_context("spawn").Pool(processes) as pool:
+                pool.starmap(_write_share, shares)
         (work / "done").touch()
 
     def __len__(self) -> int:

@@ -59,8 +59,9 @@ def train(
     model: open_clip.CLIP,
     tokenizer: Any,
     pool: ScenePool,
-    phases: tuple[recipe.Phase, ...],
+    cycle: recipe.Cycle,
     *,
+    free: nn.Parameter,
     seed: int,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_checkpoint: Callable[[int, open_clip.CLIP], None] = lambda step, average: None,
@@ -72,23 +73,23 @@ def train(
         model: With random weights, in training mode.
         tokenizer: Of its texts.
         pool: Scenes to learn from.
-        phases: What to show it, for how long.
+        cycle: What to show it, for how long, at which learning rate.
+        free: (F, D) a free vector for each claim, trained with the model: the image tower learns
+            what to tell apart without waiting for the text tower to tell its words apart.
         seed: Of views and sentences.
         on_step: Called with the number of steps done and the loss.
         on_checkpoint: Called now and then, and last, with the steps done and the average.
         checkpoint_every: Steps between two checkpoints.
     """
     tower, average = HalfTower(model.visual), copy.deepcopy(model)
-    # A free vector for each claim: the image tower learns what to tell apart without waiting for
-    # the text tower to tell its words apart. Dropped after training.
-    free = nn.Parameter(torch.randn(len(CLAIMS), model.visual.output_dim) * 0.1)
     optimizer = _make_optimizer(model, free)
     rng = np.random.default_rng(seed)
-    total, step = sum(phase.steps for phase in phases), 0
-    for phase in phases:
+    total, step = sum(phase.steps for phase in cycle.phases), 0
+    for phase in cycle.phases:
+        tower.fix_norms(phase.fixed_norms)
         for batch in ahead(make_batches(pool, tokenizer, phase, rng), phase.steps):
             for group in optimizer.param_groups:
-                group["lr"] = _rate(step, total)
+                group["lr"] = _rate(step, cycle)
             images = F.normalize(tower(batch.images), dim=-1)
             scale = model.logit_scale.exp()
             scores = scale * F.normalize(free, dim=-1) @ images.T
@@ -123,13 +124,18 @@ def _make_optimizer(model: nn.Module, free: nn.Parameter) -> torch.optim.Optimiz
         {"params": others, "weight_decay": 0.0},
         {"params": matrices, "weight_decay": recipe.DECAY},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.PEAK_RATE, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
-def _rate(step: int, total: int) -> float:
-    """Warm up, then fall along a cosine to zero."""
+def _rate(step: int, cycle: recipe.Cycle) -> float:
+    """Warm up, then fall along a cosine."""
     warm = (step + 1) / recipe.WARMUP
-    return recipe.PEAK_RATE * min(warm, 0.5 + 0.5 * math.cos(math.pi * step / total))
+    return cycle.peak * min(warm, 0.5 + 0.5 * math.cos(math.pi * step / cycle.horizon))
+
+
+def free_vectors(model: open_clip.CLIP) -> nn.Parameter:
+    """(F, D) random vectors, one a claim."""
+    return nn.Parameter(torch.randn(len(CLAIMS), model.visual.output_dim) * 0.1)
 
 
 @torch.no_grad()
@@ -214,15 +220,20 @@ def main() -> None:
     config["text_cfg"]["vocab_size"] = write_vocabulary((*vocabulary(), *PROMPTS), vocabulary_path)
     config_path.write_text(json.dumps(config, indent=2) + "\n")
     model, tokenizer = make_model(config_path, vocabulary_path)
+    free = free_vectors(model)
     pool = ScenePool(args.work / "pool", seed=recipe.POOL_SEED, count=recipe.POOL_SIZE)
-    phases = tuple(phase._replace(steps=round(phase.steps * args.steps)) for phase in recipe.PHASES)
-    log = _Log(sum(phase.steps for phase in phases), tokenizer, args.work / "last.safetensors")
-    average = train(
-        *(model, tokenizer, pool, phases),
-        seed=recipe.SEED,
-        on_step=log.step,
-        on_checkpoint=log.checkpoint,
-    )
+    average = model
+    for number, cycle in enumerate(recipe.CYCLES):
+        phases = [phase._replace(steps=round(phase.steps * args.steps)) for phase in cycle.phases]
+        cycle = cycle._replace(phases=tuple(phases), horizon=round(cycle.horizon * args.steps))
+        log = _Log(sum(phase.steps for phase in phases), tokenizer, args.work / "last.safetensors")
+        average = train(
+            *(model, tokenizer, pool, cycle),
+            free=free,
+            seed=recipe.SEED + number,
+            on_step=log.step,
+            on_checkpoint=log.checkpoint,
+        )
     save_weights(average, args.out / "weights.safetensors")
     write_checksums(args.out)
 

@@ -10,9 +10,10 @@ from open_clip.loss import ClipLoss
 from hardmine.datasets.scenes import generate_scene
 from hardmine.datasets.scenes.captions import Caption
 from hardmine.encoders.tiny import make_model
-from hardmine.encoders.tiny.recipe import Phase
+from hardmine.encoders.tiny.recipe import Cycle, Phase
 from hardmine.encoders.tiny.scene_pool import CLAIMS, ScenePool, truth_table
-from hardmine.encoders.tiny.train import contrastive_loss, train
+from hardmine.encoders.tiny.tower import HalfTower
+from hardmine.encoders.tiny.train import contrastive_loss, free_vectors, train
 from hardmine.encoders.tiny.vocabulary import write_vocabulary
 
 
@@ -86,8 +87,9 @@ def test_a_sentence_is_true_of_every_view_that_shows_what_it_says(pool) -> None:
     assert not (true & false).any()
 
 
-def test_a_short_run_learns_and_repeats(pool, tmp_path) -> None:
-    """A model small enough for a test lowers its loss; the same seed gives the same weights."""
+@pytest.fixture
+def small(tmp_path):
+    """Makes a model small enough for a test, and its tokenizer; the same each time."""
     size = write_vocabulary(["a photo of a car"], tmp_path / "vocabulary.txt.gz")
     config = tmp_path / "config.json"
     config.write_text(
@@ -96,14 +98,25 @@ def test_a_short_run_learns_and_repeats(pool, tmp_path) -> None:
         "text_cfg": {{"context_length": 24, "vocab_size": {size}, "width": 32, "heads": 2,
         "layers": 1}}}}"""
     )
-    phases = (Phase(64, 16, 12, 0.0, 0.1, 2.0),)
+
+    def make():
+        torch.manual_seed(0)
+        return make_model(config, tmp_path / "vocabulary.txt.gz")
+
+    return make
+
+
+def test_a_short_run_learns_and_repeats(pool, small) -> None:
+    cycle = Cycle((Phase(64, 16, 12, 0.0, 0.1, 2.0),), peak=2e-3, horizon=12)
 
     def run() -> tuple[dict[str, torch.Tensor], list[float]]:
-        torch.manual_seed(0)
-        model, tokenizer = make_model(config, tmp_path / "vocabulary.txt.gz")
+        model, tokenizer = small()
         losses: list[float] = []
         average = train(
-            *(model, tokenizer, pool, phases), seed=3, on_step=lambda _, loss: losses.append(loss)
+            *(model, tokenizer, pool, cycle),
+            free=free_vectors(model),
+            seed=3,
+            on_step=lambda _, loss: losses.append(loss),
         )
         return average.state_dict(), losses
 
@@ -111,3 +124,25 @@ def test_a_short_run_learns_and_repeats(pool, tmp_path) -> None:
     assert losses[0] == losses[1]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert np.mean(losses[0][-3:]) < np.mean(losses[0][:3])
+
+
+def test_fixed_norms_keep_their_statistics_and_the_rest_is_trained(pool, small) -> None:
+    for fixed in (False, True):
+        model, tokenizer = small()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        phase = Phase(64, 8, 2, 0.0, 0.1, 2.0, fixed_norms=fixed)
+        cycle = Cycle((phase,), peak=1e-3, horizon=2)
+        train(model, tokenizer, pool, cycle, free=free_vectors(model), seed=3)
+        after = model.state_dict()
+        moved = not torch.equal(before["visual.bn1.running_mean"], after["visual.bn1.running_mean"])
+        assert moved is not fixed
+        assert not torch.equal(before["visual.conv1.weight"], after["visual.conv1.weight"])
+        assert not torch.equal(before["token_embedding.weight"], after["token_embedding.weight"])
+
+
+def test_the_half_tower_agrees_with_the_tower_it_trains(small) -> None:
+    model, _ = small()
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    model.train()
+    half = HalfTower(model.visual)(images)
+    torch.testing.assert_close(half, model.visual(images), atol=0.05, rtol=0.05)
