@@ -7,7 +7,7 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,26 @@ CLAIMS: tuple[Claim, ...] = (
     *(("condition", condition) for condition in CONDITIONS),
 )
 _CLAIM_ROWS = {claim: row for row, claim in enumerate(CLAIMS)}
+
+
+class View(NamedTuple):
+    """A picture and what is certainly in it, certainly not in it, or open.
+
+    Attributes:
+        image: (side, side, 3) uint8.
+        mentions: Objects certainly in it.
+        place: Of its scene, or "" where too little of it can be seen.
+        condition: Of its scene.
+        present: (F,) bool by row of ``CLAIMS``.
+        absent: (F,) bool; a claim that is neither is open.
+    """
+
+    image: npt.NDArray[np.uint8]
+    mentions: tuple[Mention, ...]
+    place: str
+    condition: str
+    present: npt.NDArray[np.bool_]
+    absent: npt.NDArray[np.bool_]
 
 
 def _write_share(work: str, seed: int, first: int, last: int) -> None:
@@ -95,9 +115,7 @@ class ScenePool:
         pixels = cut.resize(
             (phase.side, phase.side), Image.Resampling.BILINEAR, box=tuple(within.tolist())
         )
-        return View(
-            np.asarray(pixels), _facts_of(window, boxes, things, place, condition, phase.side)
-        )
+        return _look(np.asarray(pixels), window, boxes, things, place, condition)
 
 
 def _choose_window(
@@ -122,35 +140,21 @@ def _choose_window(
     return np.concatenate([center - side / 2, center + side / 2])
 
 
-class View:
-    """A picture and what is certainly in it, certainly not in it, or open.
-
-    Attributes:
-        image: (side, side, 3) uint8.
-        mentions: Objects certainly in it.
-        place, condition: Of its scene; place is "" where too little of it can be seen.
-        present, absent: (F,) bool by row of ``CLAIMS``; where both are False it is open.
-    """
-
-    def __init__(self, image: npt.NDArray[np.uint8], facts: Any) -> None:
-        self.image = image
-        self.mentions, self.place, self.condition, self.present, self.absent = facts
-
-
-def _facts_of(
+def _look(
+    image: npt.NDArray[np.uint8],
     window: npt.NDArray[np.float64],
     boxes: npt.NDArray[np.float64],
     things: list[Any],
     place: str,
     condition: str,
-    side: int,
-) -> Any:
+) -> View:
+    """Tell what a window of a scene shows, enlarged or shrunk to an image."""
     width = float(window[2] - window[0])
     corner = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
     overlap = corner.clip(0)
     share = overlap.prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
     extent = overlap.max(1, initial=0) / width
-    seen = (share > 0.5) & (extent * side >= 10)
+    seen = (share > 0.5) & (extent * len(image) >= 10)
     gone = share < 0.12
     present, maybe = np.zeros(len(CLAIMS), bool), np.zeros(len(CLAIMS), bool)
     mentions = []
@@ -170,7 +174,8 @@ def _facts_of(
         present[_CLAIM_ROWS["place", place]] = True
     else:
         maybe[[_CLAIM_ROWS["place", name] for name in PLACES]] = True
-    return mentions, place if wide else "", condition, present, ~present & ~maybe
+    shown = place if wide else ""
+    return View(image, tuple(mentions), shown, condition, present, ~present & ~maybe)
 
 
 def _claims_of(mention: Mention) -> list[int]:
