@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from hardmine.confusion import Confusion
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
 from hardmine.labels import Labels, read_labels
@@ -91,6 +92,7 @@ def take_aim(
     ground: Ground,
     *,
     detections: scipy.sparse.csc_matrix | None = None,
+    confusion: Confusion = (),
     rules: TargetRules | None = None,
     floor: float = 1.0,
     cap: float = 4.0,
@@ -102,6 +104,7 @@ def take_aim(
         queries: Q questions.
         ground: Where to look.
         detections: (N, C) the detector's best score for each class, where it was run.
+        confusion: Which class the detector sees on objects of which other.
         rules: How targets are split.
         floor: Weight of an image that no query wants.
         cap: Largest weight.
@@ -119,6 +122,7 @@ def take_aim(
         base_scores=bases,
         conditions=queries.conditions,
         detections=detections,
+        confusion=confusion,
         rules=rules,
     )
     boost = targets.boost(queries.need, queries.class_rows, len(ground))

@@ -16,6 +16,7 @@ import scipy.sparse
 
 from hardmine.aim import Aim, Ground, lay_ground, take_aim
 from hardmine.config import Config
+from hardmine.confusion import Confusion, measure_confusion
 from hardmine.contexts import context_need
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
@@ -59,9 +60,9 @@ class HardMiner:
         policy: Which classes are weak; see ``class_need``.
         need_options: More arguments of ``class_need``, e.g. ``{"momentum": 0.0}``.
         contexts: Conditions asked of every weak class, e.g. ``["at night", "a wet {}"]``.
-        val_images: Validation images with labels, to measure which class is weak under which
-            context instead of asking all of all.
-        val_index: An index of them, made with the same encoder.
+        val_images: Validation images with labels, for ``val_detections`` of ``step``.
+        val_index: An index of them, made with the same encoder, to measure which class is weak
+            under which context instead of asking all of all.
         sizes: Whether weak sizes are asked for where the metrics tell them.
         templates: Prompt templates, a set's name or one's own.
         rules: How labels and scores become targets.
@@ -175,7 +176,8 @@ class HardMiner:
             metrics: What validation said of each class, in any form that ``read_scores`` reads.
                 Those of rank 0 count, here and below.
             val_detections: What the detector found on ``val_images``, in COCO's results format;
-                with them the need of each class × context is measured.
+                says which classes are taken for which, and with ``val_index`` which class is weak
+                under which context.
             detections: (N, C) sparse, the detector's best score for each class in images of the
                 sampler that it was run on; sharpens which are hard and which are confused.
 
@@ -280,11 +282,13 @@ class HardMiner:
         kept = waited.factor(self.patience)
         wanted = need.need * kept
         wanted[wanted < _LEAST_NEED] = 0
+        confusion = self._measure_confusion(val_detections)
         queries = self._ask(wanted, need, kept, self._measure_contexts(val_detections))
         aim = take_aim(
             queries,
             ground,
             detections=_by_column(detections),
+            confusion=confusion,
             rules=self.rules,
             floor=self.floor,
             cap=self.cap,
@@ -302,7 +306,11 @@ class HardMiner:
             patience=kept,
             asked=_asked(queries, aim, self.class_names),
             drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
-            settings=self._settings(detections is not None),
+            settings={
+                **self._settings(),
+                "detections": detections is not None,
+                "confusion": confusion,
+            },
             digest=weights_digest(aim.weights),
             notes=tuple(need.unmatched),
             applied=not self.dry_run,
@@ -312,11 +320,17 @@ class HardMiner:
         patience = replace(waited, boosted=boosted & (not self.dry_run))
         return done, Memory(self.class_names, done.number, need, patience, aim.weights)
 
+    def _measure_confusion(self, val_detections: Any) -> Confusion:
+        if val_detections is None:
+            return ()
+        if self.val_images is None:
+            raise InputError("val_detections need HardMiner(val_images=...), whose they are")
+        return measure_confusion(self.val_images, val_detections, self.class_names)
+
     def _measure_contexts(self, val_detections: Any) -> dict[tuple[str, str], float]:
-        if val_detections is None or not self.contexts:
+        if val_detections is None or self.val_index is None or not self.contexts:
             return {}
-        if self.val_images is None or self.val_index is None:
-            raise InputError("val_detections need HardMiner(val_images=..., val_index=...)")
+        assert self.val_images is not None
         assert self._ground is not None
         encoder = self._ground.book.encoder
         measured = context_need(
@@ -347,7 +361,7 @@ class HardMiner:
             sizes=sizes,
         )
 
-    def _settings(self, detections: bool) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         assert self._ground is not None
         book = self._ground.book
         templates = book.templates
@@ -363,7 +377,6 @@ class HardMiner:
             "encoder": book.encoder.fingerprint,
             "clusters": book.index.clusters,
             "num_images": len(self._ground),
-            "detections": detections,
         }
 
     def _failed(self, error: Exception) -> Round:

@@ -50,6 +50,7 @@ def replay_round(
         queries,
         ground,
         detections=detections,
+        confusion=tuple((row, other, share) for row, other, share in settings["confusion"]),
         rules=TargetRules(**settings["rules"]),
         floor=settings["floor"],
         cap=settings["cap"],

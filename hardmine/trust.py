@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.calibration import Calibration, calibrate
+from hardmine.confusion import Confusion
 from hardmine.labels import ABSENT, PRESENT, Labels
 from hardmine.targets import CONFUSER, HARD, HIT, POSITIVE, SUSPECT, TargetRules, Targets
 
@@ -94,6 +95,7 @@ def split_targets(
     base_scores: Scores | None = None,
     conditions: tuple[str, ...] = (),
     detections: scipy.sparse.csc_matrix | None = None,
+    confusion: Confusion = (),
     rules: TargetRules | None = None,
 ) -> Targets:
     """Say what each image is to each query.
@@ -107,6 +109,8 @@ def split_targets(
         conditions: Q conditions, ``""`` for the class itself; empty for none.
         detections: (N, C) sparse by column, the detector's best score for each class in images it
             was run on; sharpens hard positives and confusers.
+        confusion: Which class the detector sees on objects of which other, and how often; their
+            images are the likelier confusers.
         rules: Shares and strengths.
     """
     rules = rules or TargetRules()
@@ -125,7 +129,8 @@ def split_targets(
             meaning = view.meaning(status)
             parts.append(view.positives(np.flatnonzero(status == PRESENT), found))
             if meaning is not None:
-                parts.extend(view.alike(np.flatnonzero(status == ABSENT), meaning, found))
+                seen = _confused(confusion, class_row, labels) if found is None else found
+                parts.extend(view.alike(np.flatnonzero(status == ABSENT), meaning, seen))
         parts.append(view.pool(np.flatnonzero(~labels.labelled), meaning))
     return Targets.join(parts)
 
@@ -173,24 +178,29 @@ class _View:
         chosen = answer > 0
         return self._targets(rows[chosen], np.full(chosen.sum(), HARD), answer[chosen])
 
-    def alike(self, rows: Rows, meaning: Calibration, found: Floats | None) -> list[Targets]:
-        """Images labelled without the class that look like it: suspects and confusers."""
+    def alike(self, rows: Rows, meaning: Calibration, seen: Floats | None) -> list[Targets]:
+        """Images labelled without the class that look like it: suspects and confusers.
+
+        What the detector says of an image, ``seen`` in [0, 1], needs no trust in the query.
+        """
         rows = rows[np.isfinite(self.scores[rows])]
-        if self.factor == 0 or len(rows) == 0:
+        if (self.factor == 0 and seen is None) or len(rows) == 0:
             return []
         missing = meaning.missing(self.scores[rows])
-        suspect = (missing >= self.rules.suspect_odds) & (len(meaning.present) >= 5)
+        told = self.factor > 0 and len(meaning.present) >= 5
+        suspect = (missing >= self.rules.suspect_odds) & told
         suspects = self._targets(
             rows[suspect], np.full(suspect.sum(), SUSPECT), self.rules.suspect * missing[suspect]
         )
         rest = rows[~suspect]
         close = meaning.closeness(self.scores[rest])
-        if found is not None:
-            close = np.maximum(close, np.clip(found[rest], 0, 1))
+        doubt = np.zeros(len(rest)) if seen is None else np.clip(seen[rest], 0, 1)
+        likely = 1 - (1 - close) * (1 - doubt)
         wanted = int(np.ceil(self.rules.confusers * len(meaning.present)))
-        best = _top(close + 1e-6 * self.scores[rest], min(wanted, len(rest)))
-        best = np.sort(best[close[best] > self.rules.closeness])
-        strengths = self.rules.confuser * self.factor * close[best]
+        # Equally likely ones by similarity.
+        best = _top(likely + 1e-6 * self.scores[rest], min(wanted, len(rest)))
+        best = np.sort(best[likely[best] > self.rules.closeness])
+        strengths = self.rules.confuser * (1 - (1 - self.factor * close) * (1 - doubt))[best]
         confusers = self._targets(rest[best], np.full(len(best), CONFUSER), strengths)
         return [suspects, confusers]
 
@@ -218,6 +228,18 @@ class _View:
             np.clip(strengths, 0, 1).astype(np.float32),
             np.where(np.isfinite(scores), scores, np.nan).astype(np.float32),
         )
+
+
+def _confused(confusion: Confusion, class_row: int, labels: Labels) -> Floats | None:
+    """(N,) how often the detector sees the class on what an image is labelled with."""
+    pairs = [(other, share) for row, other, share in confusion if row == class_row]
+    if not pairs:
+        return None
+    seen = np.zeros(len(labels))
+    for other, share in pairs:
+        shown = labels.status(other) == PRESENT
+        seen[shown] = np.maximum(seen[shown], share)
+    return seen
 
 
 def _top(values: npt.NDArray[np.floating], count: int) -> Rows:

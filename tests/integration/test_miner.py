@@ -269,3 +269,54 @@ def test_the_record_alone_replays_the_weights(world: World, tmp_path: Path) -> N
     other = make_world(seed=1)
     with pytest.raises(IndexMismatch, match="gives other weights"):
         make(other).replay(read)
+
+
+def results_of(world: World, *, blind_at_night: str = "", zebra_on_forks: bool = False) -> list:
+    """A detector that finds every labelled box, but for what it is told to get wrong."""
+    instances = world.images.instances
+    assert instances is not None
+    results = []
+    for image, column in zip(
+        instances.image_rows.tolist(), instances.class_rows.tolist(), strict=True
+    ):
+        result = {"image_id": int(world.images.ids[image]), "bbox": [10, 10, 50, 50], "score": 0.9}
+        if not (NAMES[column] == blind_at_night and world.night[image]):
+            results.append({**result, "category_id": column + 1})
+        if zebra_on_forks and column == FORK and not world.present[image, 2]:
+            results.append({**result, "category_id": 3, "score": 0.8})
+    return results
+
+
+def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
+    world: World,
+) -> None:
+    val = make_world(400, rates=(0.5, 0.4, 0.3), seed=5)
+    miner = make(world, contexts=["at night"], val_images=val.images, val_index=val.index)
+    alike = dict.fromkeys(NAMES, 0.6)
+    done = miner.step(alike, val_detections=results_of(val, blind_at_night="fork"))
+    assert [(asked.class_name, asked.condition) for asked in done.asked] == [("fork", "at night")]
+    raised = done.weights > 1
+    assert world.present[raised, FORK].all()
+    assert world.night[raised].mean() > 0.9
+    assert miner.step(alike, val_detections=results_of(val)).asked == ()
+
+
+def test_what_a_class_is_taken_for_makes_the_likelier_confusers(
+    world: World, tmp_path: Path
+) -> None:
+    val = make_world(200, rates=(0.5, 0.4, 0.1), seed=5)
+    weak = {"car": 0.6, "fork": 0.6, "zebra": 0.1}
+    record = tmp_path / "rounds.jsonl"
+    miner = make(world, val_images=val.images, rounds=record)
+    plain = miner.step(weak)
+    done = miner.step(weak, val_detections=results_of(val, zebra_on_forks=True))
+
+    def fork_share(done: Any) -> float:
+        confusers = done.targets.take(done.targets.kinds == 2)
+        return float(world.present[confusers.image_rows, FORK].mean()) if len(confusers) else 0.0
+
+    assert fork_share(done) == 1.0 > fork_share(plain)
+    assert (2, FORK) in {pair[:2] for pair in done.settings["confusion"]}
+    assert np.array_equal(make(world).replay(read_rounds(record)[1]).weights, done.weights)
+    lost = make(world).step(weak, val_detections=[])
+    assert "val_images" in lost.error

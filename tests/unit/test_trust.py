@@ -163,6 +163,21 @@ def test_detections_overrule_similarity_half() -> None:
     }
 
 
+def test_images_of_a_class_that_is_taken_for_it_are_the_first_confusers() -> None:
+    # Images 2 to 4 lack the class; 3 and 4 show the one that it is seen on.
+    present = scipy.sparse.csc_matrix(np.array([[1, 0], [1, 0], [0, 0], [0, 1], [0, 1]], bool))
+    both = Labels(present, None, scipy.sparse.csc_matrix((5, 2), dtype=bool), np.ones(5, bool))
+    scores = row(0.9, 0.5, 0.6, 0.2, 0.3)
+    rules = TargetRules(confusers=0.5, confuser=1.0)
+    plain = split_targets(scores, ONE, both, trusted(), rules=rules)
+    assert KINDS[CONFUSER] not in {kind for kind, _ in told(plain).values()}
+    asked = split_targets(scores, ONE, both, trusted(), confusion=((0, 1, 0.8),), rules=rules)
+    assert told(asked)[4] == ("confuser", 0.8)
+    assert 3 not in told(asked)
+    deaf = split_targets(scores, ONE, both, trusted(0.0), confusion=((0, 1, 0.8),), rules=rules)
+    assert told(deaf)[4] == ("confuser", 0.8)
+
+
 def test_a_condition_takes_the_labelled_images_that_its_text_adds_most_to() -> None:
     base = row(0.9, 0.8, 0.2, 0.1, 0.9)
     night = row(0.8, 0.9, 0.4, 0.1, 1.9)

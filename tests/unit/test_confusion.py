@@ -1,0 +1,79 @@
+"""Which classes are taken for which, on boxes small enough to check by eye."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hardmine.confusion import measure_confusion
+from hardmine.errors import InputError
+from hardmine.records import ImageSet, Instances
+
+NAMES = ("chair", "couch", "cat")
+LEFT, RIGHT = [0.0, 0.0, 10.0, 10.0], [50.0, 0.0, 60.0, 10.0]
+
+
+def make(objects: list[tuple[int, int, list[float]]]) -> ImageSet:
+    """Two images; (row, class, box) each."""
+    count = len(objects)
+    return ImageSet(
+        root=Path(),
+        ids=np.array([7, 8]),
+        paths=("a", "b"),
+        sizes=np.full((2, 2), 100, np.int32),
+        class_names=NAMES,
+        class_ids=np.array([1, 2, 3]),
+        instances=Instances(
+            np.array([row for row, _, _ in objects], np.int32),
+            np.array([column for _, column, _ in objects], np.int32),
+            np.array([box for *_, box in objects], np.float32).reshape(-1, 4),
+            np.full(count, 100, np.float32),
+            np.zeros(count, bool),
+            np.arange(count),
+        ),
+    )
+
+
+def found(image_id: int, category_id: int, box: list[float], score: float) -> dict[str, Any]:
+    left, top, right, bottom = box
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [left, top, right - left, bottom - top],
+        "score": score,
+    }
+
+
+IMAGES = make([(0, 0, LEFT), (0, 1, RIGHT), (1, 2, LEFT)])
+
+
+def test_wrong_detections_speak_for_what_they_lie_on() -> None:
+    results = [
+        found(7, 2, LEFT, 0.6),  # a couch seen on the chair
+        found(7, 2, RIGHT, 0.9),  # a couch seen on the couch: right
+        found(8, 2, [70.0, 70.0, 80.0, 80.0], 0.2),  # a couch seen on nothing
+        found(7, 1, LEFT, 0.9),  # right
+        found(8, 1, LEFT, 0.1),  # too unsure to count
+    ]
+    ((row, other, share),) = measure_confusion(IMAGES, results, NAMES)
+    assert (row, other) == (1, 0)
+    assert share == pytest.approx(0.6 / 0.8)
+
+
+def test_rows_are_those_of_the_names_given() -> None:
+    results = [found(7, 2, LEFT, 0.6)]
+    assert measure_confusion(IMAGES, results, ("couch", "chair")) == ((0, 1, 1.0),)
+    assert measure_confusion(IMAGES, results, ("couch", "cat")) == ()
+
+
+def test_no_detections_no_labels_no_objects() -> None:
+    assert measure_confusion(IMAGES, [], NAMES) == ()
+    assert measure_confusion(make([]), [found(7, 2, LEFT, 0.6)], NAMES) == ()
+
+
+def test_results_of_other_images_are_refused() -> None:
+    with pytest.raises(InputError, match="not in the image set"):
+        measure_confusion(IMAGES, [found(99, 1, LEFT, 0.9)], NAMES)
