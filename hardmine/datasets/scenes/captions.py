@@ -51,10 +51,10 @@ _FRAMES = (
     *("a bad photo of {}.", "a good photo of {}.", "a blurry photo of {}.", "a sketch of {}."),
     *("a close-up photo of {}.", "a cropped photo of {}.", "a low resolution photo of {}."),
     *("a bright photo of {}.", "a dark photo of {}.", "a rendering of {}.", "a painting of {}."),
-    *("a jpeg corrupted photo of {}.", "a black and white photo of {}.", "a cartoon {}."),
+    *("a jpeg corrupted photo of {}.", "a black and white photo of {}.", "a cartoon of {}."),
     *("{} in a video game.", "a photo of {}, partly hidden", "a photo with {} and other things"),
-    *("a origami {}.", "a toy {}.", "a plastic {}.", "a doodle of {}.", "a photo of one {}."),
-    *("my photo of {}.", "a nice photo of {}.", "a cool photo of {}.", "a photo of many {}."),
+    *("origami of {}.", "{}, a toy.", "{} of plastic.", "a doodle of {}.", "a photo of one {}."),
+    *("my photo of {}.", "a nice photo of {}.", "a cool photo of {}.", "a nice picture of {}."),
 )
 _OTHER_NAMES = {kind.name: (kind.name, kind.name, *kind.synonyms) for kind in KINDS}
 
