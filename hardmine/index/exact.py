@@ -13,7 +13,7 @@ import torch
 from hardmine.errors import InputError
 from hardmine.index.blocks import iter_blocks, max_by_image, region_rows
 from hardmine.index.candidates import Candidates, first_best
-from hardmine.index.product import MAX_NORM, Product, exact_scores
+from hardmine.index.product import MAX_NORM, Product, Scratch, exact_scores
 from hardmine.index.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
@@ -140,15 +140,18 @@ class ExactIndex:
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
         queries = self._checked(vectors)
-        most = max(_SCORES // max(len(queries), 1), 1)
+        scratch: Scratch = {}
+        products = [
+            Product(queries[first : first + _QUERIES], torch.float32, self.device, scratch)
+            for first in range(0, len(queries), _QUERIES)
+        ]
+        most = max(_SCORES // min(max(len(queries), 1), _QUERIES), 1)
         for start, stop in self._row_ranges(most):
             out = np.full((len(queries), stop - start), -np.inf, np.float32)
             for block in iter_blocks(self.store, most, np.arange(start, stop)):
-                for first in range(0, len(queries), _QUERIES):
-                    part = queries[first : first + _QUERIES]
-                    product = Product(part, torch.float32, self.device)
-                    values = max_by_image(product(block), block.offsets)
-                    out[first : first + len(part), block.rows - start] = values
+                for first, product in zip(range(0, len(queries), _QUERIES), products, strict=True):
+                    best = max_by_image(product(block), block.offsets)
+                    out[first : first + len(best), block.rows - start] = best
             yield slice(start, stop), out
 
     def best_regions(
@@ -170,16 +173,13 @@ class ExactIndex:
         scores = np.full(wanted.shape, -np.inf, np.float32)
         boxes = np.zeros((*wanted.shape, 4), np.float32)
         shard_of, place_in = self.store.places
+        # The row -1 falls on what is appended: no shard, no regions.
+        shards = np.append(shard_of, -1)[wanted]
+        owning = np.append(self.store.counts, 0)[wanted] > 0
         for place, query in enumerate(queries.astype(np.float64)):
-            found = np.flatnonzero(wanted[place] >= 0)
-            for number in np.unique(shard_of[wanted[place, found]]):
-                shard = self.store.shards[number]
-                here = found[shard_of[wanted[place, found]] == number]
-                places = place_in[wanted[place, here]]
-                here = here[np.diff(shard.offsets)[places] > 0]
-                places = place_in[wanted[place, here]]
-                if len(here) == 0:
-                    continue
+            for number in np.unique(shards[place, owning[place]]):
+                here = np.flatnonzero(owning[place] & (shards[place] == number))
+                shard, places = self.store.shards[number], place_in[wanted[place, here]]
                 regions = region_rows(shard.offsets, places)
                 values = exact_scores(shard.vectors, shard.scales, regions, query)
                 tops = first_best(values, np.diff(shard.offsets)[places])
@@ -207,12 +207,7 @@ class ExactIndex:
 
     def _row_ranges(self, max_regions: int) -> Iterator[tuple[int, int]]:
         """Cut image rows into runs of few enough regions, at least one image each."""
-        shard_of, place_in = self.store.places
-        counts = np.zeros(len(self), np.int64)
-        for number, shard in enumerate(self.store.shards):
-            here = shard_of == number
-            counts[here] = np.diff(shard.offsets)[place_in[here]]
-        ends = np.cumsum(np.maximum(counts, 1))
+        ends = np.cumsum(np.maximum(self.store.counts, 1))
         start, used = 0, 0
         while start < len(self):
             stop = max(int(np.searchsorted(ends, used + max_regions, side="right")), start + 1)

@@ -13,6 +13,7 @@ import torch
 
 from hardmine.index.blocks import Block
 
+Scratch = dict[tuple[str, torch.dtype], torch.Tensor]
 # Stored vectors are unit vectors rounded to half precision or int8.
 MAX_NORM = 1.01
 # Rows converted at a time: 4096 x 512 float32 is 8 MB, which stays in the cache.
@@ -30,6 +31,7 @@ class Product:
         queries: (C, D) float32.
         dtype: What to multiply in; None takes the fastest on this machine.
         device: Where to multiply.
+        scratch: Buffers to use, to be shared by products that are asked one after the other.
     """
 
     def __init__(
@@ -37,13 +39,14 @@ class Product:
         queries: npt.NDArray[np.float32],
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.dtype = dtype or fastest_dtype(queries.shape[1], len(queries), self.device)
         if np.abs(queries).max(initial=0.0) > 2:
             # No unit vectors; half precision could overflow.
             self.dtype = torch.float32
-        self._rooms: dict[str, torch.Tensor] = {}
+        self._rooms: Scratch = {} if scratch is None else scratch
         self.queries = torch.from_numpy(queries).to(self.device, self.dtype)
         self.absolute = self._bound(queries.astype(np.float64))
         # The result is rounded to the same type once; the smallest steps are absolute.
@@ -77,10 +80,11 @@ class Product:
 
     def _room(self, name: str, count: int, dtype: torch.dtype) -> torch.Tensor:
         """A buffer that is kept: fresh memory of this size costs more than the arithmetic."""
-        if name not in self._rooms or len(self._rooms[name]) < count:
+        key = (name, dtype)
+        if key not in self._rooms or len(self._rooms[key]) < count:
             where = "cpu" if name == "out" else self.device
-            self._rooms[name] = torch.empty(count, dtype=dtype, device=where)
-        return self._rooms[name][:count]
+            self._rooms[key] = torch.empty(count, dtype=dtype, device=where)
+        return self._rooms[key][:count]
 
     def _bound(self, queries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         kept = self.queries.double().cpu().numpy()

@@ -125,6 +125,15 @@ class Store:
             place_in[shard.rows[kept]] = kept
         return shard_of, place_in
 
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(N,) regions of each image row."""
+        counts = np.zeros(len(self), np.int64)
+        for shard in self.shards:
+            kept = np.flatnonzero(shard.rows >= 0)
+            counts[shard.rows[kept]] = np.diff(shard.offsets)[kept]
+        return counts
+
 
 def quantize_rows(
     vectors: npt.NDArray[Any],
