@@ -131,7 +131,7 @@ class ShardMaker:
         self._batch_size = batch_size
         self._workers = workers
         self._proposals = proposals
-        self._open = _OpenShard()
+        self._open: _OpenShard | None = _OpenShard()
 
     def make(
         self,
@@ -190,14 +190,19 @@ class ShardMaker:
     def _finish(
         self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures | None
     ) -> None:
-        plan, shard = self._plan, self._open
+        # Out of reach until the batch has gone well: what is waiting behind one that has not must
+        # not be taken for the rest of a whole shard.
+        shard, self._open = self._open, None
+        if shard is None:
+            return
         shard.facts += [one.facts for one in decoded]
         if features is not None:
             regions = self._regions(batch, decoded, features)
-            shard.add(regions, len(features.patches), quantized=plan.dtype == "int8")
+            shard.add(regions, len(features.patches), quantized=self._plan.dtype == "int8")
         if batch.last:
-            self._open = _OpenShard()
             self._write(batch.number, shard)
+            shard = _OpenShard()
+        self._open = shard
 
     def _regions(
         self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures

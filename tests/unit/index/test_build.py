@@ -193,6 +193,30 @@ class BlindEncoder(PixelEncoder):
         return DenseFeatures(features.patches * torch.nan, features.whole)
 
 
+class BlinkingEncoder(PixelEncoder):
+    """Blind for the second batch alone."""
+
+    calls = 0
+
+    def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
+        self.calls += 1
+        features = super().encode_images(batch)
+        return DenseFeatures(
+            features.patches * (torch.nan if self.calls == 2 else 1), features.whole
+        )
+
+
+def test_a_batch_that_fails_is_not_missing_from_a_whole_shard(tmp_path: Path) -> None:
+    # Three batches a shard: the third is on its way when the second fails.
+    images = write_images(tmp_path / "images", 12)
+    with pytest.raises(InputError, match="NaN"):
+        build_index(images, BlinkingEncoder(), tmp_path / "out", shard_size=6, batch_size=2)
+    assert not list((tmp_path / "out" / "shards").iterdir())
+    for name in ("out", "whole"):
+        build_index(images, PixelEncoder(), tmp_path / name, shard_size=6, batch_size=2)
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
+
+
 class NamedEncoder(PixelEncoder):
     spec = {"name": object()}  # noqa: RUF012
 
