@@ -21,12 +21,14 @@ from hardmine.contexts import context_need
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
+from hardmine.encoders.templates import resolve_templates
 from hardmine.errors import HardmineError, InputError
 from hardmine.explain import Explanation, explain_image
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.memory import Memory
 from hardmine.need import Need, class_need
+from hardmine.policies import parse_policy
 from hardmine.queries import Queries, build_queries
 from hardmine.ranks import from_first, is_first
 from hardmine.records import ImageSet
@@ -34,7 +36,7 @@ from hardmine.replay import replay_round
 from hardmine.rounds import Asked, Round, append_round, weights_digest
 from hardmine.sampler import HardMiningSampler
 from hardmine.targets import KINDS, TargetRules
-from hardmine.weights import report_weights
+from hardmine.weights import report_weights, weights_from_boost
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,10 @@ class HardMiner:
         strict: bool = False,
         dry_run: bool = False,
     ) -> None:
+        # What cannot work is refused here; a failing step would only be logged.
+        parse_policy(policy)
+        resolve_templates(templates)
+        weights_from_boost(np.zeros(1), floor=floor, cap=cap, budget=budget)
         self.sampler = sampler
         self.policy = policy
         self.need_options = dict(need_options or {})
@@ -184,11 +190,15 @@ class HardMiner:
         Returns:
             The round, the same on every rank. ``error`` says why if it failed.
         """
-        done, memory, cause = from_first(lambda: self._attempt(metrics, val_detections, detections))
-        if cause is not None and self.strict:
-            if is_first():
-                raise cause
-            raise HardmineError(f"round {done.number} failed on rank 0: {done.error}")
+        caught: list[Exception] = []
+        # Errors travel as text: not every exception can be sent to another process.
+        done, memory, failure = from_first(
+            lambda: self._attempt(metrics, val_detections, detections, caught)
+        )
+        if failure and self.strict:
+            if caught:
+                raise caught[0]
+            raise HardmineError(f"round {done.number} failed on rank 0: {failure}")
         self._memory, self._last = memory, done
         if done.applied and self.sampler is not None:
             self.sampler.set_weights(done.weights)
@@ -241,15 +251,18 @@ class HardMiner:
         self._memory, self._last = memory, None
 
     def _attempt(
-        self, metrics: Any, val_detections: Any, detections: scipy.sparse.spmatrix | None
-    ) -> tuple[Round, Memory, Exception | None]:
+        self,
+        metrics: Any,
+        val_detections: Any,
+        detections: scipy.sparse.spmatrix | None,
+        caught: list[Exception],
+    ) -> tuple[Round, Memory, str]:
         """One round on rank 0: what was done, what to remember, and what went wrong."""
         begun = time.perf_counter()
-        cause: Exception | None = None
         try:
             done, memory = self._mine(metrics, val_detections, detections)
         except Exception as error:  # training must go on whatever mining runs into
-            cause = error
+            caught.append(error)
             done = self._failed(error)
             memory = replace(self._memory, number=done.number)
         done = replace(
@@ -257,14 +270,15 @@ class HardMiner:
             when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - begun, 3),
         )
-        self._tell(done, cause)
-        if self.rounds is not None:
-            try:
+        self._tell(done, caught)
+        try:
+            if self.rounds is not None:
                 append_round(self.rounds, done)
-            except OSError as error:
-                logger.error("round %d is not on record: %s: %s", done.number, self.rounds, error)
-                cause = cause or error
-        return done, memory, cause
+        except OSError as error:
+            caught.append(error)
+            logger.error("round %d is not on record: %s: %s", done.number, self.rounds, error)
+        failure = f"{type(caught[0]).__name__}: {caught[0]}" if caught else ""
+        return done, memory, failure
 
     def _mine(
         self, metrics: Any, val_detections: Any, detections: scipy.sparse.spmatrix | None
@@ -393,8 +407,8 @@ class HardMiner:
             weights=self._memory.weights,
         )
 
-    def _tell(self, done: Round, cause: Exception | None) -> None:
-        if cause is None:
+    def _tell(self, done: Round, caught: list[Exception]) -> None:
+        if not caught:
             assert done.drawn is not None
             logger.info(
                 "round %d: %d weak classes, %d images raised, mean weight %.2f, %.1f s%s",
@@ -411,7 +425,7 @@ class HardMiner:
                 "round %d failed; training goes on with the last weights: %s",
                 done.number,
                 done.error,
-                exc_info=cause,
+                exc_info=caught[0],
             )
 
 

@@ -253,6 +253,9 @@ def test_what_does_not_fit_is_refused_at_once(world: World) -> None:
         HardMiner(world.index, encoder=WordEncoder())
     with pytest.raises(InputError, match="no image id of the training set is in the labels"):
         make(world, dataset_ids=[1, 2, 3])
+    for settings in ({"cap": 0.5}, {"budget": 2.0}, {"policy": "best"}, {"templates": "none"}):
+        with pytest.raises(InputError):
+            make(world, **settings)
     with pytest.raises(InputError, match="only other ranks"):
         HardMiner(None, encoder=WordEncoder(), images=world.images)
 
