@@ -16,8 +16,8 @@ from hardmine.index.blocks import Block
 Scratch = dict[tuple[str, torch.dtype], torch.Tensor]
 # Stored vectors are unit vectors rounded to half precision or int8.
 MAX_NORM = 1.01
-# Rows converted at a time: 4096 x 512 float32 is 8 MB, which stays in the cache.
-_ROWS = 4096
+# Rows converted at a time: 1024 x 512 float32 is 2 MB, which stays in the cache.
+_ROWS = 1024
 # Scores multiplied at a time where nothing is converted.
 _SCORES = 1 << 19
 
@@ -104,7 +104,7 @@ class Product:
 
 @functools.lru_cache(maxsize=64)
 def _probe(dim: int, count: int) -> torch.dtype:
-    """Time each type on a few thousand rows; drop what sums in less than float32."""
+    """Time each type on a thousand rows; drop what sums in less than float32."""
     rows = as_tensor(np.full((_ROWS, dim), dim**-0.5, np.float16))
     best, least = torch.float32, float("inf")
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
