@@ -127,7 +127,7 @@ def test_targets_point_at_what_a_real_detector_gets_wrong(
     columns = rows_of(images.class_ids, [result["category_id"] for result in results])
     np.maximum.at(best, (rows, columns), [result["score"] for result in results])
 
-    print("\nlabelled images by similarity to their class, least alike first")
+    print("\nmissed by YOLOX-nano: labelled images by similarity to their class, least alike first")
     shares = [[] for _ in range(10)]
     for column in classes:
         mine = np.flatnonzero(present[:, column])
@@ -138,7 +138,7 @@ def test_targets_point_at_what_a_real_detector_gets_wrong(
                 shares[tenth].append((best[chosen, column] < 0.3).mean())
     missed = [float(np.mean(share)) for share in shares]
     print("tenth     " + "".join(f"{tenth + 1:6}" for tenth in range(10)))
-    print("missed by YOLOX-nano" + "".join(f"{share:6.2f}" for share in missed)[10:])
+    print("missed    " + "".join(f"{share:6.2f}" for share in missed))
 
     # What the detector takes for what is learnt on one half and used on the other.
     halves = np.random.default_rng(0).permutation(len(images)).reshape(2, -1)
