@@ -1,0 +1,222 @@
+"""``hardmine report``: where the detector is weak, why, and what mining would draw."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hardmine.cli.progress import console as messages
+from hardmine.errors import InputError
+
+if TYPE_CHECKING:
+    from hardmine.encoders.base import Encoder
+    from hardmine.index.base import Index
+    from hardmine.records import ImageSet
+    from hardmine.report.gap_output import GapReport
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    scores = parser.add_argument_group("what the detector does (one of the two)")
+    scores.add_argument(
+        "--detections", type=Path, metavar="FILE", help="COCO results json; needs --val-ann"
+    )
+    scores.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="per-class APs: mmdet, detectron2, Ultralytics, CSV of class and AP",
+    )
+    parser.add_argument("--val-ann", type=Path, metavar="FILE", help="validation labels")
+    parser.add_argument("--ann", type=Path, metavar="FILE", help="training labels")
+    parser.add_argument(
+        "--percent", action="store_true", help="a plain table of --metrics is in percent"
+    )
+    mining = parser.add_argument_group("what mining would do")
+    mining.add_argument("--index", type=Path, metavar="DIR", help="index of the training images")
+    mining.add_argument("--encoder", help="encoder to use (default: the one that built the index)")
+    mining.add_argument("--images", type=Path, metavar="DIR", help="the images, if they were moved")
+    mining.add_argument("--device", help="such as cpu or cuda:0")
+    mining.add_argument(
+        "--relabel",
+        type=Path,
+        metavar="DIR",
+        help="write suspected missing labels there: suspects.csv and proposals.json (COCO)",
+    )
+    slices = parser.add_argument_group("slices (need detections and an index)")
+    slices.add_argument(
+        "--slice",
+        dest="slices",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help='AP on the validation images that answer TEXT, such as "person at night"',
+    )
+    slices.add_argument(
+        "--suggest-slices", action="store_true", help="try a list of conditions, keep what matters"
+    )
+    slices.add_argument(
+        "--val-index", type=Path, metavar="DIR", help="index of the validation images (--index)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="PAGE", help="write a page")
+    output.add_argument("--csv", type=Path, metavar="FILE", help="write a row a class")
+    output.add_argument("--json", action="store_true", help="all of it as JSON on stdout")
+    output.add_argument(
+        "--classes", type=int, default=15, help="classes to list, weakest first (default 15)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the report and write what was asked for."""
+    from hardmine.report.gap_output import to_csv, to_json
+
+    _check(args)
+    with messages.status("reading"):
+        report, index = _make(args)
+    if args.csv is not None:
+        _write(args.csv, to_csv(report))
+    if args.relabel is not None and report.mined is not None:
+        from hardmine.report.relabel import write_suspects
+
+        for path in write_suspects(report.mined.suspects, args.relabel):
+            messages.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if args.out is not None:
+        from hardmine.report.gap_page import gap_page
+
+        _write(args.out, gap_page(report, root=index.root if index is not None else None))
+    if args.json:
+        print(json.dumps(to_json(report), allow_nan=False, indent=1))
+    else:
+        show(report, Console(), num_classes=args.classes)
+    return 0
+
+
+def show(report: GapReport, console: Console, *, num_classes: int) -> None:
+    """Print the weakest classes and what would be done."""
+    from hardmine.report.history import percent
+    from hardmine.report.judge import KINDS
+
+    table = Table(title=escape(report.title), title_justify="left", box=None, pad_edge=False)
+    table.add_column("class", max_width=20, no_wrap=True)
+    for heading in ("AP", "interval", "S", "M", "L", "objects", "found"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("what kind of gap", ratio=1)
+    for gap in report.gaps[:num_classes]:
+        low, high = percent(gap.low, 0), percent(gap.high, 0)
+        table.add_row(
+            escape(gap.name),
+            percent(gap.ap),
+            "–" if math.isnan(gap.low) else f"{low} to {high}",
+            *(percent(ap, 0) for ap in gap.by_size),
+            "–" if gap.val is None else f"{gap.val.instances:,}",
+            "–" if gap.errors is None else percent(gap.errors.found, 0),
+            escape(", ".join(KINDS[kind] for kind in gap.kinds) or gap.sentence),
+        )
+    console.print(table)
+    if len(report.gaps) > num_classes:
+        console.print(f"[dim]{len(report.gaps) - num_classes} more classes: --classes[/dim]")
+    console.print(
+        f"\nMean AP {percent(report.mean_ap)} % over "
+        f"{sum(not math.isnan(gap.ap) for gap in report.gaps)} classes; {len(report.weak)} weak."
+    )
+    if report.mined is not None:
+        mined = report.mined
+        console.print(
+            f"Mining would raise {mined.num_raised:,} of {mined.num_images:,} images and move "
+            f"{percent(mined.moved_share)} % of the draws; {len(mined.suspects):,} labels are "
+            "suspected missing."
+        )
+    for one in report.slices:
+        console.print(
+            escape(_slice_line(one.text, one.ap_inside, one.ap_outside, one.low, one.high))
+        )
+    for note in report.notes:
+        console.print(f"[yellow]{escape(note)}[/yellow]")
+
+
+def _slice_line(text: str, inside: float, outside: float, low: float, high: float) -> str:
+    from hardmine.report.history import percent, points
+
+    if math.isnan(inside):
+        return f"{text}: too few objects on both sides to compare"
+    return (
+        f"{text}: AP {percent(inside)} % where images answer, {percent(outside)} % elsewhere, "
+        f"difference {points(outside - inside)} points ({points(low)} to {points(high)})"
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.detections is None) == (args.metrics is None):
+        raise InputError("say what the detector does: either --detections FILE or --metrics FILE")
+    if args.detections is not None and args.val_ann is None:
+        raise InputError("--detections need the validation labels: give them with --val-ann")
+    if args.index is not None and args.ann is None:
+        raise InputError("--index needs the training labels: give them with --ann")
+    if args.relabel is not None and args.index is None:
+        raise InputError("--relabel needs an index of the training images: give it with --index")
+    if args.slices or args.suggest_slices:
+        if args.detections is None:
+            raise InputError("slices compare APs of some images with others: give --detections")
+        if args.val_index is None and args.index is None:
+            raise InputError("slices need an index of the validation images: give --val-index")
+
+
+def _make(args: argparse.Namespace) -> tuple[GapReport, Index | None]:
+    from hardmine.report.make import make_report
+
+    val, train = _labels(args.val_ann), _labels(args.ann)
+    index, encoder = _open(args.index, args)
+    val_index = index
+    if args.val_index is not None:
+        val_index, encoder = _open(args.val_index, args)
+    report = make_report(
+        title=(args.detections or args.metrics).name,
+        detections=args.detections,
+        metrics=args.metrics,
+        percent=args.percent,
+        val=val,
+        train=train,
+        index=index,
+        val_index=val_index,
+        encoder=encoder,
+        slices=args.slices,
+        suggest=args.suggest_slices,
+    )
+    return report, index
+
+
+def _labels(path: Path | None) -> ImageSet | None:
+    from hardmine.datasets import load_images
+
+    return None if path is None else load_images(path, check_files=False)
+
+
+def _open(path: Path | None, args: argparse.Namespace) -> tuple[Index | None, Encoder | None]:
+    from hardmine.encoders import load_encoder
+    from hardmine.index import open_index, stored_encoder
+
+    if path is None:
+        return None, None
+    encoder = (
+        load_encoder(args.encoder, device=args.device)
+        if args.encoder
+        else stored_encoder(path, device=args.device)
+    )
+    return open_index(path, encoder=encoder, device=args.device, root=args.images), encoder
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error}") from error
+    messages.print(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)", highlight=False)

@@ -1,0 +1,234 @@
+"""What mining would do with a detector's weaknesses: a round that is not applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.aim import lay_ground
+from hardmine.calibration import calibrate
+from hardmine.encoders.base import Encoder
+from hardmine.errors import InputError
+from hardmine.index.base import Index
+from hardmine.labels import ABSENT, PRESENT
+from hardmine.miner import HardMiner
+from hardmine.queries import embed_queries
+from hardmine.records import ClassScores, ImageSet
+from hardmine.report.gaps import Retrieval
+from hardmine.rounds import Round
+from hardmine.targets import KINDS
+from hardmine.trust import measure_trust
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image of the index and why it is shown.
+
+    Attributes:
+        image_id: As the labels have it.
+        path: Below the index's root.
+        class_name: The class it is about.
+        kind: One of ``targets.KINDS``.
+        score: Cosine similarity to the class's query.
+        box: Matching region, xyxy as shares of the image's width and height.
+        size: Height and width in pixels; 0 where unknown.
+        weight: How much more often than an image nobody asks for it would be drawn.
+    """
+
+    image_id: int | str
+    path: str
+    class_name: str
+    kind: str
+    score: float
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What a round of mining would do.
+
+    Attributes:
+        num_images: Images drawn from, the unlabelled pool included.
+        num_raised: How many would be drawn more often.
+        moved_share: Share of an epoch's draws that would move.
+        effective_size: Effective sample size as a share of the images.
+        examples: For each weak class the images that would be drawn more, and confusers.
+        suspects: Images whose label is probably missing, most alike first.
+        retrieval: By class name.
+    """
+
+    num_images: int
+    num_raised: int
+    moved_share: float
+    effective_size: float
+    examples: tuple[Shown, ...]
+    suspects: tuple[Shown, ...]
+    retrieval: dict[str, Retrieval]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values without what the classes say themselves."""
+        return {
+            "num_images": self.num_images,
+            "num_raised": self.num_raised,
+            "moved_share": self.moved_share,
+            "effective_size": self.effective_size,
+            "examples": [asdict(one) for one in self.examples],
+            "suspects": [asdict(one) for one in self.suspects],
+        }
+
+
+def mine_once(
+    index: Index,
+    encoder: Encoder,
+    train: ImageSet,
+    scores: ClassScores,
+    *,
+    val: ImageSet | None = None,
+    detections: Any = None,
+    examples: int = 4,
+) -> Mined:
+    """Ask what a round of mining would draw, and how far its index can be trusted.
+
+    Args:
+        index: Of the training images; images that ``train`` lacks are an unlabelled pool.
+        encoder: The one that made the index.
+        train: Training images with labels.
+        scores: What validation said of each class.
+        val: Validation images, for ``detections``.
+        detections: What the detector found on them, to know which classes it confuses.
+        examples: Images a class and kind.
+
+    Raises:
+        InputError: If the index is of other images.
+    """
+    rows = index.rows_of(train.ids)
+    if not (rows >= 0).any():
+        raise InputError(
+            f"the index holds none of the {len(train)} labelled training images (ids such as "
+            f"{index.ids[0] if len(index) else 'none'} against {train.ids[0]}); "
+            "was it built from another data set or split?"
+        )
+    pool = np.setdiff1d(np.arange(len(index)), rows[rows >= 0])
+    ids = np.concatenate([train.ids, index.ids[pool]]) if len(pool) else train.ids
+    miner = HardMiner(
+        index,
+        encoder=encoder,
+        images=train,
+        dataset_ids=ids,
+        val_images=val if detections is not None else None,
+        dry_run=True,
+        strict=True,
+    )
+    done = miner.step(scores, val_detections=detections)
+    retrieval = _retrieval(index, encoder, train, ids, done)
+    assert done.drawn is not None
+    report = done.drawn
+    return Mined(
+        num_images=len(ids),
+        num_raised=report.num_raised,
+        moved_share=report.moved_share,
+        effective_size=report.effective_size / max(len(ids), 1),
+        examples=_examples(index, encoder, ids, done, ("hard", "confuser", "hit"), examples),
+        suspects=_examples(index, encoder, ids, done, ("suspect",), None),
+        retrieval=retrieval,
+    )
+
+
+def _retrieval(
+    index: Index, encoder: Encoder, train: ImageSet, ids: npt.NDArray[Any], done: Round
+) -> dict[str, Retrieval]:
+    """Trust and coverage of every class, weak or not."""
+    ground = lay_ground(index, encoder, train, ids=ids, class_names=train.class_names)
+    class_rows = np.arange(len(train.class_names))
+    scores = ground.book.rows(ground.class_phrases)
+    trust = measure_trust(scores, class_rows, ground.labels)
+    found = {kind: _count_by_class(done, kind) for kind in ("suspect", "confuser")}
+    draws = done.drawn.class_draws if done.drawn is not None else None
+    said = {}
+    for row, name in enumerate(train.class_names):
+        status = ground.labels.status(row)
+        scored = np.isfinite(scores[row])
+        present = scores[row][(status == PRESENT) & scored]
+        answering = labelled = 0
+        if len(present):
+            meaning = calibrate(present, scores[row][(status == ABSENT) & scored])
+            # What the labels call present in one of two images of that score.
+            answers = scored & (meaning.presence(scores[row]) >= 0.5)
+            answering, labelled = int(answers.sum()), int((answers & (status == PRESENT)).sum())
+        said[name] = Retrieval(
+            trust=float(trust.precision[row]),
+            answering=answering,
+            labelled=labelled,
+            suspects=found["suspect"].get(name, 0),
+            confusers=found["confuser"].get(name, 0),
+            draws=float("nan") if draws is None else float(draws[row]),
+        )
+    return said
+
+
+def _count_by_class(done: Round, kind: str) -> dict[str, int]:
+    """Images of a kind by class name, each once."""
+    assert done.targets is not None
+    chosen = done.targets.take(done.targets.kinds == KINDS.index(kind))
+    pairs = {
+        (done.asked[query].class_name, image)
+        for query, image in zip(chosen.query_rows.tolist(), chosen.image_rows.tolist(), strict=True)
+    }
+    counts: dict[str, int] = {}
+    for name, _ in pairs:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _examples(
+    index: Index,
+    encoder: Encoder,
+    ids: npt.NDArray[Any],
+    done: Round,
+    kinds: Sequence[str],
+    limit: int | None,
+) -> tuple[Shown, ...]:
+    """The strongest images of each class and kind with the region that matched."""
+    assert done.targets is not None
+    assert done.weights is not None
+    targets, shown = done.targets, []
+    floor = max(float(done.weights.min()), 1e-12)
+    index_rows = index.rows_of(ids)
+    for query, asked in enumerate(done.asked):
+        if asked.condition:
+            continue
+        vector = embed_queries(encoder, [asked.names])
+        for kind in kinds:
+            mine = (targets.query_rows == query) & (targets.kinds == KINDS.index(kind))
+            chosen = targets.take(mine & (index_rows[targets.image_rows] >= 0))
+            order = np.lexsort((-chosen.scores, -chosen.strengths))[:limit]
+            images = chosen.image_rows[order]
+            if not len(images):
+                continue
+            rows = index_rows[images]
+            scores, boxes = index.best_regions(vector, rows[None])
+            for place, row in enumerate(rows.tolist()):
+                shown.append(
+                    Shown(
+                        image_id=ids[images[place]].item(),
+                        path=index.paths[row],
+                        class_name=asked.class_name,
+                        kind=kind,
+                        score=float(scores[0, place]),
+                        box=_box(boxes[0, place]),
+                        size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),
+                        weight=float(done.weights[images[place]]) / floor,
+                    )
+                )
+    return tuple(shown)
+
+
+def _box(box: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (round(float(edge), 4) for edge in box)
+    return (left, top, right, bottom)
