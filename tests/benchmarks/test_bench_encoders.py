@@ -16,7 +16,7 @@ from torch import nn
 from hardmine.encoders.fingerprint import model_fingerprint
 from hardmine.encoders.open_clip import OpenClipEncoder
 
-ROUNDS = 9
+ROUNDS = 7
 
 
 def interleaved(runs: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
@@ -41,7 +41,7 @@ def ratio(seconds: dict[str, list[float]], name: str, peer: str) -> float:
 @pytest.mark.benchmark
 @pytest.mark.parametrize(
     ("name", "size", "batch"),
-    [("RN50", 224, 8), ("RN50", 384, 4), ("ViT-B-16", 224, 8), ("convnext_base", 224, 4)],
+    [("RN50", 224, 4), ("ViT-B-16", 224, 4), ("convnext_base", 224, 2)],
 )
 def test_dense_and_whole_cost_no_more_than_encode_image(name: str, size: int, batch: int) -> None:
     torch.manual_seed(0)
@@ -88,7 +88,7 @@ def test_dense_modes_of_a_transformer() -> None:
     torch.manual_seed(0)
     model: Any = open_clip.create_model("ViT-B-16").eval()
     tokenizer = open_clip.get_tokenizer("ViT-B-16")
-    images = torch.randn(8, 3, 224, 224)
+    images = torch.randn(2, 3, 224, 224)
     runs: dict[str, Callable[[], Any]] = {}
     for dense in ("value", "clearclip", "naclip", "sclip"):
         encoder = OpenClipEncoder(model, tokenizer, dense=dense)
@@ -99,7 +99,7 @@ def test_dense_modes_of_a_transformer() -> None:
             return model.encode_image(images)
 
     seconds = interleaved({"encode_image": encode_image, **runs})
-    print("\nViT-B-16 at 224, batch 8")
+    print("\nViT-B-16 at 224, batch 2")
     for dense in runs:
         print(f"  {dense:12s} {ratio(seconds, dense, 'encode_image'):5.2f} x encode_image")
     assert ratio(seconds, "clearclip", "encode_image") <= 1.2

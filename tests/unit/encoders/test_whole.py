@@ -158,12 +158,11 @@ def test_large_models_have_the_shapes_they_should(
     assert whole.shape == (2, visual.output_dim)
 
 
-@pytest.mark.parametrize("name", ["RN50", "ViT-B-32", "convnext_tiny", "EVA02-B-16"])
+@pytest.mark.parametrize("name", ["RN50", "ViT-B-32", "EVA02-B-16"])
 def test_whole_of_full_size_architectures(name: str) -> None:
     torch.manual_seed(0)
     model = open_clip.create_model(name).eval()
-    size = 96 if name == "convnext_tiny" else None
-    encoder = OpenClipEncoder(model, open_clip.get_tokenizer(name), image_size=size, copy=True)
+    encoder = OpenClipEncoder(model, open_clip.get_tokenizer(name))
     images = noise(1, encoder.image_size)
     own = own_embedding(model, images)
     torch.testing.assert_close(encoder.encode_images(images).whole, own, atol=1e-4, rtol=0)
