@@ -1,4 +1,29 @@
-"""Cluster-CLIP: an image's patches become few unit vectors with distinct local meaning."""
+"""Cluster-CLIP: an image's patches become few unit vectors with distinct local meaning.
+
+What the benchmark measures on 730 COCO photos, 80 class names, 13 × 13 patches of a small
+text-aligned encoder; mAP@50 in percent, of all objects and of small and medium ones. Options were
+chosen on half of the photos and hold on the other.
+
+===================================  =======  ======  ============
+spec                                 vectors  mAP@50  small-medium
+===================================  =======  ======  ============
+whole                                      1    26.6          10.3
+none                                     169    23.8          11.7
+agglomerative:k=50                        50    25.5          12.3
+kmeans:10                                 10    29.8          14.1
+kmeans:10+whole                           11    31.5          14.2
+pyramid:6                                 91    32.0          14.5
+tree:3/6+whole                           9.2    33.0          13.7
+kmeans:3/6+whole                          10    33.5          15.0
+kmeans:3/6,context=0.4+whole              10    34.9          16.0
+pyramid:6,context=0.4                     91    34.5          14.8
+===================================  =======  ======  ============
+
+Few large regions find more than many small ones, whose means are noisy and of which the best
+match wins; two sizes at once find more than either; leaning a region towards its image helps
+every spec. Tried and not kept: nearness on the grid as part of the similarity (kmeans:10 loses up
+to 0.9), more than two sizes, cells and clusters together (34.6 at 40 vectors, with context).
+"""
 
 from __future__ import annotations
 

@@ -14,16 +14,16 @@
 ==============================  ================================================================
 
 ``linkage=average|complete|ward`` and ``connect`` (only patches that touch may merge) go with
-agglomerative and tree. ``context=A`` adds A times the whole-image vector to each region's unit
-vector: a fork on a table then beats a fork-like streak on a wall. ``+whole`` adds the whole image
-as one more region.
+agglomerative (average if not given) and tree (complete). ``context=A`` adds A times the
+whole-image vector to each region's unit vector: a fork on a table then beats a fork-like streak
+on a wall. ``+whole`` adds the whole image as one more region.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardmine.errors import InputError
 
@@ -97,7 +97,7 @@ METHODS: dict[str, dict[str, Option]] = {
     "boxes": _CONTEXT,
     "tree": {
         "k": Option(_counts, _COUNTS, (3, 6)),
-        "linkage": _LINKAGE,
+        "linkage": replace(_LINKAGE, default="complete"),
         "connect": _CONNECT,
         **_CONTEXT,
     },
