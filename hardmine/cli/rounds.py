@@ -70,7 +70,7 @@ def _rounds_table(history: History) -> Table:
     table = Table(title="Rounds", title_justify="left", box=None, pad_edge=False, expand=True)
     _numeric(table, "round", "mAP")
     table.add_column("weak: the weakest", ratio=1, no_wrap=True)
-    _numeric(table, "asked", "raised", "moved", "ESS", "weak Δ", "rest Δ", "s")
+    _numeric(table, "raised", "moved", "ESS", "weak Δ", "rest Δ", "s")
     for line in history.rounds:
         if line.note and not line.asked:
             table.add_row(str(line.number), "–", "[red]failed[/red]")
@@ -79,7 +79,6 @@ def _rounds_table(history: History) -> Table:
             str(line.number),
             percent(line.ap),
             escape(f"{len(line.weak)}: {', '.join(line.weak[:5])}"),
-            str(len(line.asked)),
             str(line.raised),
             f"{percent(line.moved)} %",
             f"{percent(line.effective, 0)} %",
