@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -207,7 +208,12 @@ def _show(index: Index, queries: list[str], hits: Hits) -> None:
         return
     screen = Console()
     for answer in answers:
-        table = Table(title=escape(answer["query"]), title_justify="left", title_style="bold")
+        table = Table(
+            title=escape(answer["query"]),
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+        )
         table.add_column("", justify="right", style="dim")
         table.add_column("score", justify="right")
         table.add_column("image", overflow="fold")
@@ -246,4 +252,4 @@ def _write_page(
         args.html.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{args.html}: cannot be written: {error}") from error
-    console.print(f"wrote {escape(str(args.html))} ({len(page) / 1e6:.1f} MB)")
+    console.print(f"wrote {escape(str(args.html))} ({len(page) / 1e3:,.0f} kB)")
