@@ -142,13 +142,13 @@ def main(scenario: str, place: Path) -> None:
         check(f"step {steps}")
         steps += 1
     kills = 0
-    for seed in range(4):
+    for seed in range(2):
         begin(folder)
         generator = random.Random(seed)
         # Killed again and again, each time a little later, until there is nothing left to kill.
         for attempt in range(100):
             child = fork(lambda: work(folder))
-            time.sleep(generator.uniform(0, 0.01 * (attempt + 1)))
+            time.sleep(generator.uniform(0, 0.02 * (attempt + 1)))
             os.kill(child, signal.SIGKILL)
             if ended(child) == "whole":
                 break
