@@ -119,11 +119,11 @@ def _label_rate(right: Floats, wrong: Floats) -> float:
     Bounded below: where a third of the best hits is not labelled, the query is wrong more likely
     than the labels.
     """
-    wanted = max(len(right) // 4, 20)
-    best = np.sort(np.concatenate([right, wrong]))[::-1][:wanted]
-    if len(best) == 0:
+    both = np.concatenate([right, wrong])
+    if len(both) == 0:
         return 0.95
-    edge = best[-1]
+    wanted = min(max(len(right) // 4, 20), len(both))
+    edge = np.partition(both, len(both) - wanted)[len(both) - wanted]
     hits = (right >= edge).sum()
     seen = hits + (wrong >= edge).sum()
     return float(np.clip((hits + 0.95 * 20) / (seen + 20), 0.8, 0.99))

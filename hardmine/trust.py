@@ -193,12 +193,17 @@ class _View:
             rows[suspect], np.full(suspect.sum(), SUSPECT), self.rules.suspect * missing[suspect]
         )
         rest = rows[~suspect]
+        wanted = min(int(np.ceil(self.rules.confusers * len(meaning.present))), len(rest))
+        # Where the detector says nothing, the most similar are the likeliest.
+        chosen = _top(self.scores[rest], wanted)
+        if seen is not None:
+            chosen = np.union1d(chosen, np.flatnonzero(seen[rest] > 0))
+        rest = rest[np.sort(chosen)]
         close = meaning.closeness(self.scores[rest])
         doubt = np.zeros(len(rest)) if seen is None else np.clip(seen[rest], 0, 1)
         likely = 1 - (1 - close) * (1 - doubt)
-        wanted = int(np.ceil(self.rules.confusers * len(meaning.present)))
         # Equally likely ones by similarity.
-        best = _top(likely + 1e-6 * self.scores[rest], min(wanted, len(rest)))
+        best = _top(likely + 1e-6 * self.scores[rest], wanted)
         best = np.sort(best[likely[best] > self.rules.closeness])
         strengths = self.rules.confuser * (1 - (1 - self.factor * close) * (1 - doubt))[best]
         confusers = self._targets(rest[best], np.full(len(best), CONFUSER), strengths)
