@@ -130,7 +130,12 @@ def _findings(
             f"Collect images that show {gap.name}.",
         )
     if val is not None and val.small >= rules.small and _worse_when_small(gap):
-        yield Finding("small", val.small, _small(gap, val.small), f"Collect small {gap.name}.")
+        yield Finding(
+            "small",
+            val.small,
+            _small(gap, val.small),
+            f"Collect images with small objects of {gap.name}.",
+        )
     name, count = errors.confused_with[0] if errors and errors.confused_with else ("", 0)
     if errors and errors.confused >= rules.confused and count >= rules.least_confused:
         yield Finding(

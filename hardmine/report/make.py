@@ -35,6 +35,8 @@ def make_report(
     encoder: Encoder | None = None,
     slices: Sequence[str] = (),
     suggest: bool = False,
+    templates: str | Sequence[str] = "short",
+    sizes: bool = True,
 ) -> GapReport:
     """Put a report together from detections or metrics, and whatever else is there.
 
@@ -50,6 +52,8 @@ def make_report(
         encoder: The one that made the indexes.
         slices: Texts that split the validation images.
         suggest: Whether to try conditions of its own.
+        templates: Put around class names; see ``HardMiner``.
+        sizes: Whether mining asks for weak sizes.
 
     Raises:
         InputError: If files do not belong together; the message says which.
@@ -67,7 +71,16 @@ def make_report(
     gaps, unmatched = class_gaps(measured, val=val, train=train)
     mined = None
     if index is not None and train is not None and encoder is not None:
-        mined = mine_once(index, encoder, train, measured.scores, val=val, detections=given)
+        mined = mine_once(
+            index,
+            encoder,
+            train,
+            measured.scores,
+            val=val,
+            detections=given,
+            templates=templates,
+            sizes=sizes,
+        )
         gaps = [replace(gap, retrieval=mined.retrieval.get(gap.name)) for gap in gaps]
     sliced: list[TextSlice] = []
     if val is not None and val_index is not None and encoder is not None and measured.matches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,8 @@ def mine_once(
     val: ImageSet | None = None,
     detections: Any = None,
     examples: int = 4,
+    templates: str | Sequence[str] = "short",
+    sizes: bool = True,
 ) -> Mined:
     """Ask what a round of mining would draw, and how far its index can be trusted.
 
@@ -103,6 +106,8 @@ def mine_once(
         val: Validation images, for ``detections``.
         detections: What the detector found on them, to know which classes it confuses.
         examples: Images a class and kind.
+        templates: Put around class names; see ``HardMiner``.
+        sizes: Whether weak sizes are asked for.
 
     Raises:
         InputError: If the index is of other images.
@@ -122,29 +127,39 @@ def mine_once(
         images=train,
         dataset_ids=ids,
         val_images=val if detections is not None else None,
+        sizes=sizes,
+        templates=templates,
         dry_run=True,
         strict=True,
     )
     done = miner.step(scores, val_detections=detections)
-    retrieval = _retrieval(index, encoder, train, ids, done)
+    retrieval = _retrieval(index, encoder, train, ids, done, templates)
     assert done.drawn is not None
     report = done.drawn
+    shown = partial(_examples, index, encoder, ids, done, templates)
     return Mined(
         num_images=len(ids),
         num_raised=report.num_raised,
         moved_share=report.moved_share,
         effective_size=report.effective_size / max(len(ids), 1),
-        examples=_examples(index, encoder, ids, done, ("hard", "confuser", "hit"), examples),
-        suspects=_examples(index, encoder, ids, done, ("suspect",), None),
+        examples=shown(("hard", "confuser", "hit"), examples),
+        suspects=shown(("suspect",), None),
         retrieval=retrieval,
     )
 
 
 def _retrieval(
-    index: Index, encoder: Encoder, train: ImageSet, ids: npt.NDArray[Any], done: Round
+    index: Index,
+    encoder: Encoder,
+    train: ImageSet,
+    ids: npt.NDArray[Any],
+    done: Round,
+    templates: str | Sequence[str],
 ) -> dict[str, Retrieval]:
     """Trust and coverage of every class, weak or not."""
-    ground = lay_ground(index, encoder, train, ids=ids, class_names=train.class_names)
+    ground = lay_ground(
+        index, encoder, train, ids=ids, class_names=train.class_names, templates=templates
+    )
     class_rows = np.arange(len(train.class_names))
     scores = ground.book.rows(ground.class_phrases)
     trust = measure_trust(scores, class_rows, ground.labels)
@@ -191,6 +206,7 @@ def _examples(
     encoder: Encoder,
     ids: npt.NDArray[Any],
     done: Round,
+    templates: str | Sequence[str],
     kinds: Sequence[str],
     limit: int | None,
 ) -> tuple[Shown, ...]:
@@ -203,7 +219,7 @@ def _examples(
     for query, asked in enumerate(done.asked):
         if asked.condition:
             continue
-        vector = embed_queries(encoder, [asked.names])
+        vector = embed_queries(encoder, [asked.names], templates=templates)
         for kind in kinds:
             mine = (targets.query_rows == query) & (targets.kinds == KINDS.index(kind))
             chosen = targets.take(mine & (index_rows[targets.image_rows] >= 0))

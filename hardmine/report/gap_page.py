@@ -1,0 +1,208 @@
+"""The page of a report: the classes in a table, AP against instances, what mining would draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hardmine.report.gap_output import GapReport
+from hardmine.report.gaps import ClassGap
+from hardmine.report.history import percent, points
+from hardmine.report.judge import KINDS
+from hardmine.report.mining import Shown
+from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+
+_SIDE, _QUALITY = 240, 70  # about 12 kB a picture
+_CLASSES, _SUSPECTS = 12, 24
+_NAMED, _MAJOR = 14, 3  # names written in the plot, and on a narrow page
+WORDS = {
+    "hard": "labelled, atypical",
+    "confuser": "only looks like it",
+    "hit": "unlabelled, worth labelling",
+    "suspect": "label probably missing",
+}
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A class in the plot; x and y in percent of it, y downwards.
+
+    Attributes:
+        name: The class.
+        x: By the logarithm of its instances.
+        y: By its AP.
+        top: Upper end of the interval.
+        bottom: Lower end.
+        weak: Whether it is in need.
+        label: Whether its name is written.
+        minor: Whether a narrow page leaves the name out.
+        left: Whether the name stands left of the dot.
+        spoken: All of it in words.
+    """
+
+    name: str
+    x: float
+    y: float
+    top: float
+    bottom: float
+    weak: bool
+    label: bool
+    minor: bool
+    left: bool
+    spoken: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """AP against instances.
+
+    Attributes:
+        dots: The classes that have both.
+        xticks: x and text.
+        yticks: y and text.
+        mean: y of the mean AP.
+        split: "training" or "validation": whose instances.
+    """
+
+    dots: tuple[Dot, ...]
+    xticks: tuple[tuple[float, str], ...]
+    yticks: tuple[tuple[float, str], ...]
+    mean: float
+    split: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the index with why it is shown."""
+
+    shown: Shown
+    thumbnail: Thumbnail
+    mark: Mark
+
+
+def gap_page(
+    report: GapReport, *, root: Path | None = None, progress: Callable[[], None] | None = None
+) -> str:
+    """Make the page; pictures are small and their number is bounded, so is its size.
+
+    Args:
+        report: What to show.
+        root: Folder of the index's images; without it no pictures are shown.
+        progress: Called after each picture.
+    """
+    pictures: list[tuple[ClassGap, list[Picture]]] = []
+    suspects: list[Picture] = []
+    if report.mined is not None and root is not None:
+
+        def picture(shown: Shown) -> Picture:
+            small = thumbnail(root / shown.path, side=_SIDE, quality=_QUALITY)
+            if progress is not None:
+                progress()
+            return Picture(shown, small, Mark(shown.box, "", _tone(shown.kind)))
+
+        for gap in report.weak[:_CLASSES]:
+            mine = [one for one in report.mined.examples if one.class_name == gap.name]
+            if mine:
+                pictures.append((gap, [picture(one) for one in mine]))
+        suspects = [picture(one) for one in report.mined.suspects[:_SUSPECTS]]
+    return render_page(
+        "gap_page.html",
+        report=report,
+        plot=scatter(report),
+        pictures=pictures,
+        suspects=suspects,
+        kinds=KINDS,
+        words=WORDS,
+        percent=percent,
+        points=points,
+        sort_key=sort_key,
+        isnan=math.isnan,
+    )
+
+
+def sort_key(value: float | None) -> str:
+    """A number as the table sorts it; nothing where unknown."""
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def scatter(report: GapReport) -> Scatter | None:
+    """Lay the classes out by instances (of training where known) and AP; None without counts."""
+    split = "train" if any(gap.train for gap in report.gaps) else "val"
+    placed = [
+        (gap, amount.instances)
+        for gap in report.gaps
+        if (amount := getattr(gap, split)) is not None
+        and amount.instances > 0
+        and not math.isnan(gap.ap)
+    ]
+    if len(placed) < 2:
+        return None
+    logs = [math.log10(count) for _, count in placed]
+    low, high = min(logs), max(logs)
+    spread = max(high - low, 0.3)
+    ends = [gap.high for gap, _ in placed if not math.isnan(gap.high)]
+    top = min(1.0, math.ceil(10 * max([gap.ap for gap, _ in placed] + ends)) / 10)
+
+    def x(log: float) -> float:
+        return 3 + 94 * (log - low) / spread
+
+    def y(ap: float) -> float:
+        return 100 - 100 * ap / top
+
+    dots: list[Dot] = []
+    for (gap, count), log in zip(placed, logs, strict=True):
+        known = not math.isnan(gap.low)
+        at = (x(log), y(gap.ap))
+        dot = Dot(
+            name=gap.name,
+            x=at[0],
+            y=at[1],
+            top=y(min(gap.high, top)) if known else at[1],
+            bottom=y(gap.low) if known else at[1],
+            weak=gap.need > 0,
+            label=False,
+            minor=False,
+            left=at[0] > 80,
+            spoken=f"{gap.name}: AP {percent(gap.ap)} %, {count:,} instances",
+        )
+        named = sum(one.label for one in dots)
+        if dot.weak and named < _NAMED and _free(dot, dots):
+            dot = replace(dot, label=True, minor=named >= _MAJOR)
+        dots.append(dot)
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    ticks = [step * 10**decade for decade in decades for step in (1, 3)]
+    return Scatter(
+        dots=tuple(dots),
+        xticks=tuple(
+            (x(math.log10(tick)), f"{tick:,}")
+            for tick in ticks
+            if low <= math.log10(tick) <= low + spread
+        ),
+        yticks=tuple(
+            (y(top * share), percent(top * share, 0)) for share in (0, 0.25, 0.5, 0.75, 1)
+        ),
+        mean=y(report.mean_ap),
+        split="training" if split == "train" else "validation",
+    )
+
+
+def _free(new: Dot, dots: list[Dot]) -> bool:
+    """Whether a name written there would cover no other name."""
+    start, end = _reach(new)
+    for dot in dots:
+        first, last = _reach(dot)
+        if dot.label and abs(dot.y - new.y) < 5 and start < last and first < end:
+            return False
+    return True
+
+
+def _reach(dot: Dot) -> tuple[float, float]:
+    """Where a dot and its name begin and end, on a wide page."""
+    width = 2.0 + 0.7 * len(dot.name)
+    return (dot.x - width, dot.x) if dot.left else (dot.x, dot.x + width)
+
+
+def _tone(kind: str) -> str:
+    return "doubt" if kind in ("suspect", "confuser") else "match"
