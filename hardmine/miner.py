@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from hardmine.aim import Aim, Ground, lay_ground, take_aim
+from hardmine.aim import Ground, lay_ground, take_aim
 from hardmine.config import Config
 from hardmine.confusion import Confusion, measure_confusion
 from hardmine.contexts import context_need
@@ -33,9 +33,9 @@ from hardmine.queries import Queries, build_queries
 from hardmine.ranks import from_first, is_first
 from hardmine.records import ImageSet
 from hardmine.replay import replay_round
-from hardmine.rounds import Asked, Round, append_round, weights_digest
+from hardmine.rounds import Round, append_round, failed_round, list_asked, weights_digest
 from hardmine.sampler import HardMiningSampler
-from hardmine.targets import KINDS, TargetRules
+from hardmine.targets import TargetRules
 from hardmine.weights import report_weights, weights_from_boost
 
 logger = logging.getLogger(__name__)
@@ -263,7 +263,9 @@ class HardMiner:
             done, memory = self._mine(metrics, val_detections, detections)
         except Exception as error:  # training must go on whatever mining runs into
             caught.append(error)
-            done = self._failed(error)
+            done = failed_round(
+                self._memory.number + 1, self.class_names, self._memory.weights, error
+            )
             memory = replace(self._memory, number=done.number)
         done = replace(
             done,
@@ -318,7 +320,7 @@ class HardMiner:
             ap=need.ap,
             need=wanted,
             patience=kept,
-            asked=_asked(queries, aim, self.class_names),
+            asked=list_asked(queries, aim.trust, aim.targets, self.class_names),
             drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
             settings={
                 **self._settings(),
@@ -393,20 +395,6 @@ class HardMiner:
             "num_images": len(self._ground),
         }
 
-    def _failed(self, error: Exception) -> Round:
-        unknown = np.full(len(self.class_names), np.nan)
-        return Round(
-            number=self._memory.number + 1,
-            when="",
-            seconds=0.0,
-            class_names=self.class_names,
-            ap=unknown,
-            need=np.zeros(len(self.class_names)),
-            patience=np.ones(len(self.class_names)),
-            error=f"{type(error).__name__}: {error}",
-            weights=self._memory.weights,
-        )
-
     def _tell(self, done: Round, caught: list[Exception]) -> None:
         if not caught:
             assert done.drawn is not None
@@ -462,19 +450,3 @@ def _check_lengths(ground: Ground, sampler: HardMiningSampler | None) -> None:
 
 def _by_column(detections: scipy.sparse.spmatrix | None) -> scipy.sparse.csc_matrix | None:
     return None if detections is None else scipy.sparse.csc_matrix(detections)
-
-
-def _asked(queries: Queries, aim: Aim, class_names: tuple[str, ...]) -> tuple[Asked, ...]:
-    counts = aim.targets.counts(len(queries)).tolist()
-    return tuple(
-        Asked(
-            names=queries.names[row],
-            class_name=class_names[queries.class_rows[row]],
-            condition=queries.conditions[row],
-            need=float(queries.need[row]),
-            precision=float(aim.trust.precision[row]),
-            factor=float(aim.trust.factor[row]),
-            counts=dict(zip(KINDS, counts[row], strict=True)),
-        )
-        for row in range(len(queries))
-    )

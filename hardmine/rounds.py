@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.queries import Queries
 from hardmine.targets import KINDS, Targets
+from hardmine.trust import Trust
 from hardmine.weights import WeightReport
 
 FORMAT = 1
@@ -148,6 +150,45 @@ class Round:
                 }
             )
         return cls(**known)
+
+
+def list_asked(
+    queries: Queries, trust: Trust, targets: Targets, class_names: Sequence[str]
+) -> tuple[Asked, ...]:
+    """Put together what each query asked and what came of it."""
+    counts = targets.counts(len(queries)).tolist()
+    return tuple(
+        Asked(
+            names=queries.names[row],
+            class_name=class_names[queries.class_rows[row]],
+            condition=queries.conditions[row],
+            need=float(queries.need[row]),
+            precision=float(trust.precision[row]),
+            factor=float(trust.factor[row]),
+            counts=dict(zip(KINDS, counts[row], strict=True)),
+        )
+        for row in range(len(queries))
+    )
+
+
+def failed_round(
+    number: int,
+    class_names: tuple[str, ...],
+    weights: npt.NDArray[np.float64] | None,
+    error: Exception,
+) -> Round:
+    """A round that left the weights as they were."""
+    return Round(
+        number=number,
+        when="",
+        seconds=0.0,
+        class_names=class_names,
+        ap=np.full(len(class_names), np.nan),
+        need=np.zeros(len(class_names)),
+        patience=np.ones(len(class_names)),
+        error=f"{type(error).__name__}: {error}",
+        weights=weights,
+    )
 
 
 def weights_digest(weights: npt.NDArray[np.float64]) -> str:
