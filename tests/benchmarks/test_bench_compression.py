@@ -53,6 +53,7 @@ def product_quantized(vectors: npt.NDArray[np.float32], parts: int) -> npt.NDArr
     """What is left of vectors after one byte for each of some parts."""
     faiss = pytest.importorskip("faiss")
     quantizer = faiss.ProductQuantizer(vectors.shape[1], parts, 8)
+    quantizer.cp.min_points_per_centroid = 1  # else it prints what it would rather have
     quantizer.train(vectors)
     decoded = quantizer.decode(quantizer.compute_codes(vectors))
     return np.asarray(decoded / np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), 1))
