@@ -109,6 +109,7 @@ def make_index(demo: Demo) -> str:
         demo.images,
         demo.encoder,
         demo.folder / "train.hmx",
+        clusters="agglomerative:k=50+whole",
         progress=lambda state: demo.progress(state.done, state.total),
     )
     return f"{len(demo.index)} images, regions: {demo.index.clusters}"

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tail", type=float, default=100.0, help="frequency of the first kind over the last (100)"
     )
     parser.add_argument(
+        "--crowd", type=float, default=1.0, help="objects relative to an ordinary scene (1)"
+    )
+    parser.add_argument(
         "--missing", type=float, default=0.0, help="share of train labels left out (0)"
     )
     parser.add_argument("--wrong", type=float, default=0.0, help="share of train labels wrong (0)")
@@ -39,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
             val_share=args.val_share,
             size=args.size,
             tail=args.tail,
+            crowd=args.crowd,
             missing=args.missing,
             wrong=args.wrong,
             lossless=args.png,

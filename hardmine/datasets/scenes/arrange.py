@@ -15,7 +15,7 @@ from hardmine.datasets.scenes.pen import Pen
 from hardmine.datasets.scenes.places import PLACES
 from hardmine.datasets.scenes.scene import SceneObject
 
-MAX_OBJECTS = 10
+MAX_OBJECTS = 10  # of an ordinary scene
 _HOME_GAIN = 6.0
 _LEAST_VISIBLE = 0.15  # what shows less of itself is not counted as part of the scene
 _CUT = [0] * 96 + [255] * 160  # from how much alpha on a pixel belongs to an object
@@ -42,10 +42,11 @@ def _kind_odds(place: str, tail: float) -> npt.NDArray[np.float64]:
     return np.cumsum(odds / odds.sum())
 
 
-def choose_kinds(place: str, tail: float, rng: np.random.Generator) -> list[Kind]:
+def choose_kinds(place: str, tail: float, crowd: float, rng: np.random.Generator) -> list[Kind]:
     """Pick what a scene holds; some bring a companion, some come in groups."""
     odds = _kind_odds(place, tail)
-    wanted = min(1 + int(rng.poisson(3.2)), MAX_OBJECTS)
+    most = round(MAX_OBJECTS * crowd)
+    wanted = min(1 + int(rng.poisson(3.2 * crowd)), most)
     kinds: list[Kind] = []
     while len(kinds) < wanted:
         kind = KINDS[int(np.searchsorted(odds, rng.random(), side="right"))]
@@ -59,7 +60,7 @@ def choose_kinds(place: str, tail: float, rng: np.random.Generator) -> list[Kind
                 kinds.append(friend)
         elif rng.random() < 0.12:
             kinds.extend([kind] * int(rng.integers(1, 3)))
-    return kinds[:MAX_OBJECTS]
+    return kinds[:most]
 
 
 def _sprite(kind: Kind, reach: float, rng: np.random.Generator) -> tuple[Image.Image, str, str]:

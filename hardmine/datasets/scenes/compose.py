@@ -23,6 +23,7 @@ def generate_scene(
     *,
     size: int = 224,
     tail: float = 100.0,
+    crowd: float = 1.0,
     condition: str | None = None,
     missing: float = 0.0,
     wrong: float = 0.0,
@@ -37,6 +38,7 @@ def generate_scene(
         index: Position in the series; from 0.
         size: Side of the square picture in pixels; at least 32.
         tail: How many times more often the first kind is drawn than the last; 1 is balanced.
+        crowd: Number of objects relative to an ordinary scene, which shows four or five.
         condition: A key of ``CONDITIONS`` to force; drawn at random by default.
         missing: Share of objects whose label is left out.
         wrong: Share of objects that are labelled as another kind.
@@ -44,7 +46,7 @@ def generate_scene(
     Raises:
         InputError: If a value is out of range.
     """
-    _check(seed, index, size, tail, condition, missing, wrong)
+    _check(seed, index, size, tail, crowd, condition, missing, wrong)
     rng = np.random.default_rng((seed, index))
     place = list(PLACES)[int(rng.integers(len(PLACES)))]
     drawn = rng.random()
@@ -53,7 +55,7 @@ def generate_scene(
         condition = list(_CONDITION_SHARES)[int(np.searchsorted(edges, drawn, side="right"))]
     horizon = rng.uniform(0.25, 0.6)
     canvas = paint_place(place, size, horizon, rng)
-    objects = place_objects(canvas, choose_kinds(place, tail, rng), horizon, rng)
+    objects = place_objects(canvas, choose_kinds(place, tail, crowd, rng), horizon, rng)
     canvas = apply_condition(canvas, condition, rng)
     truth = np.array([NAMES.index(thing.kind) for thing in objects], np.int32)
     labels = _label(truth, missing, wrong, np.random.default_rng((seed, index, 1)))
@@ -78,6 +80,7 @@ def _check(
     index: int,
     size: int,
     tail: float,
+    crowd: float,
     condition: str | None,
     missing: float,
     wrong: float,
@@ -88,6 +91,8 @@ def _check(
         raise InputError(f"size must be at least 32 pixels to show anything, got {size}")
     if not tail >= 1:
         raise InputError(f"tail must be at least 1 (1 is balanced), got {tail}")
+    if not 0.1 <= crowd <= 8:
+        raise InputError(f"crowd must lie between 0.1 and 8 (1 is ordinary), got {crowd}")
     if condition is not None and condition not in CONDITIONS:
         raise InputError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
     if not (missing >= 0 and wrong >= 0 and missing + wrong <= 1):

@@ -46,6 +46,7 @@ def write_scenes(
     val_share: float = 0.2,
     size: int = 224,
     tail: float = 100.0,
+    crowd: float = 1.0,
     missing: float = 0.0,
     wrong: float = 0.0,
     lossless: bool = False,
@@ -63,6 +64,7 @@ def write_scenes(
         val_share: Share of the images that goes to val, in (0, 1).
         size: Side of the pictures in pixels.
         tail: How many times more often the first kind is drawn than the last.
+        crowd: Number of objects relative to an ordinary scene.
         missing: Share of train's objects whose label is left out.
         wrong: Share of train's objects that are labelled as another kind.
         lossless: Write PNG rather than JPEG of quality 92.
@@ -79,9 +81,10 @@ def write_scenes(
         raise InputError(f"{out} already holds something; give a new or an empty folder")
     num_val = min(max(round(num_images * val_share), 1), num_images - 1)
     splits = {"train": range(num_images - num_val), "val": range(num_images - num_val, num_images)}
+    look: dict[str, Any] = {"size": size, "tail": tail, "crowd": crowd}
     faults = {"train": (missing, wrong), "val": (0.0, 0.0)}
     # Before anything is written, so that a value out of range leaves no half-made folder.
-    generate_scene(seed, 0, size=size, tail=tail, missing=missing, wrong=wrong)
+    generate_scene(seed, 0, **look, missing=missing, wrong=wrong)
     written = {}
     for split, indices in splits.items():
         labels, truth = _CocoFile(seed), _CocoFile(seed)
@@ -89,9 +92,7 @@ def write_scenes(
         folder.mkdir(parents=True)
         for index in indices:
             share_missing, share_wrong = faults[split]
-            scene = generate_scene(
-                seed, index, size=size, tail=tail, missing=share_missing, wrong=share_wrong
-            )
+            scene = generate_scene(seed, index, **look, missing=share_missing, wrong=share_wrong)
             name = f"{index:06d}.{'png' if lossless else 'jpg'}"
             _save(scene, folder / name)
             labels.add(scene, index + 1, f"{split}/images/{name}", scene.label_rows.tolist())

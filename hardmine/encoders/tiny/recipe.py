@@ -16,7 +16,6 @@ class Phase(NamedTuple):
         part: Share that are any part of a scene; the others are close around one object.
         reach: Side of a close view in object sizes, at most.
         sentences: Whether the text tower takes part.
-        fixed_norms: Whether batch norms keep the statistics of earlier phases.
     """
 
     side: int
@@ -26,7 +25,6 @@ class Phase(NamedTuple):
     part: float
     reach: float
     sentences: bool = True
-    fixed_norms: bool = False
 
 
 class Cycle(NamedTuple):
@@ -43,9 +41,8 @@ class Cycle(NamedTuple):
     horizon: int
 
 
-# From single things in small views to whole scenes at full size. Convolutions do not mind the
-# size, small views cost little, and a thing has about the same scale in pixels throughout. At full
-# size most of a view is background, whose statistics would drown those of things: norms are fixed.
+# From single things to parts of scenes. Convolutions do not mind the size, small views cost little,
+# and in them a thing has about the scale in pixels that it has in a whole scene at full size.
 CYCLES = (
     Cycle(
         (
@@ -57,10 +54,7 @@ CYCLES = (
         horizon=3450,
     ),
     Cycle(
-        (
-            Phase(128, 128, 850, 0.15, 0.35, 5.0),
-            Phase(384, 48, 150, 0.6, 0.3, 5.0, fixed_norms=True),
-        ),
+        (Phase(128, 128, 850, 0.15, 0.35, 5.0),),
         peak=8e-4,
         horizon=1000,
     ),

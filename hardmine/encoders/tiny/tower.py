@@ -26,12 +26,6 @@ class HalfTower:
             if isinstance(module, nn.BatchNorm2d):
                 module.float()
 
-    def fix_norms(self, fixed: bool) -> None:
-        """Let batch norms use the statistics they have, or those of each batch."""
-        for module in self._copy.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.train(not fixed)
-
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Embed (B, 3, height, width) into (B, D) float32."""
         positions = self._master.attnpool.positional_embedding

@@ -86,7 +86,6 @@ def train(
     rng = np.random.default_rng(seed)
     total, step = sum(phase.steps for phase in cycle.phases), 0
     for phase in cycle.phases:
-        tower.fix_norms(phase.fixed_norms)
         for batch in ahead(make_batches(pool, tokenizer, phase, rng), phase.steps):
             for group in optimizer.param_groups:
                 group["lr"] = _rate(step, cycle)

@@ -147,6 +147,15 @@ def test_balanced_scenes_have_no_tail() -> None:
     assert counts.max() < 4 * counts.min()
 
 
+def test_a_crowd_holds_more() -> None:
+    few, usual, many = (
+        np.mean([len(generate_scene(5, i, size=96, crowd=crowd).objects) for i in range(150)])
+        for crowd in (0.3, 1.0, 2.5)
+    )
+    assert few < 0.7 * usual
+    assert many > 1.7 * usual
+
+
 def test_kinds_keep_company() -> None:
     """Cars are met on streets, and where there is a cup an apple is likelier than elsewhere."""
     places: dict[str, int] = dict.fromkeys(PLACES, 0)
@@ -201,6 +210,8 @@ def test_all_labels_can_be_left_out() -> None:
         ({"size": 16}, "32 pixels"),
         ({"tail": 0.5}, "tail"),
         ({"tail": float("nan")}, "tail"),
+        ({"crowd": 0}, "crowd"),
+        ({"crowd": 9}, "crowd"),
         ({"condition": "snow"}, "day, night, rain, fog"),
         ({"missing": 0.7, "wrong": 0.4}, "at most 1"),
         ({"missing": -0.1}, "at most 1"),

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from hardmine.datasets.scenes import NAMES, generate_scene
+from hardmine.datasets.scenes.conditions import apply_condition
 from hardmine.datasets.scenes.kinds import KINDS
 from hardmine.datasets.scenes.paint import mix_paint
 from hardmine.datasets.scenes.pen import Pen
@@ -95,24 +96,23 @@ def test_its_words_are_clips_own_tokens_and_no_word_is_unknown() -> None:
 
 
 def test_it_names_each_kind_drawn_alone(encoder) -> None:
-    """Kinds by themselves on plain grounds: far from the scenes' clutter, and of unseen seeds."""
+    """Kinds by themselves on plain grounds, without the clutter that it was trained in."""
     pictures, truth = [], []
     for row, kind in enumerate(KINDS):
-        for turn in range(3):
+        for turn in range(2):
             rng = np.random.default_rng((77, row, turn))
-            pen = Pen(70, angle=float(np.radians(kind.tilt) * rng.uniform(-1, 1)))
+            pen = Pen(34, angle=float(np.radians(kind.tilt) * rng.uniform(-1, 1)))
             color = kind.colors[int(rng.integers(len(kind.colors)))]
             kind.draw(pen, mix_paint(color, "plain", rng), rng)
             cutout = pen.finish()
-            ground = tuple(rng.integers(90, 200, 3).tolist())
-            picture = Image.new("RGB", (224, 224), ground)
+            picture = Image.new("RGB", (224, 224), tuple(rng.integers(90, 200, 3).tolist()))
             corner = (112 - cutout.width // 2, 112 - cutout.height // 2)
             picture.paste(cutout, corner, cutout)
-            pictures.append(encoder.preprocess(picture))
+            pictures.append(encoder.preprocess(apply_condition(picture, "day", rng)))
             truth.append(row)
     whole = encoder.encode_images(torch.stack(pictures)).whole.numpy()
     guesses = (whole @ embed_prompts(encoder, NAMES).T).argmax(1)
-    assert (guesses == truth).mean() > 0.8  # chance is 1 in 36
+    assert (guesses == truth).mean() > 0.9  # chance is 1 in 36
 
 
 def test_patches_say_where_a_thing_is(encoder) -> None:

@@ -126,18 +126,16 @@ def test_a_short_run_learns_and_repeats(pool, small) -> None:
     assert np.mean(losses[0][-3:]) < np.mean(losses[0][:3])
 
 
-def test_fixed_norms_keep_their_statistics_and_the_rest_is_trained(pool, small) -> None:
-    for fixed in (False, True):
-        model, tokenizer = small()
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        phase = Phase(64, 8, 2, 0.0, 0.1, 2.0, fixed_norms=fixed)
-        cycle = Cycle((phase,), peak=1e-3, horizon=2)
-        train(model, tokenizer, pool, cycle, free=free_vectors(model), seed=3)
-        after = model.state_dict()
-        moved = not torch.equal(before["visual.bn1.running_mean"], after["visual.bn1.running_mean"])
-        assert moved is not fixed
-        assert not torch.equal(before["visual.conv1.weight"], after["visual.conv1.weight"])
-        assert not torch.equal(before["token_embedding.weight"], after["token_embedding.weight"])
+def test_every_part_of_the_model_is_trained(pool, small) -> None:
+    model, tokenizer = small()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    cycle = Cycle((Phase(64, 8, 2, 0.0, 0.1, 2.0),), peak=1e-3, horizon=2)
+    train(model, tokenizer, pool, cycle, free=free_vectors(model), seed=3)
+    same = {
+        name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])
+    }
+    # The keys' bias adds the same to every key's score: attention cannot see it.
+    assert same <= {"visual.attnpool.k_proj.bias"}
 
 
 def test_the_half_tower_agrees_with_the_tower_it_trains(small) -> None:
