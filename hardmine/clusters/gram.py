@@ -23,21 +23,20 @@ def gram(patches: Tensor, *, coarse: bool = False) -> Tensor:
     Returns:
         (B, P, P) float32.
     """
-    batch, count, _ = patches.shape
+    batch, count, dim = patches.shape
     dtype = torch.bfloat16 if coarse else torch.float32
-    factors = patches.to(dtype).contiguous()
-    on_cpu = patches.device.type == "cpu"
-    if on_cpu and not (coarse and _multiplies_in_bfloat16()):
-        cosines = patches.new_empty(batch, count, count)
-        vectors, target = factors.float().numpy(), cosines.numpy()
-        for row in range(batch):
-            # NumPy sees X @ X.T and computes one triangle: half the work of torch.mm.
-            np.matmul(vectors[row], vectors[row].T, out=target[row])
-        return cosines.to(dtype).float()
-    products = factors.new_empty(batch, count, count)
+    narrow = patches.device.type != "cpu" or (coarse and _multiplies_in_bfloat16())
+    cosines = patches.new_empty(batch, count, count, dtype=dtype if narrow else torch.float32)
+    vectors = patches.new_empty(count, dim, dtype=dtype)
     for row in range(batch):
-        torch.mm(factors[row], factors[row].T, out=products[row])
-    return products.float()
+        vectors.copy_(patches[row])
+        if narrow:
+            torch.mm(vectors, vectors.T, out=cosines[row])
+        else:
+            # NumPy sees X @ X.T and computes one triangle: half the work of torch.mm.
+            factor = vectors.float().numpy()
+            np.matmul(factor, factor.T, out=cosines[row].numpy())
+    return cosines.to(dtype).float()
 
 
 @cache

@@ -31,27 +31,29 @@ def kmeans_labels(cosines: Tensor, k: int, *, seed: int = 0) -> Tensor:
     grid = (cosines * unit).round_()
     grid.diagonal(dim1=1, dim2=2).fill_(unit)
     labels = _seed(grid, unit, k, seed)
-    clusters = torch.arange(k, device=grid.device)[:, None]
+    members = labels[:, None] == torch.arange(k, device=grid.device)[:, None]
+    sums = members.to(grid.dtype) @ grid  # (B, k, P), kept up to date as patches move
     rows = torch.arange(len(labels), device=grid.device)  # images that still change
     for _ in range(_MAX_ROUNDS):
         current = labels[rows]
-        members = (current[:, None] == clusters).to(grid.dtype)  # (B, k, P)
-        sums = members @ grid
-        lengths = (sums * members).sum(2, dtype=torch.float64).clamp_(min=0).sqrt_()
+        own = sums.gather(1, current[:, None])[:, 0]
+        lengths = own.new_zeros(len(rows), k, dtype=torch.float64)
+        lengths = lengths.scatter_add_(1, current, own.double()).clamp_(min=0).sqrt_()
         # A cluster without patches, or whose patches cancel, has no direction.
         scale = torch.where(lengths > 0, 1 / lengths, 0).to(grid.dtype)[..., None]
         scores = (sums * scale).masked_fill_(scale == 0, -torch.inf)
-        own = scores.gather(1, current[:, None])[:, 0]
         best, nearest = scores.max(1)
-        moved = best > own
-        labels[rows] = torch.where(moved, nearest, current)
-        changed = moved.any(1)
-        left = int(changed.sum())
-        if left == 0:
+        moved = best > scores.gather(1, current[:, None])[:, 0]
+        image, patch = moved.nonzero(as_tuple=True)
+        if not len(image):
             break
-        # Leaving settled images behind copies the rest: worth it when they are few.
-        if 2 * left <= len(rows):
-            rows, grid = rows[changed], grid[changed]
+        old, new = current[image, patch], nearest[image, patch]
+        labels[rows[image], patch] = new
+        flat, similar = sums.view(-1, sums.shape[2]), grid[rows[image], patch]
+        flat.index_add_(0, image * k + old, similar, alpha=-1)
+        flat.index_add_(0, image * k + new, similar)
+        changed = moved.any(1)
+        rows, sums = rows[changed], sums[changed]
     return labels
 
 
