@@ -18,6 +18,7 @@ _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
 _CLASSES, _SUSPECTS = 12, 24
 _NAMED, _MAJOR = 14, 3  # names written in the plot, and on a narrow page
 WORDS = {
+    "positive": "labelled",
     "hard": "labelled, atypical",
     "confuser": "only looks like it",
     "hit": "unlabelled, worth labelling",
@@ -200,7 +201,7 @@ def _free(new: Dot, dots: list[Dot]) -> bool:
 
 def _reach(dot: Dot) -> tuple[float, float]:
     """Where a dot and its name begin and end, on a wide page."""
-    width = 2.0 + 0.7 * len(dot.name)
+    width = 2.0 + 0.7 * min(len(dot.name), 16)
     return (dot.x - width, dot.x) if dot.left else (dot.x, dot.x + width)
 
 

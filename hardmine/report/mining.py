@@ -142,8 +142,8 @@ def mine_once(
         num_raised=report.num_raised,
         moved_share=report.moved_share,
         effective_size=report.effective_size / max(len(ids), 1),
-        examples=shown(("hard", "confuser", "hit"), examples),
-        suspects=shown(("suspect",), None),
+        examples=shown((("hard", "positive"), ("confuser",), ("hit",)), examples),
+        suspects=shown((("suspect",),), None),
         retrieval=retrieval,
     )
 
@@ -207,10 +207,10 @@ def _examples(
     ids: npt.NDArray[Any],
     done: Round,
     templates: str | Sequence[str],
-    kinds: Sequence[str],
+    groups: Sequence[Sequence[str]],
     limit: int | None,
 ) -> tuple[Shown, ...]:
-    """The strongest images of each class and kind with the region that matched."""
+    """The strongest images of each class and group of kinds with the region that matched."""
     assert done.targets is not None
     assert done.weights is not None
     targets, shown = done.targets, []
@@ -220,8 +220,9 @@ def _examples(
         if asked.condition:
             continue
         vector = embed_queries(encoder, [asked.names], templates=templates)
-        for kind in kinds:
-            mine = (targets.query_rows == query) & (targets.kinds == KINDS.index(kind))
+        for kinds in groups:
+            wanted = [KINDS.index(kind) for kind in kinds]
+            mine = (targets.query_rows == query) & np.isin(targets.kinds, wanted)
             chosen = targets.take(mine & (index_rows[targets.image_rows] >= 0))
             order = np.lexsort((-chosen.scores, -chosen.strengths))[:limit]
             images = chosen.image_rows[order]
@@ -235,7 +236,7 @@ def _examples(
                         image_id=ids[images[place]].item(),
                         path=index.paths[row],
                         class_name=asked.class_name,
-                        kind=kind,
+                        kind=KINDS[chosen.kinds[order[place]]],
                         score=float(scores[0, place]),
                         box=_box(boxes[0, place]),
                         size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),

@@ -216,11 +216,12 @@ def measure_slice(
         ap = average_precision_from_matches(matches, side.astype(float), classes=classes)
         mean.append(float(ap.mean()))
         weights = bootstrap_weights(len(side), draws, rng, among=np.flatnonzero(side))
-        drawn.append(
-            np.nanmean(average_precision_from_matches(matches, weights, classes=classes), axis=1)
-        )
+        drawn.append(_mean(average_precision_from_matches(matches, weights, classes=classes)))
     gap = mean[1] - mean[0]
-    error = float(np.std(drawn[1] - drawn[0], ddof=1))
+    # A draw may miss the few images that show the classes; it says nothing.
+    gaps = drawn[1] - drawn[0]
+    told = gaps[~np.isnan(gaps)]
+    error = float(np.std(told, ddof=1)) if len(told) >= max(2, draws // 2) else math.nan
     p = math.erfc(abs(gap) / error / math.sqrt(2)) if error > 0 else math.nan
     return replace(
         unknown,
@@ -232,3 +233,11 @@ def measure_slice(
         high=gap + _Z * error,
         p=p,
     )
+
+
+def _mean(ap: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean over the classes each draw shows; NaN where it shows none."""
+    known = ~np.isnan(ap)
+    count = known.sum(axis=1)
+    total = np.where(known, ap, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(ap), np.nan), where=count > 0)

@@ -1,0 +1,273 @@
+"""``hardmine report`` from files: scenes with a made-up detector, bad input, real photos."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hardmine.cli.main import main
+from hardmine.datasets import load_images
+from hardmine.encoders import load_encoder
+from hardmine.errors import InputError
+from hardmine.index import build_index, index_from_regions
+from hardmine.report.gap_output import to_json
+from hardmine.report.gap_page import gap_page
+from hardmine.report.make import make_report
+from hardmine.report.relabel import coco_proposals
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes, and a detector that finds every second object and takes circles for squares."""
+    place = tmp_path_factory.mktemp("report")
+    assert main(["scenes", str(place), "--images", "40", "--seed", "3"]) == 0
+    labels = json.loads((place / "annotations" / "val.json").read_text())
+    rng = np.random.default_rng(0)
+    found = []
+    for number, one in enumerate(labels["annotations"]):
+        wrong = one["category_id"] % 5 == 0
+        if number % 2 and not wrong:
+            continue
+        category = labels["categories"][0]["id"] if wrong else one["category_id"]
+        score = float(rng.uniform(0.3, 1))
+        found.append(
+            {
+                "image_id": one["image_id"],
+                "category_id": category,
+                "bbox": one["bbox"],
+                "score": score,
+            }
+        )
+    (place / "results.json").write_text(json.dumps(found))
+    return place
+
+
+@pytest.fixture(scope="module")
+def index(world: Path) -> Path:
+    images = load_images(
+        world / "train" / "images", annotations=world / "annotations" / "train.json"
+    )
+    build_index(images, load_encoder("tiny"), world / "index", clusters="kmeans:4", workers=1)
+    return world / "index"
+
+
+def given(world: Path) -> list[str]:
+    val = world / "annotations" / "val.json"
+    return ["report", "--detections", str(world / "results.json"), "--val-ann", str(val)]
+
+
+def reported(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert main([*words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_without_an_index(world: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table, page = tmp_path / "gaps.csv", tmp_path / "deep" / "page.html"
+    said = reported(capsys, *given(world), "--csv", str(table), "--out", str(page))
+    assert said["schema"] == "hardmine-report/1"
+    assert said["mining"] is None
+    names = [one["name"] for one in said["classes"]]
+    labels = json.loads((world / "annotations" / "val.json").read_text())
+    assert sorted(names) == sorted(one["name"] for one in labels["categories"])
+    for one in said["classes"]:
+        if one["val"]["instances"]:
+            errors = one["errors"]
+            shares = [errors[kind] for kind in ("found", "misplaced", "confused", "missed")]
+            assert sum(shares) == pytest.approx(1)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == names
+    assert float(rows[0]["ap"]) == pytest.approx(said["classes"][0]["ap"], abs=1e-6)
+    assert names[0] in page.read_text()
+
+
+def test_the_terminal_names_the_weakest(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weakest = reported(capsys, *given(world))["classes"][0]["name"]
+    assert main([*given(world), "--classes", "1"]) == 0
+    said = capsys.readouterr().out
+    assert weakest in said
+    assert "more classes: --classes" in said
+    assert "Mean AP" in said
+
+
+def test_metrics_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    metrics = tmp_path / "scalars.json"
+    metrics.write_text('{"coco/cat_precision": 0.1, "coco/dog_precision": 0.5, "step": 3}\n')
+    said = reported(capsys, "report", "--metrics", str(metrics))
+    assert [(one["name"], one["ap"]) for one in said["classes"]] == [("cat", 0.1), ("dog", 0.5)]
+    assert said["mean_ap"] == pytest.approx(0.3)
+    assert said["classes"][0]["low"] is None
+
+
+def test_with_an_index(world: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = world / "annotations" / "train.json"
+    words = [*given(world), "--index", str(index), "--ann", str(train)]
+    relabel = world / "relabel"
+    said = reported(capsys, *words, "--relabel", str(relabel), "--out", str(world / "page.html"))
+    mining = said["mining"]
+    assert mining["num_images"] == len(json.loads(train.read_text())["images"])
+    assert mining["num_raised"] > 0
+    weak = {one["name"] for one in said["classes"] if one["need"] > 0}
+    assert mining["examples"]
+    assert {one["class_name"] for one in mining["examples"]} <= weak
+    for one in said["classes"]:
+        assert 0 <= one["retrieval"]["labelled"] <= one["retrieval"]["answering"]
+    with (relabel / "suspects.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(mining["suspects"])
+    proposals = json.loads((relabel / "proposals.json").read_text())
+    assert len(proposals["annotations"]) == len(mining["suspects"])
+    assert "data:image/jpeg" in (world / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["report"], "either --detections FILE or --metrics FILE", id="nothing"),
+        pytest.param(["report", "--detections", "{r}"], "give them with --val-ann", id="no labels"),
+        pytest.param(
+            ["report", "--detections", "{v}", "--val-ann", "{v}"], "a file of labels", id="labels"
+        ),
+        pytest.param(
+            ["report", "--detections", "{bad}", "--val-ann", "{v}"], "cannot be read", id="not json"
+        ),
+        pytest.param(
+            ["report", "--detections", "{no}", "--val-ann", "{v}"], "no detections", id="empty"
+        ),
+        pytest.param(
+            ["report", "--detections", "{other}", "--val-ann", "{v}"],
+            "not in the image set",
+            id="other ids",
+        ),
+        pytest.param(
+            ["report", "--metrics", "{csv}", "--val-ann", "{v}"], "name none of", id="other classes"
+        ),
+        pytest.param(
+            ["report", "--metrics", "{csv}", "--slice", "night"], "give --detections", id="slice"
+        ),
+        pytest.param(
+            ["report", "--metrics", "{csv}", "--index", "{i}"], "give them with --ann", id="no ann"
+        ),
+    ],
+)
+def test_bad_input(
+    world: Path,
+    tmp_path: Path,
+    words: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = {
+        "r": world / "results.json",
+        "v": world / "annotations" / "val.json",
+        "i": world / "index",
+        "bad": tmp_path / "bad.json",
+        "no": tmp_path / "no.json",
+        "other": tmp_path / "other.json",
+        "csv": tmp_path / "other.csv",
+    }
+    files["bad"].write_text("[{")
+    files["no"].write_text("[]")
+    other = {"image_id": 987654, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
+    files["other"].write_text(json.dumps([other]))
+    files["csv"].write_text("class,ap\nsofa,0.1\nlamp,0.2\n")
+    assert main([word.format(**files) for word in words]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_index_of_other_images(
+    world: Path, index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    labels = json.loads((world / "annotations" / "train.json").read_text())
+    for one in labels["images"]:
+        one["id"] += 100_000
+    for one in labels["annotations"]:
+        one["image_id"] += 100_000
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(labels))
+    assert main([*given(world), "--index", str(index), "--ann", str(other)]) == 2
+    assert "built from another data set or split?" in capsys.readouterr().err
+
+
+def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_features: Any) -> None:
+    """The whole report on real detections; half of the labels of one class are taken away."""
+    from hardmine.clusters import cluster
+
+    regions = cluster(photo_features.patches, "pyramid:6", whole=photo_features.whole)
+    offsets = np.searchsorted(regions.image_rows.numpy(), np.arange(len(photo_images) + 1))
+    index = index_from_regions(
+        regions.vectors.numpy(),
+        offsets,
+        regions.boxes.numpy(),
+        regions.mass.numpy(),
+        ids=photo_images.ids,
+        root=photo_images.root,
+        paths=photo_images.paths,
+        sizes=photo_images.sizes,
+        encoder_fingerprint=photo_encoder.fingerprint,
+    )
+    chosen = photo_images.class_names.index("cup")
+    instances = photo_images.instances
+    hidden = (instances.class_rows == chosen) & (instances.image_rows % 2 == 0)
+    truly = np.unique(photo_images.ids[instances.image_rows[hidden]])
+    train = replace(photo_images, instances=instances.take(~hidden))
+    report = make_report(
+        title="yolox nano",
+        detections=photos / "yolox_nano_results.json",
+        val=photo_images,
+        train=train,
+        index=index,
+        val_index=index,
+        encoder=photo_encoder,
+        slices=["traffic light", "person"],
+        templates=["{}"],
+        sizes=False,
+    )
+    said = to_json(report)
+    assert said["mining"]["num_raised"] > 100
+    cups = next(gap for gap in report.gaps if gap.name == "cup")
+    assert cups.train is not None
+    assert cups.val is not None
+    assert cups.train.instances < cups.val.instances
+    assert report.mined is not None
+    suspects = [one for one in report.mined.suspects if one.class_name == "cup"]
+    assert suspects
+    # By chance one suspect in twenty-five would truly lack the label.
+    right = np.mean([one.image_id in truly for one in suspects])
+    assert right > 0.3
+    proposals = coco_proposals(suspects)
+    for one in proposals["annotations"]:
+        x, y, width, height = one["bbox"]
+        assert x >= 0
+        assert y >= 0
+        assert width * height == pytest.approx(one["area"], abs=0.1)
+    person = report.slices[1]
+    assert person.classes == ("person",)
+    assert person.low <= person.gap <= person.high
+    page = gap_page(report, root=index.root)
+    assert len(page) < 3_000_000
+    assert page.count("data:image/jpeg") > 50
+
+
+def test_slices_need_an_index_of_the_validation_images(
+    photos: Path, photo_images: Any, photo_encoder: Any
+) -> None:
+    other = index_from_regions(
+        np.eye(1, 512, dtype=np.float32), [0, 1], ids=[-5], encoder_fingerprint=""
+    )
+    with pytest.raises(InputError, match="give it with --val-index"):
+        make_report(
+            title="",
+            detections=photos / "yolox_nano_results.json",
+            val=photo_images,
+            val_index=other,
+            encoder=photo_encoder,
+            slices=["person"],
+        )

@@ -1,0 +1,170 @@
+"""Slices by text: a planted gap is found, chance is not, and trying many is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hardmine.evaluation.detections import Detections, Matches, match_detections
+from hardmine.index import index_from_regions
+from hardmine.index.base import Index
+from hardmine.records import ImageSet, Instances
+from hardmine.report.text_slices import (
+    holm,
+    measure_slice,
+    named_classes,
+    suggest_slices,
+    text_slices,
+)
+
+NUM = 300
+DARK = np.arange(NUM) % 5 == 0  # a fifth of the images
+
+
+class Words:
+    """An encoder of texts alone: a word, wherever it stands, is an axis."""
+
+    dim = 4
+    fingerprint = "words"
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """(T, 4): night, snow, and the rest."""
+        places = [0 if "night" in text else 1 if "snow" in text else 3 for text in texts]
+        return torch.eye(4)[places]
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    """An object of two classes in each image."""
+    rows = np.repeat(np.arange(NUM, dtype=np.int32), 2)
+    boxes = np.tile(np.array([[0, 0, 40, 40], [50, 50, 90, 90]], np.float32), (NUM, 1))
+    return ImageSet(
+        Path(),
+        np.arange(NUM) + 1,
+        tuple(f"{row}.jpg" for row in range(NUM)),
+        np.full((NUM, 2), 100, np.int32),
+        ("car", "traffic light"),
+        np.array([1, 2]),
+        Instances(
+            rows,
+            np.tile(np.array([0, 1], np.int32), NUM),
+            boxes,
+            np.full(2 * NUM, 1600, np.float32),
+            np.zeros(2 * NUM, bool),
+            np.arange(2 * NUM),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def matches(images: ImageSet) -> Matches:
+    """A detector that finds four of five objects, in the dark two of five."""
+    rng = np.random.default_rng(0)
+    assert images.instances is not None
+    rows, classes = images.instances.image_rows, images.instances.class_rows
+    seen = rng.random(2 * NUM) < np.where(DARK[rows], 0.4, 0.8)
+    return match_detections(
+        images,
+        Detections(
+            rows[seen].astype(np.int64),
+            classes[seen].astype(np.int64),
+            images.instances.boxes[seen].astype(np.float64),
+            rng.random(int(seen.sum())),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def index(images: ImageSet) -> Index:
+    """The first axis says how dark an image is, the others are chance."""
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(0, 0.1, (NUM, 4)).astype(np.float32)
+    vectors[:, 0] += DARK
+    vectors[:, 2] += 1
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return index_from_regions(vectors, np.arange(NUM + 1), ids=images.ids)
+
+
+def test_a_planted_gap(images: ImageSet, matches: Matches, index: Index) -> None:
+    night, snow = text_slices(["at night", "in snow"], images, matches, index, Words())
+    assert night.num_images == DARK.sum()
+    assert set(night.images) <= set(images.ids[DARK].tolist())
+    assert night.classes == ("car", "traffic light")
+    # Without wrong detections AP is recall: 0.4 against 0.8.
+    assert night.gap == pytest.approx(0.4, abs=0.1)
+    assert night.low > 0.2
+    assert night.matters
+    assert snow.low < 0 < snow.high
+    assert not snow.matters
+
+
+def test_a_text_that_names_a_class_is_about_that_class(
+    images: ImageSet, matches: Matches, index: Index
+) -> None:
+    (one,) = text_slices(["traffic lights at night"], images, matches, index, Words())
+    assert one.classes == ("traffic light",)
+
+
+def test_suggestions_keep_what_matters(images: ImageSet, matches: Matches, index: Index) -> None:
+    kept = suggest_slices(
+        images, matches, index, Words(), conditions=["in snow", "at night", "in the rain"]
+    )
+    assert [(one.text, one.suggested) for one in kept] == [("at night", True)]
+
+
+def test_chance_is_not_called_a_gap(matches: Matches) -> None:
+    """Among the light images alone any split is chance: p is about even, the interval holds 0."""
+    rng = np.random.default_rng(2)
+    light = np.flatnonzero(~DARK)
+    found = []
+    for _ in range(100):
+        inside = np.zeros(NUM, bool)
+        inside[rng.choice(light, 60, replace=False)] = True
+        outside = ~inside & ~DARK
+        found.append(measure_slice(matches, inside, outside, np.zeros(0, np.int64), 100, 5, rng))
+    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    assert 0.8 <= covered <= 1.0
+    assert np.mean([one.p < 0.05 for one in found]) <= 0.12
+    assert 0.3 < np.mean([one.p for one in found]) < 0.7
+
+
+def test_too_few_objects_are_told_as_unknown(matches: Matches) -> None:
+    inside = np.zeros(NUM, bool)
+    inside[:3] = True
+    rng = np.random.default_rng(0)
+    one = measure_slice(matches, inside, ~inside, np.zeros(0, np.int64), 50, 5, rng)
+    assert np.isnan([one.gap, one.low, one.p]).all()
+    assert not one.matters
+
+
+@pytest.mark.parametrize(
+    ("p", "corrected"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([0.2], [0.2], id="one"),
+        # Holm's own steps: 4 × 0.005, 3 × 0.01, 2 × 0.03, and never below the one before.
+        pytest.param([0.03, 0.01, 0.04, 0.005], [0.06, 0.03, 0.06, 0.02], id="four"),
+        pytest.param([np.nan, 0.01], [1.0, 0.02], id="unknown"),
+    ],
+)
+def test_holm(p: list[float], corrected: list[float]) -> None:
+    np.testing.assert_allclose(holm(np.array(p)), corrected)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("at night", []),
+        ("a person at night", [0]),
+        ("cars and buses", [1, 2]),
+        ("a traffic light", [3]),
+        ("scar tissue", []),
+    ],
+)
+def test_classes_that_a_text_names(text: str, rows: list[int]) -> None:
+    names = ["person", "car", "bus", "traffic_light", "light"]
+    assert named_classes(text, names).tolist() == rows
