@@ -159,7 +159,10 @@ def _count(rows: npt.NDArray[np.integer], length: int) -> npt.NDArray[np.int64]:
 
 
 def _ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    shares: npt.NDArray[np.float64] = np.divide(
+        part, whole, out=np.full(len(whole), np.nan), where=whole > 0
+    )
+    return shares
 
 
 def _names(rows: npt.NDArray[np.int64], names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:

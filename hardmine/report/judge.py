@@ -172,9 +172,9 @@ def _findings(
         yield Finding(
             "conditions",
             0.5 + 0.5 * worse.need,
-            f"Hard where {worse.context}: AP {percent(worse.ap_inside)} % there, "
+            f"Hard {worse.context}: AP {percent(worse.ap_inside)} % on images that answer this, "
             f"{percent(worse.ap_outside)} % elsewhere.",
-            f"Collect images of {gap.name}: {worse.context}.",
+            f"Collect images of {gap.name} {worse.context}.",
         )
     found = gap.retrieval
     if found is not None and train is not None and train.images:

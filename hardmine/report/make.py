@@ -19,7 +19,13 @@ from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import Measured, class_gaps, measure_detections, scores_alone
 from hardmine.report.judge import judge_gaps
 from hardmine.report.mining import Mined, mine_once
-from hardmine.report.text_slices import TextSlice, suggest_slices, text_slices
+from hardmine.report.text_slices import (
+    TextSlice,
+    hard_conditions,
+    suggest_slices,
+    text_slices,
+)
+from hardmine.slices import Slice
 
 
 def make_report(
@@ -83,15 +89,18 @@ def make_report(
         )
         gaps = [replace(gap, retrieval=mined.retrieval.get(gap.name)) for gap in gaps]
     sliced: list[TextSlice] = []
+    harder: dict[str, Slice] = {}
     if val is not None and val_index is not None and encoder is not None and measured.matches:
         if slices:
             sliced += text_slices(slices, val, measured.matches, val_index, encoder)
         if suggest:
             sliced += suggest_slices(val, measured.matches, val_index, encoder)
+        conditions = [one.text for one in sliced if one.matters and one.gap > 0]
+        harder = hard_conditions(conditions, val, measured.matches, val_index, encoder)
     return GapReport(
         title=title,
         source=source,
-        gaps=tuple(judge_gaps(gaps)),
+        gaps=tuple(judge_gaps(gaps, slices=harder)),
         about=_about(measured, given, val, train),
         notes=_notes(unmatched, mined, suggest, sliced),
         mined=mined,

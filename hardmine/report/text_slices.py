@@ -17,7 +17,7 @@ from hardmine.evaluation.detections import Matches
 from hardmine.index.base import Index
 from hardmine.queries import clean_name, embed_queries
 from hardmine.records import ImageSet
-from hardmine.slices import answering
+from hardmine.slices import Slice, answering, measure_slices
 
 CONDITIONS = (
     "at night",
@@ -101,23 +101,13 @@ def text_slices(
         least: Fewest objects of a class on either side for it to count.
         seed: Fixes the draws.
     """
-    rows = index.rows_of(images.ids)
-    present = rows >= 0
-    if not present.any():
-        raise InputError(
-            f"the index holds none of the {len(images)} validation images (ids such as "
-            f"{index.ids[0] if len(index) else 'none'} against {images.ids[0]}); slices need an "
-            "index of them: give it with --val-index"
-        )
-    scores = np.full((len(texts), len(images)), -np.inf)
-    vectors = embed_queries(encoder, [(text,) for text in texts], templates=["{}"])
-    scores[:, present] = index.scores(vectors)[:, rows[present]]
-    answers = answering(scores, share=share)
+    scores, answers = _answers(texts, images, index, encoder, share)
+    present = np.isfinite(scores)
     rng = np.random.default_rng(seed)
     slices = []
-    for text, score, answer in zip(texts, scores, answers, strict=True):
+    for text, score, known, answer in zip(texts, scores, present, answers, strict=True):
         named = named_classes(text, images.class_names)
-        one = measure_slice(matches, answer, ~answer & present, named, draws, least, rng)
+        one = measure_slice(matches, answer, ~answer & known, named, draws, least, rng)
         best = np.argsort(-score, kind="stable")[:8]
         slices.append(
             replace(
@@ -150,6 +140,40 @@ def suggest_slices(
         for one, condition, p in zip(tried, conditions, corrected.tolist(), strict=True)
     ]
     return sorted((one for one in kept if one.matters), key=lambda one: -one.gap)
+
+
+def hard_conditions(
+    texts: Sequence[str],
+    images: ImageSet,
+    matches: Matches,
+    index: Index,
+    encoder: Encoder,
+    *,
+    share: float = 0.2,
+    draws: int = 200,
+) -> dict[str, Slice]:
+    """Find for each class the text on whose images it is surely worse; by class name.
+
+    A text that names a class says what is shown, not under which condition: it is left out.
+    """
+    plain = [text for text in texts if not len(named_classes(text, images.class_names))]
+    if not plain:
+        return {}
+    scores, answers = _answers(plain, images, index, encoder, share)
+    slices = measure_slices(
+        matches,
+        answers,
+        images.class_names,
+        plain,
+        among=np.asarray(np.isfinite(scores).any(axis=0)),
+        draws=draws,
+        level=0.99,
+    )
+    worst: dict[str, Slice] = {}
+    for one in slices:  # the neediest first
+        if one.need > 0:
+            worst.setdefault(one.class_name, one)
+    return worst
 
 
 def holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -208,7 +232,17 @@ def measure_slice(
     )
     enough = np.flatnonzero((counts >= least).all(axis=0))
     classes = np.intersect1d(enough, named) if len(named) else enough
-    unknown = TextSlice("", (), int(inside.sum()), *[math.nan] * 6)
+    unknown = TextSlice(
+        text="",
+        classes=(),
+        num_images=int(inside.sum()),
+        ap_inside=math.nan,
+        ap_outside=math.nan,
+        gap=math.nan,
+        low=math.nan,
+        high=math.nan,
+        p=math.nan,
+    )
     if not len(classes):
         return unknown
     mean, drawn = [], []
@@ -240,4 +274,25 @@ def _mean(ap: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     known = ~np.isnan(ap)
     count = known.sum(axis=1)
     total = np.where(known, ap, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(ap), np.nan), where=count > 0)
+    means: npt.NDArray[np.float64] = np.divide(
+        total, count, out=np.full(len(ap), np.nan), where=count > 0
+    )
+    return means
+
+
+def _answers(
+    texts: Sequence[str], images: ImageSet, index: Index, encoder: Encoder, share: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """(X, N) score of each image, -inf where the index lacks it, and whether it answers."""
+    rows = index.rows_of(images.ids)
+    present = rows >= 0
+    if not present.any():
+        raise InputError(
+            f"the index holds none of the {len(images)} validation images (ids such as "
+            f"{index.ids[0] if len(index) else 'none'} against {images.ids[0]}); slices need an "
+            "index of them: give it with --val-index"
+        )
+    scores = np.full((len(texts), len(images)), -np.inf)
+    vectors = embed_queries(encoder, [(text,) for text in texts], templates=["{}"])
+    scores[:, present] = index.scores(vectors)[:, rows[present]]
+    return scores, answering(scores, share=share)

@@ -243,7 +243,7 @@ def test_a_hard_condition() -> None:
     worse = Slice("cat", 0, "at night", 20, 30, 0.1, 0.6, 0.5, 0.4, 0.6, 0.66)
     one = judged(gap("cat", 0.2, val=PLENTY), {"cat": worse})
     assert one.kinds == ("conditions",)
-    assert "Hard where at night: AP 10.0 % there, 60.0 % elsewhere" in one.sentence
+    assert "Hard at night: AP 10.0 % on images that answer this, 60.0 % elsewhere" in one.sentence
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from hardmine.evaluation.detections import Detections, Matches, match_detections
 from hardmine.index import index_from_regions
 from hardmine.index.base import Index
 from hardmine.records import ImageSet, Instances
+from hardmine.report.make import make_report
 from hardmine.report.text_slices import (
+    hard_conditions,
     holm,
     measure_slice,
     named_classes,
@@ -114,6 +116,33 @@ def test_suggestions_keep_what_matters(images: ImageSet, matches: Matches, index
         images, matches, index, Words(), conditions=["in snow", "at night", "in the rain"]
     )
     assert [(one.text, one.suggested) for one in kept] == [("at night", True)]
+
+
+def test_the_condition_each_class_is_worse_under(
+    images: ImageSet, matches: Matches, index: Index
+) -> None:
+    texts = ["in snow", "at night", "car at night"]
+    worst = hard_conditions(texts, images, matches, index, Words())
+    assert {name: one.context for name, one in worst.items()} == {
+        "car": "at night",
+        "traffic light": "at night",
+    }
+
+
+def test_a_hard_condition_reaches_the_sentence(
+    images: ImageSet, matches: Matches, index: Index
+) -> None:
+    report = make_report(
+        title="",
+        detections=matches.detections,
+        val=images,
+        val_index=index,
+        encoder=Words(),
+        slices=["at night"],
+    )
+    (weak,) = report.weak
+    assert "conditions" in weak.kinds
+    assert "Hard at night" in weak.sentence
 
 
 def test_chance_is_not_called_a_gap(matches: Matches) -> None:
