@@ -39,7 +39,7 @@ def write_scenes(folder: Path, *, num_images: int, seed: int) -> None:
         )
         for thing in scene.objects if number % 7 else ():
             x1, y1, x2, y2 = (min(value, width) for value in thing.box)
-            if thing.kind not in CLASSES or x2 - x1 < 2:
+            if thing.kind not in CLASSES or min(x2 - x1, y2 - y1) < 2:
                 continue
             annotations.append(
                 {

@@ -19,13 +19,16 @@ from hardmine_mmdet import HardMiningHook  # noqa: E402
 def main(root: Path) -> None:
     """Train two epochs and write down what this rank drew."""
     torch.set_num_threads(1)
+    # mmengine's own start picks a GPU whatever the backend; it accepts one that was made before.
+    torch.distributed.init_process_group("gloo")
     settings = config(
         root / "train",
         root / "val",
         root / "work",
         custom_hooks=[],
         launcher="pytorch",
-        env_cfg={"dist_cfg": {"backend": "gloo"}},
+        # The default would put the model on a GPU.
+        model_wrapper_cfg={"type": "MMDistributedDataParallel"},
     )
     recorder = Recorder()
     runner = make_runner(settings, recorder)

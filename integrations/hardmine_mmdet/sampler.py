@@ -44,3 +44,11 @@ class HardMiningSampler(hardmine.HardMiningSampler):
             world_size=world_size,
             infinite=infinite,
         )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the epoch from mmengine's hook, unless passes are counted here.
+
+        In iteration-based training the hook always says 0, which would send a resumed sampler back.
+        """
+        if not self.infinite:
+            super().set_epoch(epoch)

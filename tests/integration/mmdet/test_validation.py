@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 from mmdet.evaluation import CocoMetric, VOCMetric
 from mmdet.registry import DATASETS
-from mmdet_case import CLASSES, coco, config, make_runner
+from mmdet.structures import DetDataSample
+from mmdet_case import CLASSES, coco
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import Hook
+from mmengine.structures import InstanceData
 
 from hardmine.errors import InputError
 from hardmine_mmdet.validation import ValidationReader
@@ -44,42 +48,57 @@ def test_a_metric_is_chosen_by_its_prefix(scenes) -> None:
         reader(scenes, first, metric="day")
 
 
-class Watch(Hook):
-    """Feeds readers with the predictions of a validation, as the mining hook does."""
+def predictions(dataset, *, masks):
+    """Labelled boxes, displaced, some lost, some of another class, and some of nothing."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for place in range(len(dataset)):
+        info = dataset.get_data_info(place)
+        truth = [each for each in info["instances"] if rng.random() < 0.8]
+        boxes = [np.array(each["bbox"]) + rng.normal(0, 1.5, 4) for each in truth]
+        labels = [each["bbox_label"] for each in truth]
+        labels = [label if rng.random() < 0.8 else int(rng.integers(8)) for label in labels]
+        for _ in range(4):
+            corner = rng.uniform(0, 40, 2)
+            boxes.append(np.concatenate([corner, corner + rng.uniform(4, 24, 2)]))
+            labels.append(int(rng.integers(8)))
+        found = InstanceData(
+            bboxes=torch.tensor(np.array(boxes), dtype=torch.float32),
+            labels=torch.tensor(labels),
+            scores=torch.tensor(rng.random(len(labels)), dtype=torch.float32),
+        )
+        if masks:
+            found.masks = torch.zeros((len(labels), info["height"], info["width"]), dtype=bool)
+        shape = (info["height"], info["width"])
+        sample = DetDataSample(metainfo={"img_id": info["img_id"], "ori_shape": shape})
+        sample.pred_instances = found
+        samples.append(sample)
+    return samples
 
-    def __init__(self, readers) -> None:
-        self.readers, self.scores, self.metrics = readers, [], {}
 
-    def before_val_epoch(self, runner) -> None:
-        for each in self.readers:
-            each.begin()
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        for each in self.readers:
-            each.collect(outputs)
-
-    def after_val_epoch(self, runner, metrics=None) -> None:
-        self.metrics = metrics
-        self.scores = [each.read(metrics) for each in self.readers]
-
-
-def test_predictions_give_the_coco_metrics_values(scenes, tmp_path) -> None:
+def test_predictions_give_the_coco_metrics_values(scenes) -> None:
     """Where masks overwrite the boxes' values, or a metric has none: judged here."""
     file = str(scenes[1] / "labels.json")
-    masks = CocoMetric(ann_file=file, metric=["bbox", "segm"])
-    settings = config(*scenes, tmp_path, custom_hooks=[], epochs=6)
-    settings.val_evaluator.classwise = True
-    settings.optim_wrapper.optimizer.lr = 0.02
-    settings.train_cfg.val_interval = 6
-    runner = make_runner(settings)
-    watch = Watch([reader(scenes, masks), reader(scenes, VOCMetric(metric="mAP"))])
-    runner.register_hook(watch)
-    runner.train()
-    expected = [watch.metrics[f"coco/{name}_precision"] for name in CLASSES]
-    assert np.nanmax(expected) > 0
-    for scores in watch.scores:
+    dataset = DATASETS.build(coco(scenes[1], train=False))
+    dataset.full_init()
+    boxes = CocoMetric(ann_file=file, classwise=True)
+    both = CocoMetric(ann_file=file, metric=["bbox", "segm"])
+    readers = [reader(scenes, both), reader(scenes, VOCMetric(metric="mAP"))]
+    said = []
+    for metric in (boxes, both):
+        metric.dataset_meta = dataset.metainfo
+        samples = predictions(dataset, masks=metric is both)
+        metric.process({}, [sample.to_dict() for sample in samples])
+        said.append(metric.evaluate(len(dataset)))
+    expected = np.array([said[0][f"coco/{name}_precision"] for name in CLASSES])
+    assert np.nanmax(expected) > 0.2
+    # The empty masks found nothing, and their values stand where the boxes' would.
+    assert np.nanmax([said[1][f"coco/{name}_precision"] for name in CLASSES]) == 0
+    for each in readers:
+        each.begin()
+        each.collect(predictions(dataset, masks=False))
         # The metric rounds to three digits.
-        np.testing.assert_allclose(scores.ap, expected, atol=5.1e-4)
+        np.testing.assert_allclose(each.read(said[1]).ap, expected, atol=5.1e-4)
 
 
 def test_masks_are_read_from_a_metric_that_writes_them_last(scenes) -> None:
@@ -92,8 +111,6 @@ def test_masks_are_read_from_a_metric_that_writes_them_last(scenes) -> None:
 
 
 def test_instances_are_counted_by_name(scenes) -> None:
-    import json
-
     labels = json.loads((scenes[1] / "labels.json").read_text())
     counts = [0] * len(CLASSES)
     for annotation in labels["annotations"]:
