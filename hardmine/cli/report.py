@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     with messages.status("reading"):
-        report, index = _make(args)
+        report, index, val_index = _make(args)
     if args.csv is not None:
         _write(args.csv, to_csv(report))
     if args.relabel is not None and report.mined is not None:
@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from hardmine.report.gap_page import gap_page
 
-        _write(args.out, gap_page(report, root=index.root if index is not None else None))
+        roots = [None if one is None else one.root for one in (index, val_index)]
+        _write(args.out, gap_page(report, root=roots[0], val_root=roots[1]))
     if args.json:
         print(json.dumps(to_json(report), allow_nan=False, indent=1))
     else:
@@ -169,7 +170,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError("slices need an index of the validation images: give --val-index")
 
 
-def _make(args: argparse.Namespace) -> tuple[GapReport, Index | None]:
+def _make(args: argparse.Namespace) -> tuple[GapReport, Index | None, Index | None]:
     from hardmine.report.make import make_report
 
     val, train = _labels(args.val_ann), _labels(args.ann)
@@ -190,7 +191,7 @@ def _make(args: argparse.Namespace) -> tuple[GapReport, Index | None]:
         slices=args.slices,
         suggest=args.suggest_slices,
     )
-    return report, index
+    return report, index, val_index
 
 
 def _labels(path: Path | None) -> ImageSet | None:

@@ -15,7 +15,7 @@ from hardmine.report.mining import Shown
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
 
 _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
-_CLASSES, _SUSPECTS = 12, 24
+_CLASSES, _SUSPECTS, _SLICES = 12, 24, 8
 _NAMED, _MAJOR = 14, 3  # names written in the plot, and on a narrow page
 WORDS = {
     "positive": "labelled",
@@ -84,33 +84,47 @@ class Picture:
 
 
 def gap_page(
-    report: GapReport, *, root: Path | None = None, progress: Callable[[], None] | None = None
+    report: GapReport,
+    *,
+    root: Path | None = None,
+    val_root: Path | None = None,
+    progress: Callable[[], None] | None = None,
 ) -> str:
     """Make the page; pictures are small and their number is bounded, so is its size.
 
     Args:
         report: What to show.
-        root: Folder of the index's images; without it no pictures are shown.
+        root: Folder of the index's images; without it none of them is shown.
+        val_root: The same of the validation images, for slices.
         progress: Called after each picture.
     """
     pictures: list[tuple[ClassGap, list[Picture]]] = []
     suspects: list[Picture] = []
+
+    def small(path: Path) -> Thumbnail:
+        if progress is not None:
+            progress()
+        return thumbnail(path, side=_SIDE, quality=_QUALITY)
+
     if report.mined is not None and root is not None:
 
         def picture(shown: Shown) -> Picture:
-            small = thumbnail(root / shown.path, side=_SIDE, quality=_QUALITY)
-            if progress is not None:
-                progress()
-            return Picture(shown, small, Mark(shown.box, "", _tone(shown.kind)))
+            mark = Mark(shown.box, "", _tone(shown.kind))
+            return Picture(shown, small(root / shown.path), mark)
 
         for gap in report.weak[:_CLASSES]:
             mine = [one for one in report.mined.examples if one.class_name == gap.name]
             if mine:
                 pictures.append((gap, [picture(one) for one in mine]))
         suspects = [picture(one) for one in report.mined.suspects[:_SUSPECTS]]
+    sliced = [
+        (one, [(path, small(val_root / path)) for path in one.paths] if val_root else [])
+        for one in report.slices[:_SLICES]
+    ]
     return render_page(
         "gap_page.html",
         report=report,
+        sliced=sliced,
         plot=scatter(report),
         pictures=pictures,
         suspects=suspects,
@@ -170,7 +184,9 @@ def scatter(report: GapReport) -> Scatter | None:
         )
         named = sum(one.label for one in dots)
         if dot.weak and named < _NAMED and _free(dot, dots):
-            dot = replace(dot, label=True, minor=named >= _MAJOR)
+            major = [one for one in dots if one.label and not one.minor]
+            crowded = len(major) >= _MAJOR or not _free(dot, major, stretch=3.0)
+            dot = replace(dot, label=True, minor=crowded)
         dots.append(dot)
     decades = range(math.floor(low), math.ceil(high) + 1)
     ticks = [step * 10**decade for decade in decades for step in (1, 3)]
@@ -189,19 +205,19 @@ def scatter(report: GapReport) -> Scatter | None:
     )
 
 
-def _free(new: Dot, dots: list[Dot]) -> bool:
-    """Whether a name written there would cover no other name."""
-    start, end = _reach(new)
+def _free(new: Dot, dots: list[Dot], *, stretch: float = 1.0) -> bool:
+    """Whether a name there covers no other, on a page so many times narrower than a wide one."""
+    start, end = _reach(new, stretch)
     for dot in dots:
-        first, last = _reach(dot)
+        first, last = _reach(dot, stretch)
         if dot.label and abs(dot.y - new.y) < 5 and start < last and first < end:
             return False
     return True
 
 
-def _reach(dot: Dot) -> tuple[float, float]:
-    """Where a dot and its name begin and end, on a wide page."""
-    width = 2.0 + 0.7 * min(len(dot.name), 16)
+def _reach(dot: Dot, stretch: float) -> tuple[float, float]:
+    """Where a dot and its name begin and end, in percent of the plot's width."""
+    width = stretch * (2.0 + 0.7 * min(len(dot.name), 16))
     return (dot.x - width, dot.x) if dot.left else (dot.x, dot.x + width)
 
 

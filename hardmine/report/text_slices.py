@@ -35,6 +35,7 @@ CONDITIONS = (
     "under water",
     "in black and white",
 )
+_EXAMPLES = 6
 _Z = 1.6449  # 90 % of a normal distribution lie within so many standard errors
 
 
@@ -55,6 +56,7 @@ class TextSlice:
         p: Probability of a gap this far from 0 if there were none; of a suggestion corrected for
             all that were tried (Holm).
         images: Ids of the images that answer best.
+        paths: Where they lie, below the root of the index.
         suggested: Whether it was tried by hardmine rather than asked for.
     """
 
@@ -68,6 +70,7 @@ class TextSlice:
     high: float
     p: float
     images: tuple[int | str, ...] = ()
+    paths: tuple[str, ...] = ()
     suggested: bool = False
 
     @property
@@ -108,13 +111,14 @@ def text_slices(
     for text, score, known, answer in zip(texts, scores, present, answers, strict=True):
         named = named_classes(text, images.class_names)
         one = measure_slice(matches, answer, ~answer & known, named, draws, least, rng)
-        best = np.argsort(-score, kind="stable")[:8]
+        best = np.argsort(-score, kind="stable")[: min(_EXAMPLES, int(answer.sum()))]
         slices.append(
             replace(
                 one,
                 text=text,
                 classes=tuple(images.class_names[int(row)] for row in one.classes),
                 images=tuple(images.ids[best].tolist()),
+                paths=tuple(index.paths[row] for row in index.rows_of(images.ids[best]).tolist()),
             )
         )
     return slices

@@ -251,7 +251,7 @@ def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_featu
     person = report.slices[1]
     assert person.classes == ("person",)
     assert person.low <= person.gap <= person.high
-    page = gap_page(report, root=index.root)
+    page = gap_page(report, root=index.root, val_root=index.root)
     assert len(page) < 3_000_000
     assert page.count("data:image/jpeg") > 50
 

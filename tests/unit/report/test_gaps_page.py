@@ -1,0 +1,90 @@
+"""The report's page and files: the plot's layout, proposals, what is escaped."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from hardmine.errors import InputError
+from hardmine.report.gap_output import GapReport, to_csv, to_json
+from hardmine.report.gap_page import gap_page, scatter, sort_key
+from hardmine.report.gaps import Amount, ClassGap
+from hardmine.report.mining import Shown
+from hardmine.report.relabel import write_suspects
+
+
+def report(*classes: tuple[str, float, int]) -> GapReport:
+    gaps = tuple(
+        ClassGap(name, ap, need=max(0.0, 0.4 - ap), val=Amount(count, count, 0.5))
+        for name, ap, count in classes
+    )
+    return GapReport("results", "detections", gaps)
+
+
+def test_the_plot_has_more_instances_to_the_right_and_more_ap_above() -> None:
+    plot = scatter(report(("rare", 0.1, 10), ("common", 0.1, 1000), ("good", 0.8, 100)))
+    assert plot is not None
+    rare, common, good = plot.dots
+    assert rare.x < good.x < common.x
+    assert good.x == pytest.approx((rare.x + common.x) / 2)  # a logarithmic scale
+    assert good.y < rare.y == common.y
+    assert (rare.label, common.label, good.label) == (True, True, False)
+    assert (rare.left, common.left) == (False, True)
+    assert [text for _, text in plot.xticks] == ["10", "30", "100", "300", "1,000"]
+
+
+def test_names_in_the_plot_do_not_cover_each_other() -> None:
+    plot = scatter(report(*((f"class {n}", 0.1 + n / 10_000, 100) for n in range(20))))
+    assert plot is not None
+    assert sum(dot.label for dot in plot.dots) == 1
+
+
+@pytest.mark.parametrize("classes", [[], [("one", 0.1, 5)], [("a", math.nan, 5), ("b", 0.1, 0)]])
+def test_no_plot_without_two_known_classes(classes: list[tuple[str, float, int]]) -> None:
+    assert scatter(report(*classes)) is None
+
+
+def test_unknown_numbers_sort_as_nothing() -> None:
+    assert (sort_key(math.nan), sort_key(None), sort_key(0.25)) == ("", "", "0.25")
+
+
+def test_names_with_html_are_shown_not_run() -> None:
+    page = gap_page(report(("<script>alert(1)</script>", 0.1, 5), ("b", 0.5, 5)))
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_json_has_no_nan_and_csv_leaves_it_empty() -> None:
+    some = report(("a,b", math.nan, 3), ("c", 0.25, 4))
+    said = json.loads(json.dumps(to_json(some), allow_nan=False))
+    assert [one["ap"] for one in said["classes"]] == [None, 0.25]
+    lines = to_csv(some).splitlines()
+    assert lines[1].startswith('"a,b",,,')
+    assert lines[2].startswith("c,0.25,,")
+
+
+def suspect(image_id: int, name: str) -> Shown:
+    box = (0.25, 0.5, 0.75, 1.0)
+    return Shown(image_id, f"{image_id}.jpg", name, "suspect", 0.31, box, (100, 200), 1.5)
+
+
+def test_suspects_as_files(tmp_path: Path) -> None:
+    table, proposals = write_suspects(
+        [suspect(7, "dog"), suspect(7, "cat"), suspect(9, "dog")], tmp_path / "to" / "do"
+    )
+    assert table.read_text().splitlines()[1] == "7,7.jpg,dog,0.31,50.0,50.0,100.0,50.0"
+    said = json.loads(proposals.read_text())
+    assert said["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert [one["id"] for one in said["images"]] == [7, 9]
+    assert said["images"][0] == {"id": 7, "file_name": "7.jpg", "height": 100, "width": 200}
+    assert [one["category_id"] for one in said["annotations"]] == [2, 1, 2]
+    assert said["annotations"][0]["bbox"] == [50.0, 50.0, 100.0, 50.0]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_suspects([], tmp_path / "file")
