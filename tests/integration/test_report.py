@@ -127,6 +127,21 @@ def test_with_an_index(world: Path, index: Path, capsys: pytest.CaptureFixture[s
     assert "data:image/jpeg" in (world / "page.html").read_text()
 
 
+def test_slices(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = load_images(world / "val" / "images", annotations=world / "annotations" / "val.json")
+    build_index(images, load_encoder("tiny"), world / "val_index", clusters="none", workers=1)
+    words = ["--val-index", str(world / "val_index"), "--slice", "at night", "--suggest-slices"]
+    page = world / "slices.html"
+    said = reported(capsys, *given(world), *words, "--out", str(page))
+    (one,) = [one for one in said["slices"] if not one["suggested"]]
+    assert one["text"] == "at night"
+    assert 1 <= one["num_images"] < len(images)
+    assert len(one["images"]) == len(one["paths"]) <= one["num_images"]
+    assert "at night" in page.read_text()
+    assert main([*given(world), *words]) == 0
+    assert "at night:" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
