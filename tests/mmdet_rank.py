@@ -28,7 +28,7 @@ def main(root: Path) -> None:
         custom_hooks=[],
         launcher="pytorch",
         # The default would put the model on a GPU.
-        model_wrapper_cfg={"type": "MMDistributedDataParallel"},
+        model_wrapper_cfg={"type": "MMDistributedDataParallel", "device_ids": None},
     )
     recorder = Recorder()
     runner = make_runner(settings, recorder)
