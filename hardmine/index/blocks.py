@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,12 @@ class Block:
     def __len__(self) -> int:
         """Images, n."""
         return len(self.rows)
+
+    @cached_property
+    def regions_each(self) -> int:
+        """Regions of every image if all have as many; 0 if they differ."""
+        counts = np.diff(self.offsets)
+        return int(counts[0]) if len(counts) and (counts == counts[0]).all() else 0
 
 
 def iter_blocks(

@@ -173,14 +173,13 @@ def _near(
     Returns:
         For each of them i, and its number in the block; by ascending i.
     """
-    counts = np.diff(block.offsets)
     # Never above the double it stands for, so that nothing is lost.
     floors = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
-    if (counts == counts[0]).all():
-        tiled = regions.reshape(len(regions), len(block), int(counts[0]))
+    if block.regions_each:
+        tiled = regions.reshape(len(regions), len(block), block.regions_each)
         pairs, column = np.nonzero(tiled[queries, places] >= floors[:, None])
         return pairs, block.offsets[places[pairs]] + column
-    owners = np.repeat(np.arange(len(places)), counts[places])
+    owners = np.repeat(np.arange(len(places)), np.diff(block.offsets)[places])
     within = region_rows(block.offsets, places)
     near = np.flatnonzero(regions[queries[owners], within] >= floors[owners])
     return owners[near], within[near]

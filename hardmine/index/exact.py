@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.blocks import iter_blocks, max_by_image, region_rows
+from hardmine.index.blocks import iter_blocks, region_rows
 from hardmine.index.candidates import Candidates, first_best
 from hardmine.index.product import MAX_NORM, Product, Scratch, exact_scores
 from hardmine.index.store import Shard, Store
@@ -150,8 +150,8 @@ class ExactIndex:
             out = np.full((len(queries), stop - start), -np.inf, np.float32)
             for block in iter_blocks(self.store, most, np.arange(start, stop)):
                 for first, product in zip(range(0, len(queries), _QUERIES), products, strict=True):
-                    best = max_by_image(product(block), block.offsets)
-                    out[first : first + len(best), block.rows - start] = best
+                    images, _ = product(block)
+                    out[first : first + len(images), block.rows - start] = images
             yield slice(start, stop), out
 
     def best_regions(
@@ -200,8 +200,7 @@ class ExactIndex:
             patience=_WAITING,
         )
         for block in iter_blocks(self.store, max(_SCORES // len(queries), 1), rows):
-            regions = product(block)
-            best.offer(block, max_by_image(regions, block.offsets), regions)
+            best.offer(block, *product(block))
         best.settle()
         return best
 

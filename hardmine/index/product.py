@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.index.blocks import Block
+from hardmine.index.blocks import Block, max_by_image
 
 Scratch = dict[tuple[str, torch.dtype], torch.Tensor]
 # Stored vectors are unit vectors rounded to half precision or int8.
@@ -54,37 +54,51 @@ class Product:
         self.relative = limits.eps / 2
         self.absolute += limits.eps * limits.tiny
 
-    def __call__(self, block: Block) -> npt.NDArray[np.float32]:
-        """Multiply to (C, r) float32, which the next call overwrites."""
+    def __call__(self, block: Block) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Multiply to scores by image (C, n) and by region (C, r); the next call overwrites both.
+
+        An image without regions scores -inf.
+        """
         stored = as_tensor(block.vectors)
-        count = len(self.queries)
-        out = self._room("out", count * len(stored), torch.float32).view(count, len(stored))
+        count, total = self.queries.shape[0], stored.shape[0]
+        regions = self._room("regions", count, total, torch.float32)
+        each = block.regions_each
+        images = self._room("images", count, total // each if each else 0, torch.float32)
         as_it_is = stored.dtype == self.dtype and self.device.type == "cpu"
-        rows = max(_SCORES // max(count, 1), 1) if as_it_is else _ROWS
-        for start in range(0, len(stored), rows):
+        rows = _SCORES // max(count, 1) if as_it_is else _ROWS
+        rows = max(rows // max(each, 1), 1) * max(each, 1)
+        for start in range(0, total, rows):
             part = self._converted(stored[start : start + rows])
-            scores = self._room("scores", count * len(part), self.dtype).view(count, len(part))
+            stop = start + part.shape[0]
+            scores = self._room("scores", count, stop - start, self.dtype)
             torch.mm(self.queries, part.T, out=scores)
-            out[:, start : start + len(part)] = scores
-        if block.scales is not None:
-            out *= torch.from_numpy(np.ascontiguousarray(block.scales))
-        return out.numpy()
+            here = regions[:, start:stop]
+            here.copy_(scores)
+            if block.scales is not None:
+                here *= as_tensor(block.scales[start:stop])
+            if each:
+                # While they are in the cache.
+                best = images[:, start // each : stop // each]
+                torch.amax(here.view(count, -1, each), 2, out=best)
+        if not each:
+            return max_by_image(regions.numpy(), block.offsets), regions.numpy()
+        return images.numpy(), regions.numpy()
 
     def _converted(self, part: torch.Tensor) -> torch.Tensor:
         if part.dtype == self.dtype or self.device.type != "cpu":
             return part.to(self.device).to(self.dtype)
         if self.dtype == torch.bfloat16 and part.dtype == torch.float16:
             # torch has no fast way from one half type to the other.
-            part = self._room("wide", part.numel(), torch.float32).view_as(part).copy_(part)
-        return self._room("part", part.numel(), self.dtype).view_as(part).copy_(part)
+            part = self._room("wide", part.shape[0], part.shape[1], torch.float32).copy_(part)
+        return self._room("part", part.shape[0], part.shape[1], self.dtype).copy_(part)
 
-    def _room(self, name: str, count: int, dtype: torch.dtype) -> torch.Tensor:
+    def _room(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
         """A buffer that is kept: fresh memory of this size costs more than the arithmetic."""
-        key = (name, dtype)
-        if key not in self._rooms or len(self._rooms[key]) < count:
-            where = "cpu" if name == "out" else self.device
+        key, count = (name, dtype), rows * columns
+        if key not in self._rooms or self._rooms[key].shape[0] < count:
+            where = "cpu" if name in ("regions", "images") else self.device
             self._rooms[key] = torch.empty(count, dtype=dtype, device=where)
-        return self._rooms[key][:count]
+        return self._rooms[key][:count].view(rows, columns)
 
     def _bound(self, queries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         kept = self.queries.double().cpu().numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -63,10 +65,27 @@ def test_the_bound_holds(kind: str, dim: int, int8: bool, dtype: torch.dtype) ->
     wide = stored.astype(np.float64) * (1.0 if scales is None else scales[:, None])
     exact = queries.astype(np.float64) @ wide.T
     product = Product(queries, dtype)
-    error = np.abs(product(block_of(stored, scales)) - exact)
+    _, scores = product(block_of(stored, scales))
+    error = np.abs(scores - exact)
     assert (error <= product.absolute[:, None] + product.relative * np.abs(exact)).all()
     # And is no excuse for anything: hundredths at most.
     assert product.absolute.max() < {2: 0.02, 4: 1e-4}[dtype.itemsize]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[7] * 800, [3, 0, 5] * 500, [0, 0], [0, 2]],
+    ids=lambda counts: f"{len(counts)} images",
+)
+def test_images_score_as_their_best_region(counts: list[int]) -> None:
+    rng = np.random.default_rng(2)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    vectors = unit(rng.standard_normal((offsets[-1], 16))).astype(np.float16)
+    block = Block(np.arange(len(counts)), offsets, offsets[:-1], vectors, None, 0)
+    images, regions = Product(unit(rng.standard_normal((3, 16))), torch.float32)(block)
+    for image, (start, stop) in enumerate(itertools.pairwise(offsets)):
+        truth = regions[:, start:stop].max(axis=1, initial=-np.inf)
+        assert images[:, image].tolist() == truth.tolist()
 
 
 def test_exact_scores_do_not_depend_on_the_place() -> None:
@@ -81,7 +100,7 @@ def test_exact_scores_do_not_depend_on_the_place() -> None:
 def test_queries_that_half_precision_cannot_hold() -> None:
     queries = np.full((1, 4), 1e6, np.float32)
     product = Product(queries, torch.float16)
-    scores = product(block_of(np.full((1, 4), 0.5, np.float16)))
+    _, scores = product(block_of(np.full((1, 4), 0.5, np.float16)))
     assert scores.tolist() == [[2e6]]
 
 
