@@ -1,0 +1,74 @@
+"""What the README shows is run, on generated scenes in place of COCO."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from hardmine.cli.main import COMMANDS, main
+from hardmine.datasets.scenes import write_scenes
+from hardmine.rounds import read_rounds
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_loop_mines(tmp_path) -> None:
+    [loop] = [text for kind, text in BLOCKS if kind == "python" and "train_one_epoch" in text]
+    write_scenes(tmp_path / "scenes", num_images=24, size=96)
+    replaced = {
+        '"data/train2017"': repr(str(tmp_path / "scenes")),
+        '"annotations/instances_train2017.json"': repr(
+            str(tmp_path / "scenes" / "annotations" / "train.json")
+        ),
+        '"RN50x64/openai"': '"tiny"',
+        '"coco.hmx"': repr(str(tmp_path / "coco.hmx")),
+        "contexts=": f"rounds={str(tmp_path / 'rounds.jsonl')!r}, contexts=",
+    }
+    for old, new in replaced.items():
+        assert loop.count(old) == 1, old
+        loop = loop.replace(old, new)
+    drawn: list[list[int]] = []
+    names = {
+        "dataset": list(range(19)),
+        "epochs": 3,
+        "DataLoader": DataLoader,
+        "train_one_epoch": lambda batches: drawn.append(np.concatenate(list(batches)).tolist()),
+        "validate": lambda: {"car": 0.05, "tree": 0.6, "person": 0.5},
+    }
+    exec(compile(loop, "README.md", "exec"), names)  # the README is ours
+    assert sorted(drawn[0]) == list(range(19))
+    assert sorted(drawn[1]) != sorted(drawn[0])
+    assert [done.error for done in read_rounds(tmp_path / "rounds.jsonl")] == [""] * 3
+
+
+COMMAND_LINES = [
+    line.split("#")[0].strip()
+    for kind, text in BLOCKS
+    if not kind
+    for line in text.splitlines()
+    if line.startswith("hardmine ")
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_the_commands_exist_with_these_options(line, capsys) -> None:
+    words = shlex.split(line)[1:]
+    assert words[0] in COMMANDS
+    nested = words[:2] if words[0] == "index" else words[:1]
+    with pytest.raises(SystemExit) as stop:
+        main([*nested, "--help"])
+    assert stop.value.code == 0
+    help_text = capsys.readouterr().out
+    for option in (word for word in words if word.startswith("-")):
+        assert re.search(rf"(^|[\s,\[]){re.escape(option)}\b", help_text), option
+
+
+def test_all_the_commands_of_interest_are_shown() -> None:
+    shown = {shlex.split(line)[1] for line in COMMAND_LINES}
+    assert {"index", "search", "eval", "regions", "rounds", "doctor"} <= shown
