@@ -73,13 +73,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json and args.markdown:
         raise InputError("give --json or --markdown, not both")
-    images = load_images(args.images or args.ann.parent, annotations=args.ann)
+    # An index holds the vectors: only a build reads the images themselves.
+    images = load_images(
+        args.images or args.ann.parent, annotations=args.ann, check_files=args.index is None
+    )
     if args.table is not None:
         return _run_table(args, images)
     if args.queries is not None:
         return _run_queries(args, images)
-    index, encoder = _index_and_encoder(args, images)
-    return _run_classes(args, images, index, encoder)
+    return _run_classes(args, images)
 
 
 def _index_and_encoder(args: argparse.Namespace, images: ImageSet) -> tuple[Index, Encoder]:
@@ -107,10 +109,11 @@ def _index_and_encoder(args: argparse.Namespace, images: ImageSet) -> tuple[Inde
     return index, encoder
 
 
-def _run_classes(args: argparse.Namespace, images: ImageSet, index: Index, encoder: Encoder) -> int:
+def _run_classes(args: argparse.Namespace, images: ImageSet) -> int:
     from hardmine.encoders.templates import embed_prompts
     from hardmine.evaluation.classes import evaluate_classes
 
+    index, encoder = _index_and_encoder(args, images)
     texts = embed_prompts(encoder, images.class_names, templates=args.templates)
     with progress_bar() as bar:
         task = bar.add_task("ranking classes", total=len(texts), note="")
@@ -216,10 +219,9 @@ def _run_table(args: argparse.Namespace, images: ImageSet) -> int:
     else:
         title = f"{protocol.name}: measured here, and as published in brackets"
         _print_table(title, paper_table.HEADER, paper_table.table_rows(protocol, results))
-    for result in results:
-        if result.reason:
-            console.print(f"[bold]{result.row.label}[/]: did not run", highlight=False)
-            console.print(f"  {result.reason}", markup=False, highlight=False)
+    for reason, labels in paper_table.reasons(results).items():
+        console.print(f"did not run: [bold]{', '.join(labels)}[/]", highlight=False)
+        console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
     if protocol.published:
         console.print(f"published figures: {PUBLISHED_SOURCE}", highlight=False)
     return 0 if any(result.evaluation for result in results) else 1

@@ -50,6 +50,15 @@ def table_rows(protocol: Protocol, results: Sequence[RowResult]) -> list[list[st
     return rows
 
 
+def reasons(results: Sequence[RowResult]) -> dict[str, list[str]]:
+    """Why rows did not run, each reason once with the rows it stopped."""
+    stopped: dict[str, list[str]] = {}
+    for result in results:
+        if result.reason:
+            stopped.setdefault(result.reason, []).append(result.row.label)
+    return stopped
+
+
 def to_json(protocol: Protocol, results: Sequence[RowResult]) -> dict[str, Any]:
     """The table as JSON values, figures in percent."""
     return {
