@@ -16,6 +16,7 @@ from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
 
 _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
 _CLASSES, _SUSPECTS, _SLICES = 12, 24, 8
+_CHANGES = 12  # classes that gain draws and that lose them
 _NAMED, _MAJOR = 14, 3  # names written in the plot, and on a narrow page
 WORDS = {
     "positive": "labelled",
@@ -75,6 +76,25 @@ class Scatter:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A class whose share of the draws mining changes; left and width in percent of the plot.
+
+    Attributes:
+        name: The class.
+        draws: Instances drawn after mining over before.
+        left: Where its bar begins.
+        width: How long it is.
+        weak: Whether the class is in need.
+    """
+
+    name: str
+    draws: float
+    left: float
+    width: float
+    weak: bool
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image of the index with why it is shown."""
 
@@ -126,6 +146,7 @@ def gap_page(
         report=report,
         sliced=sliced,
         plot=scatter(report),
+        changes=changes(report),
         pictures=pictures,
         suspects=suspects,
         kinds=KINDS,
@@ -202,6 +223,30 @@ def scatter(report: GapReport) -> Scatter | None:
         ),
         mean=y(report.mean_ap),
         split="training" if split == "train" else "validation",
+    )
+
+
+def changes(report: GapReport) -> tuple[Change, ...]:
+    """The classes whose draws mining changes most, the largest gain first."""
+    drawn = [
+        (gap.retrieval.draws, gap)
+        for gap in report.gaps
+        if gap.retrieval is not None and not math.isnan(gap.retrieval.draws)
+    ]
+    drawn.sort(key=lambda pair: -pair[0])
+    if len(drawn) > 2 * _CHANGES:
+        drawn = drawn[:_CHANGES] + drawn[-_CHANGES:]
+    low = min([1.0, *(draws for draws, _ in drawn)])
+    scale = 100 / max(max([1.0, *(draws for draws, _ in drawn)]) - low, 1e-9)
+    return tuple(
+        Change(
+            name=gap.name,
+            draws=draws,
+            left=scale * (min(draws, 1.0) - low),
+            width=scale * abs(draws - 1.0),
+            weak=gap.need > 0,
+        )
+        for draws, gap in drawn
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hardmine.errors import InputError
 from hardmine.report.gap_output import GapReport, to_csv, to_json
-from hardmine.report.gap_page import gap_page, scatter, sort_key
-from hardmine.report.gaps import Amount, ClassGap
+from hardmine.report.gap_page import changes, gap_page, scatter, sort_key
+from hardmine.report.gaps import Amount, ClassGap, Retrieval
 from hardmine.report.mining import Shown
 from hardmine.report.relabel import write_suspects
 
@@ -45,6 +46,25 @@ def test_names_in_the_plot_do_not_cover_each_other() -> None:
 @pytest.mark.parametrize("classes", [[], [("one", 0.1, 5)], [("a", math.nan, 5), ("b", 0.1, 0)]])
 def test_no_plot_without_two_known_classes(classes: list[tuple[str, float, int]]) -> None:
     assert scatter(report(*classes)) is None
+
+
+def test_bars_show_who_is_drawn_more_and_who_less() -> None:
+    plain = report(("weak", 0.1, 5), ("same", 0.5, 5), ("strong", 0.9, 5), ("unseen", 0.2, 5))
+    draws = (3.0, 1.0, 0.5, math.nan)
+    gaps = tuple(
+        replace(gap, retrieval=Retrieval(0.5, 10, 5, draws=times))
+        for gap, times in zip(plain.gaps, draws, strict=True)
+    )
+    bars = changes(replace(plain, gaps=gaps))
+    assert [(bar.name, bar.weak) for bar in bars] == [
+        ("weak", True),
+        ("same", False),
+        ("strong", False),
+    ]
+    # From 0.5 to 3: unchanged lies a fifth of the way.
+    assert [round(bar.left) for bar in bars] == [20, 20, 0]
+    assert [round(bar.width) for bar in bars] == [80, 0, 20]
+    assert changes(plain) == ()
 
 
 def test_unknown_numbers_sort_as_nothing() -> None:
