@@ -1,4 +1,4 @@
-"""The sampler against torch's own, at the sizes DESIGN names."""
+"""The sampler against torch's own, at ten million images."""
 
 from __future__ import annotations
 
