@@ -88,16 +88,22 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         self._partners = partners
         self._options = dict(miner or {})
         self._strict = strict
+        # Set up when training begins: the same config also serves to validate and to test.
+        self._validation: ValidationReader | None = None
         self._validations = 0
         self._saved: Mapping[str, Any] | None = None
         self._began_at = 0
 
-    def before_run(self, runner: Runner) -> None:
-        """Find the sampler; ask the metric for class values before the first validation."""
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Remember what a checkpoint to resume from holds; weights alone say nothing."""
+        if runner._resume:
+            self._saved = checkpoint.get(KEY)
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the sampler, open or build the index, and go on where a checkpoint stopped."""
         self._sampler = find_sampler(runner.train_loop.dataloader)
         self._folder = Path(runner.work_dir) / "hardmine"
         self._states = StateFolder(self._folder / "states")
-        self._validation: ValidationReader | None = None
         if runner.val_loop is None:
             runner.logger.warning(
                 "hardmine: this run has no validation, so there is nothing to mine by; "
@@ -110,16 +116,6 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             metric=self._metric,
             iou_type=self._iou_type,
         )
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Remember what a checkpoint to resume from holds; weights alone say nothing."""
-        if runner._resume:
-            self._saved = checkpoint.get(KEY)
-
-    def before_train(self, runner: Runner) -> None:
-        """Open or build the index, set the miner up, and go on where a checkpoint stopped."""
-        if self._validation is None:
-            return
         dataset = runner.train_loop.dataloader.dataset
         for note in note_wrappers(dataset, self._sampler):
             runner.logger.warning("hardmine: %s", note)

@@ -250,3 +250,13 @@ def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
     sampler = {"type": "DefaultSampler", "shuffle": True}
     with pytest.raises(InputError, match="type='HardMiningSampler'"):
         train(scenes, tmp_path, **{"train_dataloader.sampler": sampler})
+
+
+def test_validating_alone_needs_no_training_images(scenes, tmp_path) -> None:
+    """The config of a mined run serves to validate and to test as well."""
+    nowhere = coco(tmp_path / "nowhere", train=True)
+    settings = config(*scenes, tmp_path, **{"train_dataloader.dataset": nowhere})
+    settings.custom_hooks = [{"type": "HardMiningHook", "encoder": "tiny"}]
+    metrics = make_runner(settings).val()
+    assert "coco/bbox_mAP" in metrics
+    assert not (tmp_path / "hardmine").exists()
