@@ -11,7 +11,7 @@ from __future__ import annotations
 from hardmine.datasets.scenes.compose import generate_scene
 from hardmine.datasets.scenes.kinds import NAMES
 from hardmine.datasets.scenes.scene import MARK, Scene, SceneObject
-from hardmine.datasets.scenes.write import Written, write_scenes
+from hardmine.datasets.scenes.write import Written, write_scenes, write_split
 
 __all__ = [
     "MARK",
@@ -21,4 +21,5 @@ __all__ = [
     "Written",
     "generate_scene",
     "write_scenes",
+    "write_split",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +16,7 @@ from hardmine.datasets.scenes.scene import Scene
 from hardmine.errors import InputError
 
 _CAPTIONS = 3
-_CONDITION_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
+CONDITION_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
 
 
 def generate_scene(
@@ -25,6 +27,7 @@ def generate_scene(
     tail: float = 100.0,
     crowd: float = 1.0,
     condition: str | None = None,
+    conditions: Mapping[str, float] = CONDITION_SHARES,
     missing: float = 0.0,
     wrong: float = 0.0,
 ) -> Scene:
@@ -40,19 +43,23 @@ def generate_scene(
         tail: How many times more often the first kind is drawn than the last; 1 is balanced.
         crowd: Number of objects relative to an ordinary scene, which shows four or five.
         condition: A key of ``CONDITIONS`` to force; drawn at random by default.
+        conditions: How often each key of ``CONDITIONS`` is drawn, summing to 1.
         missing: Share of objects whose label is left out.
         wrong: Share of objects that are labelled as another kind.
 
     Raises:
         InputError: If a value is out of range.
     """
-    _check(seed, index, size, tail, crowd, condition, missing, wrong)
+    _check(seed, index, size, tail, crowd, missing, wrong)
+    _check_conditions(condition, conditions)
     rng = np.random.default_rng((seed, index))
     place = list(PLACES)[int(rng.integers(len(PLACES)))]
     drawn = rng.random()
     if condition is None:
-        edges = np.cumsum(list(_CONDITION_SHARES.values()))
-        condition = list(_CONDITION_SHARES)[int(np.searchsorted(edges, drawn, side="right"))]
+        edges = np.cumsum(list(conditions.values()))
+        # The shares may sum to a little less than 1.
+        place_among = min(int(np.searchsorted(edges, drawn, side="right")), len(edges) - 1)
+        condition = list(conditions)[place_among]
     horizon = rng.uniform(0.25, 0.6)
     canvas = paint_place(place, size, horizon, rng)
     objects = place_objects(canvas, choose_kinds(place, tail, crowd, rng), horizon, rng)
@@ -81,7 +88,6 @@ def _check(
     size: int,
     tail: float,
     crowd: float,
-    condition: str | None,
     missing: float,
     wrong: float,
 ) -> None:
@@ -93,9 +99,16 @@ def _check(
         raise InputError(f"tail must be at least 1 (1 is balanced), got {tail}")
     if not 0.1 <= crowd <= 8:
         raise InputError(f"crowd must lie between 0.1 and 8 (1 is ordinary), got {crowd}")
-    if condition is not None and condition not in CONDITIONS:
-        raise InputError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
     if not (missing >= 0 and wrong >= 0 and missing + wrong <= 1):
         raise InputError(
             f"missing and wrong are shares that sum to at most 1, got {missing} and {wrong}"
         )
+
+
+def _check_conditions(condition: str | None, conditions: Mapping[str, float]) -> None:
+    for name in (*([] if condition is None else [condition]), *conditions):
+        if name not in CONDITIONS:
+            raise InputError(f"condition must be one of {', '.join(CONDITIONS)}, got {name!r}")
+    shares = list(conditions.values())
+    if not (min(shares, default=-1.0) >= 0 and abs(sum(shares) - 1) < 1e-6):
+        raise InputError(f"conditions are shares that sum to 1, got {dict(conditions)}")

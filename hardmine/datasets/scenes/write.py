@@ -80,32 +80,56 @@ def write_scenes(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already holds something; give a new or an empty folder")
     num_val = min(max(round(num_images * val_share), 1), num_images - 1)
-    splits = {"train": range(num_images - num_val), "val": range(num_images - num_val, num_images)}
-    look: dict[str, Any] = {"size": size, "tail": tail, "crowd": crowd}
-    faults = {"train": (missing, wrong), "val": (0.0, 0.0)}
-    # Before anything is written, so that a value out of range leaves no half-made folder.
-    generate_scene(seed, 0, **look, missing=missing, wrong=wrong)
+    look: dict[str, Any] = {"seed": seed, "size": size, "tail": tail, "crowd": crowd}
     written = {}
-    for split, indices in splits.items():
-        labels, truth = _CocoFile(seed), _CocoFile(seed)
-        folder = out / split / "images"
-        folder.mkdir(parents=True)
-        for index in indices:
-            share_missing, share_wrong = faults[split]
-            scene = generate_scene(seed, index, **look, missing=share_missing, wrong=share_wrong)
-            name = f"{index:06d}.{'png' if lossless else 'jpg'}"
-            _save(scene, folder / name)
-            labels.add(scene, index + 1, f"{split}/images/{name}", scene.label_rows.tolist())
-            truth.add(scene, index + 1, f"{split}/images/{name}", scene.class_rows.tolist())
-            on_image()
-        paths = out / "annotations" / f"{split}.json", out / "truth" / f"{split}.json"
-        for file, path in zip((labels, truth), paths, strict=True):
-            path.parent.mkdir(exist_ok=True)
-            file.write(path)
-        written[split] = Written(
-            *paths, len(indices), len(labels.annotations), len(truth.annotations)
+    for split, indices, faults in (
+        ("train", range(num_images - num_val), {"missing": missing, "wrong": wrong}),
+        ("val", range(num_images - num_val, num_images), {}),
+    ):
+        written[split] = write_split(
+            out, split, indices, lossless=lossless, on_image=on_image, **look, **faults
         )
     return written
+
+
+def write_split(
+    out: Path,
+    split: str,
+    indices: range,
+    *,
+    seed: int = 0,
+    lossless: bool = False,
+    on_image: Callable[[], None] = lambda: None,
+    **look: Any,
+) -> Written:
+    """Write some scenes of a series as one split: images, labels and the truth.
+
+    Args:
+        out: The data set's folder.
+        split: Name of the split, whose images ``out`` must not hold yet.
+        indices: Which scenes of the series.
+        seed: Names the series.
+        lossless: Write PNG rather than JPEG of quality 92.
+        on_image: Called after each image.
+        **look: More arguments of ``generate_scene``: size, tail, crowd, conditions, missing ...
+    """
+    # Before anything is written, so that a value out of range leaves no half-made folder.
+    generate_scene(seed, 0, **look)
+    labels, truth = _CocoFile(seed), _CocoFile(seed)
+    folder = out / split / "images"
+    folder.mkdir(parents=True)
+    for index in indices:
+        scene = generate_scene(seed, index, **look)
+        name = f"{index:06d}.{'png' if lossless else 'jpg'}"
+        _save(scene, folder / name)
+        labels.add(scene, index + 1, f"{split}/images/{name}", scene.label_rows.tolist())
+        truth.add(scene, index + 1, f"{split}/images/{name}", scene.class_rows.tolist())
+        on_image()
+    paths = out / "annotations" / f"{split}.json", out / "truth" / f"{split}.json"
+    for file, path in zip((labels, truth), paths, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        file.write(path)
+    return Written(*paths, len(indices), len(labels.annotations), len(truth.annotations))
 
 
 def _save(scene: Scene, path: Path) -> None:
