@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import mmengine
 from mmengine.runner import IterBasedTrainLoop
+from mmengine.utils import digit_version
 
 from hardmine.errors import InputError
 from hardmine_mmdet.labels import wrappers
 from hardmine_mmdet.sampler import HardMiningSampler
+
+_ASKS_AGAIN = digit_version(mmengine.__version__) >= digit_version("0.10.3")
 
 
 def find_sampler(dataloader: Any) -> HardMiningSampler:
@@ -33,11 +37,12 @@ def is_iteration_based(loop: Any) -> bool:
 def fresh_iterator(loop: Any, *, skip: int) -> None:
     """Start the loader of an iteration-based loop again, with what the sampler now knows.
 
-    A resumed loop asks its loader for all batches that were trained on already and throws them
-    away. The sampler knows where it stopped, so the loop gets nothing for these, at no cost.
+    Since mmengine 0.10.3 a resumed loop asks its loader for all batches that were trained on
+    already and throws them away. The sampler knows where it stopped, so the loop gets nothing for
+    these, at no cost.
     """
     start = type(loop.dataloader_iterator)
-    loop.dataloader_iterator = _Skipping(start(loop.dataloader), skip)
+    loop.dataloader_iterator = _Skipping(start(loop.dataloader), skip if _ASKS_AGAIN else 0)
 
 
 class _Skipping:
