@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import scipy.cluster.hierarchy
 import torch
 from torch import Tensor
@@ -33,23 +32,21 @@ def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
         if linkage == "ward":
             distance = np.sqrt(np.maximum(2 * distance, 0))
         merges[row] = scipy.cluster.hierarchy.linkage(distance, linkage)
-    return _from_merges(merges)
+    return _from_merges(torch.from_numpy(merges))
 
 
-def _from_merges(merges: npt.NDArray[np.float64]) -> Dendrogram:
-    """Read SciPy's (B, P - 1, 4) merges, all images together."""
+def _from_merges(merges: Tensor) -> Dendrogram:
+    """Read SciPy's (B, P - 1, 4) merges: two nodes and a height each; patches are the first P."""
     batch, steps, _ = merges.shape
     count = steps + 1
-    pair = merges[:, :, :2].astype(np.int64)
-    images = np.arange(batch)
-    names = np.tile(np.arange(count + steps), (batch, 1))  # lowest patch of each cluster
-    parent = np.zeros((batch, count), np.int64)
-    height = np.full((batch, count), np.inf)
-    for step in range(steps):
-        one, other = names[images, pair[:, step, 0]], names[images, pair[:, step, 1]]
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        parent[images, high] = low
-        height[images, high] = merges[:, step, 2]
-        names[:, count + step] = low
-    heights = torch.from_numpy(height)
-    return Dendrogram(torch.from_numpy(parent), heights, order=heights)
+    kept, absorbed = merges[:, :, :2].long().unbind(2)
+    # A merged node goes by its first part's name, and so on down to a patch.
+    patches = torch.arange(count).expand(batch, -1)
+    names = torch.cat([patches, kept], dim=1)
+    for _ in range(steps.bit_length()):
+        names = names.gather(1, names)
+    absorbed = names.gather(1, absorbed)
+    parent = patches.scatter(1, absorbed, names.gather(1, kept))
+    height = torch.full((batch, count), torch.inf, dtype=merges.dtype)
+    height.scatter_(1, absorbed, merges[:, :, 2])
+    return Dendrogram(parent, height, order=height)

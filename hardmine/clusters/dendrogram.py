@@ -12,12 +12,12 @@ from torch import Tensor
 class Dendrogram:
     """How the patches of B images merge, kept at the patch that gives way.
 
-    A cluster goes by its lowest patch. When two merge, the higher of the two names gives way to
-    the lower, so each patch but the first gives way exactly once.
+    A cluster goes by the name of one of its patches. When two merge, one of their two names gives
+    way to the other, so each patch but the last gives way exactly once.
 
     Attributes:
-        parent: (B, P) int64, the patch that each one gave way to; the first patch is its own.
-        height: (B, P) distance at which it did; inf for the first patch.
+        parent: (B, P) int64, the patch that each one gave way to; the last patch is its own.
+        height: (B, P) distance at which it did; inf for the last patch.
         order: (B, P) when it did, larger is later; the height where merges only get higher.
     """
 
@@ -35,7 +35,7 @@ class Dendrogram:
         return self._names(self._rank() < (self.height >= threshold).sum(1, keepdim=True))
 
     def _rank(self) -> Tensor:
-        """(B, P): 0 for the first patch, 1 for the one that gave way last, and so on."""
+        """(B, P): 0 for the last patch, 1 for the one that gave way last, and so on."""
         last_first = self.order.argsort(dim=1, descending=True, stable=True)
         places = torch.arange(self.order.shape[1], device=self.order.device)
         return torch.empty_like(last_first).scatter_(1, last_first, places.expand_as(last_first))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def gram(patches: Tensor, *, coarse: bool = False) -> Tensor:
+def gram(patches: Tensor) -> Tensor:
     """Cosine similarity of every pair of patches, image by image.
 
     One product an image, never one for the batch: a batched product may sum in another order
@@ -17,30 +19,91 @@ def gram(patches: Tensor, *, coarse: bool = False) -> Tensor:
 
     Args:
         patches: (B, P, D) float32 unit vectors; a zero vector has cosine 0 with all.
-        coarse: Round patches and cosines to bfloat16, which k-means' means even out: twice as
-            fast on processors that multiply in it, and the same values on those that do not.
 
     Returns:
-        (B, P, P) float32.
+        (B, P, P) float32, symmetric; not finite on the diagonal where a patch is not.
+    """
+    batch, count, _ = patches.shape
+    cosines = patches.new_empty(batch, count, count)
+    multiply = _multiplier(patches.device)
+    for vectors, out in zip(patches.unbind(), cosines.unbind(), strict=True):
+        multiply(vectors, out)
+    return cosines
+
+
+@torch.inference_mode()
+def cosine_grid(patches: Tensor) -> Tensor:
+    """Cosines as whole numbers, right to about three digits, in half the time of ``gram``.
+
+    The patches are rounded to 8 bits, which the products of many processors are fastest in.
+    Every sum on the way, and of a row of the result, is exact in float32 too: neither its order
+    nor the kind of processor changes a bit.
+
+    Args:
+        patches: As in ``gram``.
+
+    Returns:
+        (B, P, P) float32 multiples of one, ``grid_unit(P)`` for cosine 1; else as ``gram``.
     """
     batch, count, dim = patches.shape
-    dtype = torch.bfloat16 if coarse else torch.float32
-    narrow = patches.device.type != "cpu" or (coarse and _multiplies_in_bfloat16())
-    cosines = patches.new_empty(batch, count, count, dtype=dtype if narrow else torch.float32)
-    vectors = patches.new_empty(count, dim, dtype=dtype)
-    for row in range(batch):
-        vectors.copy_(patches[row])
-        if narrow:
-            torch.mm(vectors, vectors.T, out=cosines[row])
+    # A signed byte holds 127, and D products of numbers so small sum to less than 2**24.
+    limit = min(127, int(4095 / math.sqrt(dim)))
+    unit = grid_unit(count)
+    in_bytes = patches.device.type == "cpu" and _multiplies_bytes()
+    multiply = _multiplier(patches.device)
+    grid = patches.new_empty(batch, count, count)
+    numbers = patches.new_empty(count, dim)
+    narrow = numbers.to(torch.int8) if in_bytes else numbers
+    for vectors, out in zip(patches.unbind(), grid.unbind(), strict=True):
+        peak = max(float(vectors.amax()), -float(vectors.amin()))
+        step = (peak or 1.0) / limit
+        torch.mul(vectors, 1 / step, out=numbers).round_()
+        if in_bytes:
+            out.copy_(torch._int_mm(narrow.copy_(numbers), narrow.T))
         else:
-            # NumPy sees X @ X.T and computes one triangle: half the work of torch.mm.
-            factor = vectors.float().numpy()
-            np.matmul(factor, factor.T, out=cosines[row].numpy())
-    return cosines.to(dtype).float()
+            multiply(numbers, out)
+        out.mul_(unit * step**2).round_()
+    return grid
+
+
+def grid_unit(count: int) -> float:
+    """What stands for cosine 1 in ``cosine_grid``: ``count`` of them sum to at most 2**23."""
+    return float(2 ** (23 - (count - 1).bit_length()))
+
+
+def _multiplier(device: torch.device) -> Callable[[Tensor, Tensor], object]:
+    """The fastest way to put (P, D) times its transpose into (P, P), in float32 throughout."""
+    if device.type != "cpu":
+        return lambda vectors, out: torch.mm(vectors, vectors.T, out=out)
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    rounds = getattr(matmul, "fp32_precision", "none") not in ("none", "ieee")
+    return _multiply_with_onednn if _has_onednn() and not rounds else _multiply_with_numpy
+
+
+def _multiply_with_onednn(vectors: Tensor, out: Tensor) -> None:
+    """Fills the registers of any x86 processor, where MKL and NumPy's BLAS fill half of AMD's."""
+    half = len(vectors) // 2
+    linear = torch.ops.mkldnn._linear_pointwise
+    out[:half] = linear(vectors[:half], vectors, None, "none", [], "")
+    out[half:, half:] = linear(vectors[half:], vectors[half:], None, "none", [], "")
+    out[half:, :half] = out[:half, half:].T
+
+
+def _multiply_with_numpy(vectors: Tensor, out: Tensor) -> None:
+    """Sees X @ X.T and computes one triangle."""
+    factor = vectors.numpy()
+    np.matmul(factor, factor.T, out=out.numpy())
 
 
 @cache
-def _multiplies_in_bfloat16() -> bool:
-    """Whether this processor has units for it; elsewhere it is emulated, slower than float32."""
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
+def _has_onednn() -> bool:
+    """Whether this torch was built with oneDNN."""
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@cache
+def _multiplies_bytes() -> bool:
+    """Whether this processor has units for products of bytes that oneDNN uses."""
+    probe = getattr(torch.cpu, "_is_vnni_supported", None)
+    return _has_onednn() and bool(probe and probe())

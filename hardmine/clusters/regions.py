@@ -37,8 +37,9 @@ def in_reading_order(names: Tensor) -> Tensor:
     batch, count = names.shape
     places = torch.arange(count, device=names.device).expand(batch, -1)
     first = torch.full_like(names, count).scatter_reduce_(1, names, places, "amin")
-    rank = first.argsort(dim=1, stable=True).argsort(dim=1)
-    return rank.gather(1, names)
+    first = first.gather(1, names)
+    rank = (first == places).cumsum(1) - 1  # at a cluster's first patch
+    return rank.gather(1, first)
 
 
 def groups_of(cuts: Sequence[Tensor]) -> Groups:
@@ -47,26 +48,38 @@ def groups_of(cuts: Sequence[Tensor]) -> Groups:
     Args:
         cuts: Partitions (B, P) int64, for each image 0, 1, ... without gaps.
     """
-    # (B, C, P): all clusters of an image one under another; rows beyond its own are empty.
-    members = torch.cat([_members(labels) for labels in cuts], dim=1)
-    sizes = members.sum(2)
+    batch, count = cuts[0].shape
+    counts = [int(labels.max()) + 1 for labels in cuts]
+    # All clusters of an image one after another; an image may have fewer than the batch's most.
+    names = torch.cat(
+        [labels + sum(counts[:cut]) for cut, labels in enumerate(cuts)], dim=1
+    )  # (B, cuts · P)
+    sizes = names.new_zeros(batch, sum(counts)).scatter_add_(1, names, torch.ones_like(names))
+    members = names.argsort(dim=1, stable=True)
+    places = torch.arange(batch, device=names.device)[:, None] * count + members % count
     kept = sizes > 0
     if len(cuts) > 1:
-        shared = members.float() @ members.float().mT
-        same = (shared == sizes[:, :, None]) & (shared == sizes[:, None])
-        kept &= ~same.tril(-1).any(2)
-    image_rows = kept.nonzero()[:, 0]
-    region, place = members[kept].nonzero(as_tuple=True)
+        kept &= ~_repeated(names.view(batch, -1, count), sizes)
+        places = places[kept.gather(1, names.gather(1, members))]
     return Groups(
-        patches=image_rows[region] * members.shape[2] + place,
+        patches=places.flatten(),
         starts=sizes[kept].cumsum(0) - sizes[kept],
-        image_rows=image_rows,
+        image_rows=kept.nonzero()[:, 0],
     )
 
 
-def _members(labels: Tensor) -> Tensor:
-    clusters = torch.arange(int(labels.max()) + 1, device=labels.device)
-    return labels[:, None] == clusters[:, None]
+def _repeated(names: Tensor, sizes: Tensor) -> Tensor:
+    """(B, C) bool: which clusters hold just the patches of one before.
+
+    Args:
+        names: (B, cuts, P) int64 in [0, C).
+        sizes: (B, C) patches of each.
+    """
+    clusters = torch.arange(sizes.shape[1], device=names.device)
+    members = (names[:, :, None] == clusters[:, None]).any(1).float()
+    shared = members @ members.mT
+    same = (shared == sizes[:, :, None]) & (shared == sizes[:, None])
+    return same.tril(-1).any(2)
 
 
 def regions_of(patches: Tensor, groups: Groups) -> Regions:
@@ -85,12 +98,13 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
     # Sums each group's members in order, so neither batch nor device threads change a bit.
     sums = F.embedding_bag(groups.patches, flat, groups.starts, mode="sum")
     sizes = torch.diff(groups.starts, append=groups.starts.new_tensor([len(groups.patches)]))
-    norms = torch.linalg.vector_norm(sums, dim=1)
-    for region in (norms <= 1e-6 * sizes).nonzero()[:, 0].tolist():
+    norms = torch.linalg.vector_norm(sums, dim=1, keepdim=True)
+    for region in (norms[:, 0] <= 1e-6 * sizes).nonzero()[:, 0].tolist():
         start = int(groups.starts[region])
         members = flat[groups.patches[start : start + int(sizes[region])]]
         lengths = torch.linalg.vector_norm(members, dim=1)
-        sums[region] = members[int((lengths > 0).to(torch.uint8).argmax())]
+        first = int((lengths > 0).to(torch.uint8).argmax())
+        sums[region], norms[region] = members[first], lengths[first]
     place = groups.patches % (height * width)
     region = torch.repeat_interleave(torch.arange(len(sizes), device=place.device), sizes)
     rows, columns = place // width, place % width
@@ -101,7 +115,7 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
     high.scatter_reduce_(1, region.expand(2, -1), both + 1, "amax")
     grid = torch.tensor([[width], [height]], device=place.device)
     return Regions(
-        vectors=F.normalize(sums, dim=1),
+        vectors=sums.div_(norms.clamp_(min=1e-12)),
         image_rows=groups.image_rows,
         boxes=torch.cat([low / grid, high / grid]).T.contiguous(),
         mass=sizes.to(torch.float32) / (height * width),

@@ -12,6 +12,7 @@ from hardmine.clusters import cluster
 from hardmine.clusters.agglomerative import dendrogram
 from hardmine.clusters.gram import gram
 from hardmine.clusters.mutual import mutual_dendrogram
+from hardmine.clusters.regions import in_reading_order
 
 HEIGHT, WIDTH = 7, 9
 LINKAGES = ["average", "complete", "ward"]
@@ -66,8 +67,11 @@ def test_partition_is_scikit_learns(linkage: str, connect: bool) -> None:
 def test_merging_all_images_at_once_gives_scipys_tree(linkage: str) -> None:
     cosines = gram(textured(5, seed=1).flatten(1, 2))
     step_by_step, at_once = dendrogram(cosines, linkage), mutual_dendrogram(cosines, linkage)
-    assert torch.equal(step_by_step.parent, at_once.parent)
-    torch.testing.assert_close(step_by_step.height.float(), at_once.height, rtol=1e-5, atol=1e-5)
+    for k in range(1, HEIGHT * WIDTH + 1):
+        cuts = [in_reading_order(tree.cut(k)) for tree in (step_by_step, at_once)]
+        assert torch.equal(*cuts), k
+    heights = [tree.height.sort().values.float() for tree in (step_by_step, at_once)]
+    torch.testing.assert_close(*heights, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)

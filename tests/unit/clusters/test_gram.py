@@ -1,0 +1,91 @@
+"""Products in float64 and in whole numbers are the references."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hardmine.clusters.gram import cosine_grid, grid_unit
+
+# The package's attribute of this name would be the function.
+module = importlib.import_module("hardmine.clusters.gram")
+
+
+def patches_of(batch: int, count: int, dim: int) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(4)
+    return F.normalize(torch.randn(batch, count, dim, generator=draw), dim=-1)
+
+
+def whole_products(patches: torch.Tensor) -> torch.Tensor:
+    """What ``cosine_grid`` promises, image by image, in integers."""
+    limit = min(127, int(4095 / patches.shape[2] ** 0.5))
+    grids = []
+    for vectors in patches:
+        step = float(vectors.abs().max() or 1) / limit
+        numbers = (vectors * (1 / step)).round().to(torch.int64)
+        scaled = (numbers @ numbers.T).float() * (grid_unit(len(vectors)) * step**2)
+        grids.append(scaled.round())
+    return torch.stack(grids)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize(("count", "dim"), [(1, 5), (2, 1), (49, 64), (63, 37), (196, 128)])
+def test_gram_is_the_product_and_symmetric(
+    count: int, dim: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if onednn and not module._has_onednn():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(module, "_has_onednn", lambda: onednn)
+    patches = patches_of(3, count, dim)
+    cosines = module.gram(patches)
+    exact = patches.double() @ patches.double().mT
+    torch.testing.assert_close(cosines.double(), exact, rtol=0, atol=1e-6)
+    assert torch.equal(cosines, cosines.mT)
+
+
+@pytest.mark.parametrize("in_bytes", [True, False])
+@pytest.mark.parametrize(("count", "dim"), [(1, 5), (2, 1), (49, 64), (196, 300), (20, 5000)])
+def test_grid_is_exact_in_bytes_and_in_float32(
+    count: int, dim: int, in_bytes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_bytes and not module._multiplies_bytes():
+        pytest.skip("this processor multiplies no bytes")
+    monkeypatch.setattr(module, "_multiplies_bytes", lambda: in_bytes)
+    patches = patches_of(3, count, dim)
+    patches[1] = dim**-0.5  # all alike: the largest sums there are
+    patches[2, 0] = 0
+    grid = cosine_grid(patches)
+    assert torch.equal(grid, whole_products(patches))
+    cosines = (patches.double() @ patches.double().mT).float()
+    torch.testing.assert_close(grid / grid_unit(count), cosines, rtol=0, atol=0.02)
+
+
+def test_sums_over_a_row_of_the_grid_are_exact() -> None:
+    for count in (1, 2, 3, 196, 256, 1024, 1025):
+        unit = grid_unit(count)
+        assert unit == int(unit)
+        assert count * unit <= 2**23
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_the_diagonal_shows_what_is_not_finite(bad: float) -> None:
+    patches = patches_of(3, 10, 8)
+    patches[1, 4, 2] = bad
+    for product in (module.gram, cosine_grid):
+        diagonal = product(patches).diagonal(dim1=1, dim2=2)
+        assert torch.isfinite(diagonal).all(1).tolist() == [True, False, True]
+
+
+def test_reduced_precision_elsewhere_does_not_reach_the_product() -> None:
+    patches = patches_of(2, 30, 256)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        cosines = module.gram(patches)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact = patches.double() @ patches.double().mT
+    torch.testing.assert_close(cosines.double(), exact, rtol=0, atol=1e-6)
