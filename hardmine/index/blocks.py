@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hardmine.index.store import Shard, Store
 
@@ -30,7 +31,7 @@ class Block:
     rows: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
-    vectors: npt.NDArray[Any]
+    vectors: torch.Tensor
     scales: npt.NDArray[np.float32] | None
     shard: int
 
@@ -43,6 +44,11 @@ class Block:
         """Regions of every image if all have as many; 0 if they differ."""
         counts = np.diff(self.offsets)
         return int(counts[0]) if len(counts) and (counts == counts[0]).all() else 0
+
+    @cached_property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """(r,) which of the block's images each region belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
 
 def iter_blocks(
@@ -84,14 +90,14 @@ def region_rows(
 
 
 def max_by_image(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Maximum over each image's regions: (..., r) to (..., n); -inf for an image without any."""
+    """Maximum over each image's regions: (r, ...) to (n, ...); -inf for an image without any."""
     counts = np.diff(offsets)
-    best = np.full((*values.shape[:-1], len(counts)), -np.inf, values.dtype)
+    best = np.full((len(counts), *values.shape[1:]), -np.inf, values.dtype)
     owners = np.flatnonzero(counts)
     if len(owners) == len(counts) and len(owners):
-        np.maximum.reduceat(values, offsets[:-1], axis=-1, out=best)
+        np.maximum.reduceat(values, offsets[:-1], axis=0, out=best)
     elif len(owners):
-        best[..., owners] = np.maximum.reduceat(values, offsets[:-1][owners], axis=-1)
+        best[owners] = np.maximum.reduceat(values, offsets[:-1][owners], axis=0)
     return best
 
 
@@ -102,8 +108,10 @@ def _block(number: int, shard: Shard, places: npt.NDArray[np.int64]) -> Block:
     chosen: Any
     if last - first + 1 == len(places):
         chosen = slice(int(shard.offsets[first]), int(shard.offsets[last + 1]))
+        vectors = shard.tensor[chosen]
     else:
         chosen = region_rows(shard.offsets, places)
+        vectors = shard.tensor.index_select(0, torch.from_numpy(chosen))
     scales = None if shard.scales is None else shard.scales[chosen]
     starts = shard.offsets[places]
-    return Block(shard.rows[places], offsets, starts, shard.vectors[chosen], scales, number)
+    return Block(shard.rows[places], offsets, starts, vectors, scales, number)

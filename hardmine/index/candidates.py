@@ -1,16 +1,20 @@
-"""Which images may be among the best k of each query, and which are."""
+"""Which images may be among the best k of each query, told from scores that may be off."""
 
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from hardmine.index.blocks import Block, region_rows
-from hardmine.index.product import exact_scores
-from hardmine.index.store import Store
+from hardmine.index.best import Best
+from hardmine.index.blocks import Block, max_by_image
+from hardmine.index.tensors import bits_of, floats_of, reaching
+from hardmine.index.workers import share_out
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,14 @@ class Pairs:
     """Regions that may be why an image answers a query; one entry a query and region.
 
     Attributes:
-        queries: (P,) int32.
+        queries: (P,) int16.
         shards: (P,) int32 shard of the region.
         regions: (P,) int64 its number in that shard.
         rows: (P,) int64 its image.
         tops: (P,) float32 inexact score of its image.
     """
 
-    queries: npt.NDArray[np.int32]
+    queries: npt.NDArray[np.int16]
     shards: npt.NDArray[np.int32]
     regions: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
@@ -34,168 +38,173 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def where(self, chosen: npt.NDArray[np.intp] | slice) -> Pairs:
+        """Some of the entries."""
+        return Pairs(*(getattr(self, column.name)[chosen] for column in fields(self)))
+
 
 class Candidates:
-    """The best k images of C queries, found from scores that may be off.
+    """Images of which each may be among the best k of a query.
 
     An image that scores more than twice the error below the k-th is none of the best k. The
     others wait here, each with those of its regions that may be its maximum, until ``settle``
-    scores them exactly.
-
-    Attributes:
-        rows: (C, k) best images so far, best first, equal scores ordered by row; -1 for none.
-        scores: (C, k) their float64 scores; -inf for none.
-        shards: (C, k) shard of the matching region.
-        regions: (C, k) its number in that shard.
+    has them scored exactly.
 
     Args:
-        store: Where exact scores come from.
-        queries: (C, D).
-        k: How many images.
+        best: Where they are scored.
         absolute: (C,). A score s may be off by absolute + relative * |s|.
         relative: See ``absolute``.
         patience: Regions that may wait before they are settled.
+        guess: (C,) what the k-th best exact score will not fall below, presumably; -inf to
+            presume nothing. ``proven`` tells whether it was so.
     """
 
     def __init__(
         self,
-        store: Store,
-        queries: npt.NDArray[np.float32],
-        k: int,
+        best: Best,
         *,
         absolute: npt.NDArray[np.float64],
         relative: float,
         patience: int,
+        guess: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        shape = (len(queries), k)
-        self.rows = np.full(shape, -1, np.int64)
-        self.scores = np.full(shape, -np.inf)
-        self.shards = np.zeros(shape, np.int64)
-        self.regions = np.zeros(shape, np.int64)
-        self._store, self._k = store, k
-        self._queries = queries.astype(np.float64)
+        self._best = best
         self._absolute, self._relative = absolute, relative
-        self._patience = max(patience, 2 * k * len(queries))
-        self._tops = np.zeros((len(queries), 0), np.float32)  # best inexact scores, at least k
-        self._reach = np.full(len(queries), -np.inf)  # what an inexact score must be to come in
+        count, self._k = best.scores.shape
+        self._patience = max(patience, 2 * self._k * count)
+        # What an inexact score must reach to come in, and what that is told from: the k best
+        # inexact scores of each query, and those that came in since.
+        if guess is None:
+            guess = np.full(count, -np.inf, np.float32)
+        self._guess = guess
+        self._reach = self._below(guess, np.arange(count), 1)
+        self._tops = [np.zeros(0, np.float32) for _ in range(count)]
+        self._fresh: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
         self._waiting: list[Pairs] = []
+        self._lock = threading.Lock()
 
-    def offer(
-        self,
-        block: Block,
-        images: npt.NDArray[np.float32],
-        regions: npt.NDArray[np.float32],
-    ) -> None:
-        """Look at a block's inexact scores: (C, n) by image and (C, r) by region."""
-        self._raise_reach(images)
-        queries, places = np.nonzero((images >= self._reach[:, None]) & (images > -np.inf))
-        if len(queries) == 0:
+    def offer(self, block: Block, scores: torch.Tensor) -> None:
+        """Look at a block's inexact scores, (r, C); threads may offer blocks side by side."""
+        regions, queries = self._hits(block, scores)
+        if len(regions) == 0:
             return
-        tops = images[queries, places]
-        pairs, within = _near(block, regions, queries, places, self._below(tops, queries))
-        self._waiting.append(
-            Pairs(
-                queries[pairs].astype(np.int32),
-                np.full(len(pairs), block.shard, np.int32),
-                within + (block.starts - block.offsets[:-1])[places[pairs]],
-                block.rows[places[pairs]],
-                tops[pairs],
-            )
+        # By image, then query, then region.
+        owners = block.owners[regions] * scores.shape[1] + queries
+        owners, regions = np.divmod(np.sort(owners * len(scores) + regions), len(scores))
+        places, queries = np.divmod(owners, scores.shape[1])
+        values = floats_of(bits_of(scores)[regions, queries], scores.dtype)
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        counts = np.diff(starts, append=len(owners))
+        tops = np.maximum.reduceat(values, starts)
+        self._learn(queries[starts], tops)
+        reach = self._reach[queries[starts]]
+        least = np.maximum(self._below(tops, queries[starts], 2), reach)
+        near = np.flatnonzero(values >= np.repeat(least, counts))
+        if len(near) == 0:
+            return
+        tops, places = np.repeat(tops, counts)[near], places[near]
+        found = Pairs(
+            queries[near].astype(np.int16),
+            np.full(len(near), block.shard, np.int32),
+            regions[near] + (block.starts - block.offsets[:-1])[places],
+            block.rows[places],
+            tops,
         )
-        if sum(len(one) for one in self._waiting) > self._patience:
-            self.settle()
+        with self._lock:
+            self._waiting.append(found)
+            if sum(len(one) for one in self._waiting) > self._patience:
+                self._settle()
+
+    def _hits(
+        self, block: Block, scores: torch.Tensor
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Region and query of all scores that may matter."""
+        reach = self._reach.copy()
+        if (reach > 0).all():
+            return np.divmod(reaching(scores, reach), len(reach))
+        # Nearly all images may: only what may be an image's best region, then.
+        wide = scores.float().numpy()
+        tops = max_by_image(wide, block.offsets)
+        least = np.maximum(reach, self._below(tops, np.arange(len(reach)), 2))
+        return np.divmod(np.flatnonzero(wide >= least[block.owners]), len(reach))
 
     def settle(self) -> None:
         """Score exactly what waits."""
+        with self._lock:
+            self._settle()
+
+    @property
+    def proven(self) -> npt.NDArray[np.bool_]:
+        """(C,) whether the best k are, once settled; False where the guess kept images out."""
+        return np.asarray(self._best.scores[:, -1] >= self._guess)
+
+    def _settle(self) -> None:
         if not self._waiting:
             return
-        parts = [
-            np.concatenate([getattr(one, column.name) for one in self._waiting])
-            for column in fields(Pairs)
-        ]
+        # In the order in which they are stored, then by query.
+        self._waiting.sort(key=lambda one: (one.shards[0], one.regions[0]))
+        pairs = Pairs(
+            *(
+                np.concatenate([getattr(one, column.name) for one in self._waiting])
+                for column in fields(Pairs)
+            )
+        )
         self._waiting.clear()
-        near = parts[-1] >= self._reach[parts[0]]
-        # By query and shard, so that each is one product; the order within stays.
-        order = np.flatnonzero(near)
-        order = order[np.lexsort((parts[1][order], parts[0][order]))]
-        pairs = Pairs(*(part[order] for part in parts))
-        ends = np.flatnonzero(np.diff(pairs.queries) | np.diff(pairs.shards)) + 1
-        bounds = [0, *ends.tolist(), len(pairs)] if len(pairs) else [0]
-        for start, stop in itertools.pairwise(bounds):
-            self._take(pairs, slice(start, stop))
+        near = np.flatnonzero(pairs.tops >= self._reach[pairs.queries])
+        pairs = pairs.where(near[np.argsort(pairs.queries[near], kind="stable")])
+        ends = np.searchsorted(pairs.queries, np.arange(len(self._reach) + 1))
+        own = [pairs.where(slice(*bounds)) for bounds in itertools.pairwise(ends.tolist())]
+        asked = [query for query, mine in enumerate(own) if len(mine)]
 
-    def _take(self, pairs: Pairs, chosen: slice) -> None:
-        """Merge one shard's candidates of one query into its best."""
-        query, number = int(pairs.queries[chosen.start]), int(pairs.shards[chosen.start])
-        shard = self._store.shards[number]
-        regions, rows = pairs.regions[chosen], pairs.rows[chosen]
-        values = exact_scores(shard.vectors, shard.scales, regions, self._queries[query])
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        picks = first_best(values, np.diff(starts, append=len(rows)))
-        found = self.rows[query] >= 0
-        rows = np.concatenate([self.rows[query, found], rows[picks]])
-        values = np.concatenate([self.scores[query, found], values[picks]])
-        shards = np.concatenate([self.shards[query, found], np.full(len(picks), number)])
-        regions = np.concatenate([self.regions[query, found], regions[picks]])
-        order = np.lexsort((rows, -values))[: self._k]
-        self.rows[query, : len(order)] = rows[order]
-        self.scores[query, : len(order)] = values[order]
-        self.shards[query, : len(order)] = shards[order]
-        self.regions[query, : len(order)] = regions[order]
+        def work(queries: Iterator[int]) -> None:
+            for query in queries:
+                self._take(query, own[query])
 
-    def _raise_reach(self, images: npt.NDArray[np.float32]) -> None:
-        self._tops = np.concatenate([self._tops, images], axis=1)
-        count = self._tops.shape[1]
-        if count >= self._k:
-            self._tops = np.partition(self._tops, count - self._k, axis=1)[:, count - self._k :]
-            worst = self._tops[:, 0]
-            self._reach = self._below(worst, np.arange(len(worst)))
+        share_out(work, asked, most=len(asked))
+
+    def _take(self, query: int, pairs: Pairs) -> None:
+        """Score one query's: first the k that look best, then what may still be as good."""
+        starts = np.flatnonzero(np.diff(pairs.rows, prepend=-1))
+        tops, counts = pairs.tops[starts], np.diff(starts, append=len(pairs))
+        left = np.ones(len(tops), bool)
+        if len(tops) > self._k:
+            first = tops >= np.partition(tops, -self._k)[-self._k]
+            self._score(query, pairs.where(np.flatnonzero(np.repeat(first, counts))))
+            left = ~first & (tops >= self._reach[query])
+        self._score(query, pairs.where(np.flatnonzero(np.repeat(left, counts))))
+
+    def _score(self, query: int, pairs: Pairs) -> None:
+        self._best.take(query, pairs.shards, pairs.regions, pairs.rows)
+        # An exact score is off by nothing, so this is once the error, not twice.
+        worst = self._below(self._best.scores[query, -1:], np.array([query]), 1)
+        self._reach[query] = max(self._reach[query], worst[0])
+
+    def _learn(self, queries: npt.NDArray[np.int64], tops: npt.NDArray[np.float32]) -> None:
+        """Take note of inexact scores of images; now and then, ask for more of the next."""
+        with self._lock:
+            self._fresh.append((queries, tops))
+            if 2 * sum(len(one) for _, one in self._fresh) >= self._k * len(self._reach):
+                self._raise_reach()
+
+    def _raise_reach(self) -> None:
+        queries, tops = (np.concatenate(part) for part in zip(*self._fresh, strict=True))
+        self._fresh.clear()
+        order = np.argsort(queries.astype(np.int16), kind="stable")
+        ends = np.searchsorted(queries[order], np.arange(len(self._reach) + 1))
+        tops = tops[order]
+        for query, (start, stop) in enumerate(itertools.pairwise(ends.tolist())):
+            mine = np.concatenate([self._tops[query], tops[start:stop]])
+            if len(mine) >= self._k:
+                mine = np.partition(mine, -self._k)[-self._k :]
+                worst = self._below(mine[:1], np.array([query]), 2)
+                self._reach[query] = max(self._reach[query], worst[0])
+            self._tops[query] = mine
 
     def _below(
-        self, scores: npt.NDArray[np.float32], queries: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.float64]:
-        """Inexact scores less twice their error: the least that may truly be as high."""
+        self, scores: npt.NDArray[np.floating], queries: npt.NDArray[np.intp], times: int
+    ) -> npt.NDArray[np.float32]:
+        """Scores less some times their error, rounded down."""
         wide = scores.astype(np.float64)
         # The hundredth covers that the lower score's own relative error may be a little larger.
-        error = self._absolute[queries] + self._relative * np.abs(wide)
-        return np.asarray(wide - 2.02 * error)
-
-
-def _near(
-    block: Block,
-    regions: npt.NDArray[np.float32],
-    queries: npt.NDArray[np.intp],
-    places: npt.NDArray[np.intp],
-    least: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """Regions of image ``places[i]`` that reach ``least[i]`` for ``queries[i]``.
-
-    Returns:
-        For each of them i, and its number in the block; by ascending i.
-    """
-    # Never above the double it stands for, so that nothing is lost.
-    floors = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
-    if block.regions_each:
-        tiled = regions.reshape(len(regions), len(block), block.regions_each)
-        pairs, column = np.nonzero(tiled[queries, places] >= floors[:, None])
-        return pairs, block.offsets[places[pairs]] + column
-    owners = np.repeat(np.arange(len(places)), np.diff(block.offsets)[places])
-    within = region_rows(block.offsets, places)
-    near = np.flatnonzero(regions[queries[owners], within] >= floors[owners])
-    return owners[near], within[near]
-
-
-def first_best(
-    values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Position of the first largest value of each run; every run has one at least.
-
-    >>> first_best(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
-    array([1, 3])
-    """
-    starts = np.cumsum(counts) - counts
-    if len(starts) == 0:
-        return starts
-    largest = np.repeat(np.maximum.reduceat(values, starts), counts)
-    at_top = np.flatnonzero(values == largest)
-    return np.asarray(at_top[np.searchsorted(at_top, starts)])
+        error = 1.01 * (self._absolute[queries] + self._relative * np.abs(wide))
+        return np.nextafter((wide - times * error).astype(np.float32), np.float32(-np.inf))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,24 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.blocks import iter_blocks, region_rows
-from hardmine.index.candidates import Candidates, first_best
-from hardmine.index.product import MAX_NORM, Product, Scratch, exact_scores
+from hardmine.index.best import Best, exact_scores, first_best
+from hardmine.index.blocks import Block, iter_blocks, max_by_image, region_rows
+from hardmine.index.candidates import Candidates
+from hardmine.index.product import MAX_NORM, Product
 from hardmine.index.store import Shard, Store
+from hardmine.index.tensors import largest
+from hardmine.index.workers import share_out
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
 
-# Scores held at once, queries x regions: 4 M float32 are 16 MB, which fits a shared cache.
-_SCORES = 4_000_000
+# Scores held at once, queries x regions: 2 M float32 are 8 MB, which fits a shared cache.
+_SCORES = 2_000_000
 _QUERIES = 256
+# To guess what the best will score at least, one image in 50 is looked at first, but not more than
+# 4096, if there are many to be found: images times queries.
+_SAMPLED, _SAMPLE, _MANY = 50, 4096, 8192
+# Regions of a block that are worth a thread's while.
+_LEAST = 4096
 # Regions that wait for their exact score, over all queries; 28 bytes each.
 _WAITING = 1_000_000
 
@@ -46,6 +55,9 @@ class ExactIndex:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.store = store
+        for shard in store.shards:
+            # Once, and here: what keeps torch quiet about it is not for threads.
+            _ = shard.tensor
         self.device = torch.device(device or "cpu")
         self.dtype = dtype
 
@@ -140,19 +152,27 @@ class ExactIndex:
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
         queries = self._checked(vectors)
-        scratch: Scratch = {}
-        products = [
-            Product(queries[first : first + _QUERIES], torch.float32, self.device, scratch)
-            for first in range(0, len(queries), _QUERIES)
-        ]
-        most = max(_SCORES // min(max(len(queries), 1), _QUERIES), 1)
-        for start, stop in self._row_ranges(most):
-            out = np.full((len(queries), stop - start), -np.inf, np.float32)
-            for block in iter_blocks(self.store, most, np.arange(start, stop)):
-                for first, product in zip(range(0, len(queries), _QUERIES), products, strict=True):
-                    images, _ = product(block)
-                    out[first : first + len(images), block.rows - start] = images
-            yield slice(start, stop), out
+        parts = [slice(first, first + _QUERIES) for first in range(0, len(queries), _QUERIES)]
+        images = max(_SCORES // max(len(queries), 1), 1)
+        for start in range(0, len(self), images):
+            rows = np.arange(start, min(start + images, len(self)))
+            out = np.full((len(queries), len(rows)), -np.inf, np.float32)
+            for part in parts:
+                self._score_all(queries[part], rows, out[part])
+            yield slice(start, start + len(rows)), out
+
+    def _score_all(
+        self,
+        queries: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+        out: npt.NDArray[np.float32],
+    ) -> None:
+        """Write the scores of consecutive image rows, (C, n)."""
+
+        def look(block: Block, scores: torch.Tensor) -> None:
+            out[:, block.rows - rows[0]] = _best_of_images(block, scores).T
+
+        self._multiply(Product(queries, torch.float32, self.device), queries, rows, look)
 
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike
@@ -181,37 +201,84 @@ class ExactIndex:
                 here = np.flatnonzero(owning[place] & (shards[place] == number))
                 shard, places = self.store.shards[number], place_in[wanted[place, here]]
                 regions = region_rows(shard.offsets, places)
-                values = exact_scores(shard.vectors, shard.scales, regions, query)
+                values = exact_scores(shard.tensor, shard.scales, regions, query)
                 tops = first_best(values, np.diff(shard.offsets)[places])
                 scores[place, here] = values[tops]
                 boxes[place, here] = shard.boxes[regions[tops]]
         return scores, boxes
 
     def _best(
-        self, queries: npt.NDArray[np.float32], k: int, rows: npt.NDArray[np.int64] | None
-    ) -> Candidates:
-        product = Product(queries, self.dtype, self.device)
-        best = Candidates(
-            self.store,
-            queries,
-            k,
-            absolute=product.absolute,
-            relative=product.relative,
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        rows: npt.NDArray[np.int64] | None,
+        *,
+        guessing: bool = True,
+    ) -> Best:
+        bound = Product(queries, self.dtype, self.device)
+        best = Best(self.store, queries, k)
+        candidates = Candidates(
+            best,
+            absolute=bound.absolute,
+            relative=bound.relative,
             patience=_WAITING,
+            guess=self._guess(bound, queries, k, rows) if guessing else None,
         )
-        for block in iter_blocks(self.store, max(_SCORES // len(queries), 1), rows):
-            best.offer(block, *product(block))
-        best.settle()
+        self._multiply(bound, queries, rows, candidates.offer)
+        candidates.settle()
+        wrong = np.flatnonzero(~candidates.proven)
+        if len(wrong):
+            best.put(wrong, self._best(queries[wrong], k, rows, guessing=False))
         return best
 
-    def _row_ranges(self, max_regions: int) -> Iterator[tuple[int, int]]:
-        """Cut image rows into runs of few enough regions, at least one image each."""
-        ends = np.cumsum(np.maximum(self.store.counts, 1))
-        start, used = 0, 0
-        while start < len(self):
-            stop = max(int(np.searchsorted(ends, used + max_regions, side="right")), start + 1)
-            yield start, stop
-            start, used = stop, int(ends[stop - 1])
+    def _guess(
+        self,
+        bound: Product,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        rows: npt.NDArray[np.int64] | None,
+    ) -> npt.NDArray[np.float32] | None:
+        """Guess the k-th best score of each query from some of the images, rather too low."""
+        total = len(self) if rows is None else len(rows)
+        count = min(total // _SAMPLED, _SAMPLE)
+        if count == 0 or k * len(queries) < _MANY:
+            return None
+        # As many of the best k as are expected among them, and four standard deviations.
+        rank = math.ceil(k * count / total + 4 * math.sqrt(k * count / total))
+        if rank > count:
+            return None
+        chosen = np.random.default_rng(0).choice(total, count, replace=False)
+        sample: list[npt.NDArray[np.float32]] = []
+        self._multiply(
+            bound,
+            queries,
+            chosen if rows is None else rows[chosen],
+            lambda block, scores: sample.append(_best_of_images(block, scores.float())),
+        )
+        guess: npt.NDArray[np.float32]
+        guess = np.partition(np.concatenate(sample), -rank, axis=0)[-rank]
+        return guess
+
+    def _multiply(
+        self,
+        bound: Product,
+        queries: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64] | None,
+        look: Callable[[Block, torch.Tensor], None],
+    ) -> None:
+        """Have all blocks looked at with their scores, by several threads."""
+
+        def work(blocks: Iterator[Block]) -> None:
+            product = Product(queries, bound.dtype, self.device)
+            for block in blocks:
+                look(block, product(block))
+
+        count = self.num_regions if rows is None else int(self.store.counts[rows].sum())
+        # Four blocks a thread at least, so that the last one to finish does not keep the others.
+        fair = max(count // (4 * torch.get_num_threads()), _LEAST)
+        most = max(min(_SCORES // len(queries), fair), 1)
+        threads = count // most if self.device.type == "cpu" else 1
+        share_out(work, iter_blocks(self.store, most, rows), most=threads)
 
     def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
         if isinstance(vectors, torch.Tensor):
@@ -237,6 +304,14 @@ class ExactIndex:
                 "rows_of gives -1 for an id that the index lacks"
             )
         return wanted
+
+
+def _best_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.float32]:
+    """Maximum over each image's regions: (r, C) to (n, C); -inf for an image without any."""
+    each = block.regions_each
+    if not each:
+        return max_by_image(scores.numpy(), block.offsets)
+    return largest(scores.view(len(block), each, -1)).numpy()
 
 
 def index_from_regions(

@@ -60,7 +60,7 @@ class FaissIndex(ExactIndex):
         if not self._faiss.is_trained:
             self._faiss.train(self._sample(64 * 1024))
         for block in blocks:
-            self._faiss.add(_wide(block.vectors, block.scales))
+            self._faiss.add(_wide(block.vectors.numpy(), block.scales))
         self._on_gpu = device != "cpu" and getattr(faiss, "get_num_gpus", int)() > 0
         if self._on_gpu and kind != "hnsw":
             self._faiss = faiss.index_cpu_to_all_gpus(self._faiss)
@@ -129,7 +129,7 @@ class FaissIndex(ExactIndex):
             count = len(block.vectors)
             chosen = np.sort(generator.permutation(count)[: math.ceil(share * count)])
             scales = None if block.scales is None else block.scales[chosen]
-            parts.append(_wide(block.vectors[chosen], scales))
+            parts.append(_wide(block.vectors.numpy()[chosen], scales))
         return np.concatenate(parts)
 
 

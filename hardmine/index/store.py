@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hardmine.errors import InputError
+from hardmine.index.tensors import as_tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Shard:
     def __len__(self) -> int:
         """Stored images, removed ones included."""
         return len(self.rows)
+
+    @cached_property
+    def tensor(self) -> torch.Tensor:
+        """``vectors`` for torch, not copied."""
+        return as_tensor(self.vectors)
 
 
 @dataclass(frozen=True)

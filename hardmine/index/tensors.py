@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from hardmine.index.workers import best_seconds
 
 # Both half types have a sign, an exponent and a fraction, of 5 + 10 and 8 + 7 bits: moved three
 # places to the right, and the copies of the sign cleared, a float16 reads as the bfloat16 that is
@@ -103,15 +104,7 @@ def fastest_float32_product(dim: int) -> FloatProduct:
     ):
         ways.append(_by_onednn)
     rows, queries = torch.full((2048, dim), dim**-0.5), torch.full((64, dim), dim**-0.5)
-    best, least = ways[0], float("inf")
-    for _ in range(3):
-        for way in ways:
-            start = time.perf_counter()
-            way(rows, queries)
-            elapsed = time.perf_counter() - start
-            if elapsed < least:
-                best, least = way, elapsed
-    return best
+    return min(ways, key=lambda way: best_seconds(lambda: way(rows, queries)))
 
 
 def _by_blas(rows: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:

@@ -60,6 +60,7 @@ def brute_force(store: Store, query: np.ndarray) -> np.ndarray:
     dtype=st.sampled_from([None, torch.float32, torch.bfloat16, torch.float16]),
     budget=st.sampled_from([1, 20, 10_000]),
     share=st.sampled_from([None, 0.0, 0.5]),
+    sampled=st.sampled_from([1, 2, 50]),
 )
 def test_search(
     store: Store,
@@ -69,6 +70,7 @@ def test_search(
     dtype: torch.dtype | None,
     budget: int,
     share: float | None,
+    sampled: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     queries = rng.standard_normal((count, store.dim)).astype(np.float32)
@@ -77,6 +79,9 @@ def test_search(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_SCORES", budget)
         patch.setattr(exact, "_WAITING", budget)
+        patch.setattr(exact, "_LEAST", 10)
+        patch.setattr(exact, "_SAMPLED", sampled)
+        patch.setattr(exact, "_MANY", 1)
         index = ExactIndex(store, dtype=dtype)
         hits = index.search(queries, k, rows=rows)
         scores = index.scores(queries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,38 @@ def test_small_blocks_change_nothing(budget: int, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(cut.scores, whole.scores)
     np.testing.assert_array_equal(cut.boxes, whole.boxes)
     np.testing.assert_allclose(index.scores(queries), scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_wrong_guess_changes_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample is the best there is of some queries: what it promises is not to be had."""
+    store = ragged_store(3)
+    queries = unit(np.random.default_rng(4), 6, store.dim)
+    index = ExactIndex(store)
+    whole = index.search(queries, 12)
+    guesses = whole.scores[np.arange(6), [0, 11, 5, 11, 0, 11]] - np.float32(1e-6)
+    guesses[4] = 0.99
+    asked: list[int] = []
+    search = ExactIndex._best
+
+    def counting(self: ExactIndex, vectors: np.ndarray, *rest: Any, **more: Any) -> Any:
+        asked.append(len(vectors))
+        return search(self, vectors, *rest, **more)
+
+    monkeypatch.setattr(ExactIndex, "_best", counting)
+    monkeypatch.setattr(ExactIndex, "_guess", lambda *_: guesses)
+    monkeypatch.setattr(exact, "_LEAST", 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        again = index.search(queries, 12)
+    finally:
+        torch.set_num_threads(before)
+    # The first, third and fifth had to be searched for once more.
+    assert asked == [6, 3]
+    assert again.image_rows.tolist() == whole.image_rows.tolist()
+    np.testing.assert_array_equal(again.scores, whole.scores)
+    np.testing.assert_array_equal(again.boxes, whole.boxes)
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
