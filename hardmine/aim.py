@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.confusion import Confusion
+from hardmine.contexts import PLAIN, context_phrases
 from hardmine.encoders.base import Encoder
+from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
 from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
-from hardmine.targets import TargetRules, Targets
+from hardmine.targets import HARD, POSITIVE, TargetRules, Targets
 from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import weights_from_boost
 
@@ -77,7 +79,8 @@ class Aim:
     Attributes:
         trust: In each of Q queries.
         targets: The images they found.
-        boost: (N,) in [0, 1], what is asked of each image; see ``Targets.boost``.
+        boost: (N,) in [0, 1], what is asked of each image, see ``Targets.boost``, and what its
+            rarest class adds.
         weights: (N,) the images' sampling weights.
     """
 
@@ -93,10 +96,12 @@ def take_aim(
     *,
     detections: scipy.sparse.csc_matrix | None = None,
     confusion: Confusion = (),
+    answers: Mapping[str, tuple[float, float]] | None = None,
     rules: TargetRules | None = None,
     floor: float = 1.0,
-    cap: float = 4.0,
-    budget: float | None = 0.3,
+    cap: float = 10.0,
+    budget: float | None = 0.4,
+    balance: float = 0.5,
 ) -> Aim:
     """Turn queries into weights.
 
@@ -105,15 +110,25 @@ def take_aim(
         ground: Where to look.
         detections: (N, C) the detector's best score for each class, where it was run.
         confusion: Which class the detector sees on objects of which other.
+        answers: For contexts that were measured, from which added similarity an image answers,
+            and how many validation images do; see ``ContextNeed``.
         rules: How targets are split.
         floor: Weight of an image that no query wants.
         cap: Largest weight.
         budget: Largest share of the draws that may move; None for no limit.
+        balance: How far frequency alone evens out, before anything is asked: an image's rarest
+            class, shown r times more seldom than the median class, gives it a factor r^balance.
     """
+    if not 0 <= balance <= 1:
+        raise InputError(f"balance must lie in [0, 1], got {balance}")
     rules = rules or TargetRules()
+    answers = answers or {}
+    answering = _answering(ground.book, answers)
     scores = ground.book.rows(queries.names)
     bases = ground.book.rows([ground.class_phrases[row] for row in queries.class_rows.tolist()])
     trust = measure_trust(scores, queries.class_rows, ground.labels, mute=rules.mute)
+    if not rules.trust:
+        trust = replace(trust, factor=np.ones(len(queries)))
     targets = split_targets(
         scores,
         queries.class_rows,
@@ -123,8 +138,81 @@ def take_aim(
         conditions=queries.conditions,
         detections=detections,
         confusion=confusion,
+        answering=answering,
         rules=rules,
     )
-    boost = targets.boost(queries.need, queries.class_rows, len(ground))
+    rarity = _rarity(
+        queries,
+        targets,
+        ground.labels,
+        {
+            context: share / max(answering[context].mean(), 1 / len(ground))
+            for context, (_, share) in answers.items()
+        },
+        reach=cap / floor,
+    )
+    wanted = queries.need * np.maximum(rarity, rules.common)
+    boost = targets.boost(wanted, queries.class_rows, len(ground))
+    boost = np.minimum(boost + balance * _rarest(ground.labels, cap / floor), 1.0)
     weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
     return Aim(trust, targets, boost, weights)
+
+
+def _answering(
+    book: ScoreBook, answers: Mapping[str, tuple[float, float]]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which images answer each measured context: (N,) by context."""
+    texts = [PLAIN, *map(context_phrases, answers)]
+    plain, *asked = book.rows(texts, bare=True) if answers else [np.zeros(0)]
+    with np.errstate(invalid="ignore"):  # an image that is not in the index answers nothing
+        return {
+            context: scores - plain >= least
+            for (context, (least, _)), scores in zip(answers.items(), asked, strict=True)
+        }
+
+
+def _rarity(
+    queries: Queries,
+    targets: Targets,
+    labels: Labels,
+    contexts: Mapping[str, float],
+    *,
+    reach: float,
+) -> npt.NDArray[np.float64]:
+    """How seldom each query is answered: (Q,) in [0, 1], the logarithm of a ratio to base reach.
+
+    A measured condition is held against how often the validation images answer it, any other
+    query against the median class: so weight to the power of need makes up for the ratio. 1 for
+    all where nothing is labelled.
+
+    Args:
+        queries: Q questions.
+        targets: What they found.
+        labels: Of the images.
+        contexts: How many times more often the validation images answer a measured condition.
+        reach: Of the weights, cap / floor.
+    """
+    classes = labels.num_present()
+    if not classes.any():
+        return np.ones(len(queries))
+    answered = targets.counts(len(queries))[:, [POSITIVE, HARD]].sum(axis=1)
+    seldom = np.median(classes[classes > 0]) / np.maximum(answered, 1)
+    told = [contexts.get(condition, np.nan) for condition in queries.conditions]
+    return _logarithm(np.where(np.isnan(told), seldom, told), reach)
+
+
+def _rarest(labels: Labels, reach: float) -> npt.NDArray[np.float64]:
+    """How much more seldom than the median the rarest class of each image is: (N,) in [0, 1]."""
+    classes = labels.num_present()
+    if not classes.any():
+        return np.zeros(len(labels))
+    seldom = _logarithm(np.median(classes[classes > 0]) / np.maximum(classes, 1), reach)
+    shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
+    return np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
+
+
+def _logarithm(ratios: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
+    """Logarithm to base reach, cut to [0, 1]."""
+    if reach <= 1:
+        return np.zeros(len(ratios))
+    return np.asarray((np.log(np.maximum(ratios, 1)) / np.log(reach)).clip(0, 1))

@@ -83,11 +83,12 @@ class QueriesConfig:
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """How far weights may go: arguments of ``image_weights``."""
+    """How far weights may go: arguments of ``HardMiner``."""
 
     floor: float = 1.0
-    cap: float = 4.0
-    budget: float | None = 0.3
+    cap: float = 10.0
+    budget: float | None = 0.4
+    balance: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import scipy.sparse
 from hardmine.aim import Ground, lay_ground, take_aim
 from hardmine.config import Config
 from hardmine.confusion import Confusion, measure_confusion
-from hardmine.contexts import context_need
+from hardmine.contexts import ContextNeed, measure_contexts
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
@@ -71,6 +71,8 @@ class HardMiner:
         floor: Weight of an image that nothing asks for.
         cap: Largest weight; ``cap / floor`` is how much more often the most wanted are drawn.
         budget: Largest share of an epoch's draws that mining may move; None for no limit.
+        balance: How far class frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as
+            much as would show every class that is rarer than the median as often as that.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
@@ -95,8 +97,9 @@ class HardMiner:
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
         floor: float = 1.0,
-        cap: float = 4.0,
-        budget: float | None = 0.3,
+        cap: float = 10.0,
+        budget: float | None = 0.4,
+        balance: float = 0.5,
         patience: int | None = 3,
         rounds: str | Path | None = None,
         strict: bool = False,
@@ -113,7 +116,7 @@ class HardMiner:
         self.val_images, self.val_index = val_images, val_index
         self.sizes = sizes
         self.rules = rules or TargetRules()
-        self.floor, self.cap, self.budget = floor, cap, budget
+        self.floor, self.cap, self.budget, self.balance = floor, cap, budget, balance
         self.patience = patience
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
@@ -299,16 +302,19 @@ class HardMiner:
         wanted = need.need * kept
         wanted[wanted < _LEAST_NEED] = 0
         confusion = self._measure_confusion(val_detections)
-        queries = self._ask(wanted, need, kept, self._measure_contexts(val_detections))
+        measured = self._measure_contexts(val_detections)
+        queries = self._ask(wanted, need, kept, measured.need)
         aim = take_aim(
             queries,
             ground,
             detections=_by_column(detections),
             confusion=confusion,
+            answers=measured.answers,
             rules=self.rules,
             floor=self.floor,
             cap=self.cap,
             budget=self.budget,
+            balance=self.balance,
         )
         boosted = np.zeros(len(self.class_names), bool)
         boosted[queries.class_rows] = True
@@ -326,6 +332,7 @@ class HardMiner:
                 **self._settings(),
                 "detections": detections is not None,
                 "confusion": confusion,
+                "answers": measured.answers,
             },
             digest=weights_digest(aim.weights),
             notes=tuple(need.unmatched),
@@ -343,16 +350,17 @@ class HardMiner:
             raise InputError("val_detections need HardMiner(val_images=...), whose they are")
         return measure_confusion(self.val_images, val_detections, self.class_names)
 
-    def _measure_contexts(self, val_detections: Any) -> dict[tuple[str, str], float]:
+    def _measure_contexts(self, val_detections: Any) -> ContextNeed:
         if val_detections is None or self.val_index is None or not self.contexts:
-            return {}
+            return ContextNeed()
         assert self.val_images is not None
         assert self._ground is not None
         encoder = self._ground.book.encoder
-        measured = context_need(
+        measured = measure_contexts(
             self.val_images, val_detections, self.val_index, self.contexts, encoder
         )
-        return {pair: need for pair, need in measured.items() if pair[0] in self.class_names}
+        known = {pair: need for pair, need in measured.need.items() if pair[0] in self.class_names}
+        return replace(measured, need=known)
 
     def _ask(
         self,
@@ -389,6 +397,7 @@ class HardMiner:
             "floor": self.floor,
             "cap": self.cap,
             "budget": self.budget,
+            "balance": self.balance,
             "patience": self.patience,
             "encoder": book.encoder.fingerprint,
             "clusters": book.index.clusters,

@@ -51,10 +51,12 @@ def replay_round(
         ground,
         detections=detections,
         confusion=tuple((row, other, share) for row, other, share in settings["confusion"]),
+        answers=settings["answers"],
         rules=TargetRules(**settings["rules"]),
         floor=settings["floor"],
         cap=settings["cap"],
         budget=settings["budget"],
+        balance=settings["balance"],
     )
     if weights_digest(aim.weights) != done.digest:
         raise IndexMismatch(

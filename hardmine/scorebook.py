@@ -15,6 +15,7 @@ from hardmine.queries import embed_queries
 from hardmine.records import rows_of
 
 _MAX_BYTES = 512 * 2**20
+_Key = tuple[tuple[str, ...], bool]  # phrases, and whether they stand without templates
 
 
 class ScoreBook:
@@ -52,24 +53,34 @@ class ScoreBook:
         self.templates = templates
         self.max_bytes = max_bytes
         self._ids = np.asarray(ids)
-        self._kept: dict[tuple[str, ...], npt.NDArray[np.floating[Any]]] = {}
+        self._kept: dict[_Key, npt.NDArray[np.floating[Any]]] = {}
         self._rows = np.zeros(0, np.int64)
         self._state: object = None
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def rows(self, names: Sequence[tuple[str, ...]]) -> list[npt.NDArray[np.floating[Any]]]:
-        """Score each query's phrases: Q rows of (N,), -inf where an image is not in the index."""
-        self._follow_index()
-        missing = [texts for texts in dict.fromkeys(names) if texts not in self._kept]
-        if missing:
-            self._make_room(names, len(missing))
-            self._kept.update(zip(missing, self._read(missing), strict=True))
-        return [self._kept[texts] for texts in names]
+    def rows(
+        self, names: Sequence[tuple[str, ...]], *, bare: bool = False
+    ) -> list[npt.NDArray[np.floating[Any]]]:
+        """Score each query's phrases: Q rows of (N,), -inf where an image is not in the index.
 
-    def _read(self, names: Sequence[tuple[str, ...]]) -> npt.NDArray[np.floating[Any]]:
-        vectors = embed_queries(self.encoder, names, templates=self.templates)
+        Args:
+            names: Phrases of each query.
+            bare: Whether to ask them as they are, without templates.
+        """
+        self._follow_index()
+        keys = [(texts, bare) for texts in names]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        if missing:
+            self._make_room(keys, len(missing))
+            asked = [texts for texts, _ in missing]
+            self._kept.update(zip(missing, self._read(asked, bare), strict=True))
+        return [self._kept[key] for key in keys]
+
+    def _read(self, names: Sequence[tuple[str, ...]], bare: bool) -> npt.NDArray[np.floating[Any]]:
+        templates = ["{}"] if bare else self.templates
+        vectors = embed_queries(self.encoder, names, templates=templates)
         wide = len(names) * len(self) * 4 <= self.max_bytes
         out = np.full((len(names), len(self)), -np.inf, np.float32 if wide else np.float16)
         # A loop may draw an image from several rows (RepeatDataset), or not at all.
@@ -95,8 +106,8 @@ class ScoreBook:
                 "was the index built on another split?"
             )
 
-    def _make_room(self, names: Sequence[tuple[str, ...]], coming: int) -> None:
+    def _make_room(self, keys: Sequence[_Key], coming: int) -> None:
         used = sum(row.nbytes for row in self._kept.values())
         if used + coming * len(self) * 4 > self.max_bytes:
-            wanted = set(names)
-            self._kept = {texts: row for texts, row in self._kept.items() if texts in wanted}
+            wanted = set(keys)
+            self._kept = {key: row for key, row in self._kept.items() if key in wanted}

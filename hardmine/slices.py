@@ -28,7 +28,8 @@ class Slice:
         num_instances: The class's instances in them.
         ap_inside: AP of the class on the images that answer; NaN where they show none of it.
         ap_outside: AP on the rest; NaN likewise.
-        gap: ``ap_outside - ap_inside``; above 0 the context is the harder part.
+        gap: How much lower AP is inside than in as many images outside; above 0 the context is
+            the harder part. Without an interval ``ap_outside - ap_inside``.
         low: Lower end of the gap's bootstrap interval; NaN where there are too few instances.
         high: Upper end.
         need: In [0, 1], the share of the AP outside that is surely lost inside: low / ap_outside,
@@ -150,7 +151,8 @@ def measure_slices(
     """Compare each class's AP on the images that answer a context with the rest.
 
     Images are drawn with replacement, inside and outside apart, so the interval tells how far the
-    gap could come from which images happen to be in the set.
+    gap could come from which images happen to be in the set. AP over few images comes out higher
+    than over many, so each draw compares sets of equal size.
 
     Args:
         matches: Of the detector on N images.
@@ -206,17 +208,19 @@ def _context_slices(
         [average_precision_from_matches(matches, side.astype(float)) for side in sides]
     )
     low, high = np.full((2, len(class_names)), np.nan)
+    gap = measured[1] - measured[0]
     if len(enough):
+        size = min(int(side.sum()) for side in sides)
         drawn = [
             average_precision_from_matches(
-                matches,
-                bootstrap_weights(len(side), draws, rng, among=np.flatnonzero(side)),
-                classes=enough,
+                matches, _draw(np.flatnonzero(side), size, len(side), draws, rng), classes=enough
             )
             for side in sides
         ]
+        gaps = drawn[1] - drawn[0]
         tails = ((1 - level) / 2, (1 + level) / 2)
-        low[enough], high[enough] = np.nanquantile(drawn[1] - drawn[0], tails, axis=0)
+        low[enough], high[enough] = np.nanquantile(gaps, tails, axis=0)
+        gap[enough] = np.nanmean(gaps, axis=0)
     counted = matches.counted & sides[0][matches.instance_images]
     pairs = np.stack([matches.instance_classes, matches.instance_images])[:, counted]
     num_images = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(class_names))
@@ -233,13 +237,27 @@ def _context_slices(
                 num_instances=int(inside[row]),
                 ap_inside=ap_inside,
                 ap_outside=ap_outside,
-                gap=ap_outside - ap_inside,
+                gap=float(gap[row]),
                 low=float(low[row]),
                 high=float(high[row]),
                 need=float(min(sure, 1.0)),
             )
         )
     return slices
+
+
+def _draw(
+    rows: npt.NDArray[np.int64], size: int, num_images: int, draws: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Bootstrap sets of ``size`` images, each from its own choice of as many of the rows."""
+    if len(rows) == size:
+        return bootstrap_weights(num_images, draws, rng, among=rows)
+    return np.concatenate(
+        [
+            bootstrap_weights(num_images, 1, rng, among=rng.choice(rows, size, replace=False))
+            for _ in range(draws)
+        ]
+    )
 
 
 def _instances(matches: Matches, side: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -21,6 +21,8 @@ class TargetRules:
 
     Attributes:
         base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
+        common: What a query that is answered as often as the median class is labelled, or more
+            often, gets of its boost; one answered cap / floor times more seldom gets all of it.
         confuser: Strength of the most alike confuser; 0 turns confusers off.
         confusers: At most so many confusers for each image labelled with the class.
         closeness: A confuser scores above this share of the class's labelled images.
@@ -31,9 +33,11 @@ class TargetRules:
         hits: Share of an unlabelled pool that may be hits of one query.
         answering: Share of a class's labelled images that may answer a condition.
         mute: Trust below which retrieval is not listened to.
+        trust: Whether retrieval's say is scaled by how right it is.
     """
 
-    base: float = 0.5
+    base: float = 0.75
+    common: float = 0.5
     confuser: float = 0.5
     confusers: float = 0.5
     closeness: float = 0.5
@@ -44,6 +48,7 @@ class TargetRules:
     hits: float = 0.02
     answering: float = 0.3
     mute: float = 0.1
+    trust: bool = True
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

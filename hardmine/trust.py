@@ -7,7 +7,7 @@ like it that the label is probably missing (suspects).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -96,6 +96,7 @@ def split_targets(
     conditions: tuple[str, ...] = (),
     detections: scipy.sparse.csc_matrix | None = None,
     confusion: Confusion = (),
+    answering: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     rules: TargetRules | None = None,
 ) -> Targets:
     """Say what each image is to each query.
@@ -111,6 +112,8 @@ def split_targets(
             was run on; sharpens hard positives and confusers.
         confusion: Which class the detector sees on objects of which other, and how often; their
             images are the likelier confusers.
+        answering: (N,) which images answer a condition, for those where it is known; elsewhere
+            similarity tells.
         rules: Shares and strengths.
     """
     rules = rules or TargetRules()
@@ -122,8 +125,10 @@ def split_targets(
         view = _View(query, scores[query], float(trust.factor[query]), rules)
         if condition:
             base = scores[query] if base_scores is None else base_scores[query]
-            sized = labels.of_size(condition, class_row)
-            parts.append(view.answering(np.flatnonzero(status == PRESENT), base, sized))
+            told = (answering or {}).get(condition)
+            if told is None:
+                told = labels.of_size(condition, class_row)
+            parts.append(view.answering(np.flatnonzero(status == PRESENT), base, told))
             meaning = None
         else:
             meaning = view.meaning(status)
@@ -163,14 +168,14 @@ class _View:
         kinds = np.where(hardness > 0.5, HARD, POSITIVE)
         return self._targets(rows, kinds, self.rules.base + (1 - self.rules.base) * hardness)
 
-    def answering(self, rows: Rows, base: Row, sized: npt.NDArray[np.bool_] | None) -> Targets:
-        """Labelled images under the condition: by their boxes for a size, else by similarity.
+    def answering(self, rows: Rows, base: Row, told: npt.NDArray[np.bool_] | None) -> Targets:
+        """Labelled images under the condition: those told, else by similarity.
 
         A condition's own part is what its text adds over the class's name: the labels know the
         class already, and a class that is hard to see there must not hide the condition.
         """
-        if sized is not None:
-            rows = rows[sized[rows]]
+        if told is not None:
+            rows = rows[told[rows]]
             return self._targets(rows, np.full(len(rows), HARD), np.ones(len(rows)))
         rows = rows[np.isfinite(self.scores[rows])]
         added = self.scores[rows].astype(np.float64) - base[rows]

@@ -14,6 +14,7 @@ from hardmine.records import Hits
 if TYPE_CHECKING:
     import scipy.sparse
 
+_HALVINGS = 30
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
@@ -25,13 +26,14 @@ def image_weights(
     trust: npt.ArrayLike | None = None,
     strengths: npt.ArrayLike | None = None,
     floor: float = 1.0,
-    cap: float = 4.0,
+    cap: float = 10.0,
     budget: float | None = None,
 ) -> npt.NDArray[np.float64]:
     """Give every image a sampling weight, larger where weak classes were found.
 
-    Weights are relative. An image that no query reached keeps the floor, so raising some lowers
-    the share of the rest but never to zero.
+    A query of need and trust 1 that an image fully answers multiplies its weight by cap / floor,
+    half an answer by the square root of that. Weights are relative. An image that no query reached
+    keeps the floor, so raising some lowers the share of the rest but never to zero.
 
     Args:
         hits: Images found for each of C queries.
@@ -52,7 +54,7 @@ def image_weights(
 
     >>> hits = Hits(np.array([[2, 0]]), np.float32([[1.0, 0.5]]), np.zeros((1, 2, 4), np.float32))
     >>> image_weights(hits, [1.0], num_images=4)
-    array([2.5, 1. , 4. , 1. ])
+    array([ 3.16227766,  1.        , 10.        ,  1.        ])
     """
     queries = len(hits.image_rows)
     factor = _share("need", need, (queries,))
@@ -74,9 +76,12 @@ def image_weights(
 
 
 def weights_from_boost(
-    boost: npt.NDArray[np.float64], *, floor: float = 1.0, cap: float = 4.0, budget: float | None
+    boost: npt.NDArray[np.float64], *, floor: float = 1.0, cap: float = 10.0, budget: float | None
 ) -> npt.NDArray[np.float64]:
-    """Give weights to images whose boost is known: floor at boost 0, cap at 1, within a budget.
+    """Give weights to images whose boost is known: floor · (cap / floor)^boost, within a budget.
+
+    Factors rather than summands: where most images are wanted a little, those that are wanted
+    most must still stand out.
 
     Args:
         boost: (N,) in [0, 1].
@@ -90,11 +95,11 @@ def weights_from_boost(
         )
     if budget is not None and not 0.0 <= budget <= 1.0:
         raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
-    extra = (cap - floor) * boost
+    reach = np.log(cap / floor)
     if budget is not None:
-        extra *= _budget_scale(extra, floor, budget)
-    # floor + (cap - floor) may round above the cap.
-    return np.minimum(floor + extra, cap)
+        reach *= _budget_scale(boost, reach, budget)
+    # floor · exp(log(cap / floor)) may round above the cap.
+    return np.minimum(floor * np.exp(reach * boost), cap)
 
 
 def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -176,23 +181,35 @@ def report_weights(
         mean=float(drawn_by.mean()),
         quantiles=tuple(np.quantile(drawn_by, QUANTILES).tolist()),
         effective_size=float(total**2 / (drawn_by**2).sum()),
-        moved_share=float((drawn_by / total - 1 / len(drawn_by)).clip(0).sum()),
+        moved_share=_moved_share(drawn_by),
         class_draws=class_draws,
         head_share_before=before,
         head_share_after=after,
     )
 
 
-def _budget_scale(extra: npt.NDArray[np.float64], floor: float, budget: float) -> float:
+def _budget_scale(boost: npt.NDArray[np.float64], reach: float, budget: float) -> float:
     """How far to scale the boosts so that they move at most ``budget`` of the draws.
 
-    With boosts s·x the moved share is s·D / (N·floor + s·X), where X = Σx and D = Σ max(0, x - x̄):
-    which images lie above the mean does not depend on s.
+    The stronger the boosts, the more they move, so halving finds the scale.
     """
-    moved, total = (extra - extra.mean()).clip(0).sum(), extra.sum()
-    if moved <= budget * (len(extra) * floor + total):
+    if _moved_share(np.exp(reach * boost)) <= budget:
         return 1.0
-    return float(budget * len(extra) * floor / (moved - budget * total))
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _moved_share(np.exp(reach * middle * boost)) <= budget:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _moved_share(weights: npt.NDArray[np.float64]) -> float:
+    """Share of the draws that go to other images than uniform drawing would take."""
+    if not len(weights):
+        return 0.0
+    return float((weights / weights.sum() - 1 / len(weights)).clip(0).sum())
 
 
 def _head(instances: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

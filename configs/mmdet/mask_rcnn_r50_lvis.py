@@ -12,6 +12,6 @@ custom_hooks = [
         # LVISMetric names both alike and writes masks last.
         iou_type="segm",
         # A class with few validation instances has an AP that is mostly noise.
-        miner=dict(policy="bottom:30%", cap=6.0, budget=0.3, need_options=dict(prior=20)),
+        miner=dict(policy="bottom:30%", cap=10.0, budget=0.3, need_options=dict(prior=20)),
     )
 ]

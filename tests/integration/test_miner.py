@@ -294,7 +294,9 @@ def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
     world: World,
 ) -> None:
     val = make_world(400, rates=(0.5, 0.4, 0.3), seed=5)
-    miner = make(world, contexts=["at night"], val_images=val.images, val_index=val.index)
+    miner = make(
+        world, contexts=["at night"], val_images=val.images, val_index=val.index, balance=0.0
+    )
     alike = dict.fromkeys(NAMES, 0.6)
     done = miner.step(alike, val_detections=results_of(val, blind_at_night="fork"))
     assert [(asked.class_name, asked.condition) for asked in done.asked] == [("fork", "at night")]

@@ -29,24 +29,29 @@ TWO = hits([[0, 1], [1, -1]], [[1.0, 0.5], [0.8, -np.inf]])
     [
         # No query, no image raised.
         (hits([], []), [], {}, [1, 1, 1]),
-        # A full answer to the weakest class gets the cap; half of it half the way.
-        (hits([[0, 1]], [[1.0, 0.5]]), [1.0], {}, [4, 2.5, 1]),
+        # A full answer to the weakest class gets the cap; half of it the root of that.
+        (hits([[0, 1]], [[1.0, 0.5]]), [1.0], {"cap": 4}, [4, 2, 1]),
         # The best of an image's queries counts, not their sum: 0.5 * 1 against 0.8 * 0.5.
-        (TWO, [1.0, 0.5], {}, [4, 2.5, 1]),
-        (TWO, [0.25, 1.0], {}, [1.75, 3.4, 1]),
+        (TWO, [1.0, 0.5], {"cap": 4}, [4, 2, 1]),
+        (TWO, [0.25, 1.0], {"cap": 16}, [2, 16**0.8, 1]),
         # Trust scales, and mutes.
-        (TWO, [1.0, 1.0], {"trust": [0.5, 0.0]}, [2.5, 1.75, 1]),
+        (TWO, [1.0, 1.0], {"trust": [0.5, 0.0], "cap": 16}, [4, 2, 1]),
         # Scores beyond [0, 1] are cut; strengths stand for them.
-        (hits([[0, 1]], [[1.7, -0.3]]), [1.0], {}, [4, 1, 1]),
-        (TWO, [1.0, 0.0], {"strengths": [[0.1, 0.2], [0.0, np.nan]]}, [1.3, 1.6, 1]),
+        (hits([[0, 1]], [[1.7, -0.3]]), [1.0], {}, [10, 1, 1]),
+        (
+            TWO,
+            [1.0, 0.0],
+            {"strengths": [[0.1, 0.2], [0.0, np.nan]]},
+            [10**0.1, 10**0.2, 1],
+        ),
         # Another floor and cap; a cap at the floor turns mining off.
-        (TWO, [1.0, 1.0], {"floor": 0.5, "cap": 1.0}, [1, 0.9, 0.5]),
+        (TWO, [1.0, 1.0], {"floor": 0.5, "cap": 8}, [8, 0.5 * 16**0.8, 0.5]),
         (TWO, [1.0, 1.0], {"floor": 2, "cap": 2}, [2, 2, 2]),
         # No need, no budget: all equal.
         (TWO, [0.0, 0.0], {}, [1, 1, 1]),
         (TWO, [1.0, 1.0], {"budget": 0.0}, [1, 1, 1]),
         # A budget that is not reached changes nothing.
-        (TWO, [1.0, 0.5], {"budget": 0.9}, [4, 2.5, 1]),
+        (TWO, [1.0, 0.5], {"budget": 0.9, "cap": 4}, [4, 2, 1]),
     ],
 )
 def test_weights(
@@ -87,7 +92,7 @@ def test_need_goes_in_as_it_comes_out_of_class_need() -> None:
         ({"trust": [1.0, 2.0]}, r"trust must lie in \[0, 1\]"),
         ({"strengths": [[1.0, 3.0], [0.0, 0.0]]}, r"strengths must lie in \[0, 1\], got 3.0"),
         ({"strengths": [[1.0], [0.0]]}, r"strengths must have shape \(2, 2\)"),
-        ({"floor": 0.0}, "0 < floor <= cap, got floor=0.0, cap=4.0"),
+        ({"floor": 0.0}, "0 < floor <= cap, got floor=0.0, cap=10.0"),
         ({"cap": 0.5}, "0 < floor <= cap, got floor=1.0, cap=0.5"),
         ({"cap": np.inf}, "0 < floor <= cap"),
         ({"budget": 1.5}, r"budget is a share of draws in \[0, 1\], got 1.5"),
