@@ -21,6 +21,7 @@ COMMANDS = {
     "regions": "draw an image with its regions and their similarity to a text",
     "eval": "retrieval quality: mAP by class name, the paper's protocol and table",
     "report": "class gaps: where the detector is weak, why, what mining would draw",
+    "bench": "does mining help: trains small detectors, against sampling by labels alone",
     "rounds": "the history of a mining run as a table and a page",
 }
 

@@ -1,0 +1,132 @@
+"""``hardmine bench``: does mining help, at equal draws, against sampling by labels alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from hardmine.cli.progress import console, progress_bar
+from hardmine.encoders import load_encoder
+from hardmine.errors import InputError
+from hardmine.trials.arms import ARMS
+from hardmine.trials.race import Schedule, race, read_runs
+from hardmine.trials.table import report, summarize, what_is_weak, write_report
+from hardmine.trials.worlds import WEAKNESSES, make_world
+
+QUICK = Schedule(sizes=(48, 16, 16), warm_epochs=1, epochs=2, side=64, width=8)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("what", choices=["training"], help="the benchmark to run")
+    parser.add_argument(
+        "--world",
+        action="append",
+        choices=list(WEAKNESSES),
+        help="kind of weakness, may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--arm", action="append", choices=list(ARMS), help="way of drawing, may be repeated"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("hardmine-bench"),
+        help="folder for scenes, indexes and warmed-up detectors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for the runs and the tables (default: that of --work)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a handful of images: that it runs, not what it gives"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not on record yet, then print and write the tables."""
+    if args.seeds < 1 or args.jobs < 1:
+        raise InputError(f"--seeds and --jobs must be at least 1, got {args.seeds}, {args.jobs}")
+    out = args.out or args.work
+    out.mkdir(parents=True, exist_ok=True)
+    results = out / "training.jsonl"
+    schedule = QUICK if args.quick else Schedule()
+    worlds = args.world or list(WEAKNESSES)
+    _make_worlds(worlds, args.work, schedule)
+    rounds = [(world, seed) for world in worlds for seed in range(args.seeds)]
+    settings = {"work": args.work, "results": results, "schedule": schedule}
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(race, world, seed, _arms_of(world, args.arm), **settings): (world, seed)
+            for world, seed in rounds
+        }
+        with progress_bar() as bar:
+            task = bar.add_task("training", total=len(rounds), note="")
+            for done in as_completed(waiting):
+                done.result()
+                world, seed = waiting[done]
+                bar.update(task, advance=1, note=f"{world}, seed {seed}")
+    runs = read_runs(results, schedule)
+    for world in worlds:
+        show(runs, world, Console())
+    for path in write_report(report(runs, worlds, schedule), out):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def show(runs: list[dict[str, Any]], world: str, screen: Console) -> None:
+    """Print the table of one world."""
+    lines, best = summarize(runs, world)
+    weak, rest = what_is_weak(world)
+    table = Table(title=f"{world}: AP, and gain over uniform draws", title_justify="left")
+    for heading in ("draws", "all", weak, rest, f"{weak}, gain", f"{rest}, gain", "mining s"):
+        table.add_column(heading, justify="left" if heading == "draws" else "right")
+    for line in lines:
+        table.add_row(
+            ARMS[line.arm].about + (" *" if line.arm == best else ""),
+            *(str(line.parts[part]) for part in ("all", "weak", "rest")),
+            *(line.gains[part].signed() for part in ("weak", "rest")),
+            f"{line.mining_seconds:.1f} of {line.seconds:.0f}",
+        )
+    screen.print(table)
+
+
+def _arms_of(world: str, wanted: list[str] | None) -> list[str]:
+    return wanted or [arm for arm in ARMS if arm in WEAKNESSES[world].arms]
+
+
+def _make_worlds(worlds: list[str], work: Path, schedule: Schedule) -> None:
+    encoder = load_encoder("tiny")
+    for world in worlds:
+        with progress_bar() as bar:
+            make_world(
+                world,
+                work / world,
+                encoder,
+                sizes=schedule.sizes,
+                seed=schedule.world_seed,
+                progress=_teller(bar, world),
+            )
+
+
+def _teller(bar: Progress, world: str) -> Callable[[str, int, int], None]:
+    tasks: dict[str, TaskID] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(f"{world}: {what}", total=total, note="")
+        bar.update(tasks[what], completed=done)
+
+    return tell

@@ -1,0 +1,140 @@
+"""The ways of drawing that are compared: label-only rivals, mining, and mining without a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.encoders.base import Encoder
+from hardmine.evaluation.detections import Detections
+from hardmine.miner import HardMiner
+from hardmine.records import ImageSet
+from hardmine.sampler import HardMiningSampler
+from hardmine.targets import TargetRules
+from hardmine.trials.rivals import class_aware, inverse_ap, repeat_factors
+from hardmine.trials.worlds import World
+
+Floats = npt.NDArray[np.float64]
+# (N, C) label counts, (C,) AP of the last validation -> (N,) weights.
+Rival = Callable[[Any, Floats], Floats]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of drawing.
+
+    Attributes:
+        about: What it is, for people.
+        rival: Weights from labels and AP; None for mining or for uniform drawing.
+        mining: Arguments of ``HardMiner``; None where nothing is mined.
+        rules: Of its ``TargetRules``.
+        whole: Whether mining has one vector an image only.
+        known: Share of the images whose labels the sampler may know. The detector learns from all.
+    """
+
+    about: str
+    rival: Rival | None = None
+    mining: Mapping[str, Any] | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
+    known: float = 1.0
+
+
+def _half(arm: Arm, known: float) -> Arm:
+    return Arm(f"{arm.about}, {known:.0%} of the labels known", arm.rival, arm.mining, known=known)
+
+
+_REPEAT = Arm(
+    "repeat factors (LVIS), threshold 0.1", lambda counts, ap: repeat_factors(counts, threshold=0.1)
+)
+_CLASS = Arm("class-aware", lambda counts, ap: class_aware(counts))
+_INVERSE = Arm("inverse AP (YOLOv5)", inverse_ap)
+_MINED = Arm("hardmine", mining={})
+
+ARMS: dict[str, Arm] = {
+    "uniform": Arm("uniform"),
+    "repeat": _REPEAT,
+    "class-aware": _CLASS,
+    "inverse-ap": _INVERSE,
+    "hardmine": _MINED,
+    "no-trust": Arm("hardmine without trust", mining={}, rules={"trust": False}),
+    "no-confusers": Arm("hardmine without confusers", mining={}, rules={"confuser": 0.0}),
+    "whole": Arm("hardmine, one vector an image", mining={}, whole=True),
+    "no-budget": Arm("hardmine without a budget", mining={"budget": None}),
+    **{
+        f"{name}-{share:.0%}".rstrip("%"): _half(arm, share)
+        for share in (0.5, 0.8)
+        for name, arm in (("class-aware", _CLASS), ("inverse-ap", _INVERSE), ("hardmine", _MINED))
+    },
+}
+
+
+class Drawer:
+    """Draws by one arm's weights, which it may change at each validation."""
+
+    def __init__(
+        self, arm: Arm, world: World, encoder: Encoder, *, draws: int, seed: int = 0
+    ) -> None:
+        self.arm = arm
+        self.seconds = 0.0
+        images = _known_part(world.train, arm.known)
+        self._counts = _counts_by_row(images, world.train)
+        self._names = world.train.class_names
+        self.sampler = HardMiningSampler(len(world.train), epoch_length=draws, seed=seed)
+        self._miner = None
+        if arm.mining is not None:
+            options = {"contexts": world.weakness.contexts, **arm.mining}
+            self._miner = HardMiner(
+                world.whole_index if arm.whole else world.index,
+                self.sampler,
+                encoder=encoder,
+                images=images,
+                dataset_ids=world.train.ids,
+                val_images=world.val,
+                val_index=world.val_index,
+                rules=TargetRules(**arm.rules),
+                strict=True,
+                **options,
+            )
+
+    @property
+    def looks(self) -> bool:
+        """Whether it wants to see validations at all."""
+        return self._miner is not None or self.arm.rival is not None
+
+    def see(self, ap: Floats, detections: Detections) -> None:
+        """Take in a validation."""
+        if self._miner is not None:
+            metrics = dict(zip(self._names, ap.tolist(), strict=True))
+            self.seconds += self._miner.step(metrics, val_detections=detections).seconds
+        elif self.arm.rival is not None:
+            self.sampler.set_weights(self.arm.rival(self._counts, ap))
+
+    def draw(self, epoch: int) -> torch.Tensor:
+        """Rows of one epoch."""
+        self.sampler.set_epoch(epoch)
+        return torch.tensor(list(self.sampler))
+
+
+def _known_part(images: ImageSet, share: float) -> ImageSet:
+    """The images whose labels are known: a random share, the same whenever it is asked for."""
+    if share == 1:
+        return images
+    order = np.random.default_rng(0).permutation(len(images))
+    return images.subset(np.sort(order[: round(share * len(images))]))
+
+
+def _counts_by_row(known: ImageSet, all_images: ImageSet) -> Any:
+    """(N, C) label counts in the order of all images; an image of unknown labels has none."""
+    import scipy.sparse
+
+    rows = all_images.rows_of(known.ids)
+    place = scipy.sparse.csr_matrix(
+        (np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(len(all_images), len(rows))
+    )
+    return (place @ known.class_counts).tocsr()
