@@ -179,7 +179,8 @@ def scatter(report: GapReport) -> Scatter | None:
     low, high = min(logs), max(logs)
     spread = max(high - low, 0.3)
     ends = [gap.high for gap, _ in placed if not math.isnan(gap.high)]
-    top = min(1.0, math.ceil(10 * max([gap.ap for gap, _ in placed] + ends)) / 10)
+    # At least a tenth high: a detector may have found nothing at all.
+    top = min(1.0, max(0.1, math.ceil(10 * max([gap.ap for gap, _ in placed] + ends)) / 10))
 
     def x(log: float) -> float:
         return 3 + 94 * (log - low) / spread
