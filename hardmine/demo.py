@@ -15,11 +15,16 @@ import numpy.typing as npt
 
 from hardmine.datasets import load_images
 from hardmine.datasets.scenes import NAMES, write_scenes
+from hardmine.demo_training import CONTEXTS, Trained, train_with_mining
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.errors import InputError
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.records import Hits, ImageSet
+from hardmine.report.gap_page import gap_page
+from hardmine.report.history import read_history
+from hardmine.report.make import make_report
+from hardmine.report.rounds import rounds_page
 from hardmine.report.search import search_page
 
 HITS = 12
@@ -56,10 +61,13 @@ class Demo:
     """
 
     folder: Path
-    num_images: int = 1000
+    num_images: int = 2000
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
     images: ImageSet | None = field(default=None, init=False)
+    val: ImageSet | None = field(default=None, init=False)
+    val_index: Index | None = field(default=None, init=False)
+    trained: Trained | None = field(default=None, init=False)
     encoder: Encoder | None = field(default=None, init=False)
     index: Index | None = field(default=None, init=False)
     hits: Hits | None = field(default=None, init=False)
@@ -96,22 +104,29 @@ def make_scenes(demo: Demo) -> str:
         )
         (unfinished / note.name).write_text(json.dumps(settings) + "\n")
         unfinished.rename(out)
-    demo.images = load_images(out, split="train")
+    demo.images, demo.val = load_images(out, split="train"), load_images(out, split="val")
     labels = 0 if demo.images.instances is None else len(demo.images.instances)
     return f"{len(demo.images)} training images, {labels} labelled objects of {len(NAMES)} kinds"
 
 
 def make_index(demo: Demo) -> str:
-    """Embed and cluster every training image with the tiny CLIP."""
+    """Embed and cluster every image with the tiny CLIP."""
     assert demo.images is not None
-    demo.encoder = load_encoder("tiny")
-    demo.index = build_index(
-        demo.images,
-        demo.encoder,
-        demo.folder / "train.hmx",
-        clusters="agglomerative:k=50+whole",
-        progress=lambda state: demo.progress(state.done, state.total),
-    )
+    assert demo.val is not None
+    encoder = demo.encoder = load_encoder("tiny")
+    num_train, total = len(demo.images), len(demo.images) + len(demo.val)
+
+    def build(images: ImageSet, name: str, first: int) -> Index:
+        return build_index(
+            images,
+            encoder,
+            demo.folder / name,
+            clusters="agglomerative:k=50+whole",
+            progress=lambda state: demo.progress(first + state.done, total),
+        )
+
+    demo.index = build(demo.images, "train.hmx", 0)
+    demo.val_index = build(demo.val, "val.hmx", num_train)
     return f"{len(demo.index)} images, regions: {demo.index.clusters}"
 
 
@@ -145,22 +160,107 @@ def right_answers(question: Question, truth: dict[str, Any]) -> npt.NDArray[np.i
     return np.array(sorted(shown), np.int64)
 
 
-def write_page(demo: Demo) -> str:
+def write_answers(demo: Demo) -> str:
     """Write a page with the answers and the region of each that matched."""
     assert demo.index is not None
     assert demo.hits is not None
     about = [("images", f"{len(demo.index):,}"), ("encoder", "tiny")]
     about.append(("regions", demo.index.clusters))
-    page = demo.folder / "search.html"
     texts = [question.text for question in QUESTIONS]
-    page.write_text(search_page(demo.index, texts, demo.hits, about=about), encoding="utf-8")
-    demo.pages.append(page)
-    return str(page)
+    return _keep_page(demo, "search.html", search_page(demo.index, texts, demo.hits, about=about))
+
+
+def train(demo: Demo) -> str:
+    """Train a small detector, mining between epochs, beside a twin that is not mined for."""
+    assert demo.images is not None
+    assert demo.val is not None
+    assert demo.index is not None
+    assert demo.val_index is not None
+    assert demo.encoder is not None
+    demo.trained = train_with_mining(
+        demo.images,
+        demo.val,
+        demo.index,
+        demo.val_index,
+        demo.encoder,
+        rounds=demo.folder / "rounds.jsonl",
+        seed=demo.seed,
+        progress=demo.progress,
+    )
+    return "\n".join(summary(demo.trained))
+
+
+def summary(trained: Trained) -> list[str]:
+    """What was weak, what was asked, what was drawn and what changed, a line each."""
+    first, last = trained.rounds[0], trained.rounds[-1]
+    names = np.array(first.class_names)
+    weak = np.isin(names, first.weak)
+    contexts = sorted({asked.condition for asked in last.asked if asked.condition})
+    counts = ", ".join(f"{count} {kind}" for kind, count in last.counts().items() if count)
+    drawn = last.drawn
+    assert drawn is not None
+
+    def ap(values: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) -> str:
+        return f"{100 * np.nanmean(values[among]):.1f}" if among.any() else "-"
+
+    def change(among: npt.NDArray[np.bool_]) -> str:
+        before, mined, plain = (
+            ap(values, among) for values in (trained.before, trained.mined, trained.plain)
+        )
+        return f"AP {before} -> {mined} (without mining {plain})"
+
+    return [
+        f"{len(trained.rounds)} rounds",
+        f"   weak:    {len(first.weak)} of {len(names)} classes, "
+        f"the weakest {', '.join(first.weak[:4])}",
+        f"   asked:   {len(last.asked)} queries"
+        + (f", among them classes {', '.join(contexts)}" if contexts else ""),
+        f"   found:   {counts}",
+        f"   drawn:   {drawn.num_raised} of {drawn.num_images} images more often; "
+        f"{100 * drawn.moved_share:.0f} % of the draws moved",
+        f"   changed: the weak classes {change(weak)}, the others {change(~weak)}",
+        "   one seed and minutes of training: `hardmine bench training` measures it",
+    ]
+
+
+def write_report(demo: Demo) -> str:
+    """Write the report on the classes of the mined detector."""
+    assert demo.trained is not None
+    made = make_report(
+        title="the demo's detector",
+        detections=demo.trained.detections,
+        val=demo.val,
+        train=demo.images,
+        index=demo.index,
+        val_index=demo.val_index,
+        encoder=demo.encoder,
+        slices=[f"a photo {context}" for context in CONTEXTS],
+    )
+    assert demo.index is not None
+    assert demo.val_index is not None
+    page = gap_page(made, root=demo.index.root, val_root=demo.val_index.root)
+    return _keep_page(demo, "report.html", page)
+
+
+def write_rounds(demo: Demo) -> str:
+    """Write the history of the rounds."""
+    assert demo.trained is not None
+    return _keep_page(demo, "rounds.html", rounds_page(read_history(demo.trained.rounds)))
+
+
+def _keep_page(demo: Demo, name: str, page: str) -> str:
+    path = demo.folder / name
+    path.write_text(page, encoding="utf-8")
+    demo.pages.append(path)
+    return str(path)
 
 
 STEPS: tuple[Step, ...] = (
     Step("draw scenes", make_scenes),
     Step("build the index", make_index),
     Step("search", search),
-    Step("write a page", write_page),
+    Step("write the answers", write_answers),
+    Step("train a detector", train),
+    Step("write the report", write_report),
+    Step("write the rounds", write_rounds),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import webbrowser
 from pathlib import Path
 
 from hardmine.cli.progress import console, progress_bar
@@ -15,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("hardmine-demo"), help="folder (default: %(default)s)"
     )
-    parser.add_argument("--images", type=int, default=1000, help="scenes (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=2000, help="scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open the pages in a browser")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,4 +35,7 @@ def run(args: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         print(f"{number}. {step.title} ({seconds:.1f} s): {outcome}", flush=True)
     console.print("open in a browser:", *demo.pages, highlight=False, soft_wrap=True)
+    if args.open:
+        for page in demo.pages:
+            webbrowser.open(page.resolve().as_uri())
     return 0
