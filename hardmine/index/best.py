@@ -11,8 +11,8 @@ import torch
 
 from hardmine.index.store import Store
 
-# Rows scored at a time: 256 x 512 float64 are 1 MB.
-_ROWS = 256
+# Rows scored at a time: 128 x 512 float64 are 0.5 MB, for the core's own cache.
+_ROWS = 128
 
 
 class Best:

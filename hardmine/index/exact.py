@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,26 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.best import Best, exact_scores, first_best
-from hardmine.index.blocks import Block, iter_blocks, max_by_image, region_rows
-from hardmine.index.candidates import Candidates
-from hardmine.index.product import MAX_NORM, Product
+from hardmine.index.best import exact_scores, first_best
+from hardmine.index.blocks import region_rows
+from hardmine.index.product import MAX_NORM
+from hardmine.index.scan import find_best, score_images
 from hardmine.index.store import Shard, Store
-from hardmine.index.tensors import largest
-from hardmine.index.workers import share_out
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
 
-# Scores held at once, queries x regions: 2 M float32 are 8 MB, which fits a shared cache.
-_SCORES = 2_000_000
+# Queries answered at a time.
 _QUERIES = 256
-# To guess what the best will score at least, one image in 50 is looked at first, but not more than
-# 4096, if there are many to be found: images times queries.
-_SAMPLED, _SAMPLE, _MANY = 50, 4096, 8192
-# Regions of a block that are worth a thread's while.
-_LEAST = 4096
-# Regions that wait for their exact score, over all queries; 28 bytes each.
-_WAITING = 1_000_000
+# Scores of images given back at a time: 2 M float32 are 8 MB.
+_SCORES = 2_000_000
 
 
 class ExactIndex:
     """Answers from all regions of all images, equal to a brute force in float64.
 
-    A search reads the stored vectors block by block and needs about 200 MB beside them, whatever
-    N and C are; memory-mapped vectors may be larger than memory.
+    A search reads the stored vectors block by block and needs about 80 MB beside them and 20 MB for
+    each thread, of which there are eight at most, whatever N and C are; memory-mapped vectors may
+    be larger than memory.
 
     Args:
         store: The images and their regions.
@@ -133,7 +125,7 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            best = self._best(part, k, among)
+            best = find_best(self.store, part, k, among, dtype=self.dtype, device=self.device)
             hits.image_rows[start:stop] = best.rows
             hits.scores[start:stop] = best.scores
             for number, shard in enumerate(self.store.shards):
@@ -158,21 +150,8 @@ class ExactIndex:
             rows = np.arange(start, min(start + images, len(self)))
             out = np.full((len(queries), len(rows)), -np.inf, np.float32)
             for part in parts:
-                self._score_all(queries[part], rows, out[part])
+                score_images(self.store, queries[part], rows, out[part], device=self.device)
             yield slice(start, start + len(rows)), out
-
-    def _score_all(
-        self,
-        queries: npt.NDArray[np.float32],
-        rows: npt.NDArray[np.int64],
-        out: npt.NDArray[np.float32],
-    ) -> None:
-        """Write the scores of consecutive image rows, (C, n)."""
-
-        def look(block: Block, scores: torch.Tensor) -> None:
-            out[:, block.rows - rows[0]] = _best_of_images(block, scores).T
-
-        self._multiply(Product(queries, torch.float32, self.device), queries, rows, look)
 
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike
@@ -207,79 +186,6 @@ class ExactIndex:
                 boxes[place, here] = shard.boxes[regions[tops]]
         return scores, boxes
 
-    def _best(
-        self,
-        queries: npt.NDArray[np.float32],
-        k: int,
-        rows: npt.NDArray[np.int64] | None,
-        *,
-        guessing: bool = True,
-    ) -> Best:
-        bound = Product(queries, self.dtype, self.device)
-        best = Best(self.store, queries, k)
-        candidates = Candidates(
-            best,
-            absolute=bound.absolute,
-            relative=bound.relative,
-            patience=_WAITING,
-            guess=self._guess(bound, queries, k, rows) if guessing else None,
-        )
-        self._multiply(bound, queries, rows, candidates.offer)
-        candidates.settle()
-        wrong = np.flatnonzero(~candidates.proven)
-        if len(wrong):
-            best.put(wrong, self._best(queries[wrong], k, rows, guessing=False))
-        return best
-
-    def _guess(
-        self,
-        bound: Product,
-        queries: npt.NDArray[np.float32],
-        k: int,
-        rows: npt.NDArray[np.int64] | None,
-    ) -> npt.NDArray[np.float32] | None:
-        """Guess the k-th best score of each query from some of the images, rather too low."""
-        total = len(self) if rows is None else len(rows)
-        count = min(total // _SAMPLED, _SAMPLE)
-        if count == 0 or k * len(queries) < _MANY:
-            return None
-        # As many of the best k as are expected among them, and four standard deviations.
-        rank = math.ceil(k * count / total + 4 * math.sqrt(k * count / total))
-        if rank > count:
-            return None
-        chosen = np.random.default_rng(0).choice(total, count, replace=False)
-        sample: list[npt.NDArray[np.float32]] = []
-        self._multiply(
-            bound,
-            queries,
-            chosen if rows is None else rows[chosen],
-            lambda block, scores: sample.append(_best_of_images(block, scores.float())),
-        )
-        guess: npt.NDArray[np.float32]
-        guess = np.partition(np.concatenate(sample), -rank, axis=0)[-rank]
-        return guess
-
-    def _multiply(
-        self,
-        bound: Product,
-        queries: npt.NDArray[np.float32],
-        rows: npt.NDArray[np.int64] | None,
-        look: Callable[[Block, torch.Tensor], None],
-    ) -> None:
-        """Have all blocks looked at with their scores, by several threads."""
-
-        def work(blocks: Iterator[Block]) -> None:
-            product = Product(queries, bound.dtype, self.device)
-            for block in blocks:
-                look(block, product(block))
-
-        count = self.num_regions if rows is None else int(self.store.counts[rows].sum())
-        # Four blocks a thread at least, so that the last one to finish does not keep the others.
-        fair = max(count // (4 * torch.get_num_threads()), _LEAST)
-        most = max(min(_SCORES // len(queries), fair), 1)
-        threads = count // most if self.device.type == "cpu" else 1
-        share_out(work, iter_blocks(self.store, most, rows), most=threads)
-
     def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
         if isinstance(vectors, torch.Tensor):
             vectors = vectors.detach().to("cpu", torch.float32).numpy()
@@ -304,14 +210,6 @@ class ExactIndex:
                 "rows_of gives -1 for an id that the index lacks"
             )
         return wanted
-
-
-def _best_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Maximum over each image's regions: (r, C) to (n, C); -inf for an image without any."""
-    each = block.regions_each
-    if not each:
-        return max_by_image(scores.numpy(), block.offsets)
-    return largest(scores.view(len(block), each, -1)).numpy()
 
 
 def index_from_regions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -62,10 +63,21 @@ class Product:
         # ... and the smallest steps are absolute.
         self.absolute += limits.eps * limits.tiny
 
+    @property
+    def num_queries(self) -> int:
+        """C."""
+        return self._queries.shape[0]
+
+    def with_own_buffers(self) -> Product:
+        """The same for another thread."""
+        other = copy.copy(self)
+        other._rooms = {}
+        return other
+
     def __call__(self, block: Block) -> torch.Tensor:
         """Multiply to scores by region, (r, C) of some float type; the next call overwrites."""
         stored, scales = block.vectors, block.scales
-        count, total = self._queries.shape[0], stored.shape[0]
+        count, total = self.num_queries, stored.shape[0]
         kind = self.dtype if scales is None else torch.float32
         scores = self._room("scores", total, count, kind)
         rows = _SCORES // max(count, 1) if self._as_it_is(stored) else _ROWS

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardmine.index import exact
+from hardmine.index import exact, scan
 from hardmine.index.exact import ExactIndex
 from hardmine.index.store import Shard, Store, quantize_rows
 
@@ -78,10 +78,11 @@ def test_search(
     rows = None if share is None else np.flatnonzero(rng.random(len(store)) < share)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_SCORES", budget)
-        patch.setattr(exact, "_WAITING", budget)
-        patch.setattr(exact, "_LEAST", 10)
-        patch.setattr(exact, "_SAMPLED", sampled)
-        patch.setattr(exact, "_MANY", 1)
+        patch.setattr(scan, "_SCORES", budget)
+        patch.setattr(scan, "_WAITING", budget)
+        patch.setattr(scan, "_REGIONS", 10)
+        patch.setattr(scan, "_SHARE", sampled)
+        patch.setattr(scan, "_MANY", 1)
         index = ExactIndex(store, dtype=dtype)
         hits = index.search(queries, k, rows=rows)
         scores = index.scores(queries)
