@@ -79,13 +79,16 @@ class Aim:
     Attributes:
         trust: In each of Q queries.
         targets: The images they found.
-        boost: (N,) in [0, 1], what is asked of each image, see ``Targets.boost``, and what its
-            rarest class adds.
+        rarity: (Q,) in [0, 1], what each query gets of its boost for how seldom it is answered.
+        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows.
+        boost: (N,) in [0, 1], that and what is asked of each image, see ``Targets.boost``.
         weights: (N,) the images' sampling weights.
     """
 
     trust: Trust
     targets: Targets
+    rarity: npt.NDArray[np.float64]
+    evened: npt.NDArray[np.float64]
     boost: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
 
@@ -101,7 +104,7 @@ def take_aim(
     floor: float = 1.0,
     cap: float = 10.0,
     budget: float | None = 0.4,
-    balance: float = 0.5,
+    balance: float = 1.0,
 ) -> Aim:
     """Turn queries into weights.
 
@@ -116,8 +119,9 @@ def take_aim(
         floor: Weight of an image that no query wants.
         cap: Largest weight.
         budget: Largest share of the draws that may move; None for no limit.
-        balance: How far frequency alone evens out, before anything is asked: an image's rarest
-            class, shown r times more seldom than the median class, gives it a factor r^balance.
+        balance: How far frequency alone evens out: the rarest thing in an image gives it a
+            factor r^balance, where a class is shown r times more seldom than the median class, or
+            a measured condition r times more seldom than in the validation images.
     """
     if not 0 <= balance <= 1:
         raise InputError(f"balance must lie in [0, 1], got {balance}")
@@ -141,21 +145,17 @@ def take_aim(
         answering=answering,
         rules=rules,
     )
-    rarity = _rarity(
-        queries,
-        targets,
-        ground.labels,
-        {
-            context: share / max(answering[context].mean(), 1 / len(ground))
-            for context, (_, share) in answers.items()
-        },
-        reach=cap / floor,
-    )
-    wanted = queries.need * np.maximum(rarity, rules.common)
-    boost = targets.boost(wanted, queries.class_rows, len(ground))
-    boost = np.minimum(boost + balance * _rarest(ground.labels, cap / floor), 1.0)
+    reach = cap / floor
+    ratios = {
+        context: share / max(answering[context].mean(), 1 / max(len(ground), 1))
+        for context, (_, share) in answers.items()
+    }
+    rarity = _rarity(queries, targets, ground.labels, ratios, reach=reach).clip(min=rules.common)
+    boost = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
+    evened = balance * _rarest(ground.labels, answering, ratios, reach=reach)
+    boost = np.minimum(boost + evened, 1.0)
     weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
-    return Aim(trust, targets, boost, weights)
+    return Aim(trust, targets, rarity, evened, boost, weights)
 
 
 def _answering(
@@ -175,7 +175,7 @@ def _rarity(
     queries: Queries,
     targets: Targets,
     labels: Labels,
-    contexts: Mapping[str, float],
+    ratios: Mapping[str, float],
     *,
     reach: float,
 ) -> npt.NDArray[np.float64]:
@@ -189,7 +189,7 @@ def _rarity(
         queries: Q questions.
         targets: What they found.
         labels: Of the images.
-        contexts: How many times more often the validation images answer a measured condition.
+        ratios: How many times more often the validation images answer a measured condition.
         reach: Of the weights, cap / floor.
     """
     classes = labels.num_present()
@@ -197,22 +197,34 @@ def _rarity(
         return np.ones(len(queries))
     answered = targets.counts(len(queries))[:, [POSITIVE, HARD]].sum(axis=1)
     seldom = np.median(classes[classes > 0]) / np.maximum(answered, 1)
-    told = [contexts.get(condition, np.nan) for condition in queries.conditions]
+    told = [ratios.get(condition, np.nan) for condition in queries.conditions]
     return _logarithm(np.where(np.isnan(told), seldom, told), reach)
 
 
-def _rarest(labels: Labels, reach: float) -> npt.NDArray[np.float64]:
-    """How much more seldom than the median the rarest class of each image is: (N,) in [0, 1]."""
+def _rarest(
+    labels: Labels,
+    answering: Mapping[str, npt.NDArray[np.bool_]],
+    ratios: Mapping[str, float],
+    *,
+    reach: float,
+) -> npt.NDArray[np.float64]:
+    """How seldom the rarest thing in each image is shown: (N,) in [0, 1].
+
+    A class is held against the median class, a measured condition against the validation images.
+    """
+    rarest = np.zeros(len(labels))
     classes = labels.num_present()
-    if not classes.any():
-        return np.zeros(len(labels))
-    seldom = _logarithm(np.median(classes[classes > 0]) / np.maximum(classes, 1), reach)
-    shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
-    return np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
+    if classes.any():
+        seldom = _logarithm(np.median(classes[classes > 0]) / np.maximum(classes, 1), reach)
+        shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
+        rarest = np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
+    for context, answer in answering.items():
+        rarest[answer] = np.maximum(rarest[answer], _logarithm(np.array(ratios[context]), reach))
+    return rarest
 
 
 def _logarithm(ratios: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
     """Logarithm to base reach, cut to [0, 1]."""
     if reach <= 1:
-        return np.zeros(len(ratios))
+        return np.zeros(np.shape(ratios))
     return np.asarray((np.log(np.maximum(ratios, 1)) / np.log(reach)).clip(0, 1))

@@ -88,7 +88,7 @@ class WeightsConfig:
     floor: float = 1.0
     cap: float = 10.0
     budget: float | None = 0.4
-    balance: float = 0.5
+    balance: float = 1.0
 
 
 @dataclass(frozen=True)

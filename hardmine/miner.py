@@ -99,7 +99,7 @@ class HardMiner:
         floor: float = 1.0,
         cap: float = 10.0,
         budget: float | None = 0.4,
-        balance: float = 0.5,
+        balance: float = 1.0,
         patience: int | None = 3,
         rounds: str | Path | None = None,
         strict: bool = False,
@@ -326,7 +326,7 @@ class HardMiner:
             ap=need.ap,
             need=wanted,
             patience=kept,
-            asked=list_asked(queries, aim.trust, aim.targets, self.class_names),
+            asked=list_asked(queries, aim, self.class_names),
             drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
             settings={
                 **self._settings(),
@@ -339,6 +339,7 @@ class HardMiner:
             applied=not self.dry_run,
             weights=aim.weights,
             targets=aim.targets,
+            evened=aim.evened,
         )
         patience = replace(waited, boosted=boosted & (not self.dry_run))
         return done, Memory(self.class_names, done.number, need, patience, aim.weights)

@@ -63,4 +63,4 @@ def replay_round(
             f"replaying round {done.number} gives other weights; the index or the labels have "
             "changed since, or the machine computes similarities differently"
         )
-    return replace(done, weights=aim.weights, targets=aim.targets)
+    return replace(done, weights=aim.weights, targets=aim.targets, evened=aim.evened)

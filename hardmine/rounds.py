@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,10 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.queries import Queries
 from hardmine.targets import KINDS, Targets
-from hardmine.trust import Trust
 from hardmine.weights import WeightReport
+
+if TYPE_CHECKING:
+    from hardmine.aim import Aim
 
 FORMAT = 1
 
@@ -34,6 +36,7 @@ class Asked:
         precision: Share of its best hits that the labels confirm; NaN without labels.
         factor: How far it was believed.
         counts: Images of each kind.
+        rarity: What it got of its boost for how seldom it is answered, in [0, 1].
     """
 
     names: tuple[str, ...]
@@ -43,6 +46,7 @@ class Asked:
     precision: float
     factor: float
     counts: dict[str, int]
+    rarity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Round:
         error: Why the round failed; empty if it did not.
         weights: (N,) in the order of the sampler's rows; not in the line of JSON.
         targets: Which image answers which query; not in the line of JSON.
+        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows, whatever was
+            asked; not in the line of JSON.
     """
 
     number: int
@@ -84,6 +90,7 @@ class Round:
     error: str = ""
     weights: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     targets: Targets | None = field(default=None, repr=False)
+    evened: npt.NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def weak(self) -> list[str]:
@@ -111,10 +118,9 @@ class Round:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values of all but weights and targets; unknown numbers are None."""
-        record = {
-            name: value for name, value in vars(self).items() if name not in ("weights", "targets")
-        }
+        """Plain values of all but what a replay fills in; unknown numbers are None."""
+        filled = ("weights", "targets", "evened")
+        record = {name: value for name, value in vars(self).items() if name not in filled}
         record["asked"] = [asdict(asked) for asked in self.asked]
         record["drawn"] = None if self.drawn is None else asdict(self.drawn)
         plain = _plain(record)
@@ -152,11 +158,9 @@ class Round:
         return cls(**known)
 
 
-def list_asked(
-    queries: Queries, trust: Trust, targets: Targets, class_names: Sequence[str]
-) -> tuple[Asked, ...]:
+def list_asked(queries: Queries, aim: Aim, class_names: Sequence[str]) -> tuple[Asked, ...]:
     """Put together what each query asked and what came of it."""
-    counts = targets.counts(len(queries)).tolist()
+    trust, counts = aim.trust, aim.targets.counts(len(queries)).tolist()
     return tuple(
         Asked(
             names=queries.names[row],
@@ -166,6 +170,7 @@ def list_asked(
             precision=float(trust.precision[row]),
             factor=float(trust.factor[row]),
             counts=dict(zip(KINDS, counts[row], strict=True)),
+            rarity=float(aim.rarity[row]),
         )
         for row in range(len(queries))
     )

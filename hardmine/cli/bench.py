@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hardmine.trials.race import Schedule, race, read_runs
 from hardmine.trials.table import report, summarize, what_is_weak, write_report
 from hardmine.trials.worlds import WEAKNESSES, make_world
 
-QUICK = Schedule(sizes=(48, 16, 16), warm_epochs=1, epochs=2, side=64, width=8)
+QUICK = Schedule((24, 8, 8), draws=16, warm_epochs=1, epochs=2, side=64, width=8)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,19 +65,31 @@ def run(args: argparse.Namespace) -> int:
     schedule = QUICK if args.quick else Schedule()
     worlds = args.world or list(WEAKNESSES)
     _make_worlds(worlds, args.work, schedule)
-    rounds = [(world, seed) for world in worlds for seed in range(args.seeds)]
+    rounds = [
+        (world, seed, _arms_of(world, args.arm)) for world in worlds for seed in range(args.seeds)
+    ]
     settings = {"work": args.work, "results": results, "schedule": schedule}
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(race, world, seed, _arms_of(world, args.arm), **settings): (world, seed)
-            for world, seed in rounds
-        }
-        with progress_bar() as bar:
-            task = bar.add_task("training", total=len(rounds), note="")
-            for done in as_completed(waiting):
-                done.result()
-                world, seed = waiting[done]
-                bar.update(task, advance=1, note=f"{world}, seed {seed}")
+    total = sum(len(arms) for *_, arms in rounds)
+    with (
+        ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool,
+        progress_bar() as bar,
+    ):
+        task = bar.add_task("training", total=total, note="")
+        waiting = {pool.submit(race, *one, **settings) for one in rounds}
+        while waiting:
+            done, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+            there = {
+                (run["world"], run["seed"], run["arm"]) for run in read_runs(results, schedule)
+            }
+            missing = [
+                (w, s, arm) for w, s, arms in rounds for arm in arms if (w, s, arm) not in there
+            ]
+            note = (
+                f"next: {missing[0][0]}, {missing[0][2]}, seed {missing[0][1]}" if missing else ""
+            )
+            bar.update(task, completed=total - len(missing), note=note)
     runs = read_runs(results, schedule)
     for world in worlds:
         show(runs, world, Console())

@@ -21,7 +21,7 @@ from hardmine.records import ImageSet
 
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
-_RACED = ("uniform", "repeat", "class-aware", "inverse-ap", "hardmine")
+_RACED = ("uniform", "class-aware", "inverse-ap", "hardmine")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ class Weakness:
 
 WEAKNESSES: dict[str, Weakness] = {
     "long-tail": Weakness(
-        "rare classes: the first is met 100 times as often as the last", {"tail": 100.0}
+        "rare classes: the first is met 100 times as often as the last",
+        {"tail": 100.0},
+        arms=(*_RACED, "repeat"),
     ),
     "condition": Weakness(
         "night: 2 % of train, a third of what the detector meets",
@@ -61,6 +63,7 @@ WEAKNESSES: dict[str, Weakness] = {
         {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}},
         contexts=("at night", "in the rain", "in fog"),
         weak_condition="night",
+        arms=(*_RACED, "no-contexts"),
     ),
     "confusable": Weakness(
         "one colour of eight kinds is a class of its own, easily taken for the rest of its kind",
@@ -75,10 +78,12 @@ WEAKNESSES: dict[str, Weakness] = {
             "person": "orange",
             "umbrella": "pink",
         },
+        arms=(*_RACED, "no-confusers"),
     ),
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
+        arms=(*_RACED, "repeat"),
     ),
 }
 

@@ -155,7 +155,7 @@ def test_explain_names_the_query_that_counts(world: World) -> None:
     why = miner.explain(world.images.ids[row])
     top = why.reasons[0]
     assert why.weight == done.weights[row]
-    assert top.boost == pytest.approx(top.asked.need * top.strength)
+    assert top.boost == pytest.approx(top.asked.need * top.asked.rarity * top.strength)
     assert why.reasons == tuple(sorted(why.reasons, key=lambda reason: -reason.boost))
     assert "fork" in str(why)
     unwanted = miner.explain(world.images.ids[int(np.argmin(done.weights))])
