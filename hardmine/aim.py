@@ -12,7 +12,6 @@ import scipy.sparse
 from hardmine.confusion import Confusion
 from hardmine.contexts import PLAIN, context_phrases
 from hardmine.encoders.base import Encoder
-from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
@@ -80,7 +79,7 @@ class Aim:
         trust: In each of Q queries.
         targets: The images they found.
         rarity: (Q,) in [0, 1], what each query gets of its boost for how seldom it is answered.
-        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows.
+        evened: (N,) in [0, 1], what each image gets for the rarest thing that it shows.
         boost: (N,) in [0, 1], that and what is asked of each image, see ``Targets.boost``.
         weights: (N,) the images' sampling weights.
     """
@@ -123,8 +122,6 @@ def take_aim(
             factor r^balance, where a class is shown r times more seldom than the median class, or
             a measured condition r times more seldom than in the validation images.
     """
-    if not 0 <= balance <= 1:
-        raise InputError(f"balance must lie in [0, 1], got {balance}")
     rules = rules or TargetRules()
     answers = answers or {}
     answering = _answering(ground.book, answers)
@@ -152,7 +149,7 @@ def take_aim(
     }
     rarity = _rarity(queries, targets, ground.labels, ratios, reach=reach).clip(min=rules.common)
     boost = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
-    evened = balance * _rarest(ground.labels, answering, ratios, reach=reach)
+    evened = balance * _seldom_shown(ground.labels, answering, ratios, reach=reach)
     boost = np.minimum(boost + evened, 1.0)
     weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
     return Aim(trust, targets, rarity, evened, boost, weights)
@@ -201,7 +198,7 @@ def _rarity(
     return _logarithm(np.where(np.isnan(told), seldom, told), reach)
 
 
-def _rarest(
+def _seldom_shown(
     labels: Labels,
     answering: Mapping[str, npt.NDArray[np.bool_]],
     ratios: Mapping[str, float],

@@ -71,8 +71,9 @@ class HardMiner:
         floor: Weight of an image that nothing asks for.
         cap: Largest weight; ``cap / floor`` is how much more often the most wanted are drawn.
         budget: Largest share of an epoch's draws that mining may move; None for no limit.
-        balance: How far class frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as
-            much as would show every class that is rarer than the median as often as that.
+        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
+            would show the rarest class of an image as often as the median class. Contexts that
+            were measured are evened out to how often the validation images answer them.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
@@ -109,6 +110,8 @@ class HardMiner:
         parse_policy(policy)
         resolve_templates(templates)
         weights_from_boost(np.zeros(1), floor=floor, cap=cap, budget=budget)
+        if not 0 <= balance <= 1:
+            raise InputError(f"balance must lie in [0, 1], got {balance}")
         self.sampler = sampler
         self.policy = policy
         self.need_options = dict(need_options or {})

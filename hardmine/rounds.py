@@ -70,8 +70,8 @@ class Round:
         error: Why the round failed; empty if it did not.
         weights: (N,) in the order of the sampler's rows; not in the line of JSON.
         targets: Which image answers which query; not in the line of JSON.
-        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows, whatever was
-            asked; not in the line of JSON.
+        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows,
+            whatever was asked; not in the line of JSON.
     """
 
     number: int

@@ -84,13 +84,14 @@ def make_world(
     *,
     missing: float = 0.0,
     rates: Sequence[float] = (0.5, 0.1, 0.05),
+    dark: float = 0.3,
     noise: float = 0.6,
     seed: int = 0,
 ) -> World:
     """Lay out images whose regions are their objects' words, night's, and noise."""
     rng = np.random.default_rng(seed)
     present = rng.random((num_images, len(NAMES))) < np.asarray(rates)
-    night = rng.random(num_images) < 0.3
+    night = rng.random(num_images) < dark
     labelled = present & (rng.random(present.shape) >= missing)
     vectors = rng.normal(size=(num_images, 4, DIM)) / np.sqrt(DIM)
     vectors *= noise

@@ -113,7 +113,8 @@ class Candidates:
         with self._lock:
             self._waiting.append(found)
             if sum(len(one) for one in self._waiting) > self._patience:
-                self._settle()
+                # This thread is one of several, each with its share of the cores.
+                self._settle(threads=1)
 
     def _hits(
         self, block: Block, scores: torch.Tensor
@@ -131,14 +132,14 @@ class Candidates:
     def settle(self) -> None:
         """Score exactly what waits."""
         with self._lock:
-            self._settle()
+            self._settle(threads=len(self._reach))
 
     @property
     def proven(self) -> npt.NDArray[np.bool_]:
         """(C,) whether the best k are, once settled; False where the guess kept images out."""
         return np.asarray(self._best.scores[:, -1] >= self._guess)
 
-    def _settle(self) -> None:
+    def _settle(self, threads: int) -> None:
         if not self._waiting:
             return
         # In the order in which they are stored, then by query.
@@ -160,7 +161,7 @@ class Candidates:
             for query in queries:
                 self._take(query, own[query])
 
-        share_out(work, asked, most=len(asked))
+        share_out(work, asked, most=min(threads, len(asked)))
 
     def _take(self, query: int, pairs: Pairs) -> None:
         """Score one query's: first the k that look best, then what may still be as good."""

@@ -26,7 +26,7 @@ def share_out(
     want the cores too.
 
     Args:
-        work: Called with items until there are none.
+        work: Called with items until there are none; must not share out work itself.
         items: Drawn from by one thread at a time.
         most: Threads there is enough to do for.
     """

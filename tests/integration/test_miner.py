@@ -47,7 +47,7 @@ def test_a_weak_class_is_drawn_more_and_the_epoch_stays_as_long(world: World) ->
 def test_strong_classes_leave_the_plain_shuffle(world: World) -> None:
     sampler = HardMiningSampler(len(world.images), seed=3)
     plain = list(HardMiningSampler(len(world.images), seed=3))
-    done = make(world, sampler, policy="below:0.1").step(METRICS)
+    done = make(world, sampler, policy="below:0.1", balance=0.0).step(METRICS)
     assert done.weak == []
     assert done.asked == ()
     sampler.set_epoch(0)
@@ -304,6 +304,36 @@ def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
     assert world.present[raised, FORK].all()
     assert world.night[raised].mean() > 0.9
     assert miner.step(alike, val_detections=results_of(val)).asked == ()
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_a_rare_class_is_evened_out_whatever_validation_says(world: World, balance: float) -> None:
+    miner = make(world, budget=None, balance=balance)
+    done = miner.step(dict.fromkeys(NAMES, 0.6))
+    assert done.asked == ()
+    counts = world.present.sum(axis=0)
+    assert sorted(counts)[1] == counts[FORK] > counts[2]
+    expected = np.where(world.present[:, 2], (counts[FORK] / counts[2]) ** balance, 1.0)
+    np.testing.assert_allclose(done.weights, expected)
+    zebra = int(np.flatnonzero(world.present[:, 2])[0])
+    said = str(miner.explain(world.images.ids[zebra]))
+    assert ("seldom shown" in said) == (balance > 0)
+
+
+def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_path: Path) -> None:
+    bright = make_world(600, dark=0.04, seed=2)
+    val = make_world(300, dark=0.4, seed=5)
+    record = tmp_path / "rounds.jsonl"
+    settings = {"val_images": val.images, "val_index": val.index, "rounds": record}
+    miner = make(bright, contexts=["at night"], balance=1.0, budget=None, **settings)
+    done = miner.step(dict.fromkeys(NAMES, 0.6), val_detections=results_of(val))
+    cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
+    assert 5 < np.median(done.weights[bright.night & cars]) <= 10  # ten times more in validation
+    assert (done.weights[~bright.night & cars] == 1).mean() > 0.95
+    (read,) = read_rounds(record)
+    assert np.array_equal(make(bright).replay(read).weights, done.weights)
+    with pytest.raises(InputError, match=r"balance must lie in \[0, 1\], got 2"):
+        make(bright, balance=2.0)
 
 
 def test_what_a_class_is_taken_for_makes_the_likelier_confusers(

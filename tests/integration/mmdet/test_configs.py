@@ -35,10 +35,13 @@ def test_a_base_keeps_its_own_hooks() -> None:
 
 
 def test_lvis_beside_and_instead_of_class_balancing() -> None:
-    beside = Config.fromfile(CONFIGS / "mask_rcnn_r50_lvis.py").train_dataloader.dataset
-    instead = Config.fromfile(CONFIGS / "mask_rcnn_r50_lvis_instead.py").train_dataloader.dataset
-    assert beside.type == "ClassBalancedDataset"
-    assert instead == beside.dataset
+    beside = Config.fromfile(CONFIGS / "mask_rcnn_r50_lvis.py")
+    instead = Config.fromfile(CONFIGS / "mask_rcnn_r50_lvis_instead.py")
+    assert beside.train_dataloader.dataset.type == "ClassBalancedDataset"
+    assert instead.train_dataloader.dataset == beside.train_dataloader.dataset.dataset
+    # Frequency is evened out once.
+    balances = [config.custom_hooks[0]["miner"]["balance"] for config in (beside, instead)]
+    assert balances == [0.0, 1.0]
 
 
 def test_scenes_train_offline_from_the_config_alone(tmp_path) -> None:
