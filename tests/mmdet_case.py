@@ -107,6 +107,29 @@ def rtmdet_tiny() -> dict[str, Any]:
     return _outspoken(model)
 
 
+def mask_rcnn() -> dict[str, Any]:
+    """The stock Mask R-CNN on a ResNet-18, made narrow, without a download."""
+    model = Config.fromfile(STOCK / "mask_rcnn" / "mask-rcnn_r50_fpn_1x_coco.py").model
+    model.backbone.update(depth=18, init_cfg=None, base_channels=16, frozen_stages=-1)
+    model.neck.update(in_channels=[16, 32, 64, 128], out_channels=32)
+    model.rpn_head.update(in_channels=32, feat_channels=32)
+    for part in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
+        part.out_channels = 32
+    model.roi_head.bbox_head.update(in_channels=32, fc_out_channels=64, num_classes=len(CLASSES))
+    model.roi_head.mask_head.update(
+        in_channels=32, conv_out_channels=32, num_convs=1, num_classes=len(CLASSES)
+    )
+    model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=20)
+    return dict(model)
+
+
+def with_masks(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A pipeline that loads masks as well."""
+    return [
+        {**step, "with_mask": True} if step["type"] == "LoadAnnotations" else step for step in steps
+    ]
+
+
 def _outspoken(model: ConfigDict) -> dict[str, Any]:
     """Detects something after a few steps of training, as a trained model would."""
     model.test_cfg.update(score_thr=0.0, max_per_img=50, nms_pre=100)

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 import hardmine
 from hardmine.errors import InputError
+from hardmine.records import ClassScores
 from hardmine_mmdet.host import find_sampler, fresh_iterator, is_iteration_based, note_wrappers
 from hardmine_mmdet.labels import DatasetImages, read_dataset
 from hardmine_mmdet.partners import PartnerTable, install_partners
@@ -41,8 +42,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         batch_size: Images embedded at once.
         workers: Threads that decode images for the index.
         metric: Prefix of the metric to mine by, where there are several, such as ``"coco"``.
-        iou_type: ``"bbox"`` or ``"segm"``: CocoMetric writes both under one name, so boxes are
-            judged from the predictions where masks are evaluated too.
+        iou_type: ``"bbox"`` or ``"segm"``: CocoMetric writes both under one name, so the one that
+            is not written last is judged from the predictions.
         interval: Mine after every this many validations.
         begin: Do not mine before this many validations.
         partners: Whether the partners of Mosaic and MixUp are drawn by weight too.
@@ -152,13 +153,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         due = self._validations > self._begin
         if not due or (self._validations - self._begin - 1) % self._interval:
             return
-        scores = self._validation.read(metrics or {})
-        if scores is None:
-            runner.logger.warning(
-                "hardmine: validation detected nothing, so no class could be judged; "
-                "the images are drawn as before"
-            )
-        else:
+        scores = self._read(runner, metrics or {})
+        if scores is not None:
             done = self._miner.step(scores)
             if done.applied and done.weights is not None:
                 self._use(done.weights, done.number)
@@ -206,6 +202,27 @@ class HardMiningHook(Hook):  # type: ignore[misc]
                 "drawn by weight; make it the outermost, or set partners=False"
             )
         return table
+
+    def _read(self, runner: Runner, metrics: Mapping[str, Any]) -> ClassScores | None:
+        """What validation says of each class; None, with a message, where it says nothing."""
+        assert self._validation is not None
+        try:
+            scores = self._validation.read(metrics)
+        except Exception as error:  # training must go on whatever mining runs into
+            if self._strict:
+                raise
+            runner.logger.error(
+                "hardmine: this validation cannot be mined by, and the images are drawn as "
+                "before: %s",
+                error,
+            )
+            return None
+        if scores is None:
+            runner.logger.warning(
+                "hardmine: validation detected nothing, so no class could be judged; "
+                "the images are drawn as before"
+            )
+        return scores
 
     def _use(self, weights: Any, number: int) -> None:
         if self._table is not None:

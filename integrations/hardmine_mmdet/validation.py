@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from mmdet.structures.mask import encode_mask_results
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import Evaluator
 
@@ -16,13 +18,14 @@ from hardmine.evaluation.detections import Detections, match_detections
 from hardmine.metrics import read_scores
 from hardmine.records import ClassScores, names_to_rows
 from hardmine_mmdet.labels import read_dataset
+from hardmine_mmdet.masks import check_masks, judge_masks
 
 
 class ValidationReader:
     """Reads what each validation says of each class.
 
-    Sets ``classwise`` on the metrics that can tell class values. Where none can, or where masks
-    overwrite the boxes' values, predictions are collected and judged here by COCO's rules.
+    Sets ``classwise`` on the metrics that can tell class values. Where none can, or where those of
+    boxes and masks overwrite one another, predictions are collected and judged by COCO's rules.
 
     Args:
         evaluator: Of the validation loop.
@@ -36,8 +39,10 @@ class ValidationReader:
     ) -> None:
         chosen = _choose(evaluator.metrics, metric)
         self._prefix = metric or (chosen.prefix if chosen is not None else None)
-        self._predictions: list[dict[str, npt.NDArray[Any]]] | None = None
+        self._predictions: list[dict[str, Any]] | None = None
+        self._dataset = dataset
         self._images = read_dataset(dataset).images
+        self._masks = iou_type == "segm"
         if chosen is not None:
             chosen.classwise = True
             # The last of its metrics writes the class values: all have one name.
@@ -45,11 +50,8 @@ class ValidationReader:
             self._from_metric = written == iou_type
         else:
             self._from_metric = False
-        if not self._from_metric and iou_type == "segm":
-            raise InputError(
-                "iou_type='segm' needs a CocoMetric or LVISMetric that evaluates 'segm' last; "
-                "this validation has none"
-            )
+        if self._masks and not self._from_metric:
+            check_masks(dataset, self._images)
 
     def num_instances(self, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
         """(C,) validation instances of some classes; 0 for one that validation does not know."""
@@ -62,19 +64,23 @@ class ValidationReader:
         self._predictions = None if self._from_metric else []
 
     def collect(self, outputs: Sequence[Any]) -> None:
-        """Keep the predicted boxes of a batch, where they are needed."""
+        """Keep the predicted boxes or masks of a batch, where they are needed."""
         if self._predictions is None:
             return
         for sample in outputs:
             found = sample.pred_instances
-            self._predictions.append(
-                {
-                    "img_id": sample.img_id,
-                    "boxes": _numpy(found.bboxes),
-                    "scores": _numpy(found.scores),
-                    "labels": _numpy(found.labels),
-                }
-            )
+            kept = {
+                "img_id": sample.img_id,
+                "labels": _numpy(found.labels),
+                "scores": _numpy(found.scores),
+            }
+            if self._masks:
+                # Some detectors are less sure of a mask than of its box.
+                kept["scores"] = _numpy(found.get("mask_scores", found.scores))
+                kept["masks"] = _encoded(found.get("masks"))
+            else:
+                kept["boxes"] = _numpy(found.bboxes)
+            self._predictions.append(kept)
 
     def read(self, metrics: Mapping[str, Any]) -> ClassScores | None:
         """Scores of each class; None if nothing was detected, so that nothing is known.
@@ -100,6 +106,8 @@ class ValidationReader:
                 f"such as {list(by_image)[int(np.argmax(rows < 0))]!r}"
             )
         found = list(by_image.values())
+        if self._masks:
+            return judge_masks(self._dataset, self._images, found)
         detections = Detections(
             image_rows=np.repeat(rows, [len(each["scores"]) for each in found]),
             class_rows=np.concatenate([each["labels"] for each in found]).astype(np.int64),
@@ -125,6 +133,11 @@ def _choose(metrics: Sequence[Any], prefix: str | None) -> Any:
             )
         able = named
     return able[0] if able else None
+
+
+def _encoded(masks: Any) -> Any:
+    """Masks of one image, (n, H, W) or encoded already, as run lengths."""
+    return encode_mask_results(_numpy(masks)) if isinstance(masks, torch.Tensor) else masks
 
 
 def _numpy(values: Any) -> npt.NDArray[Any]:

@@ -1,0 +1,104 @@
+"""Masks judged by COCO's rules, where no metric tells their values by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from faster_coco_eval import COCO, COCOeval_faster
+
+from hardmine.errors import InputError
+from hardmine.metrics import read_scores
+from hardmine.records import ClassScores, ImageSet
+from hardmine_mmdet.labels import wrappers
+
+
+def check_masks(dataset: Any, images: ImageSet) -> None:
+    """Refuse a validation set whose masks cannot be judged.
+
+    Raises:
+        InputError: If its objects have no masks, or not all objects are labelled (LVIS).
+    """
+    if images.federated:
+        raise InputError(
+            "masks of LVIS are judged by LVISMetric alone; let 'segm' be the last of its metrics"
+        )
+    first = next((each for _, each in _instances(dataset)), {})
+    if "mask" not in first:
+        raise InputError(
+            "iou_type='segm' needs masks in the validation set, and its labels have none"
+        )
+
+
+def judge_masks(
+    dataset: Any, images: ImageSet, predictions: Sequence[Mapping[str, Any]]
+) -> ClassScores:
+    """COCO's average precision of masks by class.
+
+    Args:
+        dataset: The validation data set, built.
+        images: The same as an image set.
+        predictions: Of each image ``img_id``, ``labels``, ``scores`` and ``masks``, run-length
+            encoded; ``masks`` is None where a detector predicts none.
+
+    Raises:
+        InputError: If there are predictions without masks.
+    """
+    if any(each["masks"] is None for each in predictions):
+        raise InputError("iou_type='segm' needs a detector that predicts masks; this one does not")
+    truth = COCO(_annotations(dataset, images))
+    found = [
+        {
+            "image_id": int(row),
+            "category_id": int(label),
+            "score": float(score),
+            "segmentation": mask,
+        }
+        for each, row in zip(
+            predictions, images.rows_of([each["img_id"] for each in predictions]), strict=True
+        )
+        for label, score, mask in zip(each["labels"], each["scores"], each["masks"], strict=True)
+    ]
+    evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return read_scores(evaluation)
+
+
+def _annotations(dataset: Any, images: ImageSet) -> dict[str, Any]:
+    """The labels as a COCO file holds them; images and classes are numbered by row."""
+    annotations: list[dict[str, Any]] = []
+    for image_id, instance in _instances(dataset):
+        [row] = images.rows_of([image_id])
+        x1, y1, x2, y2 = instance["bbox"]
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": int(row),
+                "category_id": int(instance["bbox_label"]),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                # Sizes are not told apart here, so the box's will do.
+                "area": (x2 - x1) * (y2 - y1),
+                "segmentation": instance["mask"],
+                "iscrowd": int(instance.get("ignore_flag", 0)),
+            }
+        )
+    return {
+        "images": [
+            {"id": row, "height": int(height), "width": int(width)}
+            for row, (height, width) in enumerate(images.sizes)
+        ],
+        "categories": [{"id": row, "name": name} for row, name in enumerate(images.class_names)],
+        "annotations": annotations,
+    }
+
+
+def _instances(dataset: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each labelled object with the id of its image."""
+    for leaf in wrappers(dataset):
+        if hasattr(leaf, "dataset") or hasattr(leaf, "datasets"):
+            continue
+        for place in range(len(leaf)):
+            info = leaf.get_data_info(place)
+            for instance in info.get("instances", ()):
+                yield info["img_id"], instance

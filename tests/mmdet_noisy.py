@@ -1,0 +1,64 @@
+"""A detector whose predictions are known: the labels, displaced.
+
+A real detector that was trained for seconds finds next to nothing, and all its class values are 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+
+
+@MODELS.register_module(force=True)
+class NoisyDetector(BaseModel):  # type: ignore[misc]
+    """Predicts labelled boxes and masks, each moved to the right by a number of pixels.
+
+    Args:
+        box_shifts: Pixels by class, or None for one that it never finds; random from 0 to 3 if
+            there is no list.
+        mask_shifts: The same for masks.
+    """
+
+    def __init__(
+        self,
+        box_shifts: list[int | None] | None = None,
+        mask_shifts: list[int | None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self._shifts = (box_shifts, mask_shifts)
+
+    def forward(self, inputs: Any, data_samples: Any, mode: str = "tensor") -> Any:
+        if mode == "loss":
+            return {"loss": (self.weight - 1) ** 2}
+        for sample in data_samples:
+            sample.pred_instances = self._predict(sample)
+        return data_samples
+
+    def _predict(self, sample: Any) -> InstanceData:
+        rng = np.random.default_rng(sample.img_id)
+        truth = sample.gt_instances
+        boxes, masks, labels = [], [], []
+        for box, mask, label in zip(
+            truth.bboxes.tensor, truth.masks.masks, truth.labels.tolist(), strict=True
+        ):
+            box_shift, mask_shift = (
+                int(rng.integers(4)) if shifts is None else shifts[label] for shifts in self._shifts
+            )
+            if box_shift is None or mask_shift is None:
+                continue
+            boxes.append(box + torch.tensor([box_shift, 0, box_shift, 0]))
+            masks.append(torch.roll(torch.from_numpy(mask).bool(), mask_shift, dims=1))
+            labels.append(label)
+        shape = (len(labels), *sample.ori_shape)
+        return InstanceData(
+            bboxes=torch.stack(boxes) if boxes else torch.zeros(0, 4),
+            masks=torch.stack(masks) if masks else torch.zeros(shape, dtype=torch.bool),
+            labels=torch.tensor(labels, dtype=torch.long),
+            scores=torch.from_numpy(rng.random(len(labels))).float(),
+        )
