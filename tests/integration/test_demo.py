@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,21 @@ import numpy as np
 import pytest
 
 from hardmine.datasets.scenes import generate_scene
-from hardmine.demo import QUESTIONS, STEPS, Demo, Question, make_scenes, right_answers
+from hardmine.demo import (
+    QUESTIONS,
+    STEPS,
+    Demo,
+    Question,
+    make_scenes,
+    right_answers,
+    summary,
+)
+from hardmine.demo_training import Trained
 from hardmine.errors import InputError
+from hardmine.evaluation.detections import Detections
+from hardmine.rounds import Asked, Round, read_rounds
+from hardmine.targets import KINDS
+from hardmine.weights import report_weights
 
 
 def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -28,13 +42,32 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
+def told(said: str) -> list[tuple[str, str]]:
+    """Title and outcome of each step that a run printed."""
+    steps = re.findall(r"^\d+\. (.+?) \([\d.]+ s\): (.*?)(?=^\d+\. |\Z)", said, re.M | re.S)
+    return [(title, outcome.rstrip("\n")) for title, outcome in steps]
+
+
 def test_every_step_says_what_came_of_it(shown) -> None:
     _, said = shown
-    lines = said.splitlines()
-    assert len(lines) == len(STEPS)
-    for number, (step, line) in enumerate(zip(STEPS, lines, strict=True), 1):
-        assert line.startswith(f"{number}. {step.title} (")
-    assert "24 training images" in said
+    outcomes = dict(told(said))
+    assert list(outcomes) == [step.title for step in STEPS]
+    assert "24 training images" in outcomes["draw scenes"]
+    trained = outcomes["train a detector"]
+    assert [line.split(":")[0].strip() for line in trained.splitlines()[1:-1]] == [
+        "weak",
+        "asked",
+        "found",
+        "drawn",
+        "changed",
+    ]
+
+
+def test_the_report_and_the_rounds_are_written(shown) -> None:
+    folder, _ = shown
+    assert len(read_rounds(folder / "rounds.jsonl")) == 4
+    for name in ("report.html", "rounds.html"):
+        assert (folder / name).read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_the_page_shows_the_questions_and_pictures(shown) -> None:
@@ -50,7 +83,29 @@ def test_a_second_run_takes_the_scenes_and_the_index_that_are_there(shown) -> No
     again = Demo(folder, num_images=30, seed=7)
     outcomes = [step.run(again) for step in STEPS]
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "scenes").rglob("*.jpg")}
-    assert [line.split(": ", 1)[1] for line in first.splitlines()] == outcomes
+    assert [outcome for _, outcome in told(first)] == outcomes
+
+
+def test_the_summary_compares_the_weak_classes_with_and_without_mining() -> None:
+    asked = Asked(("cat", "kitten"), "cat", "at night", 0.5, 1.0, 1.0, dict.fromkeys(KINDS, 2))
+    done = Round(
+        number=1,
+        when="",
+        seconds=0.0,
+        class_names=("cat", "dog", "eel"),
+        ap=np.array([0.1, 0.5, np.nan]),
+        need=np.array([0.8, 0.0, 0.0]),
+        patience=np.ones(3),
+        asked=(asked,),
+        drawn=report_weights([1.0, 3.0]),
+    )
+    ap = np.array([[0.1, 0.5, np.nan], [0.25, 0.5, np.nan], [0.15, 0.55, np.nan]])
+    lines = summary(Trained([done], *ap, Detections(*np.zeros((4, 0)))))
+    assert "1 of 3 classes, the weakest cat" in lines[1]
+    assert "1 queries, among them classes at night" in lines[2]
+    assert "1 of 2 images more often; 25 % of the draws moved" in lines[4]
+    assert "the weak classes AP 10.0 -> 25.0 (without mining 15.0)" in lines[5]
+    assert "the others AP 50.0 -> 50.0 (without mining 55.0)" in lines[5]
 
 
 def test_another_demo_does_not_write_over_it(shown) -> None:
