@@ -43,8 +43,9 @@ def kmeans_labels(grid: Tensor, k: int, *, seed: int = 0) -> Tensor:
         sums = sums.view(-1, k, count)
         own = sums.gather(1, current[:, None])[:, 0]
         lengths = own.new_zeros(len(rows), k, dtype=torch.float64)
-        lengths.scatter_add_(1, current, own.double())  # squared: whole numbers
-        # A cluster without patches, or whose patches cancel, is like none.
+        lengths.scatter_add_(1, current, own.double())  # squared, so whole numbers
+        # The least stands in for clusters without patches or whose patches cancel: their sums
+        # are next to nothing, and so are their scores.
         scale = lengths.clamp_(min=1).rsqrt_().to(grid.dtype)
         scores = sums * scale[..., None]
         moved = scores.amax(1) > scores.gather(1, current[:, None])[:, 0]

@@ -62,6 +62,7 @@ TRIED = (
     "pyramid:6,context=0.4",
     "kmeans:10,context=0.4",
     "kmeans:6,context=0.4+whole",
+    "kmeans:10,context=0.4+whole",
     "kmeans:3/6,context=0.2+whole",
     "kmeans:3/6,context=0.4+whole",
     "kmeans:3/6,context=0.7+whole",
