@@ -26,7 +26,7 @@ def repeat_factors(counts: scipy.sparse.csr_matrix, *, threshold: float) -> Floa
     share = np.asarray(shown.mean(axis=0)).ravel()
     factors = np.sqrt(threshold / np.maximum(share, 1e-12)).clip(min=1)
     weights = np.asarray(shown.multiply(factors).tocsr().max(axis=1).todense()).ravel()
-    return np.maximum(weights, 1.0)
+    return np.asarray(weights.clip(min=1.0))
 
 
 def class_aware(counts: scipy.sparse.csr_matrix) -> Floats:
