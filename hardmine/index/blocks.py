@@ -91,6 +91,9 @@ def region_rows(
 
 def max_by_image(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Maximum over each image's regions: (r, ...) to (n, ...); -inf for an image without any."""
+    if values.shape[1:] == (1,):
+        # Along one dimension NumPy does this several times as fast.
+        return max_by_image(values[:, 0], offsets)[:, None]
     counts = np.diff(offsets)
     best = np.full((len(counts), *values.shape[1:]), -np.inf, values.dtype)
     owners = np.flatnonzero(counts)
