@@ -42,7 +42,8 @@ def fresh_iterator(loop: Any, *, skip: int) -> None:
     these, at no cost.
     """
     start = type(loop.dataloader_iterator)
-    loop.dataloader_iterator = _Skipping(start(loop.dataloader), skip if _ASKS_AGAIN else 0)
+    asks = _ASKS_AGAIN and not hasattr(start, "skip_iter")
+    loop.dataloader_iterator = _Skipping(start(loop.dataloader), skip if asks else 0)
 
 
 class _Skipping:
@@ -54,6 +55,9 @@ class _Skipping:
 
     def __iter__(self) -> Iterator[Any]:
         return self
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Do nothing: so the loop of onedl-mmengine asks to skip, if it does."""
 
     def __next__(self) -> Any:
         if self._skip > 0:
