@@ -119,7 +119,7 @@ def take_aim(
         cap: Largest weight.
         budget: Largest share of the draws that may move; None for no limit.
         balance: How far frequency alone evens out: the rarest thing in an image gives it a
-            factor r^balance, where a class is shown r times more seldom than the median class, or
+            factor r^balance, where a class is shown r times more seldom than the mean class, or
             a measured condition r times more seldom than in the validation images.
     """
     rules = rules or TargetRules()
@@ -179,7 +179,7 @@ def _rarity(
     """How seldom each query is answered: (Q,) in [0, 1], the logarithm of a ratio to base reach.
 
     A measured condition is held against how often the validation images answer it, any other
-    query against the median class: so weight to the power of need makes up for the ratio. 1 for
+    query against the mean class: so weight to the power of need makes up for the ratio. 1 for
     all where nothing is labelled.
 
     Args:
@@ -193,7 +193,7 @@ def _rarity(
     if not classes.any():
         return np.ones(len(queries))
     answered = targets.counts(len(queries))[:, [POSITIVE, HARD]].sum(axis=1)
-    seldom = np.median(classes[classes > 0]) / np.maximum(answered, 1)
+    seldom = _usual(classes) / np.maximum(answered, 1)
     told = [ratios.get(condition, np.nan) for condition in queries.conditions]
     return _logarithm(np.where(np.isnan(told), seldom, told), reach)
 
@@ -207,17 +207,22 @@ def _seldom_shown(
 ) -> npt.NDArray[np.float64]:
     """How seldom the rarest thing in each image is shown: (N,) in [0, 1].
 
-    A class is held against the median class, a measured condition against the validation images.
+    A class is held against the mean class, a measured condition against the validation images.
     """
     rarest = np.zeros(len(labels))
     classes = labels.num_present()
     if classes.any():
-        seldom = _logarithm(np.median(classes[classes > 0]) / np.maximum(classes, 1), reach)
+        seldom = _logarithm(_usual(classes) / np.maximum(classes, 1), reach)
         shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
         rarest = np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
     for context, answer in answering.items():
         rarest[answer] = np.maximum(rarest[answer], _logarithm(np.array(ratios[context]), reach))
     return rarest
+
+
+def _usual(images: npt.NDArray[np.int64]) -> float:
+    """Images of a class in the mean over those that are labelled at all: the head counts in it."""
+    return float(images[images > 0].mean())
 
 
 def _logarithm(ratios: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:

@@ -72,7 +72,7 @@ class HardMiner:
         cap: Largest weight; ``cap / floor`` is how much more often the most wanted are drawn.
         budget: Largest share of an epoch's draws that mining may move; None for no limit.
         balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
-            would show the rarest class of an image as often as the median class. Contexts that
+            would show the rarest class of an image as often as the mean class. Contexts that
             were measured are evened out to how often the validation images answer them.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.

@@ -21,7 +21,7 @@ class TargetRules:
 
     Attributes:
         base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
-        common: What a query that is answered as often as the median class is labelled, or more
+        common: What a query that is answered as often as the mean class is labelled, or more
             often, gets of its boost; one answered cap / floor times more seldom gets all of it.
         confuser: Strength of the most alike confuser; 0 turns confusers off.
         confusers: At most so many confusers for each image labelled with the class.

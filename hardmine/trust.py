@@ -200,7 +200,7 @@ class _View:
         rest = rows[~suspect]
         wanted = min(int(np.ceil(self.rules.confusers * len(meaning.present))), len(rest))
         # Where the detector says nothing, the most similar are the likeliest.
-        chosen = _top(self.scores[rest], wanted)
+        chosen = _top(self.scores[rest], wanted, ties=True)
         if seen is not None:
             chosen = np.union1d(chosen, np.flatnonzero(seen[rest] > 0))
         rest = rest[np.sort(chosen)]
@@ -208,7 +208,7 @@ class _View:
         doubt = np.zeros(len(rest)) if seen is None else np.clip(seen[rest], 0, 1)
         likely = 1 - (1 - close) * (1 - doubt)
         # Equally likely ones by similarity.
-        best = _top(likely + 1e-6 * self.scores[rest], wanted)
+        best = _top(likely + 1e-6 * self.scores[rest], wanted, ties=True)
         best = np.sort(best[likely[best] > self.rules.closeness])
         strengths = self.rules.confuser * (1 - (1 - self.factor * close) * (1 - doubt))[best]
         confusers = self._targets(rest[best], np.full(len(best), CONFUSER), strengths)
@@ -252,14 +252,20 @@ def _confused(confusion: Confusion, class_row: int, labels: Labels) -> Floats | 
     return seen
 
 
-def _top(values: npt.NDArray[np.floating], count: int) -> Rows:
-    """Positions of the largest values, best first, equal ones by position."""
+def _top(values: npt.NDArray[np.floating], count: int, *, ties: bool = False) -> Rows:
+    """Positions of the largest values, best first, equal ones by position.
+
+    With ``ties`` all that equal the last one are in: a loop may draw an image from several rows,
+    and they are to be treated alike.
+    """
     if count <= 0:
         return np.zeros(0, np.int64)
     if count < len(values):
         edge = np.partition(values, len(values) - count)[len(values) - count]
         above = np.flatnonzero(values > edge)
-        level = np.flatnonzero(values == edge)[: count - len(above)]
+        level = np.flatnonzero(values == edge)
+        if not ties:
+            level = level[: count - len(above)]
         chosen = np.sort(np.concatenate([above, level]))
     else:
         chosen = np.arange(len(values))

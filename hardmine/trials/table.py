@@ -153,6 +153,7 @@ def report(runs: Sequence[dict[str, Any]], worlds: Sequence[str], schedule: Any)
         lines, best = summarize(runs, world)
         content["worlds"][world] = {
             "about": WEAKNESSES[world].about,
+            "scenes": WEAKNESSES[world].scenes(),
             "weak": what_is_weak(world)[0],
             "rest": what_is_weak(world)[1],
             "best_rival": best,
