@@ -44,7 +44,7 @@ class IndexConfig:
     """Where the index lies and how it is built: arguments of ``build_index``."""
 
     path: str = "index.hmx"
-    clusters: str = "kmeans:10+whole"
+    clusters: str = "kmeans:10,context=0.4+whole"
     quantize: str | None = None
     batch_size: int = 32
     workers: int | None = None

@@ -8,7 +8,7 @@ custom_hooks = [
         type="HardMiningHook",
         encoder="RN50x64/openai",
         index="data/lvis_v1/train.hmx",
-        clusters="kmeans:10+whole",
+        clusters="kmeans:10,context=0.4+whole",
         # LVISMetric names both alike and writes masks last.
         iou_type="segm",
         # A class with few validation instances has an AP that is mostly noise. ClassBalancedDataset

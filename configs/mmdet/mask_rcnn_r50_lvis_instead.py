@@ -7,7 +7,7 @@ custom_hooks = [
         type="HardMiningHook",
         encoder="RN50x64/openai",
         index="data/lvis_v1/train.hmx",
-        clusters="kmeans:10+whole",
+        clusters="kmeans:10,context=0.4+whole",
         iou_type="segm",
         miner=dict(policy="bottom:30%", balance=1.0, budget=0.4, need_options=dict(prior=20)),
     )

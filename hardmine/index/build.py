@@ -49,7 +49,7 @@ def build_index(
     encoder: Encoder,
     out: str | Path,
     *,
-    clusters: str | ClusterSpec = "kmeans:10+whole",
+    clusters: str | ClusterSpec = "kmeans:10,context=0.4+whole",
     seed: int = 0,
     quantize: Literal["int8"] | None = None,
     batch_size: int = 32,

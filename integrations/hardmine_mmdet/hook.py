@@ -58,7 +58,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         encoder: Any = "RN50x64/openai",
         *,
         index: str | None = None,
-        clusters: str = "kmeans:10+whole",
+        clusters: str = "kmeans:10,context=0.4+whole",
         device: str | None = None,
         batch_size: int = 32,
         workers: int | None = None,
