@@ -95,11 +95,11 @@ def weights_from_boost(
         )
     if budget is not None and not 0.0 <= budget <= 1.0:
         raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
-    reach = np.log(cap / floor)
+    reach = float(np.log(cap / floor))
     if budget is not None:
         reach *= _budget_scale(boost, reach, budget)
     # floor · exp(log(cap / floor)) may round above the cap.
-    return np.minimum(floor * np.exp(reach * boost), cap)
+    return np.asarray(np.minimum(floor * np.exp(reach * boost), cap))
 
 
 def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -53,6 +53,9 @@ class SmallDetector(nn.Module):
         width: Channels of the first stage; the later ones have two and four times as many.
     """
 
+    places: torch.Tensor
+    strides: torch.Tensor
+
     def __init__(self, num_classes: int, *, side: int = 128, width: int = 32) -> None:
         super().__init__()
         if side % STRIDES[-1]:
@@ -71,7 +74,8 @@ class SmallDetector(nn.Module):
         self.neck = nn.ModuleList([_conv(2 * width, 2 * width), _conv(4 * width, 2 * width)])
         self.classify = nn.Conv2d(2 * width, num_classes, 3, padding=1)
         self.frame = nn.Conv2d(2 * width, 4, 3, padding=1)
-        nn.init.constant_(_bias(self.classify), -4.0)  # at first nearly nothing is seen
+        assert self.classify.bias is not None
+        nn.init.constant_(self.classify.bias, -4.0)  # at first nearly nothing is seen
 
     def forward(self, pixels: torch.Tensor) -> Answers:
         """Look at (B, 3, S, S) uint8 pictures, in the precision of the weights."""
@@ -148,11 +152,6 @@ def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
     )
-
-
-def _bias(conv: nn.Conv2d) -> nn.Parameter:
-    assert conv.bias is not None
-    return conv.bias
 
 
 class _Residual(nn.Module):

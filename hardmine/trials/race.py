@@ -143,7 +143,7 @@ def _warm_up(ring: Ring, seed: int, folder: Path, schedule: Schedule) -> Trainin
         training.load_state_dict(torch.load(path, weights_only=True))
         return training
     sampler = HardMiningSampler(len(world.train), epoch_length=schedule.draws, seed=seed)
-    rows = []
+    rows: list[int] = []
     for epoch in range(schedule.warm_epochs):
         sampler.set_epoch(epoch)
         rows.extend(sampler)

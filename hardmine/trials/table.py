@@ -119,13 +119,12 @@ def _part(run: dict[str, Any], part: str, fork: Floats, world: str) -> float:
         return float(np.nanmean(_array(run[inside])) * 100)
     ap = _array(run["ap"])
     if weakness.fine:
-        rows = np.arange(len(ap))
-        chosen = rows >= len(NAMES) if part == "weak" else rows < len(NAMES)
+        chosen = ap[len(NAMES) :] if part == "weak" else ap[: len(NAMES)]
     else:
-        order = np.argsort(np.nan_to_num(fork), kind="stable")
-        third = len(order) // 3
-        chosen = order[:third] if part == "weak" else order[-third:]
-    return float(np.nanmean(ap[chosen]) * 100)
+        ordered = ap[np.argsort(np.nan_to_num(fork), kind="stable")]
+        third = len(ordered) // 3
+        chosen = ordered[:third] if part == "weak" else ordered[-third:]
+    return float(np.nanmean(chosen) * 100)
 
 
 def what_is_weak(world: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torchvision.ops import batched_nms
 
 from hardmine.evaluation.detections import Detections
-from hardmine.trials.detector import Goals, SmallDetector, loss_of, set_goals
+from hardmine.trials.detector import Answers, Goals, SmallDetector, loss_of, set_goals
 from hardmine.trials.pictures import Pictures
 
 _MOST = 200  # candidates a picture before overlapping ones go
@@ -138,7 +138,7 @@ class Training:
                 group["lr"] = rate(step / steps)
             loss = loss_of(self._look(pixels), goals)
             self._optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
             losses.append(loss.detach())
             on_step()
@@ -156,10 +156,11 @@ class Training:
         rows, class_rows, boxes, scores = map(np.concatenate, zip(*found, strict=True))
         return Detections(rows, class_rows, boxes, scores)
 
-    def _look(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _look(self, pixels: torch.Tensor) -> Answers:
         parameters = dict(self.model.named_parameters())
         half = {name: parameters[name].bfloat16() for name in self._halved}
-        return functional_call(self.model, half, (pixels,))
+        answers: Answers = functional_call(self.model, half, (pixels,))
+        return answers
 
     def _find(self, pictures: Pictures, rows: range) -> Iterator[tuple[np.ndarray, ...]]:
         answers = self._look(pictures.pixels[rows.start : rows.stop])

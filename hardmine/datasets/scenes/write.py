@@ -81,15 +81,12 @@ def write_scenes(
         raise InputError(f"{out} already holds something; give a new or an empty folder")
     num_val = min(max(round(num_images * val_share), 1), num_images - 1)
     look: dict[str, Any] = {"seed": seed, "size": size, "tail": tail, "crowd": crowd}
-    written = {}
-    for split, indices, faults in (
-        ("train", range(num_images - num_val), {"missing": missing, "wrong": wrong}),
-        ("val", range(num_images - num_val, num_images), {}),
-    ):
-        written[split] = write_split(
-            out, split, indices, lossless=lossless, on_image=on_image, **look, **faults
-        )
-    return written
+    look |= {"lossless": lossless, "on_image": on_image}
+    train, val = range(num_images - num_val), range(num_images - num_val, num_images)
+    return {
+        "train": write_split(out, "train", train, missing=missing, wrong=wrong, **look),
+        "val": write_split(out, "val", val, **look),
+    }
 
 
 def write_split(
