@@ -173,7 +173,8 @@ def markdown(content: dict[str, Any]) -> str:
         f"{test:,} to judge by. Every arm of a seed starts from the same detector, trained for "
         f"{schedule['warm_epochs']} epochs by plain shuffling, and gets {schedule['epochs']} more "
         f"epochs of {schedule['draws']:,} draws. AP is COCO's, in points, mean ± standard error "
-        "over seeds; gains are differences from uniform draws with the same seed, and so is their error. "
+        "over seeds; gains are differences from uniform draws with the same seed, and so is their "
+        "error. "
         "An asterisk marks the label-only rival that is best on the weak part.",
     ]
     for world, part in content["worlds"].items():
