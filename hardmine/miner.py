@@ -319,8 +319,9 @@ class HardMiner:
             budget=self.budget,
             balance=self.balance,
         )
-        boosted = np.zeros(len(self.class_names), bool)
-        boosted[queries.class_rows] = True
+        # A class that is asked for under a condition alone is not waited for: the condition's need
+        # is measured anew each time.
+        boosted = wanted > 0
         done = Round(
             number=before.number + 1,
             when="",

@@ -160,8 +160,8 @@ def _next_known(ap: Floats) -> Floats:
 
 
 def _boosted(done: Round) -> npt.NDArray[np.bool_]:
-    asked = {asked.class_name for asked in done.asked} if done.applied else set()
-    return np.array([name in asked for name in done.class_names], bool)
+    """Classes that were weak as a whole, not under a condition alone."""
+    return (done.need > 0) & done.applied
 
 
 def _round_line(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> RoundLine:
