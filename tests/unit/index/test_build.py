@@ -138,7 +138,7 @@ def test_a_finished_index_is_only_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clusters": "none"}, r"clusters kmeans:10\+whole, not none"),
+        ({"clusters": "none"}, r"clusters kmeans:10,context=0\.4\+whole, not none"),
         ({"seed": 1}, "seed 0, not 1"),
         ({"quantize": "int8"}, "dtype float16, not int8"),
         ({"encoder": PixelEncoder(1)}, "encoder pixels-0, not pixels-1"),
@@ -178,7 +178,9 @@ def test_another_build_over_an_unfinished_one_is_refused(tmp_path: Path) -> None
     images = write_images(tmp_path / "images", 6)
     with pytest.raises(MemoryError):
         build_index(images, FailingEncoder(), tmp_path / "out", shard_size=2, batch_size=2)
-    with pytest.raises(IndexMismatch, match=r"clusters was 'kmeans:10\+whole', is now 'none'"):
+    with pytest.raises(
+        IndexMismatch, match=r"clusters was 'kmeans:10,context=0\.4\+whole', is now 'none'"
+    ):
         build_index(images, PixelEncoder(), tmp_path / "out", shard_size=2, clusters="none")
     # A smaller batch is a fair answer to a full memory.
     index = build_index(images, PixelEncoder(), tmp_path / "out", shard_size=2, batch_size=1)
