@@ -12,15 +12,14 @@ import numpy.typing as npt
 import torch
 
 from hardmine.encoders.base import Encoder
-from hardmine.evaluation.detection_ap import average_precision_from_matches
-from hardmine.evaluation.detections import Detections, match_detections
+from hardmine.evaluation.detections import Detections
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.records import ImageSet
 from hardmine.rounds import Round
 from hardmine.sampler import HardMiningSampler
-from hardmine.trials.pictures import Pictures, read_pictures
-from hardmine.trials.training import Lessons, Training
+from hardmine.trials.pictures import read_pictures
+from hardmine.trials.training import Lessons, Training, judge
 
 CONTEXTS = ("at night", "in the rain", "in fog")
 _RATE = 4e-3
@@ -117,14 +116,6 @@ def train_with_mining(
         learn(twin, twin_sampler, epoch)
         ap, found = judge(training, seen, val)
     return Trained(mined_rounds, before, ap, judge(twin, seen, val)[0], found)
-
-
-def judge(
-    training: Training, pictures: Pictures, images: ImageSet
-) -> tuple[npt.NDArray[np.float64], Detections]:
-    """AP of each class, (C,), NaN where the images show none, and what was found."""
-    found = training.detect(pictures)
-    return average_precision_from_matches(match_detections(images, found)), found
 
 
 def _rate(epoch: float, late: float) -> float:

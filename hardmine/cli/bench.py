@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     results = out / "training.jsonl"
     schedule = QUICK if args.quick else Schedule()
     worlds = args.world or list(WEAKNESSES)
-    _make_worlds(worlds, args.work, schedule)
+    _make_worlds(worlds, args.work, schedule, whole="whole" in (args.arm or ()))
     rounds = [
         (world, seed, _arms_of(world, args.arm)) for world in worlds for seed in range(args.seeds)
     ]
@@ -119,7 +119,7 @@ def _arms_of(world: str, wanted: list[str] | None) -> list[str]:
     return wanted or [arm for arm in ARMS if arm in WEAKNESSES[world].arms]
 
 
-def _make_worlds(worlds: list[str], work: Path, schedule: Schedule) -> None:
+def _make_worlds(worlds: list[str], work: Path, schedule: Schedule, *, whole: bool) -> None:
     encoder = load_encoder("tiny")
     for world in worlds:
         with progress_bar() as bar:
@@ -129,6 +129,7 @@ def _make_worlds(worlds: list[str], work: Path, schedule: Schedule) -> None:
                 encoder,
                 sizes=schedule.sizes,
                 seed=schedule.world_seed,
+                whole=whole,
                 progress=_teller(bar, world),
             )
 

@@ -21,11 +21,10 @@ import torch
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.evaluation.detection_ap import average_precision_from_matches
 from hardmine.evaluation.detections import Detections, match_detections
-from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 from hardmine.trials.arms import ARMS, Drawer
 from hardmine.trials.pictures import Pictures, read_pictures
-from hardmine.trials.training import Lessons, Training
+from hardmine.trials.training import Lessons, Training, judge
 from hardmine.trials.worlds import SPLITS, WEAKNESSES, World, make_world
 
 
@@ -66,11 +65,13 @@ class Ring:
 
 
 @lru_cache(maxsize=1)
-def open_ring(name: str, work: Path, schedule: Schedule) -> Ring:
+def open_ring(name: str, work: Path, schedule: Schedule, *, whole: bool = False) -> Ring:
     """Make a world, or take the one that is there, and read its pictures."""
     torch.set_num_threads(1)  # one race a core
     encoder = load_encoder("tiny")
-    world = make_world(name, work / name, encoder, sizes=schedule.sizes, seed=schedule.world_seed)
+    world = make_world(
+        name, work / name, encoder, sizes=schedule.sizes, seed=schedule.world_seed, whole=whole
+    )
     train, val, test = (read_pictures(getattr(world, split), schedule.side) for split in SPLITS)
     return Ring(world, encoder, Lessons(train), val, test)
 
@@ -103,9 +104,9 @@ def race(
             on_run(there[name, seed, arm])
     if not todo:
         return
-    ring = open_ring(name, work, schedule)
+    ring = open_ring(name, work, schedule, whole=any(ARMS[arm].whole for arm in arms))
     warm = _warm_up(ring, seed, work / name / "warm", schedule)
-    first = _judge(ring.world.val, warm.detect(ring.val))
+    first = judge(warm, ring.val, ring.world.val)
     for arm in todo:
         run = _run_arm(ring, warm.fork(), arm, seed, first, schedule)
         run = {
@@ -171,7 +172,7 @@ def _run_arm(
     val_ap = []
     for epoch in range(schedule.epochs):
         if drawer.looks:
-            ap, found = first if epoch == 0 else _judge(world.val, training.detect(ring.val))
+            ap, found = first if epoch == 0 else judge(training, ring.val, world.val)
             val_ap.append(round(float(np.nanmean(ap)), 5))
             drawer.see(ap, found)
         rows = drawer.draw(schedule.warm_epochs + epoch)
@@ -198,10 +199,6 @@ def _run_arm(
         "seconds": round(seconds, 2),
         "mining_seconds": round(drawer.seconds, 2),
     }
-
-
-def _judge(images: ImageSet, found: Detections) -> tuple[np.ndarray, Detections]:
-    return average_precision_from_matches(match_detections(images, found)), found
 
 
 def _score(ring: Ring, found: Detections) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.func import functional_call
 from torchvision.ops import batched_nms
 
-from hardmine.evaluation.detections import Detections
+from hardmine.evaluation.detection_ap import average_precision_from_matches
+from hardmine.evaluation.detections import Detections, match_detections
+from hardmine.records import ImageSet
 from hardmine.trials.detector import Answers, Goals, SmallDetector, loss_of, set_goals
 from hardmine.trials.pictures import Pictures
 
@@ -179,6 +182,14 @@ class Training:
                 boxes[kept].double().numpy() * np.tile(pictures.scales[row], 2),
                 value[kept].double().numpy(),
             )
+
+
+def judge(
+    training: Training, pictures: Pictures, images: ImageSet
+) -> tuple[npt.NDArray[np.float64], Detections]:
+    """AP of each class, (C,), NaN where the images show none, and what was found."""
+    found = training.detect(pictures)
+    return average_precision_from_matches(match_detections(images, found)), found
 
 
 def multiplies_in_bfloat16() -> bool:

@@ -99,7 +99,7 @@ class World:
         conditions: (images of test,) the light and weather of each.
         index: Of train.
         val_index: Of val.
-        whole_index: Of train, one vector an image; None where no arm asks for it.
+        whole_index: Of train, one vector an image; None where it was not asked for.
     """
 
     name: str
@@ -120,6 +120,7 @@ def make_world(
     *,
     sizes: tuple[int, int, int] = (3000, 500, 1500),
     seed: int = 0,
+    whole: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> World:
     """Write the scenes and build the indexes, or take those that are there.
@@ -130,6 +131,7 @@ def make_world(
         encoder: For the indexes.
         sizes: Images of train, val and test.
         seed: Names the series of scenes.
+        whole: Whether to build the index of one vector an image as well.
         progress: Called with what is being made, how much is done and how much there is.
     """
     weakness = WEAKNESSES[name]
@@ -152,7 +154,7 @@ def make_world(
         for split, clusters in (
             ("train", CLUSTERS),
             ("val", CLUSTERS),
-            *([("train", "whole")] if "whole" in weakness.arms else []),
+            *([("train", "whole")] if whole else []),
         )
     }
     truth = json.loads((data / "truth" / "test.json").read_text())

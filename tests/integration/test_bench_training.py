@@ -47,12 +47,12 @@ def test_equal_draws_by_every_arm(done) -> None:
 def test_a_second_run_adds_only_what_is_missing(done) -> None:
     folder, _ = done
     before = (folder / "training.jsonl").read_text()
-    ran = bench(folder, "--world", "condition", "--arm", "uniform", "--arm", "repeat")
+    ran = bench(folder, "--world", "condition", "--arm", "uniform", "--arm", "whole")
     assert ran.returncode == 0, ran.stderr
     after = (folder / "training.jsonl").read_text()
     assert after.startswith(before)
     (added,) = after[len(before) :].splitlines()
-    assert json.loads(added)["arm"] == "repeat"
+    assert json.loads(added)["arm"] == "whole"
 
 
 def test_zero_seeds_are_refused(tmp_path) -> None:
