@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # mmcv and mmcv-lite share a folder, so the compiled one has an environment of its own.
 MMCV := .venv-mmcv
+# Files of mmcv compiled at once, each with up to 2 GB of memory: `make test-mmcv JOBS=8`.
+JOBS ?= 2
 # Two busy processes on few cores make OpenMP spin; passive waiting keeps them fair.
 export OMP_WAIT_POLICY := passive
 
@@ -52,7 +54,7 @@ $(MMCV)/.compiled:
 	$(MMCV)/bin/python -m pip download --no-deps --no-binary :all: --no-build-isolation --dest $(MMCV) mmcv==2.1.0
 	tar -xzf $(MMCV)/mmcv-2.1.0.tar.gz -C $(MMCV)
 	sed -i.orig 's/-std=c++17/-std=c++20/' $(MMCV)/mmcv-2.1.0/setup.py
-	MMCV_WITH_OPS=1 MAX_JOBS=2 CFLAGS="-O1 -g0" $(MMCV)/bin/python -m pip wheel --no-build-isolation --no-deps \
+	MMCV_WITH_OPS=1 MAX_JOBS=$(JOBS) CFLAGS="-O1 -g0" $(MMCV)/bin/python -m pip wheel --no-build-isolation --no-deps \
 		--wheel-dir $(MMCV)/wheels $(MMCV)/mmcv-2.1.0
 	touch $@
 
