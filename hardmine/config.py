@@ -52,6 +52,17 @@ class IndexConfig:
 
 
 @dataclass(frozen=True)
+class ValidationConfig:
+    """The validation images: arguments of ``load_images``, and where their index lies."""
+
+    source: str | None = None
+    annotations: str | None = None
+    format: str | None = None
+    split: str | None = None
+    index: str = "val-index.hmx"
+
+
+@dataclass(frozen=True)
 class SamplerConfig:
     """The draws: arguments of ``HardMiningSampler``."""
 
@@ -108,6 +119,7 @@ class Config:
     images: ImagesConfig = field(default_factory=ImagesConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     need: NeedConfig = field(default_factory=NeedConfig)
     queries: QueriesConfig = field(default_factory=QueriesConfig)

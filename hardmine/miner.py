@@ -145,6 +145,8 @@ class HardMiner:
     ) -> HardMiner:
         """Load images and encoder, open the index or build it, and make the miner.
 
+        The validation images get an index too where there are contexts to measure on them.
+
         Under torch.distributed every rank calls this and embeds its share of the images.
 
         Args:
@@ -158,6 +160,13 @@ class HardMiner:
         encoder = load_encoder(**asdict(config.encoder))
         settings = asdict(config.index)
         index = build_index(images, encoder, settings.pop("path"), **settings)
+        val_images, val_index = None, None
+        if config.validation.source is not None:
+            place = asdict(config.validation)
+            val_path = place.pop("index")
+            val_images = load_images(**place)
+            if config.queries.contexts:
+                val_index = build_index(val_images, encoder, val_path, **settings)
         if sampler is None:
             ids = images.ids if dataset_ids is None else np.asarray(dataset_ids)
             sampler = HardMiningSampler(len(ids), **asdict(config.sampler))
@@ -167,6 +176,8 @@ class HardMiner:
             encoder=encoder,
             images=images,
             dataset_ids=dataset_ids,
+            val_images=val_images,
+            val_index=val_index,
             **config.miner_arguments(),
         )
 

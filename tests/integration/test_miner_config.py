@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hardmine import HardMiner, load_config
-from hardmine.config import Config
+from hardmine.config import Config, ImagesConfig, IndexConfig, MinerConfig, ValidationConfig
 from hardmine.datasets.scenes import write_scenes
 from hardmine.errors import InputError
 
@@ -43,6 +44,44 @@ def test_a_config_makes_a_miner_that_mines(tmp_path: Path) -> None:
     assert (tmp_path / "rounds.jsonl").read_text().count("\n") == 1
     again = HardMiner.from_config(load_config(file)).step({name: 0.1})
     assert again.digest == done.digest
+
+
+def test_contexts_are_measured_on_the_validation_images_of_the_config(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", num_images=40, seed=1, size=64)
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        CONFIG.format(out=tmp_path)
+        + f"""
+validation:
+  source: {tmp_path}/scenes
+  annotations: {tmp_path}/scenes/annotations/val.json
+  index: {tmp_path}/val.hmx
+"""
+    )
+    miner = HardMiner.from_config(load_config(file))
+    assert miner.val_images is not None
+    assert miner.val_index is not None
+    assert miner.val_index.ids.tolist() == miner.val_images.ids.tolist()
+    assert (tmp_path / "val.hmx").is_dir()
+    nothing_found = miner.step({name: 0.1 for name in miner.class_names}, val_detections=[])
+    assert nothing_found.error == ""
+
+
+def test_without_contexts_the_validation_images_need_no_index(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", num_images=8, seed=1, size=64)
+    config = replace(
+        Config(),
+        images=ImagesConfig(str(tmp_path / "scenes"), split="train"),
+        index=IndexConfig(str(tmp_path / "scenes.hmx"), clusters="whole"),
+        validation=ValidationConfig(
+            str(tmp_path / "scenes"), split="val", index=str(tmp_path / "val.hmx")
+        ),
+        miner=MinerConfig(rounds=None),
+    )
+    miner = HardMiner.from_config(config)
+    assert miner.val_images is not None
+    assert miner.val_index is None
+    assert not (tmp_path / "val.hmx").exists()
 
 
 def test_a_config_without_images_is_refused() -> None:
