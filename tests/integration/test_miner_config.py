@@ -63,7 +63,7 @@ validation:
     assert miner.val_index is not None
     assert miner.val_index.ids.tolist() == miner.val_images.ids.tolist()
     assert (tmp_path / "val.hmx").is_dir()
-    nothing_found = miner.step({name: 0.1 for name in miner.class_names}, val_detections=[])
+    nothing_found = miner.step(dict.fromkeys(miner.class_names, 0.1), val_detections=[])
     assert nothing_found.error == ""
 
 
