@@ -16,8 +16,6 @@ import scipy.sparse
 
 from hardmine.aim import Ground, lay_ground, take_aim
 from hardmine.config import Config
-from hardmine.confusion import Confusion, measure_confusion
-from hardmine.contexts import ContextNeed, measure_contexts
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
@@ -26,10 +24,9 @@ from hardmine.errors import HardmineError, InputError
 from hardmine.explain import Explanation, explain_image
 from hardmine.index import build_index
 from hardmine.index.base import Index
+from hardmine.judge import Judge
 from hardmine.memory import Memory
-from hardmine.need import Need, class_need
 from hardmine.policies import parse_policy
-from hardmine.queries import Queries, build_queries
 from hardmine.ranks import from_first, is_first
 from hardmine.records import ImageSet
 from hardmine.replay import replay_round
@@ -39,8 +36,6 @@ from hardmine.targets import TargetRules
 from hardmine.weights import report_weights, weights_from_boost
 
 logger = logging.getLogger(__name__)
-
-_LEAST_NEED = 1e-3  # less is rounding, not weakness
 
 
 class HardMiner:
@@ -113,18 +108,22 @@ class HardMiner:
         if not 0 <= balance <= 1:
             raise InputError(f"balance must lie in [0, 1], got {balance}")
         self.sampler = sampler
-        self.policy = policy
-        self.need_options = dict(need_options or {})
-        self.contexts = (contexts,) if isinstance(contexts, str) else tuple(contexts)
-        self.val_images, self.val_index = val_images, val_index
-        self.sizes = sizes
         self.rules = rules or TargetRules()
         self.floor, self.cap, self.budget, self.balance = floor, cap, budget, balance
-        self.patience = patience
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
         self.dry_run = dry_run
         self.class_names = _class_names(class_names, images)
+        self.judge = Judge(
+            class_names=self.class_names,
+            policy=policy,
+            need_options=dict(need_options or {}),
+            patience=patience,
+            contexts=(contexts,) if isinstance(contexts, str) else tuple(contexts),
+            sizes=sizes,
+            images=val_images,
+            index=val_index,
+        )
         self._ground: Ground | None = None
         if is_first():
             self._ground = _lay_ground(
@@ -304,117 +303,64 @@ class HardMiner:
     ) -> tuple[Round, Memory]:
         assert self._ground is not None
         ground, before = self._ground, self._memory
-        need = class_need(
-            metrics,
-            self.class_names,
-            policy=self.policy,
-            previous=before.need,
-            **self.need_options,
+        verdict = self.judge.judge(
+            metrics, val_detections, before, ground.book.encoder, ground.synonyms
         )
-        waited = before.patience.seeing(need.ap)
-        kept = waited.factor(self.patience)
-        wanted = need.need * kept
-        wanted[wanted < _LEAST_NEED] = 0
-        confusion = self._measure_confusion(val_detections)
-        measured = self._measure_contexts(val_detections)
-        queries = self._ask(wanted, need, kept, measured.need)
         aim = take_aim(
-            queries,
+            verdict.queries,
             ground,
             detections=_by_column(detections),
-            confusion=confusion,
-            answers=measured.answers,
+            confusion=verdict.confusion,
+            answers=verdict.answers,
             rules=self.rules,
             floor=self.floor,
             cap=self.cap,
             budget=self.budget,
             balance=self.balance,
         )
-        # A class that is asked for under a condition alone is not waited for: the condition's need
-        # is measured anew each time.
-        boosted = wanted > 0
         done = Round(
             number=before.number + 1,
             when="",
             seconds=0.0,
             class_names=self.class_names,
-            ap=need.ap,
-            need=wanted,
-            patience=kept,
-            asked=list_asked(queries, aim, self.class_names),
+            ap=verdict.need.ap,
+            need=verdict.wanted,
+            patience=verdict.kept,
+            asked=list_asked(verdict.queries, aim, self.class_names),
             drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
             settings={
                 **self._settings(),
                 "detections": detections is not None,
-                "confusion": confusion,
-                "answers": measured.answers,
+                "confusion": verdict.confusion,
+                "answers": verdict.answers,
             },
             digest=weights_digest(aim.weights),
-            notes=tuple(need.unmatched),
+            notes=tuple(verdict.need.unmatched),
             applied=not self.dry_run,
             weights=aim.weights,
             targets=aim.targets,
             evened=aim.evened,
         )
-        patience = replace(waited, boosted=boosted & (not self.dry_run))
-        return done, Memory(self.class_names, done.number, need, patience, aim.weights)
-
-    def _measure_confusion(self, val_detections: Any) -> Confusion:
-        if val_detections is None:
-            return ()
-        if self.val_images is None:
-            raise InputError("val_detections need HardMiner(val_images=...), whose they are")
-        return measure_confusion(self.val_images, val_detections, self.class_names)
-
-    def _measure_contexts(self, val_detections: Any) -> ContextNeed:
-        if val_detections is None or self.val_index is None or not self.contexts:
-            return ContextNeed()
-        assert self.val_images is not None
-        assert self._ground is not None
-        encoder = self._ground.book.encoder
-        measured = measure_contexts(
-            self.val_images, val_detections, self.val_index, self.contexts, encoder
-        )
-        known = {pair: need for pair, need in measured.need.items() if pair[0] in self.class_names}
-        return replace(measured, need=known)
-
-    def _ask(
-        self,
-        wanted: npt.NDArray[np.float64],
-        need: Need,
-        kept: npt.NDArray[np.float64],
-        measured: Mapping[tuple[str, str], float],
-    ) -> Queries:
-        assert self._ground is not None
-        sizes = None
-        if self.sizes and need.by_size is not None:
-            sizes = need.by_size * kept[:, None]
-        return build_queries(
-            self.class_names,
-            wanted,
-            synonyms=self._ground.synonyms,
-            contexts=self.contexts,
-            context_need={
-                pair: value * kept[self.class_names.index(pair[0])]
-                for pair, value in measured.items()
-            },
-            sizes=sizes,
-        )
+        # A class that is asked for under a condition alone is not waited for: the condition's need
+        # is measured anew each time.
+        boosted = (verdict.wanted > 0) & (not self.dry_run)
+        patience = replace(verdict.patience, boosted=boosted)
+        return done, Memory(self.class_names, done.number, verdict.need, patience, aim.weights)
 
     def _settings(self) -> dict[str, Any]:
         assert self._ground is not None
         book = self._ground.book
         templates = book.templates
         return {
-            "policy": self.policy,
-            "contexts": list(self.contexts),
+            "policy": self.judge.policy,
+            "contexts": list(self.judge.contexts),
             "templates": templates if isinstance(templates, str) else list(templates),
             "rules": asdict(self.rules),
             "floor": self.floor,
             "cap": self.cap,
             "budget": self.budget,
             "balance": self.balance,
-            "patience": self.patience,
+            "patience": self.judge.patience,
             "encoder": book.encoder.fingerprint,
             "clusters": book.index.clusters,
             "num_images": len(self._ground),

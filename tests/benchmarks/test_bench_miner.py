@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_a_round_at_coco_size(tmp_path: Path) -> None:
     lines.append(("79 weak classes, scores kept", seconds(lambda: miner.step(everything))))
     metrics = dict(zip(NAMES, ap, strict=True))
     lines.append(("40 weak classes, scores kept", seconds(lambda: miner.step(metrics))))
-    miner.contexts = ("at night",)
+    miner.judge = replace(miner.judge, contexts=("at night",))
     done = miner.step(metrics)
     lines.append((f"{len(done.asked)} queries, half of them new conditions", done.seconds))
     lines.append(("the sampler's next epoch", seconds(lambda: next(iter(sampler)))))

@@ -59,9 +59,9 @@ validation:
 """
     )
     miner = HardMiner.from_config(load_config(file))
-    assert miner.val_images is not None
-    assert miner.val_index is not None
-    assert miner.val_index.ids.tolist() == miner.val_images.ids.tolist()
+    assert miner.judge.images is not None
+    assert miner.judge.index is not None
+    assert miner.judge.index.ids.tolist() == miner.judge.images.ids.tolist()
     assert (tmp_path / "val.hmx").is_dir()
     nothing_found = miner.step(dict.fromkeys(miner.class_names, 0.1), val_detections=[])
     assert nothing_found.error == ""
@@ -79,8 +79,8 @@ def test_without_contexts_the_validation_images_need_no_index(tmp_path: Path) ->
         miner=MinerConfig(rounds=None),
     )
     miner = HardMiner.from_config(config)
-    assert miner.val_images is not None
-    assert miner.val_index is None
+    assert miner.judge.images is not None
+    assert miner.judge.index is None
     assert not (tmp_path / "val.hmx").exists()
 
 
