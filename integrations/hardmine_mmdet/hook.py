@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+import numpy as np
+from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -15,8 +15,10 @@ from mmengine.runner import Runner
 import hardmine
 from hardmine.errors import InputError
 from hardmine.records import ClassScores
-from hardmine_mmdet.host import find_sampler, fresh_iterator, is_iteration_based, note_wrappers
+from hardmine_mmdet.batches import TrainedBatches
+from hardmine_mmdet.host import find_sampler, is_iteration_based, note_wrappers, restart
 from hardmine_mmdet.labels import DatasetImages, read_dataset
+from hardmine_mmdet.log import BuildProgress, log_round, warn
 from hardmine_mmdet.partners import PartnerTable, install_partners
 from hardmine_mmdet.state import StateFolder
 from hardmine_mmdet.validation import ValidationReader
@@ -93,7 +95,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         self._validation: ValidationReader | None = None
         self._validations = 0
         self._saved: Mapping[str, Any] | None = None
-        self._began_at = 0
+        self._batches: TrainedBatches | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Remember what a checkpoint to resume from holds; weights alone say nothing."""
@@ -102,13 +104,14 @@ class HardMiningHook(Hook):  # type: ignore[misc]
 
     def before_train(self, runner: Runner) -> None:
         """Find the sampler, open or build the index, and go on where a checkpoint stopped."""
-        self._sampler = find_sampler(runner.train_loop.dataloader)
+        self._sampler = find_sampler(runner.train_loop)
         self._folder = Path(runner.work_dir) / "hardmine"
         self._states = StateFolder(self._folder / "states")
         if runner.val_loop is None:
-            runner.logger.warning(
-                "hardmine: this run has no validation, so there is nothing to mine by; "
-                "images are drawn alike"
+            warn(
+                runner,
+                "this run has no validation, so there is nothing to mine by, and the images are "
+                "drawn alike",
             )
             return
         self._validation = ValidationReader(
@@ -119,15 +122,22 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         )
         dataset = runner.train_loop.dataloader.dataset
         for note in note_wrappers(dataset, self._sampler):
-            runner.logger.warning("hardmine: %s", note)
+            warn(runner, note)
         labels = read_dataset(dataset)
         self._table = self._share_partners(runner, dataset)
         self._miner = self._make_miner(runner, labels)
-        restored = self._restore(runner)
-        if is_iteration_based(runner.train_loop) and (restored or self._table is not None):
+        self._restore(runner)
+        if is_iteration_based(runner.train_loop):
             # Its loader started in its constructor, before weights and partners were known.
-            fresh_iterator(runner.train_loop, skip=runner.iter)
-        self._began_at = runner.iter
+            self._batches = TrainedBatches(
+                runner.train_loop.dataloader.batch_sampler, self._sampler
+            )
+            restart(runner.train_loop, skip=runner.iter)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Count the batches that training takes; the loader has drawn more."""
+        if self._batches is not None:
+            self._batches.take()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Begin to collect predictions, where they are needed."""
@@ -150,21 +160,25 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         if self._validation is None:
             return
         self._validations += 1
-        due = self._validations > self._begin
-        if not due or (self._validations - self._begin - 1) % self._interval:
-            return
-        scores = self._read(runner, metrics or {})
-        if scores is not None:
-            done = self._miner.step(scores)
-            if done.applied and done.weights is not None:
-                self._use(done.weights, done.number)
-                self._log(runner, done)
-        self._states.save(runner.iter, self._state(runner, done=runner.iter))
+        if self._is_due():
+            self._mine(runner, metrics or {})
+        # All ranks are here, as they are not where a checkpoint is saved.
+        state = self._state(all_gather_object(self._sampler_state()))
+        try:
+            self._states.save(runner.iter, state)
+        except (OSError, RuntimeError) as error:  # torch's own errors of writing are the latter
+            if self._strict:
+                raise
+            runner.logger.error(
+                "hardmine: the state after this validation is not saved, so a run resumed here "
+                "goes on with the state before it: %s",
+                error,
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save with the checkpoint."""
         if self._validation is not None:
-            checkpoint[KEY] = self._state(runner, done=checkpoint["meta"]["iter"])
+            checkpoint[KEY] = self._state([self._sampler_state()])
 
     def _make_miner(self, runner: Runner, labels: DatasetImages) -> hardmine.HardMiner:
         device = self._device or str(next(runner.model.parameters()).device)
@@ -173,7 +187,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             labels.images,
             encoder,
             self._index or self._folder / "index.hmx",
-            progress=_Progress(runner.logger),
+            progress=BuildProgress(runner.logger),
             **self._build,
         )
         options = {"rounds": self._folder / "rounds.jsonl"} | self._options
@@ -218,90 +232,68 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             )
             return None
         if scores is None:
-            runner.logger.warning(
-                "hardmine: validation detected nothing, so no class could be judged; "
-                "the images are drawn as before"
-            )
-        return scores
+            reason = "detected nothing"
+        elif np.isnan(scores.ap).all():
+            reason = "gave no class a value, only NaN or -1: do its labels hold these classes?"
+        else:
+            return scores
+        warn(
+            runner,
+            f"no class could be judged, and the images are drawn as before: validation {reason}",
+        )
+        return None
+
+    def _is_due(self) -> bool:
+        """Whether to mine by the validation that was counted last."""
+        counted = self._validations - self._begin - 1
+        return counted >= 0 and counted % self._interval == 0
+
+    def _mine(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
+        scores = self._read(runner, metrics)
+        if scores is None:
+            return
+        done = self._miner.step(scores)
+        if done.applied and done.weights is not None:
+            self._use(done.weights, done.number)
+            log_round(runner, done)
 
     def _use(self, weights: Any, number: int) -> None:
         if self._table is not None:
             self._table.set_weights(weights, round_number=number)
 
-    def _state(self, runner: Runner, *, done: int) -> dict[str, Any]:
-        """Everything that resuming after ``done`` iterations needs."""
-        used = None
-        if is_iteration_based(runner.train_loop):
-            batch_size = runner.train_loop.dataloader.batch_size
-            used = None if batch_size is None else (done - self._began_at) * batch_size
-        state = {
+    def _sampler_state(self) -> dict[str, Any] | None:
+        """What this rank draws next; None in training by epochs, which resumes at their ends."""
+        return None if self._batches is None else self._batches.sampler_state()
+
+    def _state(self, samplers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+        """Everything that resuming needs, given the samplers' states of all ranks or the first."""
+        return {
             "miner": self._miner.state_dict(),
             "validations": self._validations,
-            "sampler": None,
+            "samplers": list(samplers),
         }
-        if used is not None:
-            state["sampler"] = self._sampler.state_dict(used=used)
-        return state
 
-    def _restore(self, runner: Runner) -> bool:
-        """Go on where a run stopped; whether there was anything to go on from."""
+    def _restore(self, runner: Runner) -> None:
+        """Go on where a run stopped, if this one goes on from it."""
         if not runner._resume or runner.iter == 0:
-            return False
+            return
         # Later than the checkpoint's own: it was saved after the validation that followed.
         state = self._states.load(runner.iter) or self._saved
         if state is None:
-            runner.logger.warning(
-                "hardmine: nothing was mined yet where this run is resumed from; "
-                "images are drawn alike until the next validation"
+            warn(
+                runner,
+                "the checkpoint that this run goes on from was saved without hardmine; images are "
+                "drawn alike until the next validation",
             )
-            return False
+            return
         self._miner.load_state_dict(state["miner"])
         self._validations = int(state["validations"])
         weights = state["miner"]["weights"]
         if weights is not None:
             self._use(weights, int(state["miner"]["number"]))
-        if state["sampler"] is not None:
-            self._sampler.load_state_dict(state["sampler"])
-        return True
-
-    def _log(self, runner: Runner, done: Any) -> None:
-        drawn = done.drawn
-        scalars = {
-            "hardmine/weak_classes": float(len(done.weak)),
-            "hardmine/drawn_share": drawn.moved_share,
-            "hardmine/effective_size": drawn.effective_size,
-            "hardmine/seconds": done.seconds,
-        }
-        for name, need in zip(done.class_names, done.need, strict=True):
-            scalars[f"hardmine/need/{name}"] = float(need)
-        runner.visualizer.add_scalars(scalars, step=runner.iter)
-        runner.logger.info(
-            "hardmine round %d: weak %s; %d images raised, %.0f %% of the draws moved, "
-            "effective size %.0f of %d, %.1f s",
-            done.number,
-            ", ".join(done.weak[:5]) or "none",
-            drawn.num_raised,
-            100 * drawn.moved_share,
-            drawn.effective_size,
-            drawn.num_images,
-            done.seconds,
-        )
-
-
-class _Progress:
-    """Tells the log every tenth of an index build."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-        self._told = -1
-
-    def __call__(self, progress: Any) -> None:
-        tenth = 10 * progress.done // max(progress.total, 1)
-        if tenth != self._told and is_main_process():
-            self._told = tenth
-            self._logger.info(
-                "hardmine: indexed %d of %d images, %.1f images/s",
-                progress.done,
-                progress.total,
-                progress.rate,
-            )
+        rank, world_size = get_dist_info()
+        samplers = state["samplers"]
+        if samplers[0] is not None:
+            # Without a state of its own a rank leaves out what waited for a batch.
+            own = samplers[rank] if len(samplers) == world_size else samplers[0] | {"waiting": []}
+            self._sampler.load_state_dict(own)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import mmengine
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.utils import digit_version
 
 from hardmine.errors import InputError
@@ -16,17 +16,36 @@ from hardmine_mmdet.sampler import HardMiningSampler
 _ASKS_AGAIN = digit_version(mmengine.__version__) >= digit_version("0.10.3")
 
 
-def find_sampler(dataloader: Any) -> HardMiningSampler:
-    """The sampler of a loader, also where a batch sampler groups images by aspect ratio."""
-    inside = getattr(dataloader.batch_sampler, "sampler", None)
-    for sampler in (dataloader.sampler, inside):
+def find_sampler(loop: Any) -> HardMiningSampler:
+    """The sampler of a training loop, also where its batches group images by aspect ratio.
+
+    Raises:
+        InputError: If it draws with another sampler, or with one made for the other kind of loop.
+    """
+    loader = loop.dataloader
+    inside = getattr(loader.batch_sampler, "sampler", None)
+    for sampler in (loader.sampler, inside):
         if isinstance(sampler, HardMiningSampler):
+            _check_form(loop, sampler)
             return sampler
     raise InputError(
-        f"the training loader draws with {type(inside or dataloader.sampler).__name__}; put "
+        f"the training loader draws with {type(inside or loader.sampler).__name__}; put "
         "sampler=dict(type='HardMiningSampler') into train_dataloader (with infinite=True for "
         "iteration-based training)"
     )
+
+
+def _check_form(loop: Any, sampler: HardMiningSampler) -> None:
+    if isinstance(loop, IterBasedTrainLoop) and not sampler.infinite:
+        raise InputError(
+            "iteration-based training draws without end; put infinite=True beside "
+            "type='HardMiningSampler' in train_dataloader"
+        )
+    if isinstance(loop, EpochBasedTrainLoop) and sampler.infinite:
+        raise InputError(
+            "an epoch drawn by HardMiningSampler with infinite=True never ends; leave it out of "
+            "train_dataloader, or train with IterBasedTrainLoop"
+        )
 
 
 def is_iteration_based(loop: Any) -> bool:
@@ -34,7 +53,7 @@ def is_iteration_based(loop: Any) -> bool:
     return isinstance(loop, IterBasedTrainLoop)
 
 
-def fresh_iterator(loop: Any, *, skip: int) -> None:
+def restart(loop: Any, *, skip: int) -> None:
     """Start the loader of an iteration-based loop again, with what the sampler now knows.
 
     Since mmengine 0.10.3 a resumed loop asks its loader for all batches that were trained on

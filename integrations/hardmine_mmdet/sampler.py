@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections import deque
+from collections.abc import Iterator, Sized
+from itertools import chain
+from typing import Any
 
 from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS
@@ -23,6 +26,11 @@ class HardMiningSampler(hardmine.HardMiningSampler):
         shuffle: Whether to shuffle.
         epoch_length: Draws an epoch over all ranks; the length of the data set if None.
         infinite: For ``IterBasedTrainLoop``.
+
+    Attributes:
+        drawn: Gets every image drawn, if it is not None.
+        waiting: Images drawn before anything else: a batch sampler had kept them back for a batch
+            when the run was saved.
     """
 
     def __init__(
@@ -44,6 +52,19 @@ class HardMiningSampler(hardmine.HardMiningSampler):
             world_size=world_size,
             infinite=infinite,
         )
+        self.drawn: deque[int] | None = None
+        self.waiting: list[int] = []
+
+    def __iter__(self) -> Iterator[int]:
+        for row in chain(self.waiting, super().__iter__()):
+            if self.drawn is not None:
+                self.drawn.append(row)
+            yield row
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken, with the images that waited for a batch, if any."""
+        super().load_state_dict(state)
+        self.waiting = list(state.get("waiting", ()))
 
     def set_epoch(self, epoch: int) -> None:
         """Take the epoch from mmengine's hook, unless passes are counted here.

@@ -40,13 +40,14 @@ class ValidationReader:
         chosen = _choose(evaluator.metrics, metric)
         self._prefix = metric or (chosen.prefix if chosen is not None else None)
         self._predictions: list[dict[str, Any]] | None = None
+        self._failure = ""  # of reading the predictions
         self._dataset = dataset
         self._images = read_dataset(dataset).images
         self._masks = iou_type == "segm"
         if chosen is not None:
             chosen.classwise = True
             # The last of its metrics writes the class values: all have one name.
-            written = chosen.metrics[-1] if chosen.metrics else "bbox"
+            written = (getattr(chosen, "metrics", None) or ["bbox"])[-1]
             self._from_metric = written == iou_type
         else:
             self._from_metric = False
@@ -62,30 +63,24 @@ class ValidationReader:
     def begin(self) -> None:
         """Forget the predictions of the last validation."""
         self._predictions = None if self._from_metric else []
+        self._failure = ""
 
     def collect(self, outputs: Sequence[Any]) -> None:
         """Keep the predicted boxes or masks of a batch, where they are needed."""
-        if self._predictions is None:
+        if self._predictions is None or self._failure:
             return
-        for sample in outputs:
-            found = sample.pred_instances
-            kept = {
-                "img_id": sample.img_id,
-                "labels": _numpy(found.labels),
-                "scores": _numpy(found.scores),
-            }
-            if self._masks:
-                # Some detectors are less sure of a mask than of its box.
-                kept["scores"] = _numpy(found.get("mask_scores", found.scores))
-                kept["masks"] = _encoded(found.get("masks"))
-            else:
-                kept["boxes"] = _numpy(found.bboxes)
-            self._predictions.append(kept)
+        try:
+            self._predictions.extend(_kept(sample, masks=self._masks) for sample in outputs)
+        except Exception as error:  # a validation goes on; ``read`` tells it, on all ranks alike
+            self._failure = f"{type(error).__name__}: {error}"
 
     def read(self, metrics: Mapping[str, Any]) -> ClassScores | None:
         """Scores of each class; None if nothing was detected, so that nothing is known.
 
         All ranks must call this.
+
+        Raises:
+            InputError: If the metrics or the predictions cannot be read.
         """
         if self._predictions is not None:
             return self._judge()
@@ -94,7 +89,13 @@ class ValidationReader:
         return read_scores(metrics, self._images.class_names, prefix=self._prefix)
 
     def _judge(self) -> ClassScores | None:
-        parts = all_gather_object(self._predictions)
+        parts, failures = zip(*all_gather_object((self._predictions, self._failure)), strict=True)
+        if any(failures):
+            raise InputError(
+                "no metric tells class values, and the predictions cannot be judged either, for "
+                "they are not of pred_instances with bboxes, labels and scores: "
+                f"{next(filter(None, failures))}"
+            )
         # The last images of the ranks may be padding: one prediction an image.
         by_image = {each["img_id"]: each for part in parts for each in part}
         if not any(len(each["scores"]) for each in by_image.values()):
@@ -133,6 +134,23 @@ def _choose(metrics: Sequence[Any], prefix: str | None) -> Any:
             )
         able = named
     return able[0] if able else None
+
+
+def _kept(sample: Any, *, masks: bool) -> dict[str, Any]:
+    """What judging one image needs, off the device."""
+    found = sample.pred_instances
+    kept = {
+        "img_id": sample.img_id,
+        "labels": _numpy(found.labels),
+        "scores": _numpy(found.scores),
+    }
+    if masks:
+        # Some detectors are less sure of a mask than of its box.
+        kept["scores"] = _numpy(found.get("mask_scores", found.scores))
+        kept["masks"] = _encoded(found.get("masks"))
+    else:
+        kept["boxes"] = _numpy(found.bboxes)
+    return kept
 
 
 def _encoded(masks: Any) -> Any:

@@ -119,21 +119,55 @@ def iterations(**more: Any) -> dict[str, Any]:
     }
 
 
+def resume(scenes, work: Path, *, stop: int, into: Path, **more: Any) -> Recorder:
+    """Train on from a checkpoint, with the states that lie beside it."""
+    into.mkdir()
+    (into / "hardmine").symlink_to(work / "hardmine")
+    checkpoint = str(work / f"iter_{stop}.pth")
+    return train(scenes, into, resume=True, load_from=checkpoint, **more)[0]
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
     scenes, tmp_path, num_workers
 ) -> None:
     more = iterations(**{"train_dataloader.num_workers": num_workers, "model": rtmdet_tiny()})
-    unbroken, _ = train(scenes, tmp_path / "whole", **more)
+    work = tmp_path / "whole"
+    unbroken, _ = train(scenes, work, **more)
     assert set(unbroken.counts(0, BATCHES).values()) == {1}
     assert set(unbroken.counts(2 * BATCHES, 16)) != set(unbroken.counts(0, BATCHES))
     for stop in (5, 10):
-        work = tmp_path / f"resumed_{stop}"
-        work.mkdir()
-        (work / "hardmine").symlink_to(tmp_path / "whole" / "hardmine")
-        checkpoint = tmp_path / "whole" / f"iter_{stop}.pth"
-        resumed, _ = train(scenes, work, resume=True, load_from=str(checkpoint), **more)
+        resumed = resume(scenes, work, stop=stop, into=tmp_path / f"from_{stop}", **more)
         assert resumed.batches == unbroken.batches[stop:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_that_wait_for_a_batch_of_their_shape_are_not_lost(
+    scenes, tmp_path, num_workers
+) -> None:
+    more = iterations(
+        **{
+            "train_dataloader.num_workers": num_workers,
+            "train_dataloader.persistent_workers": num_workers > 0,
+            "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
+            "default_hooks.checkpoint.interval": 1,
+        }
+    )
+    work = tmp_path / "whole"
+    unbroken, _ = train(scenes, work, **more)
+    for batch in unbroken.batches:
+        assert len({image % 15 == 1000 % 15 for image in batch}) == 1
+    waiting = state_after(work, 8)["samplers"][0]["waiting"]
+    assert waiting
+    # After 32 images the first pass of 24 is over: all of it came, or waits.
+    drawn = {image for batch in unbroken.batches[:8] for image in batch}
+    assert drawn | {1000 + 3 * row for row in waiting} == {1000 + 3 * row for row in range(24)}
+    # A checkpoint saved before the validation that followed, and one between two validations
+    # of a run that was resumed itself.
+    once = resume(scenes, work, stop=8, into=tmp_path / "once", **more)
+    assert once.batches == unbroken.batches[8:]
+    twice = resume(scenes, tmp_path / "once", stop=11, into=tmp_path / "twice", **more)
+    assert twice.batches == unbroken.batches[11:]
 
 
 def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp_path) -> None:

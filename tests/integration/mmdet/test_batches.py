@@ -1,0 +1,94 @@
+"""Batches grouped by shape go on where they stopped, whatever the loader had drawn ahead."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from mmdet.datasets.samplers import AspectRatioBatchSampler
+from torch.utils.data import BatchSampler
+
+from hardmine_mmdet import HardMiningSampler
+from hardmine_mmdet.batches import TrainedBatches
+
+SHAPES = [(3, 4) if row % 3 else (4, 3) for row in range(17)]
+
+
+class Shapes:
+    """As much of a data set as the grouping asks for."""
+
+    def __len__(self) -> int:
+        return len(SHAPES)
+
+    def get_data_info(self, row: int) -> dict[str, int]:
+        height, width = SHAPES[row]
+        return {"height": height, "width": width}
+
+
+def loader(kind, batch_size):
+    sampler = HardMiningSampler(Shapes(), seed=5, infinite=True)
+    return sampler, kind(sampler, batch_size, drop_last=False)
+
+
+def train(batches, follower, seen, *, ahead, until):
+    """Take batches in order, while some more are drawn already."""
+    queue = []
+    while len(seen) < until:
+        while len(queue) <= ahead:
+            queue.append(next(batches))
+        follower.take()
+        seen.append(queue.pop(0))
+
+
+@pytest.mark.parametrize("kind", [BatchSampler, AspectRatioBatchSampler])
+@pytest.mark.parametrize("ahead", [0, 4, 40], ids=lambda ahead: f"{ahead} ahead")
+def test_stopped_again_and_again(kind, ahead) -> None:
+    sampler, batch_sampler = loader(kind, 3)
+    batches = iter(batch_sampler)
+    unbroken = [next(batches) for _ in range(60)]
+    rng = random.Random(ahead)
+    seen, state = [], None
+    while len(seen) < 60:
+        sampler, batch_sampler = loader(kind, 3)
+        # mmengine's loop makes an iterator before anything is restored, and its workers draw.
+        early = iter(batch_sampler)
+        for _ in range(rng.randrange(3)):
+            next(early)
+        if state is not None:
+            sampler.load_state_dict(state)
+        follower = TrainedBatches(batch_sampler, sampler)
+        stop = min(len(seen) + rng.randrange(9), 60)
+        train(iter(batch_sampler), follower, seen, ahead=ahead, until=stop)
+        state = follower.sampler_state()
+    assert seen == unbroken
+
+
+def test_new_weights_begin_where_they_began() -> None:
+    """A pass that was begun ahead of training keeps its weights after a resume."""
+    weights = np.linspace(1, 5, len(SHAPES))
+    sampler, batch_sampler = loader(AspectRatioBatchSampler, 4)
+    follower = TrainedBatches(batch_sampler, sampler)
+    batches, seen = iter(batch_sampler), []
+    queue = [next(batches) for _ in range(6)]  # into the second pass
+    for _ in range(2):
+        follower.take()
+        seen.append(queue.pop(0))
+    sampler.set_weights(weights)
+    state = follower.sampler_state()
+    rest = queue + [next(batches) for _ in range(30)]
+
+    sampler, batch_sampler = loader(AspectRatioBatchSampler, 4)
+    sampler.load_state_dict(state)
+    TrainedBatches(batch_sampler, sampler)
+    again = iter(batch_sampler)
+    assert [next(again) for _ in rest] == rest
+    counts = np.bincount(np.concatenate(rest), minlength=len(SHAPES))
+    assert counts[-1] > 2 * counts[0]
+
+
+def test_asking_twice_says_the_same() -> None:
+    sampler, batch_sampler = loader(AspectRatioBatchSampler, 3)
+    follower = TrainedBatches(batch_sampler, sampler)
+    train(iter(batch_sampler), follower, [], ahead=2, until=7)
+    assert follower.sampler_state() == follower.sampler_state()
