@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 warnings.simplefilter("ignore")
 
 import torch  # noqa: E402
 from mmdet_case import Recorder, config, make_runner  # noqa: E402
+from mmengine.logging import MessageHub  # noqa: E402
 from pixel_images import PixelEncoder  # noqa: E402
 
+import hardmine_mmdet.safe_checkpoints  # noqa: E402, F401 - to resume on torch 2.6 and later
 from hardmine_mmdet import HardMiningHook  # noqa: E402
 
 
-def main(root: Path) -> None:
-    """Train two epochs and write down what this rank drew."""
-    torch.set_num_threads(1)
-    # mmengine's own start picks a GPU whatever the backend; it accepts one that was made before.
-    torch.distributed.init_process_group("gloo")
+def train(root: Path, work: Path, **more: Any) -> Recorder:
+    """Train with mining; what this rank drew comes back."""
     settings = config(
         root / "train",
         root / "val",
-        root / "work",
+        work,
         custom_hooks=[],
         launcher="pytorch",
         # The default would put the model on a GPU.
         model_wrapper_cfg={"type": "MMDistributedDataParallel", "device_ids": None},
+        **more,
     )
     recorder = Recorder()
     runner = make_runner(settings, recorder)
@@ -37,9 +39,40 @@ def main(root: Path) -> None:
         HardMiningHook(encoder=PixelEncoder(), clusters="kmeans:4+whole", miner=miner)
     )
     runner.train()
-    drawn = [list(batch) for batch in recorder.batches]
-    (root / f"rank{runner.rank}.json").write_text(json.dumps(drawn))
+    return recorder
+
+
+def train_by_epochs(root: Path) -> dict[str, Any]:
+    """Two epochs."""
+    return {"drawn": train(root, root / "work").batches}
+
+
+def train_by_iterations(root: Path) -> dict[str, Any]:
+    """Eight iterations in batches of one shape, and again from the fourth on."""
+    more = {
+        "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 8, "val_interval": 4},
+        "train_dataloader.sampler": {"type": "HardMiningSampler", "infinite": True},
+        "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
+        "default_hooks.checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 4},
+    }
+    unbroken = train(root, root / "work", **more)
+    MessageHub._instance_dict.clear()
+    (root / "resumed").mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (root / "resumed" / "hardmine").symlink_to(root / "work" / "hardmine")
+    checkpoint = str(root / "work" / "iter_4.pth")
+    resumed = train(root, root / "resumed", resume=True, load_from=checkpoint, **more)
+    return {"drawn": unbroken.batches, "resumed": resumed.batches}
+
+
+def main(root: Path, train_in: str) -> None:
+    """Train, and write down what this rank drew."""
+    torch.set_num_threads(1)
+    # mmengine's own start picks a GPU whatever the backend; it accepts one that was made before.
+    torch.distributed.init_process_group("gloo")
+    drawn = train_by_epochs(root) if train_in == "epochs" else train_by_iterations(root)
+    (root / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(drawn))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

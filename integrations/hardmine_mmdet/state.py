@@ -31,7 +31,7 @@ class StateFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self._file(iterations).with_suffix(".part")
         with part.open("wb") as stream:
-            torch.save(state, stream)
+            torch.save(_shared(state, []), stream)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(self._file(iterations))
@@ -47,3 +47,18 @@ class StateFolder:
 
     def _file(self, iterations: int) -> Path:
         return self.folder / f"iter_{iterations}.pth"
+
+
+def _shared(value: Any, known: list[torch.Tensor]) -> Any:
+    """Make equal tensors one, which torch writes once: all ranks draw by the same weights."""
+    if isinstance(value, dict):
+        return {key: _shared(each, known) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_shared(each, known) for each in value]
+    if not isinstance(value, torch.Tensor):
+        return value
+    for each in known:
+        if each.dtype == value.dtype and torch.equal(each, value):
+            return each
+    known.append(value)
+    return value

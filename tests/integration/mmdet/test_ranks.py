@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from hardmine.rounds import read_rounds
 TESTS = Path(__file__).parents[2]
 
 
-def test_two_processes(scenes, tmp_path) -> None:
+def train(scenes, root: Path, train_in: str) -> list[dict[str, Any]]:
+    """Train in two processes; what each drew comes back."""
     for name, folder in zip(("train", "val"), scenes, strict=True):
-        (tmp_path / name).symlink_to(folder)
+        (root / name).symlink_to(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {
         "PYTHONPATH": str(TESTS),
@@ -27,7 +29,7 @@ def test_two_processes(scenes, tmp_path) -> None:
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(TESTS / "mmdet_rank.py"), str(tmp_path)],
+        [*command, str(TESTS / "mmdet_rank.py"), str(root), train_in],
         env=environment,
         capture_output=True,
         text=True,
@@ -35,7 +37,11 @@ def test_two_processes(scenes, tmp_path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    drawn = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((root / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes(scenes, tmp_path) -> None:
+    drawn = [said["drawn"] for said in train(scenes, tmp_path, "epochs")]
     batches = len(drawn[0]) // 2
     first = Counter(image for rank in drawn for batch in rank[:batches] for image in batch)
     assert set(first.values()) == {1}
@@ -49,3 +55,14 @@ def test_two_processes(scenes, tmp_path) -> None:
     expected = 24 * weights / weights.sum()
     assert expected.max() > 1.2
     assert (np.abs(counts - expected) < 1).all()
+
+
+def test_each_process_keeps_the_images_that_wait(scenes, tmp_path) -> None:
+    """Their batches of one shape fill up at different times."""
+    said = train(scenes, tmp_path, "iterations")
+    state = torch.load(tmp_path / "work" / "hardmine" / "states" / "iter_4.pth", weights_only=True)
+    first, second = (each["waiting"] for each in state["samplers"])
+    assert first != second
+    for each in said:
+        assert len(each["drawn"]) == 8
+        assert each["resumed"] == each["drawn"][4:]

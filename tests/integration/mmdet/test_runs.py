@@ -286,6 +286,32 @@ def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
         train(scenes, tmp_path, **{"train_dataloader.sampler": sampler})
 
 
+@pytest.mark.parametrize(
+    ("loop", "infinite", "reason"),
+    [
+        ({"type": "IterBasedTrainLoop", "max_iters": 4}, False, "put infinite=True beside"),
+        ({"type": "EpochBasedTrainLoop", "max_epochs": 1}, True, "never ends"),
+    ],
+)
+def test_a_sampler_for_the_other_loop_is_refused(scenes, tmp_path, loop, infinite, reason) -> None:
+    """A pass without end would be an epoch without end."""
+    sampler = {"type": "HardMiningSampler", "infinite": infinite}
+    with pytest.raises(InputError, match=reason):
+        train(scenes, tmp_path, train_cfg=loop, **{"train_dataloader.sampler": sampler})
+
+
+def test_validations_are_counted_over_a_resume(scenes, tmp_path) -> None:
+    """With every second validation mined by, and the run stopped after one that was not."""
+    hook = {"interval": 2}
+    train(scenes, tmp_path, hook=hook, epochs=2)
+    train(scenes, tmp_path, hook=hook, epochs=3, resume=True)
+    rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
+    states = [state_after(tmp_path, epoch * BATCHES) for epoch in (1, 2, 3)]
+    assert [state["validations"] for state in states] == [1, 2, 3]
+    assert [state["miner"]["number"] for state in states] == [1, 1, 2]
+    assert [done.number for done in rounds] == [1, 2]
+
+
 def test_validating_alone_needs_no_training_images(scenes, tmp_path) -> None:
     """The config of a mined run serves to validate and to test as well."""
     nowhere = coco(tmp_path / "nowhere", train=True)
