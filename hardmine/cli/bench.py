@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     results = out / "training.jsonl"
     schedule = QUICK if args.quick else Schedule()
     worlds = args.world or list(WEAKNESSES)
-    _make_worlds(worlds, args.work, schedule, whole="whole" in (args.arm or ()))
+    _make_worlds(worlds, args, schedule)
     rounds = [
         (world, seed, _arms_of(world, args.arm)) for world in worlds for seed in range(args.seeds)
     ]
@@ -119,17 +119,17 @@ def _arms_of(world: str, wanted: list[str] | None) -> list[str]:
     return wanted or [arm for arm in ARMS if arm in WEAKNESSES[world].arms]
 
 
-def _make_worlds(worlds: list[str], work: Path, schedule: Schedule, *, whole: bool) -> None:
+def _make_worlds(worlds: list[str], args: argparse.Namespace, schedule: Schedule) -> None:
     encoder = load_encoder("tiny")
     for world in worlds:
         with progress_bar() as bar:
             make_world(
                 world,
-                work / world,
+                args.work / world,
                 encoder,
                 sizes=schedule.sizes,
                 seed=schedule.world_seed,
-                whole=whole,
+                whole=any(ARMS[arm].whole for arm in _arms_of(world, args.arm)),
                 progress=_teller(bar, world),
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Arm:
         rules: Of its ``TargetRules``.
         whole: Whether mining has one vector an image only.
         known: Share of the images whose labels the sampler may know. The detector learns from all.
+        told: Whether it is told, as nobody is, how many labels each image lacks, and avoids those
+            images in proportion: the most that avoiding them could bring.
     """
 
     about: str
@@ -43,10 +45,16 @@ class Arm:
     rules: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = False
     known: float = 1.0
+    told: bool = False
+
+    @property
+    def fair(self) -> bool:
+        """Whether it knows all labels, and no more than them."""
+        return self.known == 1 and not self.told
 
 
-def _half(arm: Arm, known: float) -> Arm:
-    return Arm(f"{arm.about}, {known:.0%} of the labels known", arm.rival, arm.mining, known=known)
+def _knowing(arm: Arm, known: float) -> Arm:
+    return replace(arm, about=f"{arm.about}, {known:.0%} of the labels known", known=known)
 
 
 _REPEAT = Arm(
@@ -61,6 +69,7 @@ ARMS: dict[str, Arm] = {
     "repeat": _REPEAT,
     "class-aware": _CLASS,
     "inverse-ap": _INVERSE,
+    "told": replace(_INVERSE, about="inverse AP, told which labels are missing", told=True),
     "hardmine": _MINED,
     "no-trust": Arm("hardmine without trust", mining={}, rules={"trust": False}),
     "no-confusers": Arm("hardmine without confusers", mining={}, rules={"confuser": 0.0}),
@@ -68,7 +77,7 @@ ARMS: dict[str, Arm] = {
     "whole": Arm("hardmine, one vector an image", mining={}, whole=True),
     "no-budget": Arm("hardmine without a budget", mining={"budget": None}),
     **{
-        f"{name}-{share:.0%}".rstrip("%"): _half(arm, share)
+        f"{name}-{share:.0%}".rstrip("%"): _knowing(arm, share)
         for share in (0.5, 0.8)
         for name, arm in (("class-aware", _CLASS), ("inverse-ap", _INVERSE), ("hardmine", _MINED))
     },
@@ -86,6 +95,7 @@ class Drawer:
         images = _known_part(world.train, arm.known)
         self._counts = _counts_by_row(images, world.train)
         self._names = world.train.class_names
+        self._factor = world.labelled_share if arm.told else 1.0
         self.sampler = HardMiningSampler(len(world.train), epoch_length=draws, seed=seed)
         self._miner = None
         if arm.mining is not None:
@@ -114,7 +124,7 @@ class Drawer:
             metrics = dict(zip(self._names, ap.tolist(), strict=True))
             self.seconds += self._miner.step(metrics, val_detections=detections).seconds
         elif self.arm.rival is not None:
-            self.sampler.set_weights(self.arm.rival(self._counts, ap))
+            self.sampler.set_weights(self.arm.rival(self._counts, ap) * self._factor)
 
     def draw(self, epoch: int) -> torch.Tensor:
         """Rows of one epoch."""

@@ -86,7 +86,7 @@ def summarize(runs: Sequence[dict[str, Any]], world: str) -> tuple[list[Line], s
         }
         for arm in arms
     }
-    rivals = [arm for arm in arms if ARMS[arm].rival is not None and ARMS[arm].known == 1]
+    rivals = [arm for arm in arms if ARMS[arm].rival is not None and ARMS[arm].fair]
     best = max(rivals, key=lambda arm: scores[arm]["weak"].mean(), default="uniform")
     lines = []
     for arm in arms:

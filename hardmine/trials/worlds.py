@@ -55,7 +55,16 @@ WEAKNESSES: dict[str, Weakness] = {
     "long-tail": Weakness(
         "rare classes: the first is met 100 times as often as the last",
         {"tail": 100.0},
-        arms=(*_RACED, "class-aware", "repeat"),
+        arms=(
+            *_RACED,
+            "class-aware",
+            "repeat",
+            "no-trust",
+            "no-confusers",
+            "no-budget",
+            "whole",
+            *(f"{arm}-{share}" for share in (50, 80) for arm in ("inverse-ap", "hardmine")),
+        ),
     ),
     "condition": Weakness(
         "night: 2 % of train, a third of what the detector meets",
@@ -63,6 +72,7 @@ WEAKNESSES: dict[str, Weakness] = {
         {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}},
         contexts=("at night", "in the rain", "in fog"),
         weak_condition="night",
+        arms=(*_RACED, "class-aware", "no-contexts", "no-budget"),
     ),
     "confusable": Weakness(
         "one colour of eight kinds is a class of its own, easily taken for the rest of its kind",
@@ -77,11 +87,12 @@ WEAKNESSES: dict[str, Weakness] = {
             "person": "orange",
             "umbrella": "pink",
         },
+        arms=(*_RACED, "class-aware", "no-confusers", "no-trust"),
     ),
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
-        arms=(*_RACED, "class-aware"),
+        arms=(*_RACED, "class-aware", "told", "no-trust"),
     ),
 }
 
@@ -100,6 +111,8 @@ class World:
         index: Of train.
         val_index: Of val.
         whole_index: Of train, one vector an image; None where it was not asked for.
+        labelled_share: (images of train,) how much of what each shows has a label; 1 where it
+            shows nothing.
     """
 
     name: str
@@ -111,6 +124,7 @@ class World:
     index: Index
     val_index: Index
     whole_index: Index | None
+    labelled_share: npt.NDArray[np.float64]
 
 
 def make_world(
@@ -167,7 +181,17 @@ def make_world(
         index=indexes["train", CLUSTERS],
         val_index=indexes["val", CLUSTERS],
         whole_index=indexes.get(("train", "whole")),
+        labelled_share=_labelled_share(data, sets["train"]),
     )
+
+
+def _labelled_share(data: Path, labelled: ImageSet) -> npt.NDArray[np.float64]:
+    truth = load_images(data, annotations=data / "truth" / "train.json")
+    shown, told = (
+        np.asarray(images.class_counts.sum(axis=1)).ravel()
+        for images in (truth.subset(truth.rows_of(labelled.ids)), labelled)
+    )
+    return np.where(shown > 0, told / np.maximum(shown, 1), 1.0)
 
 
 def _write_scenes(
