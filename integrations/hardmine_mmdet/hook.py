@@ -18,7 +18,7 @@ from hardmine.records import ClassScores
 from hardmine_mmdet.batches import TrainedBatches
 from hardmine_mmdet.host import find_sampler, is_iteration_based, note_wrappers, restart
 from hardmine_mmdet.labels import DatasetImages, read_dataset
-from hardmine_mmdet.log import BuildProgress, log_round, warn
+from hardmine_mmdet.log import BuildProgress, log_round, tell_error, warn
 from hardmine_mmdet.partners import PartnerTable, install_partners
 from hardmine_mmdet.state import StateFolder
 from hardmine_mmdet.validation import ValidationReader
@@ -169,10 +169,10 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         except (OSError, RuntimeError) as error:  # torch's own errors of writing are the latter
             if self._strict:
                 raise
-            runner.logger.error(
-                "hardmine: the state after this validation is not saved, so a run resumed here "
-                "goes on with the state before it: %s",
-                error,
+            tell_error(
+                runner,
+                "the state after this validation is not saved, so a run resumed here goes on with "
+                f"the state before it: {error}",
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -225,10 +225,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         except Exception as error:  # training must go on whatever mining runs into
             if self._strict:
                 raise
-            runner.logger.error(
-                "hardmine: this validation cannot be mined by, and the images are drawn as "
-                "before: %s",
-                error,
+            tell_error(
+                runner, f"this validation cannot be mined by; the draws stay as they are: {error}"
             )
             return None
         if scores is None:
@@ -253,9 +251,14 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         if scores is None:
             return
         done = self._miner.step(scores)
-        if done.applied and done.weights is not None:
+        if done.error:
+            tell_error(
+                runner, f"round {done.number} failed; the draws stay as they are: {done.error}"
+            )
+            return
+        if done.applied:
             self._use(done.weights, done.number)
-            log_round(runner, done)
+        log_round(runner, done)
 
     def _use(self, weights: Any, number: int) -> None:
         if self._table is not None:

@@ -17,6 +17,12 @@ def warn(runner: Runner, message: str) -> None:
     runner.logger.warning(f"hardmine: {message}")
 
 
+def tell_error(runner: Runner, message: str) -> None:
+    """Tell each time, on the first process alone: mmengine logs the errors of all."""
+    if is_main_process():
+        runner.logger.error(f"hardmine: {message}")
+
+
 def log_round(runner: Runner, done: Round) -> None:
     """Tell the log and the visualizer what a round did."""
     drawn = done.drawn
@@ -32,7 +38,7 @@ def log_round(runner: Runner, done: Round) -> None:
     runner.visualizer.add_scalars(scalars, step=runner.iter)
     runner.logger.info(
         "hardmine round %d: weak %s; %d images raised, %.0f %% of the draws moved, "
-        "effective size %.0f of %d, %.1f s",
+        "effective size %.0f of %d, %.1f s%s",
         done.number,
         ", ".join(done.weak[:5]) or "none",
         drawn.num_raised,
@@ -40,6 +46,7 @@ def log_round(runner: Runner, done: Round) -> None:
         drawn.effective_size,
         drawn.num_images,
         done.seconds,
+        "" if done.applied else " (dry run: the draws stay as they are)",
     )
     for note in done.notes:
         warn(runner, note)

@@ -44,16 +44,16 @@ def classes(values: dict[str, Any], rest: Any = 0.5) -> dict[str, Any]:
     return {f"{name}_precision": values.get(name, rest) for name in CLASSES}
 
 
-def train(scenes, work, *, strict=False, **more):
+def train(scenes, work, *, strict=False, dry_run=False, **more):
     """Train an epoch for each validation; the drawn images and the log come back."""
-    settings = config(*scenes, work, custom_hooks=[], **({"model": NOISY} | more))
+    settings = config(*scenes, work, custom_hooks=[], log_level="INFO", **({"model": NOISY} | more))
     for loader in (settings.train_dataloader, settings.val_dataloader):
         loader.dataset.pipeline = with_masks(loader.dataset.pipeline)
     recorder = Recorder()
     runner = make_runner(settings, recorder)
     runner.register_hook(
         HardMiningHook(
-            encoder=PixelEncoder(), clusters="none", strict=strict, miner={"patience": None}
+            encoder=PixelEncoder(), clusters="none", strict=strict, miner={"dry_run": dry_run}
         )
     )
     runner.train()
@@ -172,3 +172,17 @@ def test_a_state_that_cannot_be_written(scenes, tmp_path, strict) -> None:
     recorder, told = train(scenes, tmp_path, **says(USABLE, USABLE))
     assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) != {1}
     assert sum("is not saved" in line for line in told) == 2
+
+
+def test_a_round_that_fails_is_told_in_the_log_of_the_run(scenes, tmp_path) -> None:
+    strangers = {f"strange {name}_precision": 0.1 for name in CLASSES}
+    recorder, told = train(scenes, tmp_path, **says(strangers, USABLE))
+    assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
+    assert sum("round 1 failed" in line and "name none" in line for line in told) == 1
+    assert sum("hardmine round 2: weak car;" in line for line in told) == 1
+
+
+def test_a_dry_run_is_told_and_draws_as_ever(scenes, tmp_path) -> None:
+    recorder, told = train(scenes, tmp_path, dry_run=True, **says(USABLE, USABLE))
+    assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
+    assert sum("weak car;" in line and "(dry run" in line for line in told) == 2
