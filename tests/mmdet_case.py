@@ -24,12 +24,24 @@ CLASSES = NAMES[:8]
 STOCK = Path(mmengine.__file__).parents[1] / "mmdet" / ".mim" / "configs"
 
 
-def write_scenes(folder: Path, *, num_images: int, seed: int) -> None:
-    """Scenes in COCO format; every fifth is tall, every seventh shows nothing labelled."""
+def write_scenes(folder: Path, *, num_images: int, seed: int, **look: Any) -> list[str]:
+    """Scenes in COCO format; every fifth is tall, every seventh shows nothing labelled.
+
+    Args:
+        folder: Gets ``images`` and ``labels.json``.
+        num_images: Scenes.
+        seed: Of the series.
+        **look: More arguments of ``generate_scene``.
+
+    Returns:
+        The light and weather of each.
+    """
+    conditions = []
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
     for number in range(num_images):
-        scene = generate_scene(seed, number, size=SIDE)
+        scene = generate_scene(seed, number, size=SIDE, **look)
+        conditions.append(scene.condition)
         width = SIDE * 3 // 4 if number % 5 == 0 else SIDE
         Image.fromarray(scene.image[:, :width]).save(folder / "images" / f"{number:04}.jpg")
         # Ids that are no positions: they start high and leave gaps.
@@ -55,6 +67,7 @@ def write_scenes(folder: Path, *, num_images: int, seed: int) -> None:
     categories = [{"id": 10 + row, "name": name} for row, name in enumerate(CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "labels.json").write_text(json.dumps(content))
+    return conditions
 
 
 def pipeline(*, train: bool) -> list[dict[str, Any]]:

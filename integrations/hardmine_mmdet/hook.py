@@ -14,7 +14,8 @@ from mmengine.runner import Runner
 
 import hardmine
 from hardmine.errors import InputError
-from hardmine.records import ClassScores
+from hardmine.index.base import Index
+from hardmine.records import ClassScores, ImageSet
 from hardmine_mmdet.batches import TrainedBatches
 from hardmine_mmdet.host import find_sampler, is_iteration_based, note_wrappers, restart
 from hardmine_mmdet.labels import DatasetImages, read_dataset
@@ -49,6 +50,10 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         interval: Mine after every this many validations.
         begin: Do not mine before this many validations.
         partners: Whether the partners of Mosaic and MixUp are drawn by weight too.
+        measure: Whether the boxes predicted in validation are looked at: which classes are taken
+            for which and, where the miner has ``contexts``, which class is weak under which.
+        val_index: Folder of the index of the validation images, which is built where contexts are
+            measured; ``hardmine/val-index.hmx`` in the work folder if None.
         miner: More arguments of ``hardmine.HardMiner``: policy, contexts, cap, budget ...
         strict: Whether a round that fails ends the training.
     """
@@ -69,6 +74,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         interval: int = 1,
         begin: int = 0,
         partners: bool = True,
+        measure: bool = True,
+        val_index: str | None = None,
         miner: Mapping[str, Any] | None = None,
         strict: bool = False,
     ) -> None:
@@ -89,6 +96,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         self._interval = interval
         self._begin = begin
         self._partners = partners
+        self._measure = measure
+        self._val_index = val_index
         self._options = dict(miner or {})
         self._strict = strict
         # Set up when training begins: the same config also serves to validate and to test.
@@ -119,6 +128,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             runner.val_loop.dataloader.dataset,
             metric=self._metric,
             iou_type=self._iou_type,
+            measure=self._measure,
         )
         dataset = runner.train_loop.dataloader.dataset
         for note in note_wrappers(dataset, self._sampler):
@@ -183,15 +193,19 @@ class HardMiningHook(Hook):  # type: ignore[misc]
     def _make_miner(self, runner: Runner, labels: DatasetImages) -> hardmine.HardMiner:
         device = self._device or str(next(runner.model.parameters()).device)
         encoder = hardmine.load_encoder(**({"device": device} | self._encoder))
-        index = hardmine.build_index(
-            labels.images,
-            encoder,
-            self._index or self._folder / "index.hmx",
-            progress=BuildProgress(runner.logger),
-            **self._build,
-        )
-        options = {"rounds": self._folder / "rounds.jsonl"} | self._options
+
+        def indexed(images: ImageSet, folder: str | Path) -> Index:
+            progress = BuildProgress(runner.logger)
+            return hardmine.build_index(images, encoder, folder, progress=progress, **self._build)
+
+        index = indexed(labels.images, self._index or self._folder / "index.hmx")
         assert self._validation is not None
+        val_images, val_index = None, None
+        if self._measure:
+            val_images = self._validation.images
+            if self._options.get("contexts"):
+                val_index = indexed(val_images, self._val_index or self._folder / "val-index.hmx")
+        options = {"rounds": self._folder / "rounds.jsonl"} | self._options
         counts = self._validation.num_instances(labels.images.class_names)
         options["need_options"] = {"num_instances": counts} | dict(
             options.get("need_options") or {}
@@ -202,6 +216,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             encoder=encoder,
             images=labels.images,
             dataset_ids=labels.images.ids[labels.image_rows],
+            val_images=val_images,
+            val_index=val_index,
             strict=self._strict,
             **options,
         )
@@ -250,7 +266,10 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         scores = self._read(runner, metrics)
         if scores is None:
             return
-        done = self._miner.step(scores)
+        assert self._validation is not None
+        if self._validation.note:
+            warn(runner, f"mining does without the predicted boxes: {self._validation.note}")
+        done = self._miner.step(scores, val_detections=self._validation.detections)
         if done.error:
             tell_error(
                 runner, f"round {done.number} failed; the draws stay as they are: {done.error}"

@@ -38,8 +38,8 @@ def judge_masks(
     Args:
         dataset: The validation data set, built.
         images: The same as an image set.
-        predictions: Of each image ``img_id``, ``labels``, ``scores`` and ``masks``, run-length
-            encoded; ``masks`` is None where a detector predicts none.
+        predictions: Of each image ``img_id``, ``labels``, ``mask_scores`` and ``masks``,
+            run-length encoded; ``masks`` is None where a detector predicts none.
 
     Raises:
         InputError: If there are predictions without masks.
@@ -57,7 +57,9 @@ def judge_masks(
         for each, row in zip(
             predictions, images.rows_of([each["img_id"] for each in predictions]), strict=True
         )
-        for label, score, mask in zip(each["labels"], each["scores"], each["masks"], strict=True)
+        for label, score, mask in zip(
+            each["labels"], each["mask_scores"], each["masks"], strict=True
+        )
     ]
     evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="segm")
     evaluation.evaluate()
