@@ -22,6 +22,8 @@ from hardmine_mmdet import HardMiningHook
 # Untrained detectors find nothing: judged by a target, all known classes are weak at once.
 MINER = {"policy": "below:0.9", "budget": None, "cap": 8.0, "patience": None}
 BATCHES = 6  # of four images, in an epoch of 24
+# As in the stock configs.
+BY_SHAPE = {"train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"}}
 
 
 def train(scenes, work: Path, *, hook: dict[str, Any] | None = None, **more: Any):
@@ -57,7 +59,7 @@ def assert_drawn_by(counts: Counter[int], expected: np.ndarray) -> None:
 def unbroken(tmp_path_factory, scenes):
     """Four epochs of RetinaNet in one go."""
     work = tmp_path_factory.mktemp("unbroken")
-    recorder, runner = train(scenes, work, epochs=4)
+    recorder, runner = train(scenes, work, epochs=4, **BY_SHAPE)
     return work, recorder, runner
 
 
@@ -93,7 +95,7 @@ def test_resuming_draws_the_same_stream(unbroken, scenes, tmp_path) -> None:
     assert checkpoint["hardmine"]["miner"]["number"] == 1
     (tmp_path / "hardmine").symlink_to(work / "hardmine")
     resumed, runner = train(
-        scenes, tmp_path, epochs=4, resume=True, load_from=str(work / "epoch_2.pth")
+        scenes, tmp_path, epochs=4, resume=True, load_from=str(work / "epoch_2.pth"), **BY_SHAPE
     )
     assert runner.iter == 4 * BATCHES
     assert resumed.batches == recorder.batches[2 * BATCHES :]
@@ -149,7 +151,7 @@ def test_images_that_wait_for_a_batch_of_their_shape_are_not_lost(
         **{
             "train_dataloader.num_workers": num_workers,
             "train_dataloader.persistent_workers": num_workers > 0,
-            "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
+            **BY_SHAPE,
             "default_hooks.checkpoint.interval": 1,
         }
     )
@@ -176,7 +178,7 @@ def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp
         tmp_path,
         epochs=3,
         **{
-            "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
+            **BY_SHAPE,
             "train_dataloader.num_workers": 2,
             "train_dataloader.persistent_workers": True,
             "train_cfg.val_interval": 2,
