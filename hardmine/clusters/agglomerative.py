@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.cluster.hierarchy
 import torch
+from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from hardmine.clusters.dendrogram import Dendrogram
@@ -24,11 +25,9 @@ def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
     if cosines.device.type != "cpu" or cosines.shape[1] < 2:
         return mutual_dendrogram(cosines, linkage)
     batch, count, _ = cosines.shape
-    above = np.triu_indices(count, 1)
-    pairs = np.ravel_multi_index(above, (count, count))
     merges = np.empty((batch, count - 1, 4))
     for row, similar in enumerate(cosines.numpy()):
-        distance = 1.0 - similar.reshape(-1)[pairs].astype(np.float64)
+        distance = 1.0 - squareform(similar, checks=False).astype(np.float64)
         if linkage == "ward":
             distance = np.sqrt(np.maximum(2 * distance, 0))
         merges[row] = scipy.cluster.hierarchy.linkage(distance, linkage)
