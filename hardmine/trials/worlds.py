@@ -63,7 +63,8 @@ WEAKNESSES: dict[str, Weakness] = {
             "no-confusers",
             "no-budget",
             "whole",
-            *(f"{arm}-{share}" for share in (50, 80) for arm in ("inverse-ap", "hardmine")),
+            "inverse-ap-50",
+            "hardmine-50",
         ),
     ),
     "condition": Weakness(
@@ -87,12 +88,12 @@ WEAKNESSES: dict[str, Weakness] = {
             "person": "orange",
             "umbrella": "pink",
         },
-        arms=(*_RACED, "class-aware", "no-confusers", "no-trust"),
+        arms=(*_RACED, "class-aware", "no-confusers"),
     ),
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
-        arms=(*_RACED, "class-aware", "told", "no-trust"),
+        arms=(*_RACED, "class-aware", "told"),
     ),
 }
 
