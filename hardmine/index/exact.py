@@ -13,7 +13,7 @@ import torch
 from hardmine.errors import InputError
 from hardmine.index.best import exact_scores, first_best
 from hardmine.index.blocks import region_rows
-from hardmine.index.product import MAX_NORM
+from hardmine.index.product import MAX_NORM, can_multiply
 from hardmine.index.scan import find_best, score_images
 from hardmine.index.store import Shard, Store
 from hardmine.records import Hits
@@ -51,6 +51,11 @@ class ExactIndex:
             # Once, and here: what keeps torch quiet about it is not for threads.
             _ = shard.tensor
         self.device = torch.device(device or "cpu")
+        if dtype is not None and not can_multiply(dtype, self.device):
+            raise InputError(
+                f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
+                "dtype out, and a search takes the fastest type that can be"
+            )
         self.dtype = dtype
 
     @property

@@ -145,11 +145,23 @@ def _probe(dim: int, count: int) -> torch.dtype:
     rows = torch.full((_ROWS, dim), dim**-0.5, dtype=torch.float16)
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        if dtype == torch.float32 or _sums_in_float32(dtype, dim):
+        able = can_multiply(dtype, rows.device)
+        if dtype == torch.float32 or (able and _sums_in_float32(dtype, dim)):
             product = Product(np.full((count, dim), dim**-0.5, np.float32), dtype)
             out = torch.empty(_ROWS, count, dtype=dtype)
             seconds[dtype] = best_seconds(lambda: product._multiply(rows, out))  # noqa: B023
     return min(seconds, key=seconds.__getitem__)
+
+
+@functools.lru_cache
+def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether this torch has a product in that type: 2.1 has none in float16 on a CPU."""
+    ones = torch.ones((1, 1), dtype=dtype, device=device)
+    try:
+        torch.mm(ones, ones)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _sums_in_float32(dtype: torch.dtype, dim: int) -> bool:
@@ -157,10 +169,7 @@ def _sums_in_float32(dtype: torch.dtype, dim: int) -> bool:
     values = torch.full((16, dim), 2.0**-6)
     values[:, 0] = 1.0
     wide = (values @ values.T).double()
-    try:
-        narrow = (values.to(dtype) @ values.to(dtype).T).double()
-    except RuntimeError:  # torch 2.1 has no such product on a CPU
-        return False
+    narrow = (values.to(dtype) @ values.to(dtype).T).double()
     return bool((narrow - wide).abs().max() <= torch.finfo(dtype).eps * wide.max())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from products import PRODUCTS
 
 from hardmine.errors import InputError
 from hardmine.index import exact, scan
@@ -71,7 +72,7 @@ def ragged_store(seed: int, *, int8: bool = False, dim: int = 24) -> Store:
     )
 
 
-DTYPES = [None, torch.float32, torch.bfloat16, torch.float16]
+DTYPES = [None, *PRODUCTS]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -244,3 +245,8 @@ def test_rows_of_ids() -> None:
     index = index_from_regions(np.eye(3), np.arange(4), ids=["a", "b", "c"])
     assert index.rows_of(["c", "z", "a"]).tolist() == [2, -1, 0]
     assert index.paths == ("a", "b", "c")
+
+
+def test_a_product_that_torch_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match=r"cannot multiply in torch\.bool on cpu"):
+        ExactIndex(ragged_store(1), dtype=torch.bool)

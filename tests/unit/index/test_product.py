@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from products import PRODUCTS
 
 from hardmine.index.best import exact_scores
 from hardmine.index.blocks import Block, max_by_image, region_rows
 from hardmine.index.product import Product, fastest_dtype
 from hardmine.index.store import quantize_rows
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]  # that a search may choose
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ def directions(kind: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
     return unit(queries), unit(regions)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", PRODUCTS, ids=str)
 @pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
 @pytest.mark.parametrize("dim", [3, 512])
 @pytest.mark.parametrize(
