@@ -143,7 +143,8 @@ def shares_lost(gaps: Floats, errors: Floats, outside: Floats) -> Floats:
     pull = np.where(known, own / (own + between), 1.0)
     estimate = (1 - pull) * gaps + pull * common
     variance = pull * between + pull**2 * common_variance
-    sure = erf(estimate / np.sqrt(2 * variance))
+    # A class of AP 0 everywhere has nothing to lose, and is sure of it.
+    sure = erf(estimate / np.sqrt(2 * variance).clip(min=1e-12))
     lost = estimate.clip(min=0) * sure / outside.clip(min=_LEAST_ERROR)
     return np.where(lost >= _LEAST_LOSS, lost, 0.0)
 

@@ -47,6 +47,13 @@ def test_a_class_that_was_not_measured_is_told_by_the_others() -> None:
     assert lost[2] == pytest.approx(0.42, abs=0.02)
 
 
+def test_a_class_that_is_never_found_has_nothing_to_lose() -> None:
+    lost = shares_lost(
+        np.array([0.2, 0.2, 0.0]), np.array([0.02, 0.02, np.inf]), np.array([0.5, 0.5, 0.0])
+    )
+    assert lost == pytest.approx([0.4, 0.4, 0.0], abs=0.01)
+
+
 def test_one_class_alone_has_nothing_to_lean_on() -> None:
     assert shares_lost(np.array([0.3]), np.array([0.1]), np.array([0.6])) == pytest.approx(
         0.5, 0.01
