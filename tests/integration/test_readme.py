@@ -18,21 +18,31 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding=
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_loop_mines(tmp_path) -> None:
-    [loop] = [text for kind, text in BLOCKS if kind == "python" and "train_one_epoch" in text]
-    write_scenes(tmp_path / "scenes", num_images=24, size=96)
-    replaced = {
-        '"data/train2017"': repr(str(tmp_path / "scenes")),
-        '"annotations/instances_train2017.json"': repr(
-            str(tmp_path / "scenes" / "annotations" / "train.json")
-        ),
-        '"RN50x64/openai"': '"tiny"',
-        '"coco.hmx"': repr(str(tmp_path / "coco.hmx")),
-        "contexts=": f"rounds={str(tmp_path / 'rounds.jsonl')!r}, contexts=",
-    }
+def python_block(tell_tale: str, replaced: dict[str, str]) -> str:
+    [block] = [text for kind, text in BLOCKS if kind == "python" and tell_tale in text]
     for old, new in replaced.items():
-        assert loop.count(old) == 1, old
-        loop = loop.replace(old, new)
+        assert block.count(old) == 1, old
+        block = block.replace(old, new)
+    return block
+
+
+def test_the_loops_mine(tmp_path) -> None:
+    write_scenes(tmp_path / "scenes", num_images=24, size=96)
+    source = repr(str(tmp_path / "scenes"))
+
+    def labels(split: str) -> str:
+        return repr(str(tmp_path / "scenes" / "annotations" / f"{split}.json"))
+
+    loop = python_block(
+        "train_one_epoch",
+        {
+            '"data/train2017"': source,
+            '"annotations/instances_train2017.json"': labels("train"),
+            '"RN50x64/openai"': '"tiny"',
+            '"coco.hmx"': repr(str(tmp_path / "coco.hmx")),
+            "images=images)": f"images=images, rounds={str(tmp_path / 'rounds.jsonl')!r})",
+        },
+    )
     drawn: list[list[int]] = []
     names = {
         "dataset": list(range(19)),
@@ -45,6 +55,18 @@ def test_the_loop_mines(tmp_path) -> None:
     assert sorted(drawn[0]) == list(range(19))
     assert sorted(drawn[1]) != sorted(drawn[0])
     assert [done.error for done in read_rounds(tmp_path / "rounds.jsonl")] == [""] * 3
+
+    conditions = python_block(
+        "val_detections",
+        {
+            '"data/val2017"': source,
+            '"annotations/instances_val2017.json"': labels("val"),
+            '"coco-val.hmx"': repr(str(tmp_path / "coco-val.hmx")),
+            "contexts=": "strict=True, contexts=",
+        },
+    )
+    exec(compile(conditions, "README.md", "exec"), names | {"results": []})
+    assert (tmp_path / "coco-val.hmx").is_dir()
 
 
 COMMAND_LINES = [
