@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +60,13 @@ def word_tokenizer() -> Any:
             joined += piece
             vocabulary.setdefault(joined, len(vocabulary))
     vocabulary["<|endoftext|>"] = max(63, len(vocabulary))
-    return transformers.CLIPTokenizer(
-        vocab=vocabulary, merges=merges, pad_token="!", model_max_length=16
-    )
+    options = {"pad_token": "!", "model_max_length": 16}
+    make = transformers.CLIPTokenizer
+    if "vocab_file" not in inspect.signature(make.__init__).parameters:
+        return make(vocab=vocabulary, merges=merges, **options)
+    # transformers 4 reads files alone.
+    with tempfile.TemporaryDirectory() as folder:
+        words, pairs = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+        words.write_text(json.dumps(vocabulary))
+        pairs.write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]))
+        return make(vocab_file=str(words), merges_file=str(pairs), **options)

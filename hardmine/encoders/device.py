@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
@@ -28,7 +30,23 @@ def resolve_precision(precision: str | None, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if not can_compute(precision, device):
+        raise InputError(
+            f"torch {torch.__version__} cannot compute in {precision} on {device}; take fp32, or "
+            "leave precision out"
+        )
     return precision
+
+
+@functools.lru_cache
+def can_compute(precision: str, device: torch.device) -> bool:
+    """Whether this torch has what towers are made of: 2.1 has none of it in fp16 on a CPU."""
+    ones = torch.ones((1, 2), dtype=PRECISIONS[precision], device=device)
+    try:
+        F.linear(F.layer_norm(ones, (2,)), ones)
+    except RuntimeError:
+        return False
+    return True
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from half_precision import needs_half_product
 
 from hardmine.errors import InputError
 from hardmine.index.base import Index
@@ -43,10 +44,13 @@ BACKENDS: dict[str, Make] = {
     "faiss-ivfpq": _faiss("ivfpq"),
     "faiss-hnsw": _faiss("hnsw"),
 }
+NEEDS = {"exact-float16": needs_half_product}
 APPROXIMATE = {"faiss-ivfpq", "faiss-hnsw"}
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=NEEDS[name]) if name in NEEDS else name for name in BACKENDS]
+)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

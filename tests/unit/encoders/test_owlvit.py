@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from half_precision import needs_half_tower
 from random_owlvit import random_owlvit, word_tokenizer
 from transformers.image_transforms import center_to_corners_format
 
@@ -91,7 +92,7 @@ def test_bound_holds_for_the_worst_image() -> None:
         assert 0.3 * longest < length.max() <= longest * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=needs_half_tower)])
 def test_half_precision_arithmetic(precision: str) -> None:
     model = random_owlvit(2)
     exact = OwlVitEncoder(model, word_tokenizer())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from products import PRODUCTS
+from half_precision import PRODUCTS
 
 from hardmine.errors import InputError
 from hardmine.index import exact, scan

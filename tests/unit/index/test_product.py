@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from products import PRODUCTS
+from half_precision import PRODUCTS
 
 from hardmine.index.best import exact_scores
 from hardmine.index.blocks import Block, max_by_image, region_rows
