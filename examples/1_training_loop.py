@@ -7,7 +7,7 @@ hardmine rounds work/example/rounds.jsonl --html rounds.html
 import logging
 
 import torch
-from detection import arguments, detector, loader, scenes, train, validate
+from detection import arguments, detect, detector, judge, loader, scenes, train
 
 import hardmine
 
@@ -17,9 +17,10 @@ def main():
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     images, val_images = scenes(args.out / "scenes", args.images)
 
-    # Once: embed the training images, cluster each into a few regions, keep them on disk.
+    # Once: embed the images, cluster each into a few regions, keep them on disk.
     encoder = hardmine.load_encoder("tiny")
     index = hardmine.build_index(images, encoder, args.out / "scenes.hmx")
+    val_index = hardmine.build_index(val_images, encoder, args.out / "val.hmx")
 
     # In place of DataLoader(shuffle=True). Until the first round it is the same shuffle.
     epoch_length = 4 if args.quick else None
@@ -30,7 +31,9 @@ def main():
         encoder=encoder,
         images=images,
         policy="below:0.5",
-        contexts=["at night"],
+        contexts=["at night"],  # measured on the validation images, as no label says it
+        val_images=val_images,
+        val_index=val_index,
         rounds=args.out / "rounds.jsonl",
     )
 
@@ -39,7 +42,8 @@ def main():
     for epoch in range(args.epochs):
         sampler.set_epoch(epoch)
         train(model, loader(images, sampler), optimizer)
-        done = miner.step(validate(model, val_images))  # logs one line
+        results = detect(model, val_images)
+        done = miner.step(judge(val_images, results), val_detections=results)  # logs one line
         if done.weak:
             print("weakest:", ", ".join(done.weak[:5]), "| drawn:", done.counts())
 

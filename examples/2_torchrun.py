@@ -7,7 +7,7 @@ import logging
 
 import torch
 import torch.distributed as dist
-from detection import arguments, detector, loader, scenes, train, validate
+from detection import arguments, detect, detector, judge, loader, scenes, train
 from torch.nn.parallel import DistributedDataParallel
 
 import hardmine
@@ -44,7 +44,7 @@ def main():
     for epoch in range(args.epochs):
         sampler.set_epoch(epoch)
         train(model, loader(images, sampler), optimizer)
-        metrics = validate(model.module, val_images) if rank == 0 else None
+        metrics = judge(val_images, detect(model.module, val_images)) if rank == 0 else None
         done = miner.step(metrics)  # every rank calls it, every rank gets the same weights
 
     digests = [None] * dist.get_world_size()

@@ -6,7 +6,7 @@ python examples/3_resume.py
 import itertools
 
 import torch
-from detection import arguments, detector, loader, scenes, train, validate
+from detection import arguments, detect, detector, judge, loader, scenes, train
 
 import hardmine
 
@@ -30,7 +30,7 @@ def main():
     model, optimizer, sampler, miner = start(args, images)
     train(model, itertools.islice(loader(images, sampler, batch_size), steps), optimizer)
     sampler.set_epoch(1)
-    miner.step(validate(model, val_images))
+    miner.step(judge(val_images, detect(model, val_images)))
     train(model, itertools.islice(loader(images, sampler, batch_size), steps), optimizer)
     torch.save(
         {
@@ -57,7 +57,7 @@ def main():
     sampler.set_epoch(1)
     rest = list(sampler)
     print(f"{len(rest)} images left in the epoch; as if never stopped: {rest == expected}")
-    done = miner.step(validate(model, val_images))
+    done = miner.step(judge(val_images, detect(model, val_images)))
     print(f"round {done.number}: {len(done.weak)} weak classes")
 
 

@@ -1,7 +1,5 @@
 """A small detector and its data, shared by the examples; nothing here is about mining."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -35,10 +33,7 @@ def scenes(folder, num_images):
     """Generated, labelled pictures: train and val, written once."""
     if not (folder / "annotations").exists():
         write_scenes(folder, num_images=num_images, seed=0)
-    return tuple(
-        hardmine.load_images(folder, annotations=folder / "annotations" / f"{split}.json")
-        for split in ("train", "val")
-    )
+    return tuple(hardmine.load_images(folder, split=split) for split in ("train", "val"))
 
 
 class Detection(Dataset):
@@ -84,8 +79,8 @@ def train(model, batches, optimizer):
 
 
 @torch.no_grad()
-def validate(model, images):
-    """AP of each class by name, NaN where the images show none; any metric form would do."""
+def detect(model, images):
+    """What the detector finds, in COCO's results format."""
     model.eval()
     results = []
     for row, (picture, _) in enumerate(Detection(images)):
@@ -96,5 +91,10 @@ def validate(model, images):
             result["category_id"] = images.class_ids[label - 1].item()
             result["bbox"] = [left, top, right - left, bottom - top]
             results.append(result)
+    return results
+
+
+def judge(images, results):
+    """AP of each class by name, NaN where the images show none; any metric form would do."""
     ap = average_precision_from_matches(match_detections(images, results))
     return dict(zip(images.class_names, ap.tolist(), strict=True))
