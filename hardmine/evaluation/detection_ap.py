@@ -45,16 +45,18 @@ def average_precision_from_matches(
         )
     chosen = np.arange(matches.num_classes) if classes is None else np.asarray(classes, np.int64)
     bounds = np.searchsorted(matches.detections.class_rows, np.stack([chosen, chosen + 1]))
+    used = (drawn.max(axis=0, initial=0) > 0)[matches.detections.image_rows]
     ap = np.full((len(drawn), len(chosen), len(matches.iou_thresholds)), np.nan)
     for column, class_row in enumerate(chosen.tolist()):
         objects = matches.counted & (matches.instance_classes == class_row)
         if objects.any():
-            part = slice(*bounds[:, column].tolist())
-            step = max(1, _MAX_CELLS // max(1, part.stop - part.start, matches.num_images))
-            for first in range(0, len(drawn), step):
-                some = drawn[first : first + step]
+            first, last = bounds[:, column].tolist()
+            rows = first + np.flatnonzero(used[first:last])
+            step = max(1, _MAX_CELLS // max(1, len(rows), matches.num_images))
+            for place in range(0, len(drawn), step):
+                some = drawn[place : place + step]
                 count = some[:, matches.instance_images[objects]].sum(axis=1)
-                ap[first : first + step, column] = _class_ap(matches, part, some, count)
+                ap[place : place + step, column] = _class_ap(matches, rows, some, count)
     if not per_threshold:
         ap = ap.mean(axis=2)
     return ap if np.ndim(weights) == 2 else ap[0]
@@ -80,13 +82,13 @@ def bootstrap_weights(
 
 def _class_ap(
     matches: Matches,
-    part: slice,
+    rows: npt.NDArray[np.int64],
     drawn: npt.NDArray[np.float64],
     count: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(B, T) APs of one class whose detections are ``part``; ``count`` (B,) weighted objects."""
-    weight = drawn[:, matches.detections.image_rows[part]]
-    found, ignored = matches.found[part], matches.ignored[part]
+    """(B, T) APs of one class whose detections are ``rows``; ``count`` (B,) weighted objects."""
+    weight = drawn[:, matches.detections.image_rows[rows]]
+    found, ignored = matches.found[rows], matches.ignored[rows]
     ap = np.full((len(drawn), found.shape[1]), np.nan)
     some = count > 0
     ap[some] = 0.0
