@@ -17,7 +17,7 @@ from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
 from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
-from hardmine.targets import HARD, POSITIVE, TargetRules, Targets
+from hardmine.targets import HARD, HIT, POSITIVE, TargetRules, Targets
 from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import weights_from_boost
 
@@ -149,7 +149,9 @@ def take_aim(
     }
     rarity = _rarity(queries, targets, ground.labels, ratios, reach=reach).clip(min=rules.common)
     boost = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
-    evened = balance * _seldom_shown(ground.labels, answering, ratios, reach=reach)
+    evened = balance * _seldom_shown(
+        queries, targets, ground.labels, answering, ratios, reach=reach
+    )
     boost = np.minimum(boost + evened, 1.0)
     weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
     return Aim(trust, targets, rarity, evened, boost, weights)
@@ -199,6 +201,8 @@ def _rarity(
 
 
 def _seldom_shown(
+    queries: Queries,
+    targets: Targets,
     labels: Labels,
     answering: Mapping[str, npt.NDArray[np.bool_]],
     ratios: Mapping[str, float],
@@ -207,7 +211,8 @@ def _seldom_shown(
 ) -> npt.NDArray[np.float64]:
     """How seldom the rarest thing in each image is shown: (N,) in [0, 1].
 
-    A class is held against the mean class, a measured condition against the validation images.
+    A class is held against the mean class, a measured condition against the validation images. An
+    unlabelled image shows what it was found for as far as that is likely.
     """
     rarest = np.zeros(len(labels))
     classes = labels.num_present()
@@ -215,6 +220,10 @@ def _seldom_shown(
         seldom = _logarithm(_usual(classes) / np.maximum(classes, 1), reach)
         shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
         rarest = np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
+        plain = np.array([not condition for condition in queries.conditions], bool)
+        likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
+        found = seldom[queries.class_rows[likely.query_rows]] * likely.strengths
+        np.maximum.at(rarest, likely.image_rows, found)
     for context, answer in answering.items():
         rarest[answer] = np.maximum(rarest[answer], _logarithm(np.array(ratios[context]), reach))
     return rarest

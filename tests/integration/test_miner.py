@@ -114,6 +114,33 @@ def test_a_pool_beside_labels_is_trusted_as_far_as_the_labels_confirm(world: Wor
     assert (muted.weights[pool] == 1).all()
 
 
+def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likely(
+    world: World,
+) -> None:
+    labelled = world.images.subset(np.arange(0, 300, 2))
+    miner = HardMiner(
+        world.index,
+        encoder=WordEncoder(),
+        images=labelled,
+        dataset_ids=world.images.ids,
+        contexts=["at night"],
+    )
+    done = miner.step(METRICS)
+    assert done.targets is not None
+    assert done.evened is not None
+    # Forks are rare, zebras rarer: of labelled images without a zebra, forks decide.
+    shown = world.present.copy()
+    shown[1::2] = False
+    [seldom] = np.unique(done.evened[shown[:, FORK] & ~shown[:, NAMES.index("zebra")]])
+    assert seldom > 0.1
+    plain = [not asked.condition for asked in done.asked].index(True)
+    hits = done.targets.take((done.targets.kinds == 4) & (done.targets.query_rows == plain))
+    assert len(hits) > 0
+    assert done.evened[hits.image_rows] == pytest.approx(seldom * hits.strengths)
+    unfound = np.setdiff1d(np.arange(1, 300, 2), hits.image_rows)
+    assert (done.evened[unfound] == 0).all()
+
+
 def test_a_condition_raises_the_labelled_images_that_answer_it(world: World) -> None:
     plain = make(world, budget=None).step(METRICS)
     dark = make(world, budget=None, contexts=["at night"]).step(METRICS)
