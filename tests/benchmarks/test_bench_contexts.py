@@ -73,7 +73,9 @@ def make_validation() -> tuple[ImageSet, Detections]:
     detections = Detections(
         np.concatenate([rows[hit], np.repeat(np.arange(NUM_IMAGES), NOTHING)]),
         np.concatenate([classes[hit], rng.choice(NUM_CLASSES, wrong, p=shares)]),
-        np.concatenate([boxes[hit] + rng.normal(0, 3, (hit.sum(), 4)), random_boxes(rng, wrong)]),
+        np.concatenate(
+            [boxes[hit] + np.tile(rng.normal(0, 4, (hit.sum(), 2)), 2), random_boxes(rng, wrong)]
+        ),
         np.concatenate([rng.beta(5, 2, hit.sum()), rng.beta(1, 8, wrong)]),
     )
     return images, detections
