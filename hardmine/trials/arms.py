@@ -35,8 +35,8 @@ class Arm:
         rules: Of its ``TargetRules``.
         whole: Whether mining has one vector an image only.
         known: Share of the images whose labels the sampler may know. The detector learns from all.
-        told: Whether it is told, as nobody is, how many labels each image lacks, and avoids those
-            images in proportion: the most that avoiding them could bring.
+        told: Whether it is told, as nobody is, which share of its labels each image has, and draws
+            it in that proportion: about as much as avoiding such images could bring.
     """
 
     about: str
