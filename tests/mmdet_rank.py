@@ -72,6 +72,7 @@ def main(root: Path, train_in: str) -> None:
     torch.distributed.init_process_group("gloo")
     drawn = train_by_epochs(root) if train_in == "epochs" else train_by_iterations(root)
     (root / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(drawn))
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

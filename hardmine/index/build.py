@@ -103,9 +103,8 @@ def build_index(
     )
     require_proposals(plan.clusters, proposals)
     record = encoder_record(encoder)
-    team = Team()
     workplace = Workplace(folder)
-    with held(team, folder):
+    with Team() as team, held(team, folder):
         pending = team.lead(lambda: _prepare(workplace, plan, images, resume=resume))
         if pending is not None:
             make_shards(

@@ -19,7 +19,7 @@ class Team:
     """Ranks of torch.distributed, coordinated over gloo whatever carries the training.
 
     An error on one rank ends the work on all of them, with the same message, instead of leaving
-    the others waiting.
+    the others waiting. Leave it as a context manager.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,15 @@ class Team:
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
         if self.size > 1:
             self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Part; a group of gloo that is left to the exit of the process can abort it there."""
+        if self._group is not None:
+            dist.destroy_process_group(self._group)
+            self._group = None
 
     def lead(self, action: Callable[[], T]) -> T:
         """Let rank 0 do something; every rank gets the result, or the error."""

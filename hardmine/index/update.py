@@ -142,9 +142,8 @@ def update_index(
     """
     folder = Path(path)
     read_manifest(folder)  # before a lock file is laid down in a folder that is no index
-    team = Team()
     workplace = Workplace(folder)
-    with held(team, folder):
+    with Team() as team, held(team, folder):
         manifest, changes, pending, plan = team.lead(
             lambda: _prepare(workplace, images, encoder, proposals, shard_size)
         )
