@@ -90,16 +90,15 @@ def load_detections(
         images: What the ids refer to.
 
     Raises:
-        InputError: If an id is not in the image set, or a field is missing.
+        InputError: If the file is no list of results, an id is not in the image set, or a field
+            is missing or not finite.
     """
     if isinstance(source, Detections):
         return source
     where = "detections"
     if isinstance(source, str | os.PathLike):
         where = str(source)
-        if not Path(source).is_file():
-            raise InputError(f"no detections file at {source}")
-        rows = json.loads(Path(source).read_text(encoding="utf-8"))
+        rows = _read_results(Path(source))
     else:
         rows = list(source)
     try:
@@ -112,6 +111,13 @@ def load_detections(
             f"{where}: expected a list of image_id, category_id, bbox (4 numbers) and score, "
             f"but {error!r}"
         ) from None
+    numbers = np.column_stack([boxes, scores])
+    if not np.isfinite(numbers).all():
+        broken = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+        raise InputError(
+            f"{where}: bbox and score must be finite numbers, but entry {broken} has bbox "
+            f"{boxes[broken].tolist()} and score {scores[broken]}; did the detector diverge?"
+        )
     image_rows = images.rows_of(image_ids)
     place = {class_id: row for row, class_id in enumerate(images.class_ids.tolist())}
     class_rows = np.array([place.get(class_id, -1) for class_id in class_ids.tolist()], np.int64)
@@ -126,13 +132,28 @@ def load_detections(
     return Detections(image_rows, class_rows, boxes, scores)
 
 
+def _read_results(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise InputError(f"no detections file at {path}")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as COCO results json: {error}") from error
+    if not isinstance(rows, list):
+        raise InputError(
+            f"{path}: expected a list of detections, got {type(rows).__name__}; "
+            "is it a file of labels?"
+        )
+    return rows
+
+
 def match_detections(
     ground_truth: ImageSet,
     detections: Any,
     *,
     iou_thresholds: Sequence[float] = COCO_THRESHOLDS,
     max_detections: int = 100,
-    area_range: tuple[float, float] | None = None,
+    area_range: tuple[float, float] = (0.0, np.inf),
 ) -> Matches:
     """Match detections to labelled objects as COCO's evaluator does.
 
@@ -146,7 +167,8 @@ def match_detections(
         detections: Whatever ``load_detections`` reads.
         iou_thresholds: Overlaps at which to match, each on its own.
         max_detections: How many an image and class, the surest.
-        area_range: Smallest and largest area in square pixels of objects that count; all if None.
+        area_range: Smallest and largest area in square pixels of objects that count. What is
+            detected outside of it counts neither way, so a box turned inside out never does.
 
     Raises:
         InputError: If the images have no labels.
@@ -159,8 +181,7 @@ def match_detections(
     kept = given.take(order)
     thresholds = np.asarray(iou_thresholds, np.float64)
     counted = ~instances.crowd
-    if area_range is not None:
-        counted &= (instances.areas >= area_range[0]) & (instances.areas <= area_range[1])
+    counted &= (instances.areas >= area_range[0]) & (instances.areas <= area_range[1])
     # Labels come as decimals: the shortest one that a float32 stands for is what was written, and
     # overlaps of exactly 0.5 or 0.75 are common among such boxes.
     boxes = instances.boxes.astype(str).astype(np.float64)
@@ -176,10 +197,9 @@ def match_detections(
         place = match_group(group, thresholds)
         found[rows] = np.where(place >= 0, targets[place], -1)
     ignored = (found >= 0) & ~counted[found] if len(counted) else np.zeros(found.shape, bool)
-    if area_range is not None:
-        areas = np.prod(kept.boxes[:, 2:] - kept.boxes[:, :2], axis=1)
-        outside = (areas < area_range[0]) | (areas > area_range[1])
-        ignored |= (found < 0) & outside[:, None]
+    areas = np.prod(kept.boxes[:, 2:] - kept.boxes[:, :2], axis=1)
+    outside = (areas < area_range[0]) | (areas > area_range[1])
+    ignored |= (found < 0) & outside[:, None]
     if ground_truth.not_exhaustive is not None:
         open_world = ground_truth.not_exhaustive[kept.image_rows, kept.class_rows]
         ignored |= (found < 0) & np.asarray(open_world).reshape(-1, 1).astype(bool)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hardmine.encoders.base import Encoder
@@ -68,7 +65,7 @@ def make_report(
     if detections is not None:
         if val is None:
             raise InputError("detections need the validation images with their labels")
-        given = load_detections(_readable(detections), val)
+        given = load_detections(detections, val)
         measured = measure_detections(val, given)
         source = "detections"
     else:
@@ -106,23 +103,6 @@ def make_report(
         mined=mined,
         slices=tuple(sliced),
     )
-
-
-def _readable(detections: Any) -> Any:
-    """The content of a results file, with an error for people where it is not JSON."""
-    if not isinstance(detections, str | os.PathLike):
-        return detections
-    path = Path(detections)
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as COCO results json: {error}") from error
-    if not isinstance(rows, list):
-        raise InputError(
-            f"{path}: expected a list of detections, got {type(rows).__name__}; "
-            "is it a file of labels?"
-        )
-    return rows
 
 
 def _about(

@@ -196,7 +196,7 @@ def reference_ap(evaluation: COCOeval, area: int) -> np.ndarray:
     return np.where(ap > -1, ap, np.nan)
 
 
-AREAS = [None, (0, 32**2), (32**2, 96**2), (96**2, 1e10)]
+AREAS = [(0, np.inf), (0, 32**2), (32**2, 96**2), (96**2, 1e10)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -225,6 +225,18 @@ def test_equals_pycocotools_on_crowded_random_scenes(seed: int) -> None:
             match_detections(images, detections, area_range=area_range)
         )
         np.testing.assert_allclose(ours, reference_ap(evaluation, area), atol=1e-9)
+
+
+def test_boxes_turned_inside_out_count_as_pycocotools_has_it() -> None:
+    inverted = [30.0, 30.0, 20.0, 40.0]
+    images = image_set([(0, 0, SQUARE, False), (0, 1, AWAY, False)])
+    detections = found((0, 0, inverted, 0.9), (0, 0, SQUARE, 0.8), (0, 1, inverted, 0.7))
+    matches = match_detections(images, detections)
+    assert matches.ignored[:, 0].tolist() == [True, False, True]
+    evaluation = reference(*coco_form(images, detections))
+    np.testing.assert_allclose(
+        average_precision_from_matches(matches), reference_ap(evaluation, 0), atol=1e-9
+    )
 
 
 def test_equals_pycocotools_on_a_real_detector(photos: Path, photo_images: ImageSet) -> None:
@@ -302,12 +314,30 @@ def test_some_classes_and_thresholds_apart(photo_images: ImageSet, photos: Path)
             "1 class ids are not in the image set, the first .*2",
         ),
         ([{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1], "score": 0.5}], "bbox"),
+        (
+            [{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}],
+            "must be finite numbers, but entry 0 has .* score nan",
+        ),
         ("nowhere.json", r"no detections file at nowhere\.json"),
     ],
 )
 def test_bad_detections_are_refused(source: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_detections(source, image_set([]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"image_id"', "cannot be read as COCO results json"),
+        ('{"images": []}', "expected a list of detections, got dict; is it a file of labels"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_detections(path, image_set([]))
 
 
 def test_labels_are_needed() -> None:
