@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from hardmine import defaults
 from hardmine.errors import InputError
 from hardmine.targets import TargetRules
 
@@ -44,7 +45,7 @@ class IndexConfig:
     """Where the index lies and how it is built: arguments of ``build_index``."""
 
     path: str = "index.hmx"
-    clusters: str = "kmeans:10,context=0.4+whole"
+    clusters: str = defaults.CLUSTERS
     quantize: str | None = None
     batch_size: int = 32
     workers: int | None = None

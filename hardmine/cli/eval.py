@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from hardmine import defaults
 from hardmine.cli.progress import console, progress_bar
 from hardmine.errors import InputError
 
@@ -29,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="folder of the images")
     parser.add_argument("--encoder", help="encoder to build with (default: tiny)")
     parser.add_argument("--image-size", type=int, help="side that images are resized to")
-    parser.add_argument(
-        "--clusters", default="kmeans:10,context=0.4+whole", help="default: %(default)s"
-    )
+    parser.add_argument("--clusters", default=defaults.CLUSTERS, help="default: %(default)s")
     parser.add_argument(
         "--work",
         type=Path,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardmine import defaults
 from hardmine.cli.progress import console, progress_bar
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--encoder", default="tiny", help="default: %(default)s")
     build.add_argument("--image-size", type=int, help="side that images are resized to")
     build.add_argument("--dense", default="value", help="what the last attention does to patches")
-    build.add_argument(
-        "--clusters", default="kmeans:10,context=0.4+whole", help="default: %(default)s"
-    )
+    build.add_argument("--clusters", default=defaults.CLUSTERS, help="default: %(default)s")
     build.add_argument("--seed", type=int, default=0, help="of the clustering")
     build.add_argument("--quantize", choices=["int8"], help="half the size, a little less exact")
     build.add_argument("--precision", help="fp32, bf16 or fp16; the device's best if not given")

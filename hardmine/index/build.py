@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from hardmine import defaults
 from hardmine.clusters import parse_spec
 from hardmine.datasets import open_image
 from hardmine.encoders.base import Encoder
@@ -49,7 +50,7 @@ def build_index(
     encoder: Encoder,
     out: str | Path,
     *,
-    clusters: str | ClusterSpec = "kmeans:10,context=0.4+whole",
+    clusters: str | ClusterSpec = defaults.CLUSTERS,
     seed: int = 0,
     quantize: Literal["int8"] | None = None,
     batch_size: int = 32,

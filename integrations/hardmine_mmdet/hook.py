@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 import hardmine
+from hardmine import defaults
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.records import ClassScores, ImageSet
@@ -65,7 +66,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         encoder: Any = "RN50x64/openai",
         *,
         index: str | None = None,
-        clusters: str = "kmeans:10,context=0.4+whole",
+        clusters: str = defaults.CLUSTERS,
         device: str | None = None,
         batch_size: int = 32,
         workers: int | None = None,
