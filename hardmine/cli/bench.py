@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -102,15 +103,22 @@ def show(runs: list[dict[str, Any]], world: str, screen: Console) -> None:
     """Print the table of one world."""
     lines, best = summarize(runs, world)
     weak, rest = what_is_weak(world)
-    table = Table(title=f"{world}: AP, and gain over uniform draws", title_justify="left")
-    for heading in ("draws", "all", weak, rest, f"{weak}, gain", f"{rest}, gain", "mining s"):
-        table.add_column(heading, justify="left" if heading == "draws" else "right")
+    table = Table(
+        title=f"{world}: AP, and gain over uniform draws",
+        title_justify="left",
+        caption="* the best by labels alone" if best else None,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("arm", no_wrap=True)
+    for heading in ("all", weak, rest, f"{weak}, gain", f"{rest}, gain"):
+        table.add_column(heading, justify="right", min_width=10)
     for line in lines:
         table.add_row(
-            ARMS[line.arm].about + (" *" if line.arm == best else ""),
+            line.arm + (" *" if line.arm == best else ""),
             *(str(line.parts[part]) for part in ("all", "weak", "rest")),
             *(line.gains[part].signed() for part in ("weak", "rest")),
-            f"{line.mining_seconds:.1f} of {line.seconds:.0f}",
         )
     screen.print(table)
 
