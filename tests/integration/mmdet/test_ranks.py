@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hardmine.index import open_index
 from hardmine.rounds import read_rounds
 
 TESTS = Path(__file__).parents[2]
@@ -47,7 +48,10 @@ def test_two_processes(scenes, tmp_path) -> None:
     assert set(first.values()) == {1}
     assert len(first) == 24
     work = tmp_path / "work" / "hardmine"
-    assert [each.number for each in read_rounds(work / "rounds.jsonl")] == [1, 2]
+    rounds = read_rounds(work / "rounds.jsonl")
+    assert [each.number for each in rounds] == [1, 2]
+    assert not any(each.error for each in rounds)
+    assert len(open_index(work / "val-index.hmx").ids) == 8
     state = torch.load(work / "states" / f"iter_{batches}.pth", weights_only=True)
     weights = state["miner"]["weights"].numpy()
     second = Counter(image for rank in drawn for batch in rank[batches:] for image in batch)
