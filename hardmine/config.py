@@ -98,8 +98,8 @@ class WeightsConfig:
     """How far weights may go: arguments of ``HardMiner``."""
 
     floor: float = 1.0
-    cap: float = 10.0
-    budget: float | None = 0.4
+    cap: float = 3.0
+    budget: float | None = 0.5
     balance: float = 1.0
 
 

@@ -28,6 +28,8 @@ class Labels:
             or shown as a crowd only.
         labelled: (N,) bool, images that were labelled at all; the rest is an unlabelled pool.
         by_size: For small, medium and large objects, ``present`` of those alone.
+        counts: (N, C) sparse, objects of each class in each image, crowds left out; None takes
+            one for each class that is present.
     """
 
     present: scipy.sparse.csc_matrix
@@ -35,6 +37,7 @@ class Labels:
     unsure: scipy.sparse.csc_matrix
     labelled: npt.NDArray[np.bool_]
     by_size: tuple[scipy.sparse.csc_matrix, ...] = ()
+    counts: scipy.sparse.csc_matrix | None = None
 
     def __len__(self) -> int:
         return len(self.labelled)
@@ -57,6 +60,11 @@ class Labels:
         chosen = np.zeros(len(self), bool)
         chosen[_column(self.by_size[SIZES.index(size)], class_row)] = True
         return chosen
+
+    def objects(self) -> scipy.sparse.csc_matrix:
+        """(N, C) float64 sparse, how many objects of each class each image shows."""
+        counts = self.present if self.counts is None else self.counts
+        return counts.astype(np.float64)
 
     def num_present(self) -> npt.NDArray[np.int64]:
         """(C,) images labelled with each class."""
@@ -94,9 +102,9 @@ def read_labels(
     places = {name: place for place, name in enumerate(images.class_names)}
     columns = np.array([places.get(name, -1) for name in class_names], np.int64)
 
-    def laid_out(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csc_matrix:
+    def laid_out(matrix: scipy.sparse.spmatrix, kind: type = bool) -> scipy.sparse.csc_matrix:
         # A row and a column of nothing at the end stand for what the labels lack.
-        padded = scipy.sparse.csr_matrix(matrix, dtype=bool)
+        padded = scipy.sparse.csr_matrix(matrix, dtype=kind)
         padded.resize(padded.shape[0] + 1, padded.shape[1] + 1)
         return padded[rows][:, columns].tocsc()
 
@@ -122,7 +130,8 @@ def read_labels(
         unsure = laid_out(unsure) + missing
     else:
         unsure = laid_out(unsure)
-    return Labels(present, absent, unsure.tocsc(), labelled, tuple(by_size))
+    counts = laid_out(images.class_counts, np.int32)
+    return Labels(present, absent, unsure.tocsc(), labelled, tuple(by_size), counts)
 
 
 def _column(matrix: scipy.sparse.csc_matrix, column: int) -> npt.NDArray[np.int32]:

@@ -63,12 +63,12 @@ class HardMiner:
         sizes: Whether weak sizes are asked for where the metrics tell them.
         templates: Prompt templates, a set's name or one's own.
         rules: How labels and scores become targets.
-        floor: Weight of an image that nothing asks for.
-        cap: Largest weight; ``cap / floor`` is how much more often the most wanted are drawn.
+        floor: Factor of an image that nothing asks for.
+        cap: Largest factor; ``cap / floor`` is how much more often what is wanted most is drawn.
         budget: Largest share of an epoch's draws that mining may move; None for no limit.
-        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
-            would show the rarest class of an image as often as the mean class. Contexts that
-            were measured are evened out to how often the validation images answer them.
+        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all; 1 as if a
+            class were chosen, each as likely, then one of its objects, so that images of many
+            objects gain too; and measured contexts come as often as in validation.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
@@ -93,8 +93,8 @@ class HardMiner:
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
         floor: float = 1.0,
-        cap: float = 10.0,
-        budget: float | None = 0.4,
+        cap: float = 3.0,
+        budget: float | None = 0.5,
         balance: float = 1.0,
         patience: int | None = 3,
         rounds: str | Path | None = None,

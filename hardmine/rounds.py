@@ -36,7 +36,6 @@ class Asked:
         precision: Share of its best hits that the labels confirm; NaN without labels.
         factor: How far it was believed.
         counts: Images of each kind.
-        rarity: What it got of its boost for how seldom it is answered, in [0, 1].
     """
 
     names: tuple[str, ...]
@@ -46,7 +45,6 @@ class Asked:
     precision: float
     factor: float
     counts: dict[str, int]
-    rarity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,8 @@ class Round:
         error: Why the round failed; empty if it did not.
         weights: (N,) in the order of the sampler's rows; not in the line of JSON.
         targets: Which image answers which query; not in the line of JSON.
-        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows,
-            whatever was asked; not in the line of JSON.
+        evened: (N,) factors, how often frequency alone would have each image drawn; not in the
+            line of JSON.
     """
 
     number: int
@@ -170,7 +168,6 @@ def list_asked(queries: Queries, aim: Aim, class_names: Sequence[str]) -> tuple[
             precision=float(trust.precision[row]),
             factor=float(trust.factor[row]),
             counts=dict(zip(KINDS, counts[row], strict=True)),
-            rarity=float(aim.rarity[row]),
         )
         for row in range(len(queries))
     )

@@ -76,9 +76,14 @@ def image_weights(
 
 
 def weights_from_boost(
-    boost: npt.NDArray[np.float64], *, floor: float = 1.0, cap: float = 10.0, budget: float | None
+    boost: npt.NDArray[np.float64],
+    *,
+    floor: float = 1.0,
+    cap: float = 10.0,
+    budget: float | None,
+    base: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Give weights to images whose boost is known: floor · (cap / floor)^boost, within a budget.
+    """Weights of images whose boost is known: base · floor · (cap / floor)^boost, within a budget.
 
     Factors rather than summands: where most images are wanted a little, those that are wanted
     most must still stand out.
@@ -86,8 +91,10 @@ def weights_from_boost(
     Args:
         boost: (N,) in [0, 1].
         floor: As in ``image_weights``, like the others.
-        cap: Largest weight.
-        budget: Largest share of the draws that may move; None for no limit.
+        cap: Largest weight, but for the base.
+        budget: Largest share of the draws that may move; None for no limit. Base and boosts are
+            scaled down together to meet it.
+        base: (N,) factors above 0 that images have anyway; 1 if None.
     """
     if not 0.0 < floor <= cap < np.inf:
         raise InputError(
@@ -95,11 +102,11 @@ def weights_from_boost(
         )
     if budget is not None and not 0.0 <= budget <= 1.0:
         raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
-    reach = float(np.log(cap / floor))
-    if budget is not None:
-        reach *= _budget_scale(boost, reach, budget)
+    base = np.ones(len(boost)) if base is None else base
+    logs = float(np.log(cap / floor)) * boost
+    scale = 1.0 if budget is None else _budget_scale(logs + np.log(base), budget)
     # floor · exp(log(cap / floor)) may round above the cap.
-    return np.asarray(np.minimum(floor * np.exp(reach * boost), cap))
+    return np.asarray(np.minimum(floor * np.exp(scale * logs), cap) * base**scale)
 
 
 def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -188,17 +195,17 @@ def report_weights(
     )
 
 
-def _budget_scale(boost: npt.NDArray[np.float64], reach: float, budget: float) -> float:
-    """How far to scale the boosts so that they move at most ``budget`` of the draws.
+def _budget_scale(logs: npt.NDArray[np.float64], budget: float) -> float:
+    """How far to scale the logarithms of weights so that they move at most ``budget`` of the draws.
 
-    The stronger the boosts, the more they move, so halving finds the scale.
+    The further they are apart, the more they move, so halving finds the scale.
     """
-    if _moved_share(np.exp(reach * boost)) <= budget:
+    if _moved_share(np.exp(logs)) <= budget:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _moved_share(np.exp(reach * middle * boost)) <= budget:
+        if _moved_share(np.exp(middle * logs)) <= budget:
             low = middle
         else:
             high = middle

@@ -50,7 +50,7 @@ class Schedule:
     side: int = 128
     width: int = 32
     rate: float = 4e-3
-    world_seed: int = 21
+    world_seed: int = 31
 
 
 @dataclass(frozen=True)

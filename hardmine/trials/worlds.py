@@ -64,7 +64,9 @@ WEAKNESSES: dict[str, Weakness] = {
             "no-budget",
             "whole",
             "inverse-ap-50",
+            "inverse-ap-80",
             "hardmine-50",
+            "hardmine-80",
         ),
     ),
     "condition": Weakness(
