@@ -136,7 +136,7 @@ class WeightReport:
 
     Attributes:
         num_images: N.
-        num_raised: Images above the lowest weight.
+        num_raised: Images that are drawn more often than uniformly.
         mean: Mean weight.
         quantiles: Weights at the shares ``QUANTILES``.
         effective_size: Kish's effective sample size, (Σw)² / Σw², of N: as many equally weighted
@@ -184,7 +184,7 @@ def report_weights(
             after = float(drawn[head].sum() / drawn.sum())
     return WeightReport(
         num_images=len(drawn_by),
-        num_raised=int((drawn_by > drawn_by.min()).sum()),
+        num_raised=int((drawn_by > (1 + 1e-9) * total / len(drawn_by)).sum()),
         mean=float(drawn_by.mean()),
         quantiles=tuple(np.quantile(drawn_by, QUANTILES).tolist()),
         effective_size=float(total**2 / (drawn_by**2).sum()),

@@ -37,7 +37,7 @@ class Shown:
         score: Cosine similarity to the class's query.
         box: Matching region, xyxy as shares of the image's width and height.
         size: Height and width in pixels; 0 where unknown.
-        weight: How much more often than an image nobody asks for it would be drawn.
+        weight: How many times as often as on average it would be drawn.
     """
 
     image_id: int | str
@@ -214,7 +214,7 @@ def _examples(
     assert done.targets is not None
     assert done.weights is not None
     targets, shown = done.targets, []
-    floor = max(float(done.weights.min()), 1e-12)
+    mean = float(done.weights.mean())
     index_rows = index.rows_of(ids)
     for query, asked in enumerate(done.asked):
         if asked.condition:
@@ -240,7 +240,7 @@ def _examples(
                         score=float(scores[0, place]),
                         box=_box(boxes[0, place]),
                         size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),
-                        weight=float(done.weights[images[place]]) / floor,
+                        weight=float(done.weights[images[place]]) / mean,
                     )
                 )
     return tuple(shown)

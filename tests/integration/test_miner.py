@@ -382,8 +382,9 @@ def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_
     cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
     by_day = np.median(done.weights[~bright.night & cars])
     assert (done.weights[~bright.night & cars] == by_day).mean() > 0.95
-    # Ten times more often in validation.
-    assert 5 < np.median(done.weights[bright.night & cars]) / by_day <= 10
+    by_night = np.median(done.weights[bright.night & cars])
+    # As measured: what answers need not be all that is dark.
+    assert by_night / by_day == pytest.approx(val.night.mean() / bright.night.mean(), rel=0.2)
     (read,) = read_rounds(record)
     assert np.array_equal(make(bright).replay(read).weights, done.weights)
     with pytest.raises(InputError, match=r"balance must lie in \[0, 1\], got 2"):
