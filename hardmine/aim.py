@@ -1,9 +1,4 @@
-"""The middle of a round, a pure function: queries -> scores -> trust -> targets -> weights.
-
-A weight is a product of two. How often an image would be drawn if every class, and every measured
-condition, were shown as often as it should be: frequency alone decides that. And how much more
-than that the queries want it.
-"""
+"""The middle of a round, a pure function: queries -> scores -> trust -> targets -> weights."""
 
 from __future__ import annotations
 
@@ -22,12 +17,12 @@ from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
 from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
-from hardmine.targets import HIT, TargetRules, Targets
+from hardmine.targets import HARD, HIT, POSITIVE, TargetRules, Targets
 from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import weights_from_boost
 
-# Frequency alone makes no image more than so many times as frequent as the mean one, nor rarer.
-_MOST = 20.0
+# However crowded an image is, it counts as at most so many times as full as the mean one, or less.
+_FILLED = 8.0
 
 
 @dataclass(frozen=True)
@@ -86,15 +81,19 @@ class Aim:
     Attributes:
         trust: In each of Q queries.
         targets: The images they found.
-        evened: (N,) factors, how often frequency alone would have each image drawn.
-        boost: (N,) in [0, 1], what is asked of each image, see ``Targets.boost``.
+        rarity: (Q,) in [0, 1], what each query gets of its boost for how seldom it is answered.
+        evened: (N,) in [0, 1], what each image gets for the rarest thing that it shows.
+        boost: (N,) in [0, 1], that and what is asked of each image, see ``Targets.boost``.
+        filled: (N,) factors, what each image gets for how many objects it shows.
         weights: (N,) the images' sampling weights.
     """
 
     trust: Trust
     targets: Targets
+    rarity: npt.NDArray[np.float64]
     evened: npt.NDArray[np.float64]
     boost: npt.NDArray[np.float64]
+    filled: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
 
 
@@ -107,9 +106,10 @@ def take_aim(
     answers: Mapping[str, tuple[float, float]] | None = None,
     rules: TargetRules | None = None,
     floor: float = 1.0,
-    cap: float = 3.0,
-    budget: float | None = 0.5,
+    cap: float = 10.0,
+    budget: float | None = 0.4,
     balance: float = 1.0,
+    objects: float = 0.5,
 ) -> Aim:
     """Turn queries into weights.
 
@@ -121,10 +121,14 @@ def take_aim(
         answers: For contexts that were measured, from which added similarity an image answers,
             and how many validation images do; see ``ContextNeed``.
         rules: How targets are split.
-        floor: Factor of an image that no query wants.
-        cap: Largest factor.
+        floor: Weight of an image that no query wants and that shows as many objects as the mean.
+        cap: Largest weight of such an image.
         budget: Largest share of the draws that may move; None for no limit.
-        balance: How far frequency alone evens the draws out, an exponent: see ``_even_out``.
+        balance: How far frequency alone evens out: the rarest thing in an image gives it a
+            factor r^balance, where a class is shown r times more seldom than the mean class, or
+            a measured condition r times more seldom than in the validation images.
+        objects: What a draw is worth for the objects it shows: an image that shows f times as
+            many as the mean labelled one gets a factor f^objects.
     """
     rules = rules or TargetRules()
     answers = answers or {}
@@ -146,10 +150,20 @@ def take_aim(
         answering=answering,
         rules=rules,
     )
-    boost = targets.boost(queries.need, queries.class_rows, len(ground))
-    evened = _even_out(queries, targets, ground.labels, answering, answers) ** balance
-    weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget, base=evened)
-    return Aim(trust, targets, evened, boost, weights)
+    reach = cap / floor
+    ratios = {
+        context: share / max(answering[context].mean(), 1 / max(len(ground), 1))
+        for context, (_, share) in answers.items()
+    }
+    rarity = _rarity(queries, targets, ground.labels, ratios, reach=reach).clip(min=rules.common)
+    boost = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
+    evened = balance * _seldom_shown(
+        queries, targets, ground.labels, answering, ratios, reach=reach
+    )
+    boost = np.minimum(boost + evened, 1.0)
+    filled = _filled(ground.labels) ** objects
+    weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget, base=filled)
+    return Aim(trust, targets, rarity, evened, boost, filled, weights)
 
 
 def _answering(
@@ -165,40 +179,82 @@ def _answering(
         }
 
 
-def _even_out(
+def _rarity(
+    queries: Queries,
+    targets: Targets,
+    labels: Labels,
+    ratios: Mapping[str, float],
+    *,
+    reach: float,
+) -> npt.NDArray[np.float64]:
+    """How seldom each query is answered: (Q,) in [0, 1], the logarithm of a ratio to base reach.
+
+    A measured condition is held against how often the validation images answer it, any other
+    query against the mean class: so weight to the power of need makes up for the ratio. 1 for
+    all where nothing is labelled.
+
+    Args:
+        queries: Q questions.
+        targets: What they found.
+        labels: Of the images.
+        ratios: How many times more often the validation images answer a measured condition.
+        reach: Of the weights, cap / floor.
+    """
+    classes = labels.num_present()
+    if not classes.any():
+        return np.ones(len(queries))
+    answered = targets.counts(len(queries))[:, [POSITIVE, HARD]].sum(axis=1)
+    seldom = _usual(classes) / np.maximum(answered, 1)
+    told = [ratios.get(condition, np.nan) for condition in queries.conditions]
+    return _logarithm(np.where(np.isnan(told), seldom, told), reach)
+
+
+def _seldom_shown(
     queries: Queries,
     targets: Targets,
     labels: Labels,
     answering: Mapping[str, npt.NDArray[np.bool_]],
-    answers: Mapping[str, tuple[float, float]],
+    ratios: Mapping[str, float],
+    *,
+    reach: float,
 ) -> npt.NDArray[np.float64]:
-    """How often to draw each image for all to be shown as it should be: (N,) factors.
+    """How seldom the rarest thing in each image is shown: (N,) in [0, 1].
 
-    1. by objects:  sum of 1 / n_c over the objects in an image, n_c of class c in all: as if a
-       class were chosen, each as likely, then one of its objects; so of two images the one that
-       shows more is worth more
-    2. by measured conditions:  how many times more often the validation images answer the rarest
-       one that the image answers
-
-    The mean labelled image has 1 by objects. So has one without any, and one of a pool, which
-    shows besides what it was found for, as far as that is likely.
+    A class is held against the mean class, a measured condition against the validation images. An
+    unlabelled image shows what it was found for as far as that is likely.
     """
-    objects = labels.objects()
-    totals = np.asarray(objects.sum(axis=0), np.float64).ravel()
-    shares = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
-    shown = np.asarray(objects @ shares, np.float64)
-    filled = shown > 0
-    factors = np.ones(len(labels))
-    if filled.any():
-        shares /= shown[filled].mean()
-        factors[filled] = shown[filled] / shown[filled].mean()
+    rarest = np.zeros(len(labels))
+    classes = labels.num_present()
+    if classes.any():
+        seldom = _logarithm(_usual(classes) / np.maximum(classes, 1), reach)
+        shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
+        rarest = np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
         plain = np.array([not condition for condition in queries.conditions], bool)
         likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
-        found = shares[queries.class_rows[likely.query_rows]] * likely.strengths
-        np.add.at(factors, likely.image_rows, found)
-    seldom = np.ones(len(labels))
-    for context, (_, share) in answers.items():
-        answer = answering[context]
-        ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
-        seldom[answer] = np.maximum(seldom[answer], ratio)
-    return np.asarray((factors * seldom.clip(max=_MOST)).clip(1 / _MOST, _MOST))
+        found = seldom[queries.class_rows[likely.query_rows]] * likely.strengths
+        np.maximum.at(rarest, likely.image_rows, found)
+    for context, answer in answering.items():
+        rarest[answer] = np.maximum(rarest[answer], _logarithm(np.array(ratios[context]), reach))
+    return rarest
+
+
+def _filled(labels: Labels) -> npt.NDArray[np.float64]:
+    """Objects of each image over those of the mean one: (N,), 1 where none are labelled."""
+    objects = np.asarray(labels.objects().sum(axis=1), np.float64).ravel()
+    some = objects > 0
+    ratios = np.ones(len(labels))
+    if some.any():
+        ratios[some] = objects[some] / objects[some].mean()
+    return ratios.clip(1 / _FILLED, _FILLED)
+
+
+def _usual(images: npt.NDArray[np.int64]) -> float:
+    """Images of a class in the mean over those that are labelled at all: the head counts in it."""
+    return float(images[images > 0].mean())
+
+
+def _logarithm(ratios: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
+    """Logarithm to base reach, cut to [0, 1]."""
+    if reach <= 1:
+        return np.zeros(np.shape(ratios))
+    return np.asarray((np.log(np.maximum(ratios, 1)) / np.log(reach)).clip(0, 1))

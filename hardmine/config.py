@@ -98,9 +98,10 @@ class WeightsConfig:
     """How far weights may go: arguments of ``HardMiner``."""
 
     floor: float = 1.0
-    cap: float = 3.0
-    budget: float | None = 0.5
+    cap: float = 10.0
+    budget: float | None = 0.4
     balance: float = 1.0
+    objects: float = 0.5
 
 
 @dataclass(frozen=True)

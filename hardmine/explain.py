@@ -23,7 +23,7 @@ class Reason:
         kind: What the image is to it, one of ``KINDS``.
         strength: How far the image answers it, in [0, 1].
         score: Cosine similarity, NaN where the image is not in the index.
-        boost: need × strength. Those of one class add up as in ``Targets.boost``, and of
+        boost: need × rarity × strength. Those of one class add up as in ``Targets.boost``, and of
             classes the largest counts.
     """
 
@@ -43,15 +43,16 @@ class Explanation:
         weight: Its sampling weight.
         expected_draws: In an epoch of as many draws as images.
         reasons: Queries that it answers, the strongest first.
-        evened: How many times as often as the mean image frequency alone would draw it: for how
-            many objects it shows and how rare they are, and for a rare condition.
+        evened: What it gets beside for the rarest thing it shows, whatever was asked.
+        filled: A factor, for how many objects it shows.
     """
 
     image_id: Any
     weight: float
     expected_draws: float
     reasons: tuple[Reason, ...]
-    evened: float = 1.0
+    evened: float = 0.0
+    filled: float = 1.0
 
     def __str__(self) -> str:
         lines = [
@@ -63,13 +64,16 @@ class Explanation:
             trust = "" if np.isnan(asked.precision) else f", trust {asked.precision:.2f}"
             lines.append(
                 f"  {reason.kind} of {asked.names[0]!r}: boost {reason.boost:.3f} = "
-                f"need {asked.need:.2f} × strength {reason.strength:.2f}"
+                f"need {asked.need:.2f} × rarity {asked.rarity:.2f} × "
+                f"strength {reason.strength:.2f}"
                 f" (similarity {reason.score:.3f}{trust})"
             )
-        if not self.reasons:
+        if self.evened > 0:
+            lines.append(f"  shows what is seldom shown: boost {self.evened:.3f}")
+        elif not self.reasons:
             lines.append("  no query wants it")
-        if self.evened != 1:
-            lines.append(f"  what it shows, and how rare that is: factor {self.evened:.3f}")
+        if self.filled != 1:
+            lines.append(f"  for how many objects it shows: factor {self.filled:.3f}")
         return "\n".join(lines)
 
 
@@ -93,7 +97,7 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
             kind=KINDS[kind],
             strength=float(strength),
             score=float(score),
-            boost=done.asked[query].need * float(strength),
+            boost=done.asked[query].need * done.asked[query].rarity * float(strength),
         )
         for query, kind, strength, score in zip(
             targets.query_rows.tolist(),
@@ -109,5 +113,6 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         weight=weight,
         expected_draws=float(weight / done.weights.mean()),
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
-        evened=1.0 if done.evened is None else float(done.evened[row]),
+        evened=0.0 if done.evened is None else float(done.evened[row]),
+        filled=1.0 if done.filled is None else float(done.filled[row]),
     )

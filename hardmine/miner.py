@@ -63,12 +63,15 @@ class HardMiner:
         sizes: Whether weak sizes are asked for where the metrics tell them.
         templates: Prompt templates, a set's name or one's own.
         rules: How labels and scores become targets.
-        floor: Factor of an image that nothing asks for.
-        cap: Largest factor; ``cap / floor`` is how much more often what is wanted most is drawn.
+        floor: Weight of an image that nothing asks for, before ``objects``.
+        cap: Largest weight before it; ``cap / floor`` is how much more often the most wanted are
+            drawn.
         budget: Largest share of an epoch's draws that mining may move; None for no limit.
-        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all; 1 as if a
-            class were chosen, each as likely, then one of its objects, so that images of many
-            objects gain too; and measured contexts come as often as in validation.
+        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
+            would show the rarest class of an image as often as the mean class. Contexts that
+            were measured are evened out to how often the validation images answer them.
+        objects: What a draw is worth for the objects it shows, in [0, 1]: an image of four times
+            as many is drawn 4^objects times as often.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
@@ -93,9 +96,10 @@ class HardMiner:
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
         floor: float = 1.0,
-        cap: float = 3.0,
-        budget: float | None = 0.5,
+        cap: float = 10.0,
+        budget: float | None = 0.4,
         balance: float = 1.0,
+        objects: float = 0.5,
         patience: int | None = 3,
         rounds: str | Path | None = None,
         strict: bool = False,
@@ -107,9 +111,12 @@ class HardMiner:
         weights_from_boost(np.zeros(1), floor=floor, cap=cap, budget=budget)
         if not 0 <= balance <= 1:
             raise InputError(f"balance must lie in [0, 1], got {balance}")
+        if not 0 <= objects <= 1:
+            raise InputError(f"objects must lie in [0, 1], got {objects}")
         self.sampler = sampler
         self.rules = rules or TargetRules()
-        self.floor, self.cap, self.budget, self.balance = floor, cap, budget, balance
+        self.floor, self.cap, self.budget = floor, cap, budget
+        self.balance, self.objects = balance, objects
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
         self.dry_run = dry_run
@@ -317,6 +324,7 @@ class HardMiner:
             cap=self.cap,
             budget=self.budget,
             balance=self.balance,
+            objects=self.objects,
         )
         done = Round(
             number=before.number + 1,
@@ -340,6 +348,7 @@ class HardMiner:
             weights=aim.weights,
             targets=aim.targets,
             evened=aim.evened,
+            filled=aim.filled,
         )
         # A class that is asked for under a condition alone is not waited for: the condition's need
         # is measured anew each time.
@@ -360,6 +369,7 @@ class HardMiner:
             "cap": self.cap,
             "budget": self.budget,
             "balance": self.balance,
+            "objects": self.objects,
             "patience": self.judge.patience,
             "encoder": book.encoder.fingerprint,
             "clusters": book.index.clusters,

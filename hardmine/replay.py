@@ -57,10 +57,13 @@ def replay_round(
         cap=settings["cap"],
         budget=settings["budget"],
         balance=settings["balance"],
+        objects=settings["objects"],
     )
     if weights_digest(aim.weights) != done.digest:
         raise IndexMismatch(
             f"replaying round {done.number} gives other weights; the index or the labels have "
             "changed since, or the machine computes similarities differently"
         )
-    return replace(done, weights=aim.weights, targets=aim.targets, evened=aim.evened)
+    return replace(
+        done, weights=aim.weights, targets=aim.targets, evened=aim.evened, filled=aim.filled
+    )

@@ -36,6 +36,7 @@ class Asked:
         precision: Share of its best hits that the labels confirm; NaN without labels.
         factor: How far it was believed.
         counts: Images of each kind.
+        rarity: What it got of its boost for how seldom it is answered, in [0, 1].
     """
 
     names: tuple[str, ...]
@@ -45,6 +46,7 @@ class Asked:
     precision: float
     factor: float
     counts: dict[str, int]
+    rarity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,10 @@ class Round:
         error: Why the round failed; empty if it did not.
         weights: (N,) in the order of the sampler's rows; not in the line of JSON.
         targets: Which image answers which query; not in the line of JSON.
-        evened: (N,) factors, how often frequency alone would have each image drawn; not in the
-            line of JSON.
+        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows,
+            whatever was asked; not in the line of JSON.
+        filled: (N,) factors, what each image gets for how many objects it shows; not in the line
+            of JSON.
     """
 
     number: int
@@ -89,6 +93,7 @@ class Round:
     weights: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     targets: Targets | None = field(default=None, repr=False)
     evened: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    filled: npt.NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def weak(self) -> list[str]:
@@ -117,7 +122,7 @@ class Round:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of all but what a replay fills in; unknown numbers are None."""
-        filled = ("weights", "targets", "evened")
+        filled = ("weights", "targets", "evened", "filled")
         record = {name: value for name, value in vars(self).items() if name not in filled}
         record["asked"] = [asdict(asked) for asked in self.asked]
         record["drawn"] = None if self.drawn is None else asdict(self.drawn)
@@ -168,6 +173,7 @@ def list_asked(queries: Queries, aim: Aim, class_names: Sequence[str]) -> tuple[
             precision=float(trust.precision[row]),
             factor=float(trust.factor[row]),
             counts=dict(zip(KINDS, counts[row], strict=True)),
+            rarity=float(aim.rarity[row]),
         )
         for row in range(len(queries))
     )

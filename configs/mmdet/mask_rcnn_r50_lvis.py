@@ -13,6 +13,6 @@ custom_hooks = [
         iou_type="segm",
         # A class with few validation instances has an AP that is mostly noise. ClassBalancedDataset
         # evens out frequency already, so mining leaves that alone.
-        miner=dict(policy="bottom:30%", balance=0.0, budget=0.5, need_options=dict(prior=20)),
+        miner=dict(policy="bottom:30%", balance=0.0, budget=0.4, need_options=dict(prior=20)),
     )
 ]

@@ -9,6 +9,6 @@ custom_hooks = [
         encoder="RN50x64/openai",
         index="data/coco/train2017.hmx",
         # Validation comes every tenth epoch: let a boost stay until it can have answered.
-        miner=dict(policy="mean", cap=3.0, budget=0.5, patience=5),
+        miner=dict(policy="mean", cap=10.0, budget=0.4, patience=5),
     ),
 ]
