@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
     settings = {"work": args.work, "results": results, "schedule": schedule}
     total = sum(len(arms) for *_, arms in rounds)
     with (
-        ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            args.jobs, mp_context=get_context("spawn")
+        ) as pool,
         progress_bar() as bar,
     ):
         task = bar.add_task("training", total=total, note="")
@@ -97,6 +100,18 @@ def run(args: argparse.Namespace) -> int:
     for path in write_report(report(runs, worlds, schedule), out):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def end_with_parent() -> None:
+    """Let this worker end where the command is killed, instead of running on unseen."""
+
+    def follow() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def show(runs: list[dict[str, Any]], world: str, screen: Console) -> None:
