@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     total = sum(len(arms) for *_, arms in rounds)
     with (
         ProcessPoolExecutor(
-            args.jobs, mp_context=get_context("spawn")
+            args.jobs, mp_context=get_context("spawn"), initializer=end_with_parent
         ) as pool,
         progress_bar() as bar,
     ):
