@@ -54,7 +54,6 @@ from hardmine.clusters.regions import (
     with_whole,
 )
 from hardmine.clusters.spec import ClusterSpec, parse_spec
-from hardmine.clusters.threads import share_out
 from hardmine.errors import InputError
 from hardmine.records import Regions
 
@@ -155,20 +154,6 @@ def _partitions(
     batch, height, width, _ = patches.shape
     if spec.method == "none":
         return [torch.arange(height * width, device=patches.device).expand(batch, -1)]
-    if patches.device.type != "cpu":
-        return _partitions_by_cosines(patches, spec, seed, names)
-    names = [f"image {row} of the batch" for row in range(batch)] if names is None else names
-    shares = share_out(
-        lambda run: _partitions_by_cosines(patches[run], spec, seed, names[run]), batch
-    )
-    return [torch.cat(parts) for parts in zip(*shares, strict=True)]
-
-
-@torch.no_grad()  # which holds for a thread, not for those it starts
-def _partitions_by_cosines(
-    patches: Tensor, spec: ClusterSpec, seed: int, names: Sequence[str] | None
-) -> list[Tensor]:
-    _, height, width, _ = patches.shape
     cosines = (cosine_grid if spec.method == "kmeans" else gram)(patches.flatten(1, 2))
     _require_finite(cosines.diagonal(dim1=1, dim2=2), "patches", names)
     if spec.method == "kmeans":
