@@ -22,7 +22,7 @@ from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import weights_from_boost
 
 # However crowded an image is, it counts as at most so many times as full as the mean one, or less.
-_FILLED = 8.0
+_FULLEST = 8.0
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def take_aim(
         queries, targets, ground.labels, answering, ratios, reach=reach
     )
     boost = np.minimum(boost + evened, 1.0)
-    filled = _filled(ground.labels) ** objects
+    filled = ground.labels.fullness().clip(1 / _FULLEST, _FULLEST) ** objects
     weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget, base=filled)
     return Aim(trust, targets, rarity, evened, boost, filled, weights)
 
@@ -236,16 +236,6 @@ def _seldom_shown(
     for context, answer in answering.items():
         rarest[answer] = np.maximum(rarest[answer], _logarithm(np.array(ratios[context]), reach))
     return rarest
-
-
-def _filled(labels: Labels) -> npt.NDArray[np.float64]:
-    """Objects of each image over those of the mean one: (N,), 1 where none are labelled."""
-    objects = np.asarray(labels.objects().sum(axis=1), np.float64).ravel()
-    some = objects > 0
-    ratios = np.ones(len(labels))
-    if some.any():
-        ratios[some] = objects[some] / objects[some].mean()
-    return ratios.clip(1 / _FILLED, _FILLED)
 
 
 def _usual(images: npt.NDArray[np.int64]) -> float:
