@@ -19,7 +19,7 @@ from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
 from hardmine.targets import HARD, HIT, POSITIVE, TargetRules, Targets
 from hardmine.trust import Trust, measure_trust, split_targets
-from hardmine.weights import weights_from_boost
+from hardmine.weights import WeightRules, weights_from_boost
 
 # However crowded an image is, it counts as at most so many times as full as the mean one, or less.
 _FULLEST = 8.0
@@ -105,11 +105,7 @@ def take_aim(
     confusion: Confusion = (),
     answers: Mapping[str, tuple[float, float]] | None = None,
     rules: TargetRules | None = None,
-    floor: float = 1.0,
-    cap: float = 10.0,
-    budget: float | None = 0.4,
-    balance: float = 1.0,
-    objects: float = 0.5,
+    weighing: WeightRules | None = None,
 ) -> Aim:
     """Turn queries into weights.
 
@@ -121,16 +117,10 @@ def take_aim(
         answers: For contexts that were measured, from which added similarity an image answers,
             and how many validation images do; see ``ContextNeed``.
         rules: How targets are split.
-        floor: Weight of an image that no query wants and that shows as many objects as the mean.
-        cap: Largest weight of such an image.
-        budget: Largest share of the draws that may move; None for no limit.
-        balance: How far frequency alone evens out: the rarest thing in an image gives it a
-            factor r^balance, where a class is shown r times more seldom than the mean class, or
-            a measured condition r times more seldom than in the validation images.
-        objects: What a draw is worth for the objects it shows: an image that shows f times as
-            many as the mean labelled one gets a factor f^objects.
+        weighing: How they become weights.
     """
     rules = rules or TargetRules()
+    weighing = weighing or WeightRules()
     answers = answers or {}
     answering = _answering(ground.book, answers)
     scores = ground.book.rows(queries.names)
@@ -150,19 +140,21 @@ def take_aim(
         answering=answering,
         rules=rules,
     )
-    reach = cap / floor
     ratios = {
         context: share / max(answering[context].mean(), 1 / max(len(ground), 1))
         for context, (_, share) in answers.items()
     }
-    rarity = _rarity(queries, targets, ground.labels, ratios, reach=reach).clip(min=rules.common)
-    boost = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
-    evened = balance * _seldom_shown(
-        queries, targets, ground.labels, answering, ratios, reach=reach
+    rarity = _rarity(queries, targets, ground.labels, ratios, reach=weighing.reach)
+    rarity = rarity.clip(min=rules.common)
+    asked = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
+    evened = weighing.balance * _seldom_shown(
+        queries, targets, ground.labels, answering, ratios, weighing
     )
-    boost = np.minimum(boost + evened, 1.0)
-    filled = ground.labels.fullness().clip(1 / _FULLEST, _FULLEST) ** objects
-    weights = weights_from_boost(boost, floor=floor, cap=cap, budget=budget, base=filled)
+    boost = np.minimum(weighing.pull * asked + evened, 1.0)
+    filled = ground.labels.fullness().clip(1 / _FULLEST, _FULLEST) ** weighing.objects
+    weights = weights_from_boost(
+        boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=filled
+    )
     return Aim(trust, targets, rarity, evened, boost, filled, weights)
 
 
@@ -215,14 +207,15 @@ def _seldom_shown(
     labels: Labels,
     answering: Mapping[str, npt.NDArray[np.bool_]],
     ratios: Mapping[str, float],
-    *,
-    reach: float,
+    weighing: WeightRules,
 ) -> npt.NDArray[np.float64]:
     """How seldom the rarest thing in each image is shown: (N,) in [0, 1].
 
-    A class is held against the mean class, a measured condition against the validation images. An
-    unlabelled image shows what it was found for as far as that is likely.
+    A class is held against the mean class, a measured condition against the validation images and
+    as far as ``pull`` goes. An unlabelled image shows what it was found for as far as that is
+    likely.
     """
+    reach = weighing.reach
     rarest = np.zeros(len(labels))
     classes = labels.num_present()
     if classes.any():
@@ -234,7 +227,8 @@ def _seldom_shown(
         found = seldom[queries.class_rows[likely.query_rows]] * likely.strengths
         np.maximum.at(rarest, likely.image_rows, found)
     for context, answer in answering.items():
-        rarest[answer] = np.maximum(rarest[answer], _logarithm(np.array(ratios[context]), reach))
+        seldom = weighing.pull * _logarithm(np.array(ratios[context]), reach)
+        rarest[answer] = np.maximum(rarest[answer], seldom)
     return rarest
 
 

@@ -14,6 +14,7 @@ import yaml
 from hardmine import defaults
 from hardmine.errors import InputError
 from hardmine.targets import TargetRules
+from hardmine.weights import WeightRules
 
 T = TypeVar("T")
 
@@ -94,17 +95,6 @@ class QueriesConfig:
 
 
 @dataclass(frozen=True)
-class WeightsConfig:
-    """How far weights may go: arguments of ``HardMiner``."""
-
-    floor: float = 1.0
-    cap: float = 10.0
-    budget: float | None = 0.4
-    balance: float = 1.0
-    objects: float = 0.5
-
-
-@dataclass(frozen=True)
 class MinerConfig:
     """How the loop is run: arguments of ``HardMiner``."""
 
@@ -126,7 +116,7 @@ class Config:
     need: NeedConfig = field(default_factory=NeedConfig)
     queries: QueriesConfig = field(default_factory=QueriesConfig)
     targets: TargetRules = field(default_factory=TargetRules)
-    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    weights: WeightRules = field(default_factory=WeightRules)
     miner: MinerConfig = field(default_factory=MinerConfig)
 
     def miner_arguments(self) -> dict[str, Any]:

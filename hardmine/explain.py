@@ -23,8 +23,8 @@ class Reason:
         kind: What the image is to it, one of ``KINDS``.
         strength: How far the image answers it, in [0, 1].
         score: Cosine similarity, NaN where the image is not in the index.
-        boost: need × rarity × strength. Those of one class add up as in ``Targets.boost``, and of
-            classes the largest counts.
+        boost: pull × need × rarity × strength. Those of one class add up as in ``Targets.boost``,
+            and of classes the largest counts.
     """
 
     asked: Asked
@@ -45,6 +45,7 @@ class Explanation:
         reasons: Queries that it answers, the strongest first.
         evened: What it gets beside for the rarest thing it shows, whatever was asked.
         filled: A factor, for how many objects it shows.
+        pull: See ``WeightRules``.
     """
 
     image_id: Any
@@ -53,6 +54,7 @@ class Explanation:
     reasons: tuple[Reason, ...]
     evened: float = 0.0
     filled: float = 1.0
+    pull: float = 1.0
 
     def __str__(self) -> str:
         lines = [
@@ -64,7 +66,7 @@ class Explanation:
             trust = "" if np.isnan(asked.precision) else f", trust {asked.precision:.2f}"
             lines.append(
                 f"  {reason.kind} of {asked.names[0]!r}: boost {reason.boost:.3f} = "
-                f"need {asked.need:.2f} × rarity {asked.rarity:.2f} × "
+                f"pull {self.pull:.2f} × need {asked.need:.2f} × rarity {asked.rarity:.2f} × "
                 f"strength {reason.strength:.2f}"
                 f" (similarity {reason.score:.3f}{trust})"
             )
@@ -91,13 +93,14 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
     if row < 0:
         raise InputError(f"no image {image_id!r} is drawn from; ids are such as {ids[0]!r}")
     targets = done.targets.take(done.targets.image_rows == row)
+    pull = float(done.settings["pull"])
     reasons = [
         Reason(
             asked=done.asked[query],
             kind=KINDS[kind],
             strength=float(strength),
             score=float(score),
-            boost=done.asked[query].need * done.asked[query].rarity * float(strength),
+            boost=pull * done.asked[query].need * done.asked[query].rarity * float(strength),
         )
         for query, kind, strength, score in zip(
             targets.query_rows.tolist(),
@@ -115,4 +118,5 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
         evened=0.0 if done.evened is None else float(done.evened[row]),
         filled=1.0 if done.filled is None else float(done.filled[row]),
+        pull=pull,
     )

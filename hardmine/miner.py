@@ -33,7 +33,7 @@ from hardmine.replay import replay_round
 from hardmine.rounds import Round, append_round, failed_round, list_asked, weights_digest
 from hardmine.sampler import HardMiningSampler
 from hardmine.targets import TargetRules
-from hardmine.weights import report_weights, weights_from_boost
+from hardmine.weights import WeightRules, report_weights
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +63,8 @@ class HardMiner:
         sizes: Whether weak sizes are asked for where the metrics tell them.
         templates: Prompt templates, a set's name or one's own.
         rules: How labels and scores become targets.
-        floor: Weight of an image that nothing asks for, before ``objects``.
-        cap: Largest weight before it; ``cap / floor`` is how much more often the most wanted are
-            drawn.
-        budget: Largest share of an epoch's draws that mining may move; None for no limit.
-        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
-            would show the rarest class of an image as often as the mean class. Contexts that
-            were measured are evened out to how often the validation images answer them.
-        objects: What a draw is worth for the objects it shows, in [0, 1]: an image of four times
-            as many is drawn 4^objects times as often.
+        floor, cap, budget, fade, pull, balance, objects: How far weights may lie apart, and what
+            draws them apart; see ``WeightRules``.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
@@ -98,6 +91,8 @@ class HardMiner:
         floor: float = 1.0,
         cap: float = 10.0,
         budget: float | None = 0.4,
+        fade: float | None = 5.0,
+        pull: float = 0.5,
         balance: float = 1.0,
         objects: float = 0.5,
         patience: int | None = 3,
@@ -108,15 +103,17 @@ class HardMiner:
         # What cannot work is refused here; a failing step would only be logged.
         parse_policy(policy)
         resolve_templates(templates)
-        weights_from_boost(np.zeros(1), floor=floor, cap=cap, budget=budget)
-        if not 0 <= balance <= 1:
-            raise InputError(f"balance must lie in [0, 1], got {balance}")
-        if not 0 <= objects <= 1:
-            raise InputError(f"objects must lie in [0, 1], got {objects}")
         self.sampler = sampler
         self.rules = rules or TargetRules()
-        self.floor, self.cap, self.budget = floor, cap, budget
-        self.balance, self.objects = balance, objects
+        self.weighing = WeightRules(
+            floor=floor,
+            cap=cap,
+            budget=budget,
+            fade=fade,
+            pull=pull,
+            balance=balance,
+            objects=objects,
+        )
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
         self.dry_run = dry_run
@@ -310,6 +307,8 @@ class HardMiner:
     ) -> tuple[Round, Memory]:
         assert self._ground is not None
         ground, before = self._ground, self._memory
+        passes = 0.0 if self.sampler is None else self.sampler.passes
+        weighing = self.weighing.after(passes)
         verdict = self.judge.judge(
             metrics, val_detections, before, ground.book.encoder, ground.synonyms
         )
@@ -320,11 +319,7 @@ class HardMiner:
             confusion=verdict.confusion,
             answers=verdict.answers,
             rules=self.rules,
-            floor=self.floor,
-            cap=self.cap,
-            budget=self.budget,
-            balance=self.balance,
-            objects=self.objects,
+            weighing=weighing,
         )
         done = Round(
             number=before.number + 1,
@@ -338,6 +333,8 @@ class HardMiner:
             drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
             settings={
                 **self._settings(),
+                **asdict(weighing),
+                "passes": round(passes, 3),
                 "detections": detections is not None,
                 "confusion": verdict.confusion,
                 "answers": verdict.answers,
@@ -365,11 +362,6 @@ class HardMiner:
             "contexts": list(self.judge.contexts),
             "templates": templates if isinstance(templates, str) else list(templates),
             "rules": asdict(self.rules),
-            "floor": self.floor,
-            "cap": self.cap,
-            "budget": self.budget,
-            "balance": self.balance,
-            "objects": self.objects,
             "patience": self.judge.patience,
             "encoder": book.encoder.fingerprint,
             "clusters": book.index.clusters,

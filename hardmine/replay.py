@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import scipy.sparse
@@ -13,6 +13,7 @@ from hardmine.queries import Queries
 from hardmine.records import names_to_rows
 from hardmine.rounds import Round, weights_digest
 from hardmine.targets import TargetRules
+from hardmine.weights import WeightRules
 
 
 def replay_round(
@@ -26,7 +27,7 @@ def replay_round(
         detections: Those the round was given, if any.
 
     Raises:
-        InputError: If the round failed.
+        InputError: If the round failed, or is of a version that weighed otherwise.
         IndexMismatch: If index, labels or encoder are not those of the round: the weights differ.
     """
     if done.error:
@@ -38,6 +39,13 @@ def replay_round(
             raise IndexMismatch(
                 f"round {done.number} was mined with {name} {settings[name]}, got {value}"
             )
+    weighing = [entry.name for entry in fields(WeightRules)]
+    missing = sorted(set(weighing) - set(settings))
+    if missing:
+        raise InputError(
+            f"round {done.number} does not say its {', '.join(missing)}: another version of "
+            "hardmine made it, and can replay it"
+        )
     if settings["detections"] and detections is None:
         raise InputError(f"round {done.number} looked at detections; pass the same again")
     queries = Queries(
@@ -53,11 +61,7 @@ def replay_round(
         confusion=tuple((row, other, share) for row, other, share in settings["confusion"]),
         answers=settings["answers"],
         rules=TargetRules(**settings["rules"]),
-        floor=settings["floor"],
-        cap=settings["cap"],
-        budget=settings["budget"],
-        balance=settings["balance"],
-        objects=settings["objects"],
+        weighing=WeightRules(**{name: settings[name] for name in weighing}),
     )
     if weights_digest(aim.weights) != done.digest:
         raise IndexMismatch(

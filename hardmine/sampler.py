@@ -102,6 +102,12 @@ class HardMiningSampler(Sampler[int]):
         return self._epoch
 
     @property
+    def passes(self) -> float:
+        """How often the images have been drawn so far, in the mean."""
+        current, position = self._where(None)
+        return (current.epoch * self.epoch_length + position) / self.num_images
+
+    @property
     def weights(self) -> Any:
         """(N,) float64 NumPy array, read-only: the weights last set; ones before that."""
         chosen = self._weights

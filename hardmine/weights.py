@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,61 @@ if TYPE_CHECKING:
 
 _HALVINGS = 30
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class WeightRules:
+    """How far the weights of a training loop may lie apart, and what draws them apart.
+
+    Attributes:
+        floor: Weight of an image that nothing asks for, before ``objects``.
+        cap: Largest weight before it; ``cap / floor`` is how much more often the most wanted are
+            drawn.
+        budget: Largest share of an epoch's draws that mining may move; None for no limit.
+        fade: Passes over the images after which the budget is half as large, and a fifth after
+            twice as many: the more often all images have been seen, the less there is to learn
+            from seeing some of them once more. None for never.
+        pull: How far need alone raises an image, in [0, 1]: what answers the most needed query
+            best is drawn (cap / floor)^pull times as often, and what shows a rare condition as
+            much for that.
+        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
+            would show the rarest class of an image as often as the mean class. Contexts that
+            were measured are evened out to how often the validation images answer them, as far as
+            ``pull`` lets them.
+        objects: What a draw is worth for the objects it shows, in [0, 1]: an image of four times
+            as many is drawn 4^objects times as often.
+    """
+
+    floor: float = 1.0
+    cap: float = 10.0
+    budget: float | None = 0.4
+    fade: float | None = 5.0
+    pull: float = 0.5
+    balance: float = 1.0
+    objects: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_limits(self.floor, self.cap, self.budget)
+        if self.fade is not None and not self.fade > 0:
+            raise InputError(f"fade is a number of passes above 0, or None, got {self.fade}")
+        for name in ("pull", "balance", "objects"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
+    @property
+    def reach(self) -> float:
+        """How much more often the most wanted images are drawn than those that nothing asks for."""
+        return self.cap / self.floor
+
+    def after(self, passes: float) -> WeightRules:
+        """The rules where the images have been seen so many times, in the mean.
+
+        >>> WeightRules(budget=0.4, fade=5.0).after(10).budget
+        0.08
+        """
+        if self.budget is None or self.fade is None:
+            return self
+        return replace(self, budget=self.budget / (1 + (passes / self.fade) ** 2), fade=None)
 
 
 def image_weights(
@@ -96,17 +151,21 @@ def weights_from_boost(
             scaled down together to meet it.
         base: (N,) factors above 0 that images have anyway; 1 if None.
     """
+    _check_limits(floor, cap, budget)
+    base = np.ones(len(boost)) if base is None else base
+    logs = float(np.log(cap / floor)) * boost
+    scale = 1.0 if budget is None else _budget_scale(logs + np.log(base), budget)
+    # floor · exp(log(cap / floor)) may round above the cap.
+    return np.asarray(np.minimum(floor * np.exp(scale * logs), cap) * base**scale)
+
+
+def _check_limits(floor: float, cap: float, budget: float | None) -> None:
     if not 0.0 < floor <= cap < np.inf:
         raise InputError(
             f"floor and cap must satisfy 0 < floor <= cap, got floor={floor}, cap={cap}"
         )
     if budget is not None and not 0.0 <= budget <= 1.0:
         raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
-    base = np.ones(len(boost)) if base is None else base
-    logs = float(np.log(cap / floor)) * boost
-    scale = 1.0 if budget is None else _budget_scale(logs + np.log(base), budget)
-    # floor · exp(log(cap / floor)) may round above the cap.
-    return np.asarray(np.minimum(floor * np.exp(scale * logs), cap) * base**scale)
 
 
 def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:

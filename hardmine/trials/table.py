@@ -153,6 +153,7 @@ def report(runs: Sequence[dict[str, Any]], worlds: Sequence[str], schedule: Any)
         content["worlds"][world] = {
             "about": WEAKNESSES[world].about,
             "scenes": WEAKNESSES[world].scenes(),
+            "images": round(schedule.sizes[0] * WEAKNESSES[world].share),
             "weak": what_is_weak(world)[0],
             "rest": what_is_weak(world)[1],
             "best_rival": best,
@@ -169,7 +170,8 @@ def markdown(content: dict[str, Any]) -> str:
         "# Does mining help?",
         "",
         f"`hardmine bench training`: a small one-stage detector ({schedule['side']} pixels) on "
-        f"generated scenes, {train:,} images to train on, {val:,} that mining may look at, "
+        f"generated scenes, {train:,} images to train on unless a table says otherwise, "
+        f"{val:,} that mining may look at, "
         f"{test:,} to judge by. Every arm of a seed starts from the same detector, trained for "
         f"{schedule['warm_epochs']} epochs by plain shuffling, and gets {schedule['epochs']} more "
         f"epochs of {schedule['draws']:,} draws. AP is COCO's, in points, mean ± standard error "
@@ -185,7 +187,8 @@ def markdown(content: dict[str, Any]) -> str:
         heads = ["draws", "all", weak, rest]
         heads += [f"gain: {name}" for name in ("all", weak, rest)]
         heads += [f"over {ARMS[part['best_rival']].about}: {weak}", "mining, s", "in all, s"]
-        text += ["", f"## {world}: {part['about']}", "", f"{seeds} seeds.", ""]
+        text += ["", f"## {world}: {part['about']}", ""]
+        text += [f"{seeds} seeds, {part['images']:,} images.", ""]
         text += ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
         for line in part["lines"]:
             cells = [line["about"] + (" *" if line["arm"] == part["best_rival"] else "")]

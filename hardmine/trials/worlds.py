@@ -22,6 +22,9 @@ from hardmine.records import ImageSet
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
 _RACED = ("uniform", "inverse-ap", "hardmine")
+_NIGHT = {"tail": 1.0, "conditions": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
+_NIGHTS = {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
+_LIGHTS = ("at night", "in the rain", "in fog")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Weakness:
         about: What is weak and why, for people.
         train: How train's scenes look; arguments of ``write_split``.
         check: The same for val and test, where every class is met equally often.
+        share: Of the training images that other worlds have; draws stay as many.
         contexts: Conditions that mining may ask about, as a user would list them.
         fine: Kinds of which one colour is a class of its own, e.g. "cup": "red".
         weak_condition: Where the weakness is a condition: which one.
@@ -41,6 +45,7 @@ class Weakness:
     about: str
     train: Mapping[str, Any] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
     contexts: tuple[str, ...] = ()
     fine: Mapping[str, str] = field(default_factory=dict)
     weak_condition: str | None = None
@@ -48,7 +53,12 @@ class Weakness:
 
     def scenes(self) -> dict[str, Any]:
         """What makes the data; with another value it is another data set."""
-        return {"train": dict(self.train), "check": dict(self.check), "fine": dict(self.fine)}
+        return {
+            "train": dict(self.train),
+            "check": dict(self.check),
+            "share": self.share,
+            "fine": dict(self.fine),
+        }
 
 
 WEAKNESSES: dict[str, Weakness] = {
@@ -71,9 +81,9 @@ WEAKNESSES: dict[str, Weakness] = {
     ),
     "condition": Weakness(
         "night: 2 % of train, a third of what the detector meets",
-        {"tail": 1.0, "conditions": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}},
-        {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}},
-        contexts=("at night", "in the rain", "in fog"),
+        _NIGHT,
+        _NIGHTS,
+        contexts=_LIGHTS,
         weak_condition="night",
         arms=(*_RACED, "class-aware", "no-contexts", "no-budget"),
     ),
@@ -96,6 +106,21 @@ WEAKNESSES: dict[str, Weakness] = {
         "40 % of train's objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
         arms=(*_RACED, "class-aware", "told"),
+    ),
+    "long-tail-small": Weakness(
+        "the same long tail in a fifth of the images, each seen five times as often",
+        {"tail": 100.0},
+        share=0.2,
+        arms=(*_RACED, "class-aware"),
+    ),
+    "condition-small": Weakness(
+        "night as rare, in a fifth of the images, each seen five times as often",
+        _NIGHT,
+        _NIGHTS,
+        share=0.2,
+        contexts=_LIGHTS,
+        weak_condition="night",
+        arms=(*_RACED, "class-aware"),
     ),
 }
 
@@ -146,12 +171,13 @@ def make_world(
         name: A key of ``WEAKNESSES``.
         folder: Where everything of this world lies.
         encoder: For the indexes.
-        sizes: Images of train, val and test.
+        sizes: Images of train, val and test, where the world has all of them.
         seed: Names the series of scenes.
         whole: Whether to build the index of one vector an image as well.
         progress: Called with what is being made, how much is done and how much there is.
     """
     weakness = WEAKNESSES[name]
+    sizes = (round(weakness.share * sizes[0]), *sizes[1:])
     data = folder / "scenes"
     note = data / "world.json"
     settings = {"sizes": list(sizes), "seed": seed, "scenes": weakness.scenes()}

@@ -183,7 +183,8 @@ def test_explain_names_the_query_that_counts(world: World) -> None:
     why = miner.explain(world.images.ids[row])
     top = why.reasons[0]
     assert why.weight == done.weights[row]
-    assert top.boost == pytest.approx(top.asked.need * top.asked.rarity * top.strength)
+    assert top.boost == pytest.approx(0.5 * top.asked.need * top.asked.rarity * top.strength)
+    assert f"boost {top.boost:.3f} = pull 0.50 × need {top.asked.need:.2f}" in str(why)
     assert why.reasons == tuple(sorted(why.reasons, key=lambda reason: -reason.boost))
     assert "fork" in str(why)
     unwanted = miner.explain(world.images.ids[int(np.argmin(done.weights))])
@@ -377,15 +378,60 @@ def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_
     val = make_world(300, dark=0.4, seed=5)
     record = tmp_path / "rounds.jsonl"
     settings = {"val_images": val.images, "val_index": val.index, "rounds": record}
-    miner = make(bright, contexts=["at night"], objects=0.0, budget=None, **settings)
-    done = miner.step(dict.fromkeys(NAMES, 0.6), val_detections=results_of(val))
+    settings |= {"contexts": ["at night"], "objects": 0.0, "budget": None}
+    alike = dict.fromkeys(NAMES, 0.6)
     cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
-    assert 5 < np.median(done.weights[bright.night & cars]) <= 10  # ten times more in validation
+    full = make(bright, pull=1.0, **settings).step(alike, val_detections=results_of(val))
+    raised = np.median(full.weights[bright.night & cars])
+    assert 5 < raised <= 10  # ten times more in validation
+    record.unlink()
+    done = make(bright, **settings).step(alike, val_detections=results_of(val))
+    assert np.median(done.weights[bright.night & cars]) == pytest.approx(raised**0.5)
     assert (done.weights[~bright.night & cars] == 1).mean() > 0.95
     (read,) = read_rounds(record)
     assert np.array_equal(make(bright).replay(read).weights, done.weights)
     with pytest.raises(InputError, match=r"balance must lie in \[0, 1\], got 2"):
         make(bright, balance=2.0)
+
+
+def test_need_alone_raises_an_image_as_far_as_pull_goes(world: World) -> None:
+    weights = {
+        pull: make(world, pull=pull, balance=0.0, objects=0.0, budget=None).step(METRICS).weights
+        for pull in (0.0, 0.25, 0.5)
+    }
+    assert (weights[0.0] == 1).all()
+    assert 1 < weights[0.5].max() <= 10**0.5
+    np.testing.assert_allclose(weights[0.5], weights[0.25] ** 2)
+
+
+def test_the_budget_fades_with_the_passes_and_the_record_says_so(
+    world: World, tmp_path: Path
+) -> None:
+    def moved(epochs: int, fade: float | None) -> float:
+        sampler = HardMiningSampler(len(world.images), epoch_length=2 * len(world.images))
+        sampler.set_epoch(epochs)
+        record = tmp_path / f"{epochs}-{fade}.jsonl"
+        miner = make(world, sampler, budget=0.2, fade=fade, rounds=record)
+        done = miner.step(METRICS)
+        (read,) = read_rounds(record)
+        assert np.array_equal(make(world).replay(read).weights, done.weights)
+        assert read.settings["passes"] == 2 * epochs
+        assert done.drawn is not None
+        return done.drawn.moved_share
+
+    assert moved(0, 4.0) == pytest.approx(0.2)
+    assert moved(2, 4.0) == pytest.approx(0.1)
+    assert moved(4, 4.0) == pytest.approx(0.04)
+    assert moved(4, None) == pytest.approx(0.2)
+    with pytest.raises(InputError, match="fade is a number of passes above 0, or None, got 0"):
+        make(world, fade=0)
+
+
+def test_a_round_that_was_weighed_otherwise_is_not_replayed(world: World) -> None:
+    done = make(world).step(METRICS)
+    older = {name: value for name, value in done.settings.items() if name not in ("fade", "pull")}
+    with pytest.raises(InputError, match="round 1 does not say its fade, pull: another version"):
+        make(world).replay(replace(done, settings=older))
 
 
 def test_what_a_class_is_taken_for_makes_the_likelier_confusers(
