@@ -9,6 +9,9 @@ custom_hooks = [
         index="data/lvis_v1/train.hmx",
         clusters="kmeans:10,context=0.4+whole",
         iou_type="segm",
-        miner=dict(policy="bottom:30%", balance=1.0, budget=0.4, need_options=dict(prior=20)),
+        # As ClassBalancedDataset does, keep on evening out to the end.
+        miner=dict(
+            policy="bottom:30%", balance=1.0, budget=0.4, fade=None, need_options=dict(prior=20)
+        ),
     )
 ]

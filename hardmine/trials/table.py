@@ -51,6 +51,7 @@ class Line:
         arm: A key of ``ARMS``.
         seeds: Those that were run.
         parts: For each of ``PARTS`` the AP.
+        by_seed: The same of each seed, for pairing with runs of another day.
         gains: The difference from uniform drawing with the same seed.
         over_best: The difference from the label-only rival that is best on the weak part.
         seconds: Mean seconds of training, validation and mining.
@@ -60,6 +61,7 @@ class Line:
     arm: str
     seeds: tuple[int, ...]
     parts: dict[str, Estimate]
+    by_seed: dict[str, list[float]]
     gains: dict[str, Estimate]
     over_best: dict[str, Estimate]
     seconds: float
@@ -96,6 +98,7 @@ def summarize(runs: Sequence[dict[str, Any]], world: str) -> tuple[list[Line], s
                 arm=arm,
                 seeds=tuple(seeds),
                 parts={part: Estimate.of(scores[arm][part]) for part in PARTS},
+                by_seed={part: scores[arm][part].round(4).tolist() for part in PARTS},
                 gains=_difference(scores, arm, "uniform"),
                 over_best=_difference(scores, arm, best),
                 seconds=float(np.mean([run["seconds"] for run in gone])),

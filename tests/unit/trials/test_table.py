@@ -54,6 +54,7 @@ def test_gains_are_paired_by_seed() -> None:
     assert mined.gains["weak"].error < mined.parts["weak"].error / 10
     assert mined.over_best["weak"].mean == pytest.approx(2, abs=0.2)
     assert abs(mined.gains["rest"].mean) < 0.1
+    assert mined.by_seed["weak"] == pytest.approx(weak["hardmine"], abs=1e-4)
 
 
 def test_only_seeds_that_all_arms_have_run_count() -> None:
