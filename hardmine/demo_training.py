@@ -53,7 +53,7 @@ def train_with_mining(
     *,
     rounds: Path,
     seed: int = 0,
-    plain_epochs: int = 6,
+    plain_epochs: int = 4,
     mined_epochs: int = 4,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
@@ -67,13 +67,16 @@ def train_with_mining(
         encoder: The one that made the indexes.
         rounds: File for the rounds; a new one is begun.
         seed: Of the detector and the draws.
-        plain_epochs: Before mining begins.
+        plain_epochs: Before mining begins; an epoch goes over half of the images.
         mined_epochs: With a round before each.
         progress: Called with steps done and all steps.
     """
     lessons, seen = Lessons(read_pictures(train, 128)), read_pictures(val, 128)
     training = Training(len(train.class_names), seed=seed)
-    sampler, twin_sampler = (HardMiningSampler(len(train), seed=seed) for _ in range(2))
+    draws = max(len(train) // 2, training.batch_size)
+    sampler, twin_sampler = (
+        HardMiningSampler(len(train), epoch_length=draws, seed=seed) for _ in range(2)
+    )
     rounds.unlink(missing_ok=True)
     miner = HardMiner(
         index,
@@ -86,7 +89,7 @@ def train_with_mining(
         rounds=rounds,
         strict=True,
     )
-    steps = len(train) // training.batch_size * (plain_epochs + 2 * mined_epochs)
+    steps = draws // training.batch_size * (plain_epochs + 2 * mined_epochs)
     done = 0
 
     def step() -> None:

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("hardmine-demo"), help="folder (default: %(default)s)"
     )
-    parser.add_argument("--images", type=int, default=2000, help="scenes (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=5000, help="scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
     parser.add_argument("--open", action="store_true", help="open the pages in a browser")
 
