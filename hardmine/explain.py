@@ -23,8 +23,8 @@ class Reason:
         kind: What the image is to it, one of ``KINDS``.
         strength: How far the image answers it, in [0, 1].
         score: Cosine similarity, NaN where the image is not in the index.
-        boost: pull × need × rarity × strength. Those of one class add up as in ``Targets.boost``,
-            and of classes the largest counts.
+        boost: pull × need × rarity × strength. Before pull, those of one class add up as in
+            ``Targets.boost``, and of classes the largest counts.
     """
 
     asked: Asked

@@ -156,7 +156,7 @@ def report(runs: Sequence[dict[str, Any]], worlds: Sequence[str], schedule: Any)
         content["worlds"][world] = {
             "about": WEAKNESSES[world].about,
             "scenes": WEAKNESSES[world].scenes(),
-            "images": round(schedule.sizes[0] * WEAKNESSES[world].share),
+            "images": WEAKNESSES[world].images_of(schedule.sizes[0]),
             "weak": what_is_weak(world)[0],
             "rest": what_is_weak(world)[1],
             "best_rival": best,

@@ -22,8 +22,8 @@ from hardmine.records import ImageSet
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
 _RACED = ("uniform", "inverse-ap", "hardmine")
-_NIGHT = {"tail": 1.0, "conditions": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
-_NIGHTS = {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
+_FEW_NIGHTS = {"tail": 1.0, "conditions": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
+_MANY_NIGHTS = {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
 _LIGHTS = ("at night", "in the rain", "in fog")
 
 
@@ -50,6 +50,10 @@ class Weakness:
     fine: Mapping[str, str] = field(default_factory=dict)
     weak_condition: str | None = None
     arms: tuple[str, ...] = _RACED
+
+    def images_of(self, most: int) -> int:
+        """Training images, where other worlds have so many."""
+        return round(self.share * most)
 
     def scenes(self) -> dict[str, Any]:
         """What makes the data; with another value it is another data set."""
@@ -81,8 +85,8 @@ WEAKNESSES: dict[str, Weakness] = {
     ),
     "condition": Weakness(
         "night: 2 % of train, a third of what the detector meets",
-        _NIGHT,
-        _NIGHTS,
+        _FEW_NIGHTS,
+        _MANY_NIGHTS,
         contexts=_LIGHTS,
         weak_condition="night",
         arms=(*_RACED, "class-aware", "no-contexts", "no-budget"),
@@ -115,8 +119,8 @@ WEAKNESSES: dict[str, Weakness] = {
     ),
     "condition-small": Weakness(
         "night as rare, in a fifth of the images, each seen five times as often",
-        _NIGHT,
-        _NIGHTS,
+        _FEW_NIGHTS,
+        _MANY_NIGHTS,
         share=0.2,
         contexts=_LIGHTS,
         weak_condition="night",
@@ -177,7 +181,7 @@ def make_world(
         progress: Called with what is being made, how much is done and how much there is.
     """
     weakness = WEAKNESSES[name]
-    sizes = (round(weakness.share * sizes[0]), *sizes[1:])
+    sizes = (weakness.images_of(sizes[0]), *sizes[1:])
     data = folder / "scenes"
     note = data / "world.json"
     settings = {"sizes": list(sizes), "seed": seed, "scenes": weakness.scenes()}
