@@ -40,8 +40,11 @@ class Explanation:
 
     Attributes:
         image_id: Which image.
-        weight: Its sampling weight.
-        expected_draws: In an epoch of as many draws as images.
+        wanted: Its weight by the reasons below.
+        weight: What was left of it for how often the image had been drawn; NaN where that is not
+            known, in a round of ``replay``.
+        lead: Draws that it was ahead of the mean image.
+        expected_draws: In an epoch of as many draws as images, by ``weight`` if that is known.
         reasons: Queries that it answers, the strongest first.
         evened: What it gets beside for the rarest thing it shows, whatever was asked.
         filled: A factor, for how many objects it shows.
@@ -49,7 +52,9 @@ class Explanation:
     """
 
     image_id: Any
+    wanted: float
     weight: float
+    lead: float
     expected_draws: float
     reasons: tuple[Reason, ...]
     evened: float = 0.0
@@ -57,10 +62,16 @@ class Explanation:
     pull: float = 1.0
 
     def __str__(self) -> str:
+        known = not np.isnan(self.weight)
         lines = [
-            f"image {self.image_id}: weight {self.weight:.3f}, "
+            f"image {self.image_id}: weight {self.weight if known else self.wanted:.3f}, "
             f"drawn {self.expected_draws:.2f} times an epoch"
         ]
+        if known and self.weight != self.wanted:
+            lines.append(
+                f"  faded from {self.wanted:.3f}: "
+                f"{abs(self.lead):.1f} draws {'behind' if self.lead < 0 else 'ahead of'} the mean"
+            )
         for reason in self.reasons:
             asked = reason.asked
             trust = "" if np.isnan(asked.precision) else f", trust {asked.precision:.2f}"
@@ -87,7 +98,7 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         ids: (N,) image ids in the order of the sampler's rows.
         image_id: Which image.
     """
-    if done.targets is None or done.weights is None:
+    if done.targets is None or done.wanted is None:
         raise InputError(f"round {done.number} has no targets to explain: {done.error or 'replay'}")
     row = int(rows_of(ids, [image_id])[0])
     if row < 0:
@@ -110,11 +121,13 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
             strict=True,
         )
     ]
-    weight = float(done.weights[row])
+    drawn_by = done.wanted if done.weights is None else done.weights
     return Explanation(
         image_id=image_id,
-        weight=weight,
-        expected_draws=float(weight / done.weights.mean()),
+        wanted=float(done.wanted[row]),
+        weight=float("nan") if done.weights is None else float(done.weights[row]),
+        lead=0.0 if done.lead is None else float(done.lead[row]),
+        expected_draws=float(drawn_by[row] / drawn_by.mean()),
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
         evened=0.0 if done.evened is None else float(done.evened[row]),
         filled=1.0 if done.filled is None else float(done.filled[row]),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
+from hardmine.lead import Lead
 from hardmine.need import Need
 from hardmine.patience import Patience
 
@@ -25,6 +26,7 @@ class Memory:
         need: Of the last round that did not fail; None before the first.
         patience: What each class has been given.
         weights: (N,) the last weights; None before the first.
+        lead: Draws that each image was ahead of the mean one when those were set.
     """
 
     class_names: tuple[str, ...]
@@ -32,14 +34,15 @@ class Memory:
     need: Need | None
     patience: Patience
     weights: npt.NDArray[np.float64] | None
+    lead: Lead
 
     @classmethod
     def fresh(cls, class_names: tuple[str, ...]) -> Memory:
         """Before the first round."""
-        return cls(class_names, 0, None, Patience.fresh(len(class_names)), None)
+        return cls(class_names, 0, None, Patience.fresh(len(class_names)), None, Lead())
 
     def to_state(self) -> dict[str, Any]:
-        """Plain values and one tensor."""
+        """Plain values and tensors."""
         levels = None
         if self.need is not None:
             levels = [None if np.isnan(value) else float(value) for value in self.need.level]
@@ -48,7 +51,9 @@ class Memory:
             "number": self.number,
             "levels": levels,
             "patience": self.patience.to_state(),
-            "weights": None if self.weights is None else torch.from_numpy(self.weights.copy()),
+            "weights": _to_tensor(self.weights),
+            "passes": self.lead.passes,
+            "lead": _to_tensor(self.lead.draws),
         }
 
     @classmethod
@@ -66,7 +71,19 @@ class Memory:
             level = np.array([np.nan if one is None else one for one in state["levels"]], float)
             # The next round looks at the levels alone.
             need = Need(class_names, np.zeros(len(level)), level, level, ~np.isnan(level))
-        weights = None if state["weights"] is None else state["weights"].numpy().astype(np.float64)
         return cls(
-            class_names, int(state["number"]), need, Patience.from_state(state["patience"]), weights
+            class_names,
+            int(state["number"]),
+            need,
+            Patience.from_state(state["patience"]),
+            _to_array(state["weights"]),
+            Lead(float(state["passes"]), _to_array(state["lead"])),
         )
+
+
+def _to_tensor(values: npt.NDArray[np.float64] | None) -> torch.Tensor | None:
+    return None if values is None else torch.from_numpy(values.copy())
+
+
+def _to_array(values: torch.Tensor | None) -> npt.NDArray[np.float64] | None:
+    return None if values is None else values.numpy().astype(np.float64)

@@ -25,6 +25,7 @@ from hardmine.explain import Explanation, explain_image
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.judge import Judge
+from hardmine.lead import Lead, fade_weights
 from hardmine.memory import Memory
 from hardmine.policies import parse_policy
 from hardmine.ranks import from_first, is_first
@@ -89,10 +90,10 @@ class HardMiner:
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
         floor: float = 1.0,
-        cap: float = 10.0,
+        cap: float = 30.0,
         budget: float | None = 0.4,
         fade: float | None = 5.0,
-        pull: float = 0.5,
+        pull: float = 1.0,
         balance: float = 1.0,
         objects: float = 0.5,
         patience: int | None = 3,
@@ -240,21 +241,21 @@ class HardMiner:
         return explain_image(done, self._ground.ids, image_id)
 
     def replay(self, done: Round, *, detections: scipy.sparse.spmatrix | None = None) -> Round:
-        """Fill in weights and targets of a recorded round by asking again what it asked.
+        """Fill in wanted weights and targets of a recorded round by asking again what it asked.
 
         Args:
             done: As ``read_rounds`` gives it.
             detections: Those that the round was given.
 
         Raises:
-            IndexMismatch: If the weights are not those of the record.
+            IndexMismatch: If the wanted weights are not those of the record.
         """
         if self._ground is None:
             raise InputError("only rank 0 can replay: it holds the index")
         return replay_round(done, self._ground, detections=_by_column(detections))
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and one tensor: safe to load with ``weights_only=True``."""
+        """Plain values and tensors: safe to load with ``weights_only=True``."""
         return self._memory.to_state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -307,8 +308,6 @@ class HardMiner:
     ) -> tuple[Round, Memory]:
         assert self._ground is not None
         ground, before = self._ground, self._memory
-        passes = 0.0 if self.sampler is None else self.sampler.passes
-        weighing = self.weighing.after(passes)
         verdict = self.judge.judge(
             metrics, val_detections, before, ground.book.encoder, ground.synonyms
         )
@@ -319,8 +318,9 @@ class HardMiner:
             confusion=verdict.confusion,
             answers=verdict.answers,
             rules=self.rules,
-            weighing=weighing,
+            weighing=self.weighing,
         )
+        lead, weights = self._fade(aim.weights)
         done = Round(
             number=before.number + 1,
             when="",
@@ -330,11 +330,11 @@ class HardMiner:
             need=verdict.wanted,
             patience=verdict.kept,
             asked=list_asked(verdict.queries, aim, self.class_names),
-            drawn=report_weights(aim.weights, ground.labels.present.astype(np.int64)),
+            drawn=report_weights(weights, ground.labels.present.astype(np.int64)),
             settings={
                 **self._settings(),
-                **asdict(weighing),
-                "passes": round(passes, 3),
+                **asdict(self.weighing),
+                "passes": round(lead.passes, 3),
                 "detections": detections is not None,
                 "confusion": verdict.confusion,
                 "answers": verdict.answers,
@@ -342,7 +342,9 @@ class HardMiner:
             digest=weights_digest(aim.weights),
             notes=tuple(verdict.need.unmatched),
             applied=not self.dry_run,
-            weights=aim.weights,
+            weights=weights,
+            wanted=aim.weights,
+            lead=lead.draws,
             targets=aim.targets,
             evened=aim.evened,
             filled=aim.filled,
@@ -351,7 +353,26 @@ class HardMiner:
         # is measured anew each time.
         boosted = (verdict.wanted > 0) & (not self.dry_run)
         patience = replace(verdict.patience, boosted=boosted)
-        return done, Memory(self.class_names, done.number, verdict.need, patience, aim.weights)
+        return done, Memory(self.class_names, done.number, verdict.need, patience, weights, lead)
+
+    def _fade(self, wanted: npt.NDArray[np.float64]) -> tuple[Lead, npt.NDArray[np.float64]]:
+        """How far each image is ahead in draws by now, and the weights that are left at that.
+
+        Without a sampler each round counts as one pass over the images.
+        """
+        before = self._memory
+        if self.sampler is None:
+            epoch, passes = 1.0, before.lead.passes + 1.0
+        else:
+            epoch = self.sampler.epoch_length / self.sampler.num_images
+            passes = self.sampler.passes
+        fade, drawn_by = self.weighing.fade, None if self.dry_run else before.weights
+        if fade is None:
+            return Lead(passes), wanted
+        lead = before.lead.after(passes, drawn_by)
+        # As long as the last weights were in use, these will be.
+        ahead = epoch if drawn_by is None else max(passes - before.lead.passes, epoch)
+        return lead, fade_weights(wanted, lead.draws, ahead=ahead, fade=fade)
 
     def _settings(self) -> dict[str, Any]:
         assert self._ground is not None

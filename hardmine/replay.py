@@ -1,4 +1,4 @@
-"""From the record of a round back to its weights and targets."""
+"""From the record of a round back to its wanted weights and targets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hardmine.weights import WeightRules
 def replay_round(
     done: Round, ground: Ground, *, detections: scipy.sparse.csc_matrix | None = None
 ) -> Round:
-    """Ask again what a recorded round asked, and fill in its weights and targets.
+    """Ask again what a recorded round asked, and fill in its wanted weights and targets.
 
     Args:
         done: A round, as ``read_rounds`` gives it.
@@ -69,5 +69,5 @@ def replay_round(
             "changed since, or the machine computes similarities differently"
         )
     return replace(
-        done, weights=aim.weights, targets=aim.targets, evened=aim.evened, filled=aim.filled
+        done, wanted=aim.weights, targets=aim.targets, evened=aim.evened, filled=aim.filled
     )

@@ -64,11 +64,15 @@ class Round:
         asked: The queries.
         drawn: What the weights will do; None if the round failed.
         settings: All else that replaying the weights needs.
-        digest: Of the weights; a replay must meet it.
+        digest: Of the wanted weights; a replay must meet it.
         notes: What people should know, one line each.
         applied: Whether the sampler got the weights (not in a dry run, not after a failure).
         error: Why the round failed; empty if it did not.
-        weights: (N,) in the order of the sampler's rows; not in the line of JSON.
+        weights: (N,) what the sampler got, in the order of its rows: the wanted ones, faded by how
+            often each image has been drawn. Not in the line of JSON, nor filled in by a replay.
+        wanted: (N,) weights by what was asked and how rare images are; not in the line of JSON.
+        lead: (N,) draws that each image was ahead of the mean one; None where all had as many. Not
+            in the line of JSON, nor filled in by a replay.
         targets: Which image answers which query; not in the line of JSON.
         evened: (N,) in [0, 1], what each image gets for the rarest thing it shows,
             whatever was asked; not in the line of JSON.
@@ -91,6 +95,8 @@ class Round:
     applied: bool = False
     error: str = ""
     weights: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    wanted: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    lead: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     targets: Targets | None = field(default=None, repr=False)
     evened: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     filled: npt.NDArray[np.float64] | None = field(default=None, repr=False)
@@ -121,9 +127,9 @@ class Round:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values of all but what a replay fills in; unknown numbers are None."""
-        filled = ("weights", "targets", "evened", "filled")
-        record = {name: value for name, value in vars(self).items() if name not in filled}
+        """Plain values of all that is not one an image; unknown numbers are None."""
+        large = ("weights", "wanted", "lead", "targets", "evened", "filled")
+        record = {name: value for name, value in vars(self).items() if name not in large}
         record["asked"] = [asdict(asked) for asked in self.asked]
         record["drawn"] = None if self.drawn is None else asdict(self.drawn)
         plain = _plain(record)

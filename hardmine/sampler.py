@@ -174,6 +174,7 @@ class HardMiningSampler(Sampler[int]):
             current, position = _Pass(current.epoch + 1, self._weights), 0
         # What has been drawn ahead of training must be drawn again as it was.
         begun = [each.weights for each in self._passes if each.epoch > current.epoch]
+        known = (self._resumed, *self._passes)
         # Tensors are never written in place, so the state may hold them as they are.
         return {
             "seed": self.seed,
@@ -181,6 +182,7 @@ class HardMiningSampler(Sampler[int]):
             "epoch_length": self.epoch_length,
             "epoch": current.epoch,
             "position": position,
+            "started": any(current is one for one in known),
             "weights": current.weights,
             "begun_weights": begun + self._begun,
             "next_weights": self._weights,
@@ -204,7 +206,10 @@ class HardMiningSampler(Sampler[int]):
         self._begun = begun
         self._epoch = state["epoch"]
         self._passes = ()
-        self._resumed = _Pass(self._epoch, drawn_by, start=state["position"])
+        # A pass that had not begun takes the weights that are there when it does.
+        self._resumed = None
+        if state["started"]:
+            self._resumed = _Pass(self._epoch, drawn_by, start=state["position"])
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self._place is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +26,11 @@ class WeightRules:
         floor: Weight of an image that nothing asks for, before ``objects``.
         cap: Largest weight before it; ``cap / floor`` is how much more often the most wanted are
             drawn.
-        budget: Largest share of an epoch's draws that mining may move; None for no limit.
-        fade: Passes over the images after which the budget is half as large, and a fifth after
-            twice as many: the more often all images have been seen, the less there is to learn
-            from seeing some of them once more. None for never.
+        budget: Largest share of an epoch's draws that mining may move, before ``fade``; None for no
+            limit.
+        fade: Draws by which an image is ahead of the mean one when it is wanted 1/e as much for
+            that: the more often it has been seen, the less there is to learn from seeing it once
+            more. None for never.
         pull: How far need alone raises an image, in [0, 1]: what answers the most needed query
             best is drawn (cap / floor)^pull times as often, and what shows a rare condition as
             much for that.
@@ -42,17 +43,17 @@ class WeightRules:
     """
 
     floor: float = 1.0
-    cap: float = 10.0
+    cap: float = 30.0
     budget: float | None = 0.4
     fade: float | None = 5.0
-    pull: float = 0.5
+    pull: float = 1.0
     balance: float = 1.0
     objects: float = 0.5
 
     def __post_init__(self) -> None:
         _check_limits(self.floor, self.cap, self.budget)
         if self.fade is not None and not self.fade > 0:
-            raise InputError(f"fade is a number of passes above 0, or None, got {self.fade}")
+            raise InputError(f"fade is a number of draws above 0, or None, got {self.fade}")
         for name in ("pull", "balance", "objects"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -61,16 +62,6 @@ class WeightRules:
     def reach(self) -> float:
         """How much more often the most wanted images are drawn than those that nothing asks for."""
         return self.cap / self.floor
-
-    def after(self, passes: float) -> WeightRules:
-        """The rules where the images have been seen so many times, in the mean.
-
-        >>> WeightRules(budget=0.4, fade=5.0).after(10).budget
-        0.08
-        """
-        if self.budget is None or self.fade is None:
-            return self
-        return replace(self, budget=self.budget / (1 + (passes / self.fade) ** 2), fade=None)
 
 
 def image_weights(

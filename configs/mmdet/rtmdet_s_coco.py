@@ -9,7 +9,7 @@ custom_hooks = [
         encoder="RN50x64/openai",
         index="data/coco/train2017.hmx",
         # Validation comes every tenth epoch: let a boost stay until it can have answered. Of 300
-        # epochs with Mosaic and MixUp no two show an image alike: let the budget fade later.
+        # epochs with Mosaic and MixUp no two show an image alike: let it be drawn far ahead.
         miner=dict(policy="mean", cap=10.0, budget=0.4, fade=100.0, patience=5),
     ),
 ]

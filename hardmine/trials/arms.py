@@ -85,10 +85,26 @@ ARMS: dict[str, Arm] = {
 
 
 class Drawer:
-    """Draws by one arm's weights, which it may change at each validation."""
+    """Draws by one arm's weights, which it may change at each validation.
+
+    Args:
+        arm: How it draws.
+        world: From what.
+        encoder: The one that made the world's indexes.
+        draws: Of an epoch.
+        epoch: Of its first draws; all images were drawn alike in those before.
+        seed: Of the draws.
+    """
 
     def __init__(
-        self, arm: Arm, world: World, encoder: Encoder, *, draws: int, seed: int = 0
+        self,
+        arm: Arm,
+        world: World,
+        encoder: Encoder,
+        *,
+        draws: int,
+        epoch: int = 0,
+        seed: int = 0,
     ) -> None:
         self.arm = arm
         self.seconds = 0.0
@@ -97,6 +113,7 @@ class Drawer:
         self._names = world.train.class_names
         self._factor = world.labelled_share if arm.told else 1.0
         self.sampler = HardMiningSampler(len(world.train), epoch_length=draws, seed=seed)
+        self.sampler.set_epoch(epoch)
         self._miner = None
         if arm.mining is not None:
             options = {"contexts": world.weakness.contexts, **arm.mining}
@@ -126,9 +143,8 @@ class Drawer:
         elif self.arm.rival is not None:
             self.sampler.set_weights(self.arm.rival(self._counts, ap) * self._factor)
 
-    def draw(self, epoch: int) -> torch.Tensor:
-        """Rows of one epoch."""
-        self.sampler.set_epoch(epoch)
+    def draw(self) -> torch.Tensor:
+        """Rows of the next epoch."""
         return torch.tensor(list(self.sampler))
 
 

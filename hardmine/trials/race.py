@@ -50,7 +50,7 @@ class Schedule:
     side: int = 128
     width: int = 32
     rate: float = 4e-3
-    world_seed: int = 31
+    world_seed: int = 53
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,14 @@ def _run_arm(
 ) -> dict[str, Any]:
     world = ring.world
     begun = time.perf_counter()
-    drawer = Drawer(ARMS[arm], world, ring.encoder, draws=schedule.draws, seed=seed)
+    drawer = Drawer(
+        ARMS[arm],
+        world,
+        ring.encoder,
+        draws=schedule.draws,
+        epoch=schedule.warm_epochs,
+        seed=seed,
+    )
     drawn = np.zeros(len(world.train), np.int64)
     val_ap = []
     for epoch in range(schedule.epochs):
@@ -175,7 +182,7 @@ def _run_arm(
             ap, found = first if epoch == 0 else judge(training, ring.val, world.val)
             val_ap.append(round(float(np.nanmean(ap)), 5))
             drawer.see(ap, found)
-        rows = drawer.draw(schedule.warm_epochs + epoch)
+        rows = drawer.draw()
         drawn += np.bincount(rows.numpy(), minlength=len(drawn))
         start = epoch / schedule.epochs
         training.learn(

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hardmine.cli.bench import QUICK
+from hardmine.trials.arms import ARMS, Drawer
+from hardmine.trials.race import open_ring
+
 
 def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hardmine.cli.main", "bench", "training", "--quick"]
@@ -42,6 +46,15 @@ def test_equal_draws_by_every_arm(done) -> None:
     assert {run["arm"] for run in runs} == {"uniform", "hardmine"}
     assert len({json.dumps(run["fork_ap"]) for run in runs}) == 1
     assert runs[0]["mining_seconds"] == 0 < runs[1]["mining_seconds"]
+
+
+def test_an_arm_knows_what_was_drawn_before_it(done) -> None:
+    folder, _ = done
+    ring = open_ring("condition", folder, QUICK)
+    drawer = Drawer(ARMS["hardmine"], ring.world, ring.encoder, draws=QUICK.draws, epoch=3)
+    assert drawer.sampler.passes == 3 * QUICK.draws / len(ring.world.train)
+    assert len(drawer.draw()) == QUICK.draws
+    assert drawer.sampler.epoch == 4
 
 
 def test_a_second_run_adds_only_what_is_missing(done) -> None:

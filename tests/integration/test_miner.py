@@ -16,6 +16,7 @@ from toy_world import NAMES, WordEncoder, World, make_world
 
 from hardmine import HardMiner, HardMiningSampler
 from hardmine.errors import IndexMismatch, InputError
+from hardmine.lead import fade_weights
 from hardmine.rounds import read_rounds
 from hardmine.targets import TargetRules
 
@@ -42,7 +43,7 @@ def test_a_weak_class_is_drawn_more_and_the_epoch_stays_as_long(world: World) ->
     assert len(draws) == len(world.images)
     assert has_fork[draws].sum() > 1.5 * before
     assert np.array_equal(sampler.weights, done.weights)
-    assert done.weights[has_fork].min() > np.median(done.weights)
+    assert done.wanted[has_fork].min() > np.median(done.wanted)
 
 
 def test_strong_classes_leave_the_plain_shuffle(world: World) -> None:
@@ -60,19 +61,19 @@ def test_rows_are_matched_by_id_not_by_position(world: World) -> None:
     straight = make(world).step(METRICS)
     shuffled = make(world, dataset_ids=world.images.ids[order]).step(METRICS)
     relabelled = HardMiner(world.index, encoder=WordEncoder(), images=world.images.subset(order))
-    assert np.array_equal(shuffled.weights, straight.weights[order])
-    assert np.array_equal(relabelled.step(METRICS).weights, straight.weights[order])
+    assert np.array_equal(shuffled.wanted, straight.wanted[order])
+    assert np.array_equal(relabelled.step(METRICS).wanted, straight.wanted[order])
 
 
 def test_images_that_the_index_lacks_count_as_their_labels_say(world: World) -> None:
     ids = np.concatenate([world.images.ids, [5]])
     done = make(world, dataset_ids=ids).step(METRICS)
-    assert done.weights[-1] == 1.0
+    assert done.wanted[-1] == 1.0
     half = make_world(150)
     wide = HardMiner(half.index, encoder=WordEncoder(), images=world.images).step(METRICS)
     missing_forks = world.present[:, FORK] & ~np.isin(world.images.ids, half.index.ids)
     assert missing_forks.any()
-    assert (wide.weights[missing_forks] > 1.5).all()
+    assert (wide.wanted[missing_forks] > 1.5).all()
 
 
 def test_an_unlabelled_pool_is_mined_by_text_alone(world: World) -> None:
@@ -84,7 +85,7 @@ def test_an_unlabelled_pool_is_mined_by_text_alone(world: World) -> None:
         budget=None,
     )
     done = miner.step(METRICS)
-    raised = done.weights > 1
+    raised = done.wanted > 1
     assert done.counts()["hit"] == 15
     assert raised.sum() == 15
     assert world.present[raised, FORK].mean() > 0.8
@@ -112,7 +113,7 @@ def test_a_pool_beside_labels_is_trusted_as_far_as_the_labels_confirm(world: Wor
     ).step(METRICS)
     assert muted.asked[0].factor == 0.0
     assert muted.counts()["hit"] == 0
-    assert (muted.weights[pool] == 1).all()
+    assert (muted.wanted[pool] == 1).all()
 
 
 def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likely(
@@ -146,7 +147,7 @@ def test_a_condition_raises_the_labelled_images_that_answer_it(world: World) -> 
     plain = make(world, budget=None).step(METRICS)
     dark = make(world, budget=None, contexts=["at night"]).step(METRICS)
     assert [asked.names[0] for asked in dark.asked] == ["fork", "fork at night"]
-    gain = dark.weights - plain.weights
+    gain = dark.wanted - plain.wanted
     forks = world.present[:, FORK]
     assert gain[forks & world.night].mean() > 3 * max(gain[forks & ~world.night].mean(), 1e-3)
     assert gain[~forks].max() == 0
@@ -172,23 +173,23 @@ def test_detections_say_which_images_are_missed_and_which_are_confused(world: Wo
     found[forks[:10], FORK] = 0.9
     found[others[:3], FORK] = 0.95
     done = make(world, budget=None).step(METRICS, detections=found.tocsr())
-    assert done.weights[forks[:10]].mean() < done.weights[forks[10:]].mean()
-    assert (done.weights[others[:3]] > 1).all()
+    assert done.wanted[forks[:10]].mean() < done.wanted[forks[10:]].mean()
+    assert (done.wanted[others[:3]] > 1).all()
 
 
 def test_explain_names_the_query_that_counts(world: World) -> None:
-    miner = make(world, contexts=["at night"], objects=0.0)
+    miner = make(world, contexts=["at night"], objects=0.0, pull=0.5)
     done = miner.step(METRICS)
-    row = int(np.argmax(done.weights))
+    row = int(np.argmax(done.wanted))
     why = miner.explain(world.images.ids[row])
     top = why.reasons[0]
-    assert why.weight == done.weights[row]
+    assert (why.wanted, why.weight) == (done.wanted[row], done.weights[row])
     assert top.boost == pytest.approx(0.5 * top.asked.need * top.asked.rarity * top.strength)
     assert f"boost {top.boost:.3f} = pull 0.50 × need {top.asked.need:.2f}" in str(why)
     assert why.reasons == tuple(sorted(why.reasons, key=lambda reason: -reason.boost))
     assert "fork" in str(why)
-    unwanted = miner.explain(world.images.ids[int(np.argmin(done.weights))])
-    assert unwanted.weight == 1.0
+    unwanted = miner.explain(world.images.ids[int(np.argmin(done.wanted))])
+    assert unwanted.wanted == 1.0
     assert all(reason.boost == 0 for reason in unwanted.reasons)
     with pytest.raises(InputError, match="no image 3"):
         miner.explain(3)
@@ -204,21 +205,28 @@ def test_patience_lets_a_boost_that_does_not_help_fade(world: World) -> None:
 
 
 def test_state_survives_a_safe_load_and_the_next_rounds_are_the_same(world: World) -> None:
-    first = make(world)
+    samplers = [HardMiningSampler(len(world.images)) for _ in range(2)]
+    first = make(world, samplers[0])
     for ap in (0.2, 0.22):
         first.step({**METRICS, "fork": ap})
+        list(samplers[0])
     saved = io.BytesIO()
-    torch.save(first.state_dict(), saved)
+    torch.save([first.state_dict(), samplers[0].state_dict()], saved)
     saved.seek(0)
-    sampler = HardMiningSampler(len(world.images))
-    second = make(world, sampler)
-    second.load_state_dict(torch.load(saved, weights_only=True))
-    assert np.array_equal(sampler.weights, first.last_round.weights)
+    second = make(world, samplers[1])
+    of_miner, of_sampler = torch.load(saved, weights_only=True)
+    second.load_state_dict(of_miner)
+    samplers[1].load_state_dict(of_sampler)
+    assert np.array_equal(samplers[1].weights, first.last_round.weights)
     for ap in (0.22, 0.22, 0.25):
         metrics = {**METRICS, "fork": ap}
         ours, theirs = first.step(metrics), second.step(metrics)
         assert ours.number == theirs.number
         assert ours.digest == theirs.digest
+        assert ours.lead.max() > 1
+        assert np.array_equal(ours.lead, theirs.lead)
+        assert np.array_equal(ours.weights, theirs.weights)
+        assert list(samplers[0]) == list(samplers[1])
     with pytest.raises(InputError, match="judged 3 classes"):
         HardMiner(
             world.index, encoder=WordEncoder(), images=world.images, class_names=["car"]
@@ -263,7 +271,7 @@ def test_a_dry_run_only_tells(world: World, caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO, logger="hardmine"):
         done = make(world, sampler, dry_run=True).step(METRICS)
     assert (sampler.weights == 1).all()
-    assert done.weights.max() > 1
+    assert done.wanted.max() > 1
     assert not done.applied
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("round 1: 1 weak classes, ")
@@ -293,11 +301,15 @@ def test_the_record_alone_replays_the_weights(world: World, tmp_path: Path) -> N
     record = tmp_path / "rounds.jsonl"
     done = make(world, rounds=record, contexts=["at night"], cap=3.0).step(METRICS)
     (read,) = read_rounds(record)
+    assert read.wanted is None
     assert read.weights is None
     later = make(world)
     again = later.replay(read)
-    assert np.array_equal(again.weights, done.weights)
-    assert later.explain(world.images.ids[4], done=again).weight == done.weights[4]
+    assert np.array_equal(again.wanted, done.wanted)
+    why = later.explain(world.images.ids[4], done=again)
+    assert why.wanted == done.wanted[4]
+    assert np.isnan(why.weight)
+    assert "faded" not in str(why)
     other = make_world(seed=1)
     with pytest.raises(IndexMismatch, match="gives other weights"):
         make(other).replay(read)
@@ -328,7 +340,7 @@ def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
     alike = dict.fromkeys(NAMES, 0.6)
     done = miner.step(alike, val_detections=results_of(val, blind_at_night="fork"))
     assert [(asked.class_name, asked.condition) for asked in done.asked] == [("fork", "at night")]
-    raised = done.weights > 1
+    raised = done.wanted > 1
     assert world.present[raised, FORK].all()
     assert world.night[raised].mean() > 0.9
     assert miner.step(alike, val_detections=results_of(val)).asked == ()
@@ -342,7 +354,7 @@ def test_a_rare_class_is_evened_out_whatever_validation_says(world: World, balan
     counts = world.present.sum(axis=0)
     factors = (counts.mean() / counts).clip(1)
     expected = np.where(world.present, factors, 1.0).max(axis=1) ** balance
-    np.testing.assert_allclose(done.weights, expected)
+    np.testing.assert_allclose(done.wanted, expected)
     zebra = int(np.flatnonzero(world.present[:, 2])[0])
     said = str(miner.explain(world.images.ids[zebra]))
     assert ("seldom shown" in said) == (balance > 0)
@@ -363,12 +375,12 @@ def test_an_image_of_more_objects_is_drawn_more_often(world: World, tmp_path: Pa
     objects = world.present.sum(axis=1) * np.where(np.arange(300) < 20, 4, 1)
     shown = objects > 0
     expected = np.where(shown, objects / objects[shown].mean(), 1.0) ** 0.5
-    np.testing.assert_allclose(done.weights, expected)
+    np.testing.assert_allclose(done.wanted, expected)
     assert "for how many objects it shows: factor" in str(miner.explain(images.ids[0]))
     (read,) = read_rounds(record)
-    assert np.array_equal(miner.replay(read).weights, done.weights)
+    assert np.array_equal(miner.replay(read).wanted, done.wanted)
     plain = HardMiner(world.index, objects=0.0, **settings).step(alike)
-    assert (plain.weights == 1).all()
+    assert (plain.wanted == 1).all()
     with pytest.raises(InputError, match=r"objects must lie in \[0, 1\], got -1"):
         HardMiner(world.index, objects=-1.0, **settings)
 
@@ -381,22 +393,23 @@ def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_
     settings |= {"contexts": ["at night"], "objects": 0.0, "budget": None}
     alike = dict.fromkeys(NAMES, 0.6)
     cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
-    full = make(bright, pull=1.0, **settings).step(alike, val_detections=results_of(val))
-    raised = np.median(full.weights[bright.night & cars])
-    assert 5 < raised <= 10  # ten times more in validation
+    full = make(bright, **settings).step(alike, val_detections=results_of(val))
+    raised = np.median(full.wanted[bright.night & cars])
+    assert raised == pytest.approx(val.night.mean() / bright.night.mean(), rel=0.2)
     record.unlink()
-    done = make(bright, **settings).step(alike, val_detections=results_of(val))
-    assert np.median(done.weights[bright.night & cars]) == pytest.approx(raised**0.5)
-    assert (done.weights[~bright.night & cars] == 1).mean() > 0.95
+    done = make(bright, pull=0.5, **settings).step(alike, val_detections=results_of(val))
+    assert np.median(done.wanted[bright.night & cars]) == pytest.approx(raised**0.5)
+    assert (done.wanted[~bright.night & cars] == 1).mean() > 0.95
     (read,) = read_rounds(record)
-    assert np.array_equal(make(bright).replay(read).weights, done.weights)
+    assert np.array_equal(make(bright).replay(read).wanted, done.wanted)
     with pytest.raises(InputError, match=r"balance must lie in \[0, 1\], got 2"):
         make(bright, balance=2.0)
 
 
 def test_need_alone_raises_an_image_as_far_as_pull_goes(world: World) -> None:
+    settings: dict[str, Any] = {"balance": 0.0, "objects": 0.0, "budget": None}
     weights = {
-        pull: make(world, pull=pull, balance=0.0, objects=0.0, budget=None).step(METRICS).weights
+        pull: make(world, pull=pull, cap=10.0, **settings).step(METRICS).wanted
         for pull in (0.0, 0.25, 0.5)
     }
     assert (weights[0.0] == 1).all()
@@ -404,27 +417,44 @@ def test_need_alone_raises_an_image_as_far_as_pull_goes(world: World) -> None:
     np.testing.assert_allclose(weights[0.5], weights[0.25] ** 2)
 
 
-def test_the_budget_fades_with_the_passes_and_the_record_says_so(
-    world: World, tmp_path: Path
-) -> None:
-    def moved(epochs: int, fade: float | None) -> float:
-        sampler = HardMiningSampler(len(world.images), epoch_length=2 * len(world.images))
-        sampler.set_epoch(epochs)
-        record = tmp_path / f"{epochs}-{fade}.jsonl"
-        miner = make(world, sampler, budget=0.2, fade=fade, rounds=record)
-        done = miner.step(METRICS)
-        (read,) = read_rounds(record)
-        assert np.array_equal(make(world).replay(read).weights, done.weights)
-        assert read.settings["passes"] == 2 * epochs
-        assert done.drawn is not None
-        return done.drawn.moved_share
-
-    assert moved(0, 4.0) == pytest.approx(0.2)
-    assert moved(2, 4.0) == pytest.approx(0.1)
-    assert moved(4, 4.0) == pytest.approx(0.04)
-    assert moved(4, None) == pytest.approx(0.2)
-    with pytest.raises(InputError, match="fade is a number of passes above 0, or None, got 0"):
+def test_an_image_fades_as_it_is_drawn_ahead_of_the_others(world: World, tmp_path: Path) -> None:
+    size = len(world.images)
+    sampler = HardMiningSampler(size, epoch_length=2 * size)
+    list(sampler)  # an epoch before mining begins: all images alike
+    miner = make(world, sampler, budget=None, fade=4.0, rounds=tmp_path / "rounds.jsonl")
+    first = miner.step(METRICS)
+    assert first.lead is None
+    drawn = np.bincount(list(sampler), minlength=size)
+    second = miner.step(METRICS)
+    assert np.array_equal(second.wanted, first.wanted)
+    # The lead is what the weights had it, the draws are that but for rounding.
+    assert np.abs(second.lead - (drawn - 2)).max() < 1
+    ahead, behind = second.lead.argmax(), second.lead.argmin()
+    for row, words in ((ahead, "draws ahead of the mean"), (behind, "draws behind the mean")):
+        assert words in str(miner.explain(world.images.ids[row]))
+    # The same round from the same wish, but for the lead.
+    fresh = fade_weights(second.wanted, None, ahead=2.0, fade=4.0)
+    faded = second.weights / fresh
+    assert faded[ahead] / faded[behind] < 0.5
+    assert np.corrcoef(np.log(faded), second.lead)[0, 1] < -0.9
+    one, two = read_rounds(tmp_path / "rounds.jsonl")
+    assert (one.settings["passes"], two.settings["passes"]) == (2, 4)
+    again = make(world).replay(two)
+    assert np.array_equal(again.wanted, second.wanted)
+    assert again.weights is None
+    plain = make(world, fade=None).step(METRICS)
+    assert np.array_equal(plain.weights, plain.wanted)
+    with pytest.raises(InputError, match="fade is a number of draws above 0, or None, got 0"):
         make(world, fade=0)
+
+
+def test_a_dry_run_puts_nothing_ahead(world: World) -> None:
+    sampler = HardMiningSampler(len(world.images))
+    miner = make(world, sampler, dry_run=True)
+    for _ in range(3):
+        done = miner.step(METRICS)
+        list(sampler)
+    assert done.lead is None
 
 
 def test_a_round_that_was_weighed_otherwise_is_not_replayed(world: World) -> None:
@@ -450,6 +480,6 @@ def test_what_a_class_is_taken_for_makes_the_likelier_confusers(
 
     assert fork_share(done) == 1.0 > fork_share(plain)
     assert (2, FORK) in {pair[:2] for pair in done.settings["confusion"]}
-    assert np.array_equal(make(world).replay(read_rounds(record)[1]).weights, done.weights)
+    assert np.array_equal(make(world).replay(read_rounds(record)[1]).wanted, done.wanted)
     lost = make(world).step(weak, val_detections=[])
     assert "val_images" in lost.error
