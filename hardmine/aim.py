@@ -1,4 +1,8 @@
-"""The middle of a round, a pure function: queries -> scores -> trust -> targets -> weights."""
+"""The middle of a round, a pure function: queries -> scores -> trust -> targets -> weights.
+
+A weight is a product of two: how often an image would be drawn if all classes, and measured
+conditions, were shown as often as they should be, and how much more than that the queries want it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
 from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
-from hardmine.targets import HARD, HIT, POSITIVE, TargetRules, Targets
+from hardmine.targets import HIT, TargetRules, Targets
 from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import WeightRules, weights_from_boost
 
-# However crowded an image is, it counts as at most so many times as full as the mean one, or less.
-_FULLEST = 8.0
+# Evening out has no image drawn more than so many times as often as the mean one, nor less.
+_MOST = 20.0
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,15 @@ class Aim:
     Attributes:
         trust: In each of Q queries.
         targets: The images they found.
-        rarity: (Q,) in [0, 1], what each query gets of its boost for how seldom it is answered.
-        evened: (N,) in [0, 1], what each image gets for the rarest thing that it shows.
-        boost: (N,) in [0, 1], that and what is asked of each image, see ``Targets.boost``.
-        filled: (N,) factors, what each image gets for how many objects it shows.
+        evened: (N,) factors, how often each image would be drawn if nothing were asked.
+        boost: (N,) in [0, 1], what is asked of each image, see ``Targets.boost``.
         weights: (N,) the images' sampling weights.
     """
 
     trust: Trust
     targets: Targets
-    rarity: npt.NDArray[np.float64]
     evened: npt.NDArray[np.float64]
     boost: npt.NDArray[np.float64]
-    filled: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
 
 
@@ -140,22 +140,12 @@ def take_aim(
         answering=answering,
         rules=rules,
     )
-    ratios = {
-        context: share / max(answering[context].mean(), 1 / max(len(ground), 1))
-        for context, (_, share) in answers.items()
-    }
-    rarity = _rarity(queries, targets, ground.labels, ratios, reach=weighing.reach)
-    rarity = rarity.clip(min=rules.common)
-    asked = targets.boost(queries.need * rarity, queries.class_rows, len(ground))
-    evened = weighing.balance * _seldom_shown(
-        queries, targets, ground.labels, answering, ratios, weighing
-    )
-    boost = np.minimum(weighing.pull * asked + evened, 1.0)
-    filled = ground.labels.fullness().clip(1 / _FULLEST, _FULLEST) ** weighing.objects
+    boost = targets.boost(queries.need, queries.class_rows, len(ground))
+    evened = _even_out(queries, targets, ground.labels, answering, answers) ** weighing.balance
     weights = weights_from_boost(
-        boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=filled
+        boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=evened
     )
-    return Aim(trust, targets, rarity, evened, boost, filled, weights)
+    return Aim(trust, targets, evened, boost, weights)
 
 
 def _answering(
@@ -171,74 +161,40 @@ def _answering(
         }
 
 
-def _rarity(
-    queries: Queries,
-    targets: Targets,
-    labels: Labels,
-    ratios: Mapping[str, float],
-    *,
-    reach: float,
-) -> npt.NDArray[np.float64]:
-    """How seldom each query is answered: (Q,) in [0, 1], the logarithm of a ratio to base reach.
-
-    A measured condition is held against how often the validation images answer it, any other
-    query against the mean class: so weight to the power of need makes up for the ratio. 1 for
-    all where nothing is labelled.
-
-    Args:
-        queries: Q questions.
-        targets: What they found.
-        labels: Of the images.
-        ratios: How many times more often the validation images answer a measured condition.
-        reach: Of the weights, cap / floor.
-    """
-    classes = labels.num_present()
-    if not classes.any():
-        return np.ones(len(queries))
-    answered = targets.counts(len(queries))[:, [POSITIVE, HARD]].sum(axis=1)
-    seldom = _usual(classes) / np.maximum(answered, 1)
-    told = [ratios.get(condition, np.nan) for condition in queries.conditions]
-    return _logarithm(np.where(np.isnan(told), seldom, told), reach)
-
-
-def _seldom_shown(
+def _even_out(
     queries: Queries,
     targets: Targets,
     labels: Labels,
     answering: Mapping[str, npt.NDArray[np.bool_]],
-    ratios: Mapping[str, float],
-    weighing: WeightRules,
+    answers: Mapping[str, tuple[float, float]],
 ) -> npt.NDArray[np.float64]:
-    """How seldom the rarest thing in each image is shown: (N,) in [0, 1].
+    """How often to draw each image for all to be shown as often as it should be: (N,) factors.
 
-    A class is held against the mean class, a measured condition against the validation images and
-    as far as ``pull`` goes. An unlabelled image shows what it was found for as far as that is
-    likely.
+    1. By objects: the sum of 1 / n_c over the objects of an image, where n_c objects of class c
+       are in all images. It is as if a class were chosen, each as likely, and then one of its
+       objects: so of two images the fuller one is worth more.
+    2. By measured conditions: how many times more often the validation images answer the rarest
+       condition that the image answers.
+
+    By objects the mean labelled image has 1. So has one without objects, and one of a pool, which
+    shows besides what it was found for, as far as that is likely.
     """
-    reach = weighing.reach
-    rarest = np.zeros(len(labels))
-    classes = labels.num_present()
-    if classes.any():
-        seldom = _logarithm(_usual(classes) / np.maximum(classes, 1), reach)
-        shown = labels.present.astype(np.float64) @ scipy.sparse.diags(seldom)
-        rarest = np.asarray(shown.max(axis=1).todense(), np.float64).ravel()
+    objects = labels.objects()
+    totals = np.asarray(objects.sum(axis=0)).ravel()
+    worth = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    shown = np.asarray(objects @ worth)
+    some = shown > 0
+    factors = np.ones(len(labels))
+    if some.any():
+        worth /= shown[some].mean()
+        factors[some] = shown[some] / shown[some].mean()
         plain = np.array([not condition for condition in queries.conditions], bool)
         likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
-        found = seldom[queries.class_rows[likely.query_rows]] * likely.strengths
-        np.maximum.at(rarest, likely.image_rows, found)
-    for context, answer in answering.items():
-        seldom = weighing.pull * _logarithm(np.array(ratios[context]), reach)
-        rarest[answer] = np.maximum(rarest[answer], seldom)
-    return rarest
-
-
-def _usual(images: npt.NDArray[np.int64]) -> float:
-    """Images of a class in the mean over those that are labelled at all: the head counts in it."""
-    return float(images[images > 0].mean())
-
-
-def _logarithm(ratios: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
-    """Logarithm to base reach, cut to [0, 1]."""
-    if reach <= 1:
-        return np.zeros(np.shape(ratios))
-    return np.asarray((np.log(np.maximum(ratios, 1)) / np.log(reach)).clip(0, 1))
+        found = worth[queries.class_rows[likely.query_rows]] * likely.strengths
+        np.add.at(factors, likely.image_rows, found)
+    seldom = np.ones(len(labels))
+    for context, (_, share) in answers.items():
+        answer = answering[context]
+        ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
+        seldom[answer] = np.maximum(seldom[answer], ratio)
+    return np.asarray((factors * seldom).clip(1 / _MOST, _MOST))

@@ -23,8 +23,8 @@ class Reason:
         kind: What the image is to it, one of ``KINDS``.
         strength: How far the image answers it, in [0, 1].
         score: Cosine similarity, NaN where the image is not in the index.
-        boost: pull × need × rarity × strength. Before pull, those of one class add up as in
-            ``Targets.boost``, and of classes the largest counts.
+        boost: need × strength. Those of one class add up as in ``Targets.boost``, and of classes
+            the largest counts.
     """
 
     asked: Asked
@@ -46,9 +46,8 @@ class Explanation:
         lead: Draws that it was ahead of the mean image.
         expected_draws: In an epoch of as many draws as images, by ``weight`` if that is known.
         reasons: Queries that it answers, the strongest first.
-        evened: What it gets beside for the rarest thing it shows, whatever was asked.
-        filled: A factor, for how many objects it shows.
-        pull: See ``WeightRules``.
+        evened: How many times as often as the mean image it would be drawn if nothing were asked:
+            for how many objects it shows and how rare they are, and for a rare condition.
     """
 
     image_id: Any
@@ -57,9 +56,7 @@ class Explanation:
     lead: float
     expected_draws: float
     reasons: tuple[Reason, ...]
-    evened: float = 0.0
-    filled: float = 1.0
-    pull: float = 1.0
+    evened: float = 1.0
 
     def __str__(self) -> str:
         known = not np.isnan(self.weight)
@@ -77,16 +74,13 @@ class Explanation:
             trust = "" if np.isnan(asked.precision) else f", trust {asked.precision:.2f}"
             lines.append(
                 f"  {reason.kind} of {asked.names[0]!r}: boost {reason.boost:.3f} = "
-                f"pull {self.pull:.2f} × need {asked.need:.2f} × rarity {asked.rarity:.2f} × "
-                f"strength {reason.strength:.2f}"
+                f"need {asked.need:.2f} × strength {reason.strength:.2f}"
                 f" (similarity {reason.score:.3f}{trust})"
             )
-        if self.evened > 0:
-            lines.append(f"  shows what is seldom shown: boost {self.evened:.3f}")
-        elif not self.reasons:
+        if not self.reasons:
             lines.append("  no query wants it")
-        if self.filled != 1:
-            lines.append(f"  for how many objects it shows: factor {self.filled:.3f}")
+        if self.evened != 1:
+            lines.append(f"  for what it shows, how much and how rare: factor {self.evened:.3f}")
         return "\n".join(lines)
 
 
@@ -104,14 +98,13 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
     if row < 0:
         raise InputError(f"no image {image_id!r} is drawn from; ids are such as {ids[0]!r}")
     targets = done.targets.take(done.targets.image_rows == row)
-    pull = float(done.settings["pull"])
     reasons = [
         Reason(
             asked=done.asked[query],
             kind=KINDS[kind],
             strength=float(strength),
             score=float(score),
-            boost=pull * done.asked[query].need * done.asked[query].rarity * float(strength),
+            boost=done.asked[query].need * float(strength),
         )
         for query, kind, strength, score in zip(
             targets.query_rows.tolist(),
@@ -129,7 +122,5 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         lead=0.0 if done.lead is None else float(done.lead[row]),
         expected_draws=float(drawn_by[row] / drawn_by.mean()),
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
-        evened=0.0 if done.evened is None else float(done.evened[row]),
-        filled=1.0 if done.filled is None else float(done.filled[row]),
-        pull=pull,
+        evened=1.0 if done.evened is None else float(done.evened[row]),
     )

@@ -28,8 +28,8 @@ class Labels:
             or shown as a crowd only.
         labelled: (N,) bool, images that were labelled at all; the rest is an unlabelled pool.
         by_size: For small, medium and large objects, ``present`` of those alone.
-        num_objects: (N,) objects of these classes in each image, crowds left out; None takes one
-            for each class that is present.
+        counts: (N, C) sparse, objects of each class in each image, crowds left out; None takes
+            one for each class that is present.
     """
 
     present: scipy.sparse.csc_matrix
@@ -37,7 +37,7 @@ class Labels:
     unsure: scipy.sparse.csc_matrix
     labelled: npt.NDArray[np.bool_]
     by_size: tuple[scipy.sparse.csc_matrix, ...] = ()
-    num_objects: npt.NDArray[np.int64] | None = None
+    counts: scipy.sparse.csc_matrix | None = None
 
     def __len__(self) -> int:
         return len(self.labelled)
@@ -61,16 +61,10 @@ class Labels:
         chosen[_column(self.by_size[SIZES.index(size)], class_row)] = True
         return chosen
 
-    def fullness(self) -> npt.NDArray[np.float64]:
-        """(N,) objects of each image over those of the mean one; 1 where none are labelled."""
-        objects = self.num_objects
-        if objects is None:
-            objects = np.bincount(self.present.indices, minlength=len(self))
-        ratios = np.ones(len(self))
-        some = objects > 0
-        if some.any():
-            ratios[some] = objects[some] / objects[some].mean()
-        return ratios
+    def objects(self) -> scipy.sparse.csc_matrix:
+        """(N, C) float64 sparse, objects of each class in each image."""
+        counts = self.present if self.counts is None else self.counts
+        return counts.astype(np.float64)
 
     def num_present(self) -> npt.NDArray[np.int64]:
         """(C,) images labelled with each class."""
@@ -136,8 +130,8 @@ def read_labels(
         unsure = laid_out(unsure) + missing
     else:
         unsure = laid_out(unsure)
-    objects = np.asarray(laid_out(images.class_counts, np.int64).sum(axis=1)).ravel()
-    return Labels(present, absent, unsure.tocsc(), labelled, tuple(by_size), objects)
+    counts = laid_out(images.class_counts, np.int64)
+    return Labels(present, absent, unsure.tocsc(), labelled, tuple(by_size), counts)
 
 
 def _column(matrix: scipy.sparse.csc_matrix, column: int) -> npt.NDArray[np.int32]:

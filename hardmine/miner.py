@@ -64,8 +64,8 @@ class HardMiner:
         sizes: Whether weak sizes are asked for where the metrics tell them.
         templates: Prompt templates, a set's name or one's own.
         rules: How labels and scores become targets.
-        floor, cap, budget, fade, pull, balance, objects: How far weights may lie apart, and what
-            draws them apart; see ``WeightRules``.
+        floor, cap, budget, fade, balance: How far weights may lie apart, and what draws them
+            apart; see ``WeightRules``.
         patience: Rounds without a rise in AP after which a class's boost fades; None for never.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
@@ -90,12 +90,10 @@ class HardMiner:
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
         floor: float = 1.0,
-        cap: float = 30.0,
-        budget: float | None = 0.4,
+        cap: float = 3.0,
+        budget: float | None = 0.5,
         fade: float | None = 5.0,
-        pull: float = 1.0,
         balance: float = 1.0,
-        objects: float = 0.5,
         patience: int | None = 3,
         rounds: str | Path | None = None,
         strict: bool = False,
@@ -106,15 +104,7 @@ class HardMiner:
         resolve_templates(templates)
         self.sampler = sampler
         self.rules = rules or TargetRules()
-        self.weighing = WeightRules(
-            floor=floor,
-            cap=cap,
-            budget=budget,
-            fade=fade,
-            pull=pull,
-            balance=balance,
-            objects=objects,
-        )
+        self.weighing = WeightRules(floor=floor, cap=cap, budget=budget, fade=fade, balance=balance)
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
         self.dry_run = dry_run
@@ -347,7 +337,6 @@ class HardMiner:
             lead=lead.draws,
             targets=aim.targets,
             evened=aim.evened,
-            filled=aim.filled,
         )
         # A class that is asked for under a condition alone is not waited for: the condition's need
         # is measured anew each time.

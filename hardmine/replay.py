@@ -68,6 +68,4 @@ def replay_round(
             f"replaying round {done.number} gives other weights; the index or the labels have "
             "changed since, or the machine computes similarities differently"
         )
-    return replace(
-        done, wanted=aim.weights, targets=aim.targets, evened=aim.evened, filled=aim.filled
-    )
+    return replace(done, wanted=aim.weights, targets=aim.targets, evened=aim.evened)

@@ -36,7 +36,6 @@ class Asked:
         precision: Share of its best hits that the labels confirm; NaN without labels.
         factor: How far it was believed.
         counts: Images of each kind.
-        rarity: What it got of its boost for how seldom it is answered, in [0, 1].
     """
 
     names: tuple[str, ...]
@@ -46,7 +45,6 @@ class Asked:
     precision: float
     factor: float
     counts: dict[str, int]
-    rarity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,8 @@ class Round:
         lead: (N,) draws that each image was ahead of the mean one; None where all had as many. Not
             in the line of JSON, nor filled in by a replay.
         targets: Which image answers which query; not in the line of JSON.
-        evened: (N,) in [0, 1], what each image gets for the rarest thing it shows,
-            whatever was asked; not in the line of JSON.
-        filled: (N,) factors, what each image gets for how many objects it shows; not in the line
-            of JSON.
+        evened: (N,) factors, how often each image would be drawn if nothing were asked; not in the
+            line of JSON.
     """
 
     number: int
@@ -99,7 +95,6 @@ class Round:
     lead: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     targets: Targets | None = field(default=None, repr=False)
     evened: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    filled: npt.NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def weak(self) -> list[str]:
@@ -128,7 +123,7 @@ class Round:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of all that is not one an image; unknown numbers are None."""
-        large = ("weights", "wanted", "lead", "targets", "evened", "filled")
+        large = ("weights", "wanted", "lead", "targets", "evened")
         record = {name: value for name, value in vars(self).items() if name not in large}
         record["asked"] = [asdict(asked) for asked in self.asked]
         record["drawn"] = None if self.drawn is None else asdict(self.drawn)
@@ -147,7 +142,7 @@ class Round:
         known["asked"] = tuple(
             Asked(
                 **{
-                    **asked,
+                    **{name: asked[name] for name in Asked.__dataclass_fields__},
                     "names": tuple(asked["names"]),
                     "precision": np.nan if asked["precision"] is None else asked["precision"],
                 }
@@ -179,7 +174,6 @@ def list_asked(queries: Queries, aim: Aim, class_names: Sequence[str]) -> tuple[
             precision=float(trust.precision[row]),
             factor=float(trust.factor[row]),
             counts=dict(zip(KINDS, counts[row], strict=True)),
-            rarity=float(aim.rarity[row]),
         )
         for row in range(len(queries))
     )

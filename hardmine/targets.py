@@ -21,8 +21,6 @@ class TargetRules:
 
     Attributes:
         base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
-        common: What a query that is answered as often as the mean class is labelled, or more
-            often, gets of its boost; one answered cap / floor times more seldom gets all of it.
         confuser: Strength of the most alike confuser; 0 turns confusers off.
         confusers: At most so many confusers for each image labelled with the class.
         closeness: A confuser scores above this share of the class's labelled images.
@@ -37,7 +35,6 @@ class TargetRules:
     """
 
     base: float = 0.75
-    common: float = 0.5
     confuser: float = 0.5
     confusers: float = 0.5
     closeness: float = 0.5

@@ -23,45 +23,31 @@ class WeightRules:
     """How far the weights of a training loop may lie apart, and what draws them apart.
 
     Attributes:
-        floor: Weight of an image that nothing asks for, before ``objects``.
-        cap: Largest weight before it; ``cap / floor`` is how much more often the most wanted are
-            drawn.
+        floor: Factor of an image that nothing asks for.
+        cap: Largest factor: ``cap / floor`` is how much more often what is asked for most is drawn
+            than what is not, all else alike.
         budget: Largest share of an epoch's draws that mining may move, before ``fade``; None for no
             limit.
         fade: Draws by which an image is ahead of the mean one when it is wanted 1/e as much for
             that: the more often it has been seen, the less there is to learn from seeing it once
             more. None for never.
-        pull: How far need alone raises an image, in [0, 1]: what answers the most needed query
-            best is drawn (cap / floor)^pull times as often, and what shows a rare condition as
-            much for that.
-        balance: How far frequency alone evens the draws out, in [0, 1]: 0 not at all, 1 as much as
-            would show the rarest class of an image as often as the mean class. Contexts that
-            were measured are evened out to how often the validation images answer them, as far as
-            ``pull`` lets them.
-        objects: What a draw is worth for the objects it shows, in [0, 1]: an image of four times
-            as many is drawn 4^objects times as often.
+        balance: How far the draws are evened out whatever is asked, in [0, 1]: 0 not at all; 1 as
+            if a class were chosen, each as likely, then one of its objects, so that images of many
+            objects gain too, and measured contexts came as often as in validation.
     """
 
     floor: float = 1.0
-    cap: float = 30.0
-    budget: float | None = 0.4
+    cap: float = 3.0
+    budget: float | None = 0.5
     fade: float | None = 5.0
-    pull: float = 1.0
     balance: float = 1.0
-    objects: float = 0.5
 
     def __post_init__(self) -> None:
         _check_limits(self.floor, self.cap, self.budget)
         if self.fade is not None and not self.fade > 0:
             raise InputError(f"fade is a number of draws above 0, or None, got {self.fade}")
-        for name in ("pull", "balance", "objects"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-
-    @property
-    def reach(self) -> float:
-        """How much more often the most wanted images are drawn than those that nothing asks for."""
-        return self.cap / self.floor
+        if not 0 <= self.balance <= 1:
+            raise InputError(f"balance must lie in [0, 1], got {self.balance}")
 
 
 def image_weights(

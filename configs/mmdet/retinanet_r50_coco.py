@@ -10,6 +10,6 @@ custom_hooks = [
         encoder="RN50x64/openai",  # what open_clip calls it, as MODEL/WEIGHTS
         index="data/coco/train2017.hmx",  # built by the first run, opened by later ones
         clusters="kmeans:10,context=0.4+whole",
-        miner=dict(policy="mean", cap=10.0, budget=0.4),  # HardMiner's arguments
+        miner=dict(policy="mean", budget=0.4),  # HardMiner's arguments
     )
 ]

@@ -10,6 +10,6 @@ custom_hooks = [
         index="data/coco/train2017.hmx",
         # Validation comes every tenth epoch: let a boost stay until it can have answered. Of 300
         # epochs with Mosaic and MixUp no two show an image alike: let it be drawn far ahead.
-        miner=dict(policy="mean", cap=10.0, budget=0.4, fade=100.0, patience=5),
+        miner=dict(policy="mean", budget=0.4, fade=100.0, patience=5),
     ),
 ]

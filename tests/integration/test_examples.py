@@ -36,7 +36,7 @@ def test_a_plain_loop_mines_between_epochs(tmp_path: Path) -> None:
     assert [done.number for done in rounds] == [1, 2]
     assert all(done.applied and done.drawn.num_raised > 0 for done in rounds if done.drawn)
     assert "round 2: " in said
-    assert "need 1.00 × rarity" in said
+    assert "need 1.00 × strength" in said
 
 
 @pytest.mark.slow

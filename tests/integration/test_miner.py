@@ -49,7 +49,7 @@ def test_a_weak_class_is_drawn_more_and_the_epoch_stays_as_long(world: World) ->
 def test_strong_classes_leave_the_plain_shuffle(world: World) -> None:
     sampler = HardMiningSampler(len(world.images), seed=3)
     plain = list(HardMiningSampler(len(world.images), seed=3))
-    done = make(world, sampler, policy="below:0.1", balance=0.0, objects=0.0).step(METRICS)
+    done = make(world, sampler, policy="below:0.1", balance=0.0).step(METRICS)
     assert done.weak == []
     assert done.asked == ()
     sampler.set_epoch(0)
@@ -130,17 +130,16 @@ def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likel
     done = miner.step(METRICS)
     assert done.targets is not None
     assert done.evened is not None
-    # Forks are rare, zebras rarer: of labelled images without a zebra, forks decide.
     shown = world.present.copy()
     shown[1::2] = False
-    [seldom] = np.unique(done.evened[shown[:, FORK] & ~shown[:, NAMES.index("zebra")]])
-    assert seldom > 0.1
+    [fork_alone] = np.unique(done.evened[shown[:, FORK] & (shown.sum(axis=1) == 1)])
+    assert fork_alone > 1
     plain = [not asked.condition for asked in done.asked].index(True)
     hits = done.targets.take((done.targets.kinds == 4) & (done.targets.query_rows == plain))
     assert len(hits) > 0
-    assert done.evened[hits.image_rows] == pytest.approx(seldom * hits.strengths)
+    assert done.evened[hits.image_rows] == pytest.approx(1 + fork_alone * hits.strengths)
     unfound = np.setdiff1d(np.arange(1, 300, 2), hits.image_rows)
-    assert (done.evened[unfound] == 0).all()
+    assert (done.evened[unfound] == 1).all()
 
 
 def test_a_condition_raises_the_labelled_images_that_answer_it(world: World) -> None:
@@ -172,20 +171,20 @@ def test_detections_say_which_images_are_missed_and_which_are_confused(world: Wo
     found = scipy.sparse.lil_matrix((len(world.images), len(NAMES)))
     found[forks[:10], FORK] = 0.9
     found[others[:3], FORK] = 0.95
-    done = make(world, budget=None).step(METRICS, detections=found.tocsr())
+    done = make(world, budget=None, balance=0.0).step(METRICS, detections=found.tocsr())
     assert done.wanted[forks[:10]].mean() < done.wanted[forks[10:]].mean()
     assert (done.wanted[others[:3]] > 1).all()
 
 
 def test_explain_names_the_query_that_counts(world: World) -> None:
-    miner = make(world, contexts=["at night"], objects=0.0, pull=0.5)
+    miner = make(world, contexts=["at night"], balance=0.0)
     done = miner.step(METRICS)
     row = int(np.argmax(done.wanted))
     why = miner.explain(world.images.ids[row])
     top = why.reasons[0]
     assert (why.wanted, why.weight) == (done.wanted[row], done.weights[row])
-    assert top.boost == pytest.approx(0.5 * top.asked.need * top.asked.rarity * top.strength)
-    assert f"boost {top.boost:.3f} = pull 0.50 × need {top.asked.need:.2f}" in str(why)
+    assert top.boost == pytest.approx(top.asked.need * top.strength)
+    assert f"boost {top.boost:.3f} = need {top.asked.need:.2f} × strength" in str(why)
     assert why.reasons == tuple(sorted(why.reasons, key=lambda reason: -reason.boost))
     assert "fork" in str(why)
     unwanted = miner.explain(world.images.ids[int(np.argmin(done.wanted))])
@@ -336,7 +335,7 @@ def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
 ) -> None:
     val = make_world(400, rates=(0.5, 0.4, 0.3), seed=5)
     settings = {"val_images": val.images, "val_index": val.index}
-    miner = make(world, contexts=["at night"], balance=0.0, objects=0.0, **settings)
+    miner = make(world, contexts=["at night"], balance=0.0, **settings)
     alike = dict.fromkeys(NAMES, 0.6)
     done = miner.step(alike, val_detections=results_of(val, blind_at_night="fork"))
     assert [(asked.class_name, asked.condition) for asked in done.asked] == [("fork", "at night")]
@@ -347,42 +346,46 @@ def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_a_rare_class_is_evened_out_whatever_validation_says(world: World, balance: float) -> None:
-    miner = make(world, budget=None, balance=balance, objects=0.0)
+def test_classes_are_evened_out_whatever_validation_says(
+    world: World, balance: float, tmp_path: Path
+) -> None:
+    record = tmp_path / "rounds.jsonl"
+    miner = make(world, budget=None, balance=balance, rounds=record)
     done = miner.step(dict.fromkeys(NAMES, 0.6))
     assert done.asked == ()
-    counts = world.present.sum(axis=0)
-    factors = (counts.mean() / counts).clip(1)
-    expected = np.where(world.present, factors, 1.0).max(axis=1) ** balance
+    shown = world.present @ (1 / world.present.sum(axis=0))
+    expected = np.where(shown > 0, shown / shown[shown > 0].mean(), 1.0) ** balance
     np.testing.assert_allclose(done.wanted, expected)
     zebra = int(np.flatnonzero(world.present[:, 2])[0])
     said = str(miner.explain(world.images.ids[zebra]))
-    assert ("seldom shown" in said) == (balance > 0)
-
-
-def test_an_image_of_more_objects_is_drawn_more_often(world: World, tmp_path: Path) -> None:
-    images = world.images
-    assert images.instances is not None
-    doubled = np.flatnonzero(images.instances.image_rows < 20)
-    again = np.concatenate([np.arange(len(images.instances)), *3 * [doubled]])
-    order = np.argsort(images.instances.image_rows[again], kind="stable")
-    fuller = replace(images, instances=images.instances.take(again[order]))
-    settings = {"encoder": WordEncoder(), "images": fuller, "budget": None, "balance": 0.0}
-    alike = dict.fromkeys(NAMES, 0.6)
-    record = tmp_path / "rounds.jsonl"
-    miner = HardMiner(world.index, objects=0.5, rounds=record, **settings)
-    done = miner.step(alike)
-    objects = world.present.sum(axis=1) * np.where(np.arange(300) < 20, 4, 1)
-    shown = objects > 0
-    expected = np.where(shown, objects / objects[shown].mean(), 1.0) ** 0.5
-    np.testing.assert_allclose(done.wanted, expected)
-    assert "for how many objects it shows: factor" in str(miner.explain(images.ids[0]))
+    assert ("for what it shows" in said) == (balance > 0)
     (read,) = read_rounds(record)
     assert np.array_equal(miner.replay(read).wanted, done.wanted)
-    plain = HardMiner(world.index, objects=0.0, **settings).step(alike)
-    assert (plain.wanted == 1).all()
-    with pytest.raises(InputError, match=r"objects must lie in \[0, 1\], got -1"):
-        HardMiner(world.index, objects=-1.0, **settings)
+    with pytest.raises(InputError, match=r"balance must lie in \[0, 1\], got 2"):
+        make(world, balance=2.0)
+
+
+def test_an_image_of_more_objects_is_worth_more(world: World) -> None:
+    images = world.images
+    assert images.instances is not None
+    lonely = np.flatnonzero(world.present[:, 0] & (world.present.sum(axis=1) == 1))
+    crowded, single = lonely[:5], lonely[5:]
+    more = np.flatnonzero(np.isin(images.instances.image_rows, crowded))
+    again = np.concatenate([np.arange(len(images.instances)), *3 * [more]])
+    order = np.argsort(images.instances.image_rows[again], kind="stable")
+    fuller = replace(images, instances=images.instances.take(again[order]))
+    miner = HardMiner(world.index, encoder=WordEncoder(), images=fuller, budget=None)
+    done = miner.step(dict.fromkeys(NAMES, 0.6))
+    assert done.wanted[crowded] == pytest.approx(4 * done.wanted[single[0]])
+
+
+def test_no_image_is_evened_out_beyond_measure() -> None:
+    world = make_world(2000, rates=(0.9, 0.5, 0.001), seed=4)
+    done = make(world, budget=None).step(dict.fromkeys(NAMES, 0.6))
+    zebras = world.present[:, 2]
+    assert 0 < zebras.sum() < 10
+    assert (done.wanted[zebras] == 20).all()
+    assert done.wanted.min() >= 1 / 20
 
 
 def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_path: Path) -> None:
@@ -390,31 +393,16 @@ def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_
     val = make_world(300, dark=0.4, seed=5)
     record = tmp_path / "rounds.jsonl"
     settings = {"val_images": val.images, "val_index": val.index, "rounds": record}
-    settings |= {"contexts": ["at night"], "objects": 0.0, "budget": None}
+    settings |= {"contexts": ["at night"], "budget": None}
     alike = dict.fromkeys(NAMES, 0.6)
     cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
-    full = make(bright, **settings).step(alike, val_detections=results_of(val))
-    raised = np.median(full.wanted[bright.night & cars])
+    done = make(bright, **settings).step(alike, val_detections=results_of(val))
+    by_day, at_night = (done.wanted[cars & where] for where in (~bright.night, bright.night))
+    assert (by_day == np.median(by_day)).mean() > 0.95
+    raised = np.median(at_night) / np.median(by_day)
     assert raised == pytest.approx(val.night.mean() / bright.night.mean(), rel=0.2)
-    record.unlink()
-    done = make(bright, pull=0.5, **settings).step(alike, val_detections=results_of(val))
-    assert np.median(done.wanted[bright.night & cars]) == pytest.approx(raised**0.5)
-    assert (done.wanted[~bright.night & cars] == 1).mean() > 0.95
     (read,) = read_rounds(record)
     assert np.array_equal(make(bright).replay(read).wanted, done.wanted)
-    with pytest.raises(InputError, match=r"balance must lie in \[0, 1\], got 2"):
-        make(bright, balance=2.0)
-
-
-def test_need_alone_raises_an_image_as_far_as_pull_goes(world: World) -> None:
-    settings: dict[str, Any] = {"balance": 0.0, "objects": 0.0, "budget": None}
-    weights = {
-        pull: make(world, pull=pull, cap=10.0, **settings).step(METRICS).wanted
-        for pull in (0.0, 0.25, 0.5)
-    }
-    assert (weights[0.0] == 1).all()
-    assert 1 < weights[0.5].max() <= 10**0.5
-    np.testing.assert_allclose(weights[0.5], weights[0.25] ** 2)
 
 
 def test_an_image_fades_as_it_is_drawn_ahead_of_the_others(world: World, tmp_path: Path) -> None:
@@ -459,8 +447,8 @@ def test_a_dry_run_puts_nothing_ahead(world: World) -> None:
 
 def test_a_round_that_was_weighed_otherwise_is_not_replayed(world: World) -> None:
     done = make(world).step(METRICS)
-    older = {name: value for name, value in done.settings.items() if name not in ("fade", "pull")}
-    with pytest.raises(InputError, match="round 1 does not say its fade, pull: another version"):
+    older = {name: value for name, value in done.settings.items() if name not in ("fade", "cap")}
+    with pytest.raises(InputError, match="round 1 does not say its cap, fade: another version"):
         make(world).replay(replace(done, settings=older))
 
 

@@ -52,12 +52,12 @@ def test_a_crowd_alone_is_neither_present_nor_absent() -> None:
     assert read_labels(IMAGES, [30], NAMES).status(0).tolist() == [-1]
 
 
-def test_fullness_counts_objects_of_the_loops_classes_but_no_crowds() -> None:
+def test_objects_are_counted_of_the_loops_classes_but_no_crowds() -> None:
     # 10 shows two cars, 20 a fork, 30 a crowd of cars; 99 is not labelled.
-    labels = read_labels(IMAGES, [99, 30, 20, 10], NAMES)
-    np.testing.assert_allclose(labels.fullness(), [1, 1, 1 / 1.5, 2 / 1.5])
-    np.testing.assert_allclose(read_labels(IMAGES, [20, 10], NAMES[:1]).fullness(), [1, 1])
-    assert read_labels(None, [10, 20], NAMES).fullness().tolist() == [1, 1]
+    objects = read_labels(IMAGES, [99, 30, 20, 10], NAMES).objects()
+    assert objects.toarray().tolist() == [[0, 0], [0, 0], [0, 1], [2, 0]]
+    assert read_labels(IMAGES, [20, 10], NAMES[:1]).objects().toarray().tolist() == [[0], [2]]
+    assert read_labels(None, [10, 20], NAMES).objects().nnz == 0
 
 
 def test_sizes_are_cocos() -> None:
