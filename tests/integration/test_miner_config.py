@@ -25,7 +25,9 @@ queries:
   contexts: [at night]
   templates: plain
 weights:
-  cap: 3
+  cap: 2
+  balance: 0
+  fade: null
 miner:
   rounds: {out}/rounds.jsonl
 """
@@ -40,7 +42,7 @@ def test_a_config_makes_a_miner_that_mines(tmp_path: Path) -> None:
     done = miner.step({name: 0.1})
     assert [asked.names for asked in done.asked] == [(name,), (f"{name} at night",)]
     assert miner.sampler is not None
-    assert miner.sampler.weights.max() <= 3.0
+    assert 1.0 < miner.sampler.weights.max() <= 2.0
     assert (tmp_path / "rounds.jsonl").read_text().count("\n") == 1
     again = HardMiner.from_config(load_config(file)).step({name: 0.1})
     assert again.digest == done.digest
