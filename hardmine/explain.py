@@ -66,7 +66,7 @@ class Explanation:
         ]
         if known and self.weight != self.wanted:
             lines.append(
-                f"  faded from {self.wanted:.3f}: "
+                f"  before fading {self.wanted:.3f}, "
                 f"{abs(self.lead):.1f} draws {'behind' if self.lead < 0 else 'ahead of'} the mean"
             )
         for reason in self.reasons:

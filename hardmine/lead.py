@@ -35,6 +35,31 @@ class Lead:
         gained = (passes - self.passes) * (weights / weights.mean() - 1)
         return Lead(passes, gained if self.draws is None else self.draws + gained)
 
+    def fade(
+        self,
+        wanted: Floats,
+        *,
+        drawn_by: Floats | None,
+        passes: float,
+        epoch: float,
+        fade: float | None,
+    ) -> tuple[Lead, Floats]:
+        """How far each image is ahead by now, and the weights that are left at that.
+
+        Args:
+            wanted: (N,) weights.
+            drawn_by: (N,) those of the draws since ``self``; None if all images were drawn alike.
+            passes: Draws of the mean image by now.
+            epoch: Passes of an epoch, the least that the weights will be in use for.
+            fade: See ``fade_weights``; None leaves the weights as they are.
+        """
+        if fade is None:
+            return Lead(passes), wanted
+        lead = self.after(passes, drawn_by)
+        # As long as the last weights were in use, these will be.
+        ahead = epoch if drawn_by is None else max(passes - self.passes, epoch)
+        return lead, fade_weights(wanted, lead.draws, ahead=ahead, fade=fade)
+
 
 def fade_weights(weights: Floats, lead: Floats | None, *, ahead: float, fade: float) -> Floats:
     """Weights by which an image is wanted less the more often it is drawn.

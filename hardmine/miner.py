@@ -25,7 +25,6 @@ from hardmine.explain import Explanation, explain_image
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.judge import Judge
-from hardmine.lead import Lead, fade_weights
 from hardmine.memory import Memory
 from hardmine.policies import parse_policy
 from hardmine.ranks import from_first, is_first
@@ -49,7 +48,8 @@ class HardMiner:
 
     Args:
         index: Regions of the training images, and of an unlabelled pool if there is one.
-        sampler: Gets the weights; None to take them from the Round.
+        sampler: Gets the weights; None to take them from the Round, which then counts as one pass
+            over the images.
         encoder: The one that made the index.
         images: The labels, matched by image id. Their order is the sampler's.
         dataset_ids: Image ids in the order of the sampler's rows, where that is not the order of
@@ -310,7 +310,14 @@ class HardMiner:
             rules=self.rules,
             weighing=self.weighing,
         )
-        lead, weights = self._fade(aim.weights)
+        passes, epoch = self._passes()
+        lead, weights = before.lead.fade(
+            aim.weights,
+            drawn_by=None if self.dry_run else before.weights,
+            passes=passes,
+            epoch=epoch,
+            fade=self.weighing.fade,
+        )
         done = Round(
             number=before.number + 1,
             when="",
@@ -344,24 +351,11 @@ class HardMiner:
         patience = replace(verdict.patience, boosted=boosted)
         return done, Memory(self.class_names, done.number, verdict.need, patience, weights, lead)
 
-    def _fade(self, wanted: npt.NDArray[np.float64]) -> tuple[Lead, npt.NDArray[np.float64]]:
-        """How far each image is ahead in draws by now, and the weights that are left at that.
-
-        Without a sampler each round counts as one pass over the images.
-        """
-        before = self._memory
+    def _passes(self) -> tuple[float, float]:
+        """Passes over the images so far, and those of an epoch."""
         if self.sampler is None:
-            epoch, passes = 1.0, before.lead.passes + 1.0
-        else:
-            epoch = self.sampler.epoch_length / self.sampler.num_images
-            passes = self.sampler.passes
-        fade, drawn_by = self.weighing.fade, None if self.dry_run else before.weights
-        if fade is None:
-            return Lead(passes), wanted
-        lead = before.lead.after(passes, drawn_by)
-        # As long as the last weights were in use, these will be.
-        ahead = epoch if drawn_by is None else max(passes - before.lead.passes, epoch)
-        return lead, fade_weights(wanted, lead.draws, ahead=ahead, fade=fade)
+            return self._memory.lead.passes + 1.0, 1.0
+        return self.sampler.passes, self.sampler.epoch_length / self.sampler.num_images
 
     def _settings(self) -> dict[str, Any]:
         assert self._ground is not None

@@ -308,7 +308,7 @@ def test_the_record_alone_replays_the_weights(world: World, tmp_path: Path) -> N
     why = later.explain(world.images.ids[4], done=again)
     assert why.wanted == done.wanted[4]
     assert np.isnan(why.weight)
-    assert "faded" not in str(why)
+    assert "fading" not in str(why)
     other = make_world(seed=1)
     with pytest.raises(IndexMismatch, match="gives other weights"):
         make(other).replay(read)
@@ -419,7 +419,9 @@ def test_an_image_fades_as_it_is_drawn_ahead_of_the_others(world: World, tmp_pat
     assert np.abs(second.lead - (drawn - 2)).max() < 1
     ahead, behind = second.lead.argmax(), second.lead.argmin()
     for row, words in ((ahead, "draws ahead of the mean"), (behind, "draws behind the mean")):
-        assert words in str(miner.explain(world.images.ids[row]))
+        why = miner.explain(world.images.ids[row])
+        assert f"before fading {why.wanted:.3f}" in str(why)
+        assert words in str(why)
     # The same round from the same wish, but for the lead.
     fresh = fade_weights(second.wanted, None, ahead=2.0, fade=4.0)
     faded = second.weights / fresh

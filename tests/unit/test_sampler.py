@@ -129,6 +129,19 @@ def test_new_weights_wait_for_the_next_epoch() -> None:
     assert list(sampler) == [7] * 100
 
 
+def test_weights_set_after_loading_are_for_the_next_epoch_that_begins() -> None:
+    only_seven = np.eye(20)[7]
+    for taken in (0, 5, 20):  # before an epoch, in it, after it
+        saved = HardMiningSampler(20)
+        drawn = list(islice(saved, taken)) if taken < 20 else list(saved)
+        resumed = HardMiningSampler(20)
+        resumed.load_state_dict(saved.state_dict())
+        resumed.set_weights(only_seven)
+        if taken == 5:
+            assert drawn + list(resumed) == list(HardMiningSampler(20))
+        assert list(resumed) == [7] * 20
+
+
 def test_weights_are_given_back_but_cannot_be_written() -> None:
     sampler = HardMiningSampler(3)
     assert sampler.weights.tolist() == [1, 1, 1]
