@@ -14,6 +14,7 @@ from hardmine.errors import InputError
 from hardmine.lead import Lead
 from hardmine.need import Need
 from hardmine.patience import Patience
+from hardmine.states import check_complete
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Memory:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], class_names: tuple[str, ...]) -> Memory:
-        """What ``to_state`` said, if it is of the same classes."""
+        """What ``to_state`` said, if it is whole and of the same classes."""
+        check_complete(state, cls.fresh(class_names).to_state(), "miner")
         saved = tuple(state["class_names"])
         if saved != class_names:
             raise InputError(

@@ -232,6 +232,15 @@ def test_state_survives_a_safe_load_and_the_next_rounds_are_the_same(world: Worl
         ).load_state_dict(first.state_dict())
 
 
+def test_a_state_of_another_version_is_refused_before_anything_changes(world: World) -> None:
+    miner = make(world)
+    miner.step(METRICS)
+    state = miner.state_dict()
+    with pytest.raises(InputError, match=r"saved miner lacks lead, passes: .*another version"):
+        miner.load_state_dict({key: state[key] for key in state.keys() - {"lead", "passes"}})
+    assert miner.state_dict()["number"] == 1
+
+
 def test_a_failing_round_keeps_the_weights_and_is_told_once(
     world: World, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

@@ -241,6 +241,18 @@ def test_resumes_in_mid_epoch_with_the_weights_of_that_epoch_and_of_the_next(
     assert list(again) == list(sampler)
 
 
+@pytest.mark.parametrize("key", ["started", "weights"])
+def test_a_state_of_another_version_is_refused_before_anything_changes(key: str) -> None:
+    saved = HardMiningSampler(20, seed=3)
+    list(islice(saved, 5))
+    state = saved.state_dict()
+    del state[key]
+    sampler = HardMiningSampler(20, seed=3)
+    with pytest.raises(InputError, match=f"saved sampler lacks {key}: .*another version"):
+        sampler.load_state_dict(state)
+    assert list(sampler) == list(HardMiningSampler(20, seed=3))
+
+
 def test_resumes_on_another_number_of_ranks() -> None:
     weights = np.linspace(1, 4, 60)
 
