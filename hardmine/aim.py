@@ -1,7 +1,8 @@
 """The middle of a round, a pure function: queries -> scores -> trust -> targets -> weights.
 
 A weight is a product of two: how often an image would be drawn if all classes, and measured
-conditions, were shown as often as they should be, and how much more than that the queries want it.
+conditions, were shown as often as they should be, by images whose labels are complete; and how much
+more than that the queries want it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from hardmine.completeness import Completeness
 from hardmine.confusion import Confusion
 from hardmine.contexts import PLAIN, context_phrases
 from hardmine.encoders.base import Encoder
@@ -40,6 +42,7 @@ class Ground:
         labels: Presence of the classes in the images.
         book: Scores of the images.
         class_phrases: For each class what it alone is asked as.
+        completeness: How much of what each image shows has a label.
     """
 
     ids: npt.NDArray[np.generic]
@@ -48,6 +51,7 @@ class Ground:
     labels: Labels
     book: ScoreBook
     class_phrases: tuple[tuple[str, ...], ...]
+    completeness: Completeness
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,15 +70,19 @@ def lay_ground(
     names = tuple(class_names)
     same = images is not None and images.class_names == names
     synonyms = images.class_synonyms if images is not None and same else ()
+    labels = read_labels(images, ids, names)
+    book = ScoreBook(index, encoder, ids, templates=templates)
+    class_phrases = tuple(
+        phrases(name, synonyms[row] if synonyms else ()) for row, name in enumerate(names)
+    )
     return Ground(
         ids=np.asarray(ids),
         class_names=names,
         synonyms=synonyms,
-        labels=read_labels(images, ids, names),
-        book=ScoreBook(index, encoder, ids, templates=templates),
-        class_phrases=tuple(
-            phrases(name, synonyms[row] if synonyms else ()) for row, name in enumerate(names)
-        ),
+        labels=labels,
+        book=book,
+        class_phrases=class_phrases,
+        completeness=Completeness(labels, book, class_phrases),
     )
 
 
@@ -86,6 +94,7 @@ class Aim:
         trust: In each of Q queries.
         targets: The images they found.
         evened: (N,) factors, how often each image would be drawn if nothing were asked.
+        labelled: (N,) in (0, 1], how much of what each image shows probably has a label.
         boost: (N,) in [0, 1], what is asked of each image, see ``Targets.boost``.
         weights: (N,) the images' sampling weights.
     """
@@ -93,6 +102,7 @@ class Aim:
     trust: Trust
     targets: Targets
     evened: npt.NDArray[np.float64]
+    labelled: npt.NDArray[np.float64]
     boost: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
 
@@ -141,11 +151,15 @@ def take_aim(
         rules=rules,
     )
     boost = targets.boost(queries.need, queries.class_rows, len(ground))
-    evened = _even_out(queries, targets, ground.labels, answering, answers) ** weighing.balance
+    labelled, evened = np.ones(len(ground)), np.ones(len(ground))
+    if weighing.balance > 0:
+        labelled = ground.completeness.share(rules.missing)
+        evened = _even_out(queries, targets, ground.labels, labelled, answering, answers)
+        evened **= weighing.balance
     weights = weights_from_boost(
         boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=evened
     )
-    return Aim(trust, targets, evened, boost, weights)
+    return Aim(trust, targets, evened, labelled, boost, weights)
 
 
 def _answering(
@@ -165,6 +179,7 @@ def _even_out(
     queries: Queries,
     targets: Targets,
     labels: Labels,
+    labelled: npt.NDArray[np.float64],
     answering: Mapping[str, npt.NDArray[np.bool_]],
     answers: Mapping[str, tuple[float, float]],
 ) -> npt.NDArray[np.float64]:
@@ -173,11 +188,13 @@ def _even_out(
     1. By objects: the sum of 1 / n_c over the objects of an image, where n_c objects of class c
        are in all images. It is as if a class were chosen, each as likely, and then one of its
        objects: so of two images the fuller one is worth more.
-    2. By measured conditions: how many times more often the validation images answer the rarest
+    2. By labels: how much of what an image shows has one.
+    3. By measured conditions: how many times more often the validation images answer the rarest
        condition that the image answers.
 
     By objects the mean labelled image has 1. So has one without objects, and one of a pool, which
-    shows besides what it was found for, as far as that is likely.
+    shows besides what it was found for, as far as that is likely. By labels the mean labelled image
+    has 1, and one of a pool.
     """
     objects = labels.objects()
     totals = np.asarray(objects.sum(axis=0)).ravel()
@@ -186,15 +203,24 @@ def _even_out(
     some = shown > 0
     factors = np.ones(len(labels))
     if some.any():
-        worth /= shown[some].mean()
-        factors[some] = shown[some] / shown[some].mean()
+        mean = _mean(shown[some])
+        worth /= mean
+        factors[some] = shown[some] / mean
         plain = np.array([not condition for condition in queries.conditions], bool)
         likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
         found = worth[queries.class_rows[likely.query_rows]] * likely.strengths
         np.add.at(factors, likely.image_rows, found)
+    told = labels.labelled
+    if told.any():
+        factors[told] *= labelled[told] / _mean(labelled[told])
     seldom = np.ones(len(labels))
     for context, (_, share) in answers.items():
         answer = answering[context]
         ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
         seldom[answer] = np.maximum(seldom[answer], ratio)
     return np.asarray((factors * seldom).clip(1 / _MOST, _MOST))
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    """The mean, to the last bit the same in whatever order the values come."""
+    return float(np.sort(values).mean())

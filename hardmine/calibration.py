@@ -10,6 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _BINS = 512
+_FEWEST = 5  # labelled images from which a missing label can be suspected
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Calibration:
     slope: float
     intercept: float
     label_rate: float
+
+    @property
+    def tells_missing(self) -> bool:
+        """Whether there are enough labelled images to suspect of others that they lack a label."""
+        return len(self.present) >= _FEWEST
 
     def closeness(self, scores: npt.ArrayLike) -> Floats:
         """Share of the labelled images that an image looks more like the class than, [0, 1]."""
@@ -56,7 +62,7 @@ def calibrate(
     """Fit a class's scores to its labels: logistic, with Platt's targets for few images.
 
     Args:
-        present: (P,) scores of the images labelled with the class, at least one.
+        present: (P,) scores of the images labelled with the class.
         absent: (A,) scores of the images labelled without it.
         missing: Share of the true images whose label is missing; None reads it off the labels
             among the best scores.
@@ -70,11 +76,13 @@ def calibrate(
 
 def _fit(right: Floats, wrong: Floats) -> tuple[float, float]:
     """Slope and intercept of P(labelled | score) by Newton's method on binned scores."""
+    plain = 0.0, float(np.log((len(right) + 1) / (len(wrong) + 1)))
+    if len(right) == 0 or len(wrong) == 0:
+        return plain
     everything = np.concatenate([right, wrong])
     low, spread = float(everything.min()), float(np.ptp(everything))
-    if len(right) == 0 or len(wrong) == 0 or spread == 0:
-        odds = (len(right) + 1) / (len(wrong) + 1)
-        return 0.0, float(np.log(odds))
+    if spread == 0:
+        return plain
     # Bins make the cost of a step independent of the number of images.
     ours, theirs = (
         np.bincount(((part - low) * ((_BINS - 1) / spread) + 0.5).astype(np.int64), minlength=_BINS)
@@ -104,7 +112,7 @@ def _fit(right: Floats, wrong: Floats) -> tuple[float, float]:
         if fall < 1e-9 * max(loss, 1.0):
             break
     if slope <= 0:
-        return 0.0, float(np.log((len(right) + 1) / (len(wrong) + 1)))
+        return plain
     return slope / spread, intercept - slope * low / spread
 
 

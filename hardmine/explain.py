@@ -47,7 +47,9 @@ class Explanation:
         expected_draws: In an epoch of as many draws as images, by ``weight`` if that is known.
         reasons: Queries that it answers, the strongest first.
         evened: How many times as often as the mean image it would be drawn if nothing were asked:
-            for how many objects it shows and how rare they are, and for a rare condition.
+            for how many objects it shows and how rare they are, for a rare condition, and for what
+            probably lacks a label.
+        labelled: How much of what it shows probably has a label, the rare counting more.
     """
 
     image_id: Any
@@ -57,6 +59,7 @@ class Explanation:
     expected_draws: float
     reasons: tuple[Reason, ...]
     evened: float = 1.0
+    labelled: float = 1.0
 
     def __str__(self) -> str:
         known = not np.isnan(self.weight)
@@ -81,6 +84,8 @@ class Explanation:
             lines.append("  no query wants it")
         if self.evened != 1:
             lines.append(f"  for what it shows, how much and how rare: factor {self.evened:.3f}")
+        if self.labelled < 0.995:
+            lines.append(f"  of which {self.labelled:.0%} probably has a label")
         return "\n".join(lines)
 
 
@@ -123,4 +128,5 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         expected_draws=float(drawn_by[row] / drawn_by.mean()),
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
         evened=1.0 if done.evened is None else float(done.evened[row]),
+        labelled=1.0 if done.labelled is None else float(done.labelled[row]),
     )

@@ -90,8 +90,8 @@ class HardMiner:
         templates: str | Sequence[str] = "short",
         rules: TargetRules | None = None,
         floor: float = 1.0,
-        cap: float = 3.0,
-        budget: float | None = 0.5,
+        cap: float = 6.0,
+        budget: float | None = 0.6,
         fade: float | None = 5.0,
         balance: float = 1.0,
         patience: int | None = 3,
@@ -344,6 +344,7 @@ class HardMiner:
             lead=lead.draws,
             targets=aim.targets,
             evened=aim.evened,
+            labelled=aim.labelled,
         )
         # A class that is asked for under a condition alone is not waited for: the condition's need
         # is measured anew each time.

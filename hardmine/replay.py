@@ -68,4 +68,6 @@ def replay_round(
             f"replaying round {done.number} gives other weights; the index or the labels have "
             "changed since, or the machine computes similarities differently"
         )
-    return replace(done, wanted=aim.weights, targets=aim.targets, evened=aim.evened)
+    return replace(
+        done, wanted=aim.weights, targets=aim.targets, evened=aim.evened, labelled=aim.labelled
+    )

@@ -74,6 +74,8 @@ class Round:
         targets: Which image answers which query; not in the line of JSON.
         evened: (N,) factors, how often each image would be drawn if nothing were asked; not in the
             line of JSON.
+        labelled: (N,) how much of what each image shows probably has a label; not in the line of
+            JSON.
     """
 
     number: int
@@ -95,6 +97,7 @@ class Round:
     lead: npt.NDArray[np.float64] | None = field(default=None, repr=False)
     targets: Targets | None = field(default=None, repr=False)
     evened: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    labelled: npt.NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def weak(self) -> list[str]:

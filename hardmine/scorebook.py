@@ -60,6 +60,11 @@ class ScoreBook:
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def state(self) -> object:
+        """Another object whenever the index has changed."""
+        return getattr(self.index, "store", self.index.ids)
+
     def rows(
         self, names: Sequence[tuple[str, ...]], *, bare: bool = False
     ) -> list[npt.NDArray[np.floating[Any]]]:
@@ -93,10 +98,9 @@ class ScoreBook:
 
     def _follow_index(self) -> None:
         """Forget everything when the index has changed under us."""
-        state = getattr(self.index, "store", self.index.ids)
-        if state is self._state:
+        if self.state is self._state:
             return
-        self._state = state
+        self._state = self.state
         self._kept.clear()
         self._rows = rows_of(self.index.ids, self._ids)
         if len(self) and not (self._rows >= 0).any():

@@ -26,7 +26,8 @@ class TargetRules:
         closeness: A confuser scores above this share of the class's labelled images.
         suspect: Strength of a suspect; 0 reports it only.
         suspect_odds: Probability of a missing label from which an image is a suspect.
-        missing: Expected share of missing labels; None estimates it for each class.
+        missing: Expected share of missing labels; None estimates it for each class, 0 takes the
+            labels as complete.
         hit: Strength of the best hit in an unlabelled pool.
         hits: Share of an unlabelled pool that may be hits of one query.
         answering: Share of a class's labelled images that may answer a condition.

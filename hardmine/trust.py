@@ -192,7 +192,7 @@ class _View:
         if (self.factor == 0 and seen is None) or len(rows) == 0:
             return []
         missing = meaning.missing(self.scores[rows])
-        told = self.factor > 0 and len(meaning.present) >= 5
+        told = self.factor > 0 and meaning.tells_missing
         suspect = (missing >= self.rules.suspect_odds) & told
         suspects = self._targets(
             rows[suspect], np.full(suspect.sum(), SUSPECT), self.rules.suspect * missing[suspect]

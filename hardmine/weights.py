@@ -33,12 +33,13 @@ class WeightRules:
             more. None for never.
         balance: How far the draws are evened out whatever is asked, in [0, 1]: 0 not at all; 1 as
             if a class were chosen, each as likely, then one of its objects, so that images of many
-            objects gain too, and measured contexts came as often as in validation.
+            objects gain too, and measured contexts came as often as in validation; images that
+            probably lack labels count the less for it.
     """
 
     floor: float = 1.0
-    cap: float = 3.0
-    budget: float | None = 0.5
+    cap: float = 6.0
+    budget: float | None = 0.6
     fade: float | None = 5.0
     balance: float = 1.0
 

@@ -29,6 +29,9 @@ def world() -> World:
     return make_world()
 
 
+ALL_LABELLED = TargetRules(missing=0.0)
+
+
 def make(world: World, sampler: HardMiningSampler | None = None, **settings: Any) -> HardMiner:
     return HardMiner(world.index, sampler, encoder=WordEncoder(), images=world.images, **settings)
 
@@ -126,6 +129,7 @@ def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likel
         images=labelled,
         dataset_ids=world.images.ids,
         contexts=["at night"],
+        rules=ALL_LABELLED,
     )
     done = miner.step(METRICS)
     assert done.targets is not None
@@ -143,8 +147,9 @@ def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likel
 
 
 def test_a_condition_raises_the_labelled_images_that_answer_it(world: World) -> None:
-    plain = make(world, budget=None).step(METRICS)
-    dark = make(world, budget=None, contexts=["at night"]).step(METRICS)
+    settings = {"budget": None, "rules": ALL_LABELLED}
+    plain = make(world, **settings).step(METRICS)
+    dark = make(world, contexts=["at night"], **settings).step(METRICS)
     assert [asked.names[0] for asked in dark.asked] == ["fork", "fork at night"]
     gain = dark.wanted - plain.wanted
     forks = world.present[:, FORK]
@@ -359,7 +364,7 @@ def test_classes_are_evened_out_whatever_validation_says(
     world: World, balance: float, tmp_path: Path
 ) -> None:
     record = tmp_path / "rounds.jsonl"
-    miner = make(world, budget=None, balance=balance, rounds=record)
+    miner = make(world, budget=None, balance=balance, rounds=record, rules=ALL_LABELLED)
     done = miner.step(dict.fromkeys(NAMES, 0.6))
     assert done.asked == ()
     shown = world.present @ (1 / world.present.sum(axis=0))
@@ -383,9 +388,37 @@ def test_an_image_of_more_objects_is_worth_more(world: World) -> None:
     again = np.concatenate([np.arange(len(images.instances)), *3 * [more]])
     order = np.argsort(images.instances.image_rows[again], kind="stable")
     fuller = replace(images, instances=images.instances.take(again[order]))
-    miner = HardMiner(world.index, encoder=WordEncoder(), images=fuller, budget=None)
+    miner = HardMiner(
+        world.index, encoder=WordEncoder(), images=fuller, budget=None, rules=ALL_LABELLED
+    )
     done = miner.step(dict.fromkeys(NAMES, 0.6))
     assert done.wanted[crowded] == pytest.approx(4 * done.wanted[single[0]])
+
+
+def test_images_that_lack_labels_are_drawn_less(tmp_path: Path) -> None:
+    world = make_world(2000, rates=(0.5, 0.4, 0.3), seed=6)
+    instances = world.images.instances
+    assert instances is not None
+    kept = np.random.default_rng(0).random(len(instances)) < 0.6
+    images = replace(world.images, instances=instances.take(np.flatnonzero(kept)))
+    record = tmp_path / "rounds.jsonl"
+    settings = {"encoder": WordEncoder(), "images": images, "budget": None}
+    miner = HardMiner(world.index, rounds=record, **settings)
+    alike = dict.fromkeys(NAMES, 0.6)
+    done = miner.step(alike)
+    by_labels = HardMiner(world.index, rules=ALL_LABELLED, **settings).step(alike)
+    assert done.labelled is not None
+    factors = done.labelled / done.labelled.mean()
+    assert done.wanted == pytest.approx((by_labels.wanted * factors).clip(1 / 20))
+    counts = np.bincount(instances.image_rows[~kept], minlength=len(images))
+    assert done.labelled[counts > 0].mean() < done.labelled[counts == 0].mean() - 0.3
+    lacking = images.ids[int(done.labelled.argmin())]
+    assert "% probably has a label" in str(miner.explain(lacking))
+    (read,) = read_rounds(record)
+    again = miner.replay(read)
+    assert np.array_equal(again.wanted, done.wanted)
+    assert again.labelled is not None
+    assert np.array_equal(again.labelled, done.labelled)
 
 
 def test_no_image_is_evened_out_beyond_measure() -> None:
@@ -402,7 +435,7 @@ def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_
     val = make_world(300, dark=0.4, seed=5)
     record = tmp_path / "rounds.jsonl"
     settings = {"val_images": val.images, "val_index": val.index, "rounds": record}
-    settings |= {"contexts": ["at night"], "budget": None}
+    settings |= {"contexts": ["at night"], "budget": None, "rules": ALL_LABELLED}
     alike = dict.fromkeys(NAMES, 0.6)
     cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
     done = make(bright, **settings).step(alike, val_detections=results_of(val))
