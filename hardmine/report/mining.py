@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.aim import lay_ground
+from hardmine.aim import Ground, lay_ground
 from hardmine.calibration import calibrate
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
@@ -21,8 +21,8 @@ from hardmine.queries import embed_queries
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 from hardmine.rounds import Round
-from hardmine.targets import KINDS
-from hardmine.trust import measure_trust
+from hardmine.targets import KINDS, SUSPECT, Targets
+from hardmine.trust import Scores, Trust, measure_trust, split_targets
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Mined:
         moved_share: Share of an epoch's draws that would move.
         effective_size: Effective sample size as a share of the images.
         examples: For each weak class the images that would be drawn more, and confusers.
-        suspects: Images whose label is probably missing, most alike first.
+        suspects: Images whose label of a class, weak or not, is probably missing: weaker classes
+            first, of a class the most alike first.
         retrieval: By class name.
     """
 
@@ -133,40 +134,51 @@ def mine_once(
         strict=True,
     )
     done = miner.step(scores, val_detections=detections)
-    retrieval = _retrieval(index, encoder, train, ids, done, templates)
     assert done.drawn is not None
+    assert done.targets is not None
+    assert done.weights is not None
     report = done.drawn
-    shown = partial(_examples, index, encoder, ids, done, templates)
+    ground = lay_ground(
+        index, encoder, train, ids=ids, class_names=train.class_names, templates=templates
+    )
+    # Every class, weak or not.
+    class_rows = np.arange(len(ground.class_names))
+    similarity = ground.book.rows(ground.class_phrases)
+    trust = measure_trust(similarity, class_rows, ground.labels)
+    targets = split_targets(similarity, class_rows, ground.labels, trust)
+    suspects = targets.take(targets.kinds == SUSPECT)
+    shown = partial(_examples, index, encoder, ids, done.weights / done.weights.mean(), templates)
+    asked = [
+        (query, asked.class_name, asked.names)
+        for query, asked in enumerate(done.asked)
+        if not asked.condition
+    ]
+    weakest_first = [
+        (row, ground.class_names[row], ground.class_phrases[row])
+        for row in np.argsort(-done.need, kind="stable").tolist()
+    ]
     return Mined(
         num_images=len(ids),
         num_raised=report.num_raised,
         moved_share=report.moved_share,
         effective_size=report.effective_size / max(len(ids), 1),
-        examples=shown((("hard", "positive"), ("confuser",), ("hit",)), examples),
-        suspects=shown((("suspect",),), None),
-        retrieval=retrieval,
+        examples=shown(
+            done.targets, asked, (("hard", "positive"), ("confuser",), ("hit",)), examples
+        ),
+        suspects=shown(suspects, weakest_first, (("suspect",),), None),
+        retrieval=_retrieval(ground, similarity, trust, suspects, done),
     )
 
 
 def _retrieval(
-    index: Index,
-    encoder: Encoder,
-    train: ImageSet,
-    ids: npt.NDArray[Any],
-    done: Round,
-    templates: str | Sequence[str],
+    ground: Ground, scores: Scores, trust: Trust, suspects: Targets, done: Round
 ) -> dict[str, Retrieval]:
     """Trust and coverage of every class, weak or not."""
-    ground = lay_ground(
-        index, encoder, train, ids=ids, class_names=train.class_names, templates=templates
-    )
-    class_rows = np.arange(len(train.class_names))
-    scores = ground.book.rows(ground.class_phrases)
-    trust = measure_trust(scores, class_rows, ground.labels)
-    found = {kind: _count_by_class(done, kind) for kind in ("suspect", "confuser")}
+    suspected = np.bincount(suspects.query_rows, minlength=len(ground.class_names))
+    confusers = _count_by_class(done, "confuser")
     draws = done.drawn.class_draws if done.drawn is not None else None
     said = {}
-    for row, name in enumerate(train.class_names):
+    for row, name in enumerate(ground.class_names):
         status = ground.labels.status(row)
         scored = np.isfinite(scores[row])
         present = scores[row][(status == PRESENT) & scored]
@@ -180,8 +192,8 @@ def _retrieval(
             trust=float(trust.precision[row]),
             answering=answering,
             labelled=labelled,
-            suspects=found["suspect"].get(name, 0),
-            confusers=found["confuser"].get(name, 0),
+            suspects=int(suspected[row]),
+            confusers=confusers.get(name, 0),
             draws=float("nan") if draws is None else float(draws[row]),
         )
     return said
@@ -205,21 +217,24 @@ def _examples(
     index: Index,
     encoder: Encoder,
     ids: npt.NDArray[Any],
-    done: Round,
+    drawn: npt.NDArray[np.float64],
     templates: str | Sequence[str],
+    targets: Targets,
+    asked: Sequence[tuple[int, str, tuple[str, ...]]],
     groups: Sequence[Sequence[str]],
     limit: int | None,
 ) -> tuple[Shown, ...]:
-    """The strongest images of each class and group of kinds with the region that matched."""
-    assert done.targets is not None
-    assert done.weights is not None
-    targets, shown = done.targets, []
-    mean = float(done.weights.mean())
+    """The strongest images of each class and group of kinds with the region that matched.
+
+    Of N images it is known how many times as often as on average they would be ``drawn``; of each
+    query ``asked`` its row among the targets, its class and its phrases. No ``limit`` is all.
+    """
+    shown = []
     index_rows = index.rows_of(ids)
-    for query, asked in enumerate(done.asked):
-        if asked.condition:
+    for query, class_name, names in asked:
+        if not (targets.query_rows == query).any():
             continue
-        vector = embed_queries(encoder, [asked.names], templates=templates)
+        vector = embed_queries(encoder, [names], templates=templates)
         for kinds in groups:
             wanted = [KINDS.index(kind) for kind in kinds]
             mine = (targets.query_rows == query) & np.isin(targets.kinds, wanted)
@@ -235,12 +250,12 @@ def _examples(
                     Shown(
                         image_id=ids[images[place]].item(),
                         path=index.paths[row],
-                        class_name=asked.class_name,
+                        class_name=class_name,
                         kind=KINDS[chosen.kinds[order[place]]],
                         score=float(scores[0, place]),
                         box=_box(boxes[0, place]),
                         size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),
-                        weight=float(done.weights[images[place]]) / mean,
+                        weight=float(drawn[images[place]]),
                     )
                 )
     return tuple(shown)

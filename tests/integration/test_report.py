@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_world import NAMES, WordEncoder, make_world
 
 from hardmine.cli.main import main
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.errors import InputError
 from hardmine.index import build_index, index_from_regions
+from hardmine.metrics import read_scores
 from hardmine.report.gap_output import to_json
 from hardmine.report.gap_page import gap_page
 from hardmine.report.make import make_report
+from hardmine.report.mining import mine_once
 from hardmine.report.relabel import coco_proposals
 
 
@@ -125,6 +128,21 @@ def test_with_an_index(world: Path, index: Path, capsys: pytest.CaptureFixture[s
     proposals = json.loads((relabel / "proposals.json").read_text())
     assert len(proposals["annotations"]) == len(mining["suspects"])
     assert "data:image/jpeg" in (world / "page.html").read_text()
+
+
+def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_ones() -> None:
+    faulty = make_world(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
+    scores = read_scores({"car": 0.8, "fork": 0.2, "zebra": 0.8}, NAMES)
+    mined = mine_once(faulty.index, WordEncoder(), faulty.images, scores)
+    classes = [one.class_name for one in mined.suspects]
+    assert classes == sorted(classes, key=["fork", "car", "zebra"].index)
+    for row, name in enumerate(NAMES):
+        suspects = [one.image_id for one in mined.suspects if one.class_name == name]
+        assert len(suspects) == mined.retrieval[name].suspects > 0
+        assert faulty.present[faulty.images.rows_of(suspects), row].mean() > 0.7
+        similar = [one.score for one in mined.suspects if one.class_name == name]
+        assert similar == sorted(similar, reverse=True)
+    assert {one.class_name for one in mined.examples} == {"fork"}
 
 
 def test_slices(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
