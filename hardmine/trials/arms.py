@@ -73,6 +73,9 @@ ARMS: dict[str, Arm] = {
     "hardmine": _MINED,
     "no-trust": Arm("hardmine without trust", mining={}, rules={"trust": False}),
     "no-confusers": Arm("hardmine without confusers", mining={}, rules={"confuser": 0.0}),
+    "no-completeness": Arm(
+        "hardmine, taking the labels as complete", mining={}, rules={"missing": 0.0}
+    ),
     "no-contexts": Arm("hardmine without conditions", mining={"contexts": ()}),
     "whole": Arm("hardmine, one vector an image", mining={}, whole=True),
     "no-budget": Arm("hardmine without a budget", mining={"budget": None}),

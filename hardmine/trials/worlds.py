@@ -109,7 +109,7 @@ WEAKNESSES: dict[str, Weakness] = {
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
-        arms=(*_RACED, "class-aware", "told"),
+        arms=(*_RACED, "class-aware", "told", "no-completeness"),
     ),
     "long-tail-small": Weakness(
         "the same long tail in a fifth of the images, each seen five times as often",
