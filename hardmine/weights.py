@@ -38,8 +38,8 @@ class WeightRules:
     """
 
     floor: float = 1.0
-    cap: float = 6.0
-    budget: float | None = 0.6
+    cap: float = 3.0
+    budget: float | None = 0.5
     fade: float | None = 5.0
     balance: float = 1.0
 
