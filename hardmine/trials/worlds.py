@@ -143,8 +143,8 @@ class World:
         index: Of train.
         val_index: Of val.
         whole_index: Of train, one vector an image; None where it was not asked for.
-        labelled_share: (images of train,) how much of what each shows has a label, a rare object
-            counting as much more as it is rarer; 1 where it shows nothing.
+        labelled_share: (images of train,) how much of what each shows has a label; 1 where it
+            shows nothing.
     """
 
     name: str
@@ -220,10 +220,11 @@ def make_world(
 
 def _labelled_share(data: Path, labelled: ImageSet) -> npt.NDArray[np.float64]:
     truth = load_images(data, annotations=data / "truth" / "train.json")
-    counts = truth.subset(truth.rows_of(labelled.ids)).class_counts
-    worth = 1 / np.maximum(np.asarray(counts.sum(axis=0)).ravel(), 1)
-    shown, told = counts @ worth, labelled.class_counts @ worth
-    return np.where(shown > 0, told / np.maximum(shown, 1e-12), 1.0)
+    shown, told = (
+        np.asarray(images.class_counts.sum(axis=1)).ravel()
+        for images in (truth.subset(truth.rows_of(labelled.ids)), labelled)
+    )
+    return np.where(shown > 0, told / np.maximum(shown, 1), 1.0)
 
 
 def _write_scenes(
