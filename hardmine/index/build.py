@@ -17,7 +17,7 @@ from hardmine.clusters import parse_spec
 from hardmine.datasets import open_image
 from hardmine.encoders.base import Encoder
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.commit import clear_up, commit, own_files
+from hardmine.index.commit import clear_up, commit, left_over, own_files
 from hardmine.index.files import explained, sync_folder
 from hardmine.index.lock import LOCK, locked
 from hardmine.index.manifest import (
@@ -63,9 +63,9 @@ def build_index(
     """Embed and cluster every image and keep the regions in a folder.
 
     Killed at any moment, the same call goes on after the last whole shard and ends with the same
-    bytes. Called again on a finished index it only opens it. Images that cannot be read are left
-    out, counted and listed with the reason. Under ``torch.distributed`` every rank calls this and
-    makes its share of the shards, in a folder that all of them see.
+    bytes. Called again on a finished index it only opens it, and writes nothing. Images that
+    cannot be read are left out, counted and listed with the reason. Under ``torch.distributed``
+    every rank calls this and makes its share of the shards, in a folder that all of them see.
 
     Args:
         images: N images.
@@ -105,22 +105,25 @@ def build_index(
     require_proposals(plan.clusters, proposals)
     record = encoder_record(encoder)
     workplace = Workplace(folder)
-    with Team() as team, held(team, folder):
-        pending = team.lead(lambda: _prepare(workplace, plan, images, resume=resume))
-        if pending is not None:
-            make_shards(
-                team,
-                plan,
-                pending,
-                images,
-                encoder,
-                workplace,
-                batch_size=batch_size,
-                workers=workers,
-                proposals=proposals,
-                progress=progress,
-            )
-            team.lead(lambda: _finish(workplace, plan, images, record))
+    with Team() as team:
+        if resume and team.lead(lambda: _is_finished(workplace, plan)):
+            return open_index(folder, encoder=encoder, images=images)
+        with held(team, folder):
+            pending = team.lead(lambda: _prepare(workplace, plan, images, resume=resume))
+            if pending is not None:
+                make_shards(
+                    team,
+                    plan,
+                    pending,
+                    images,
+                    encoder,
+                    workplace,
+                    batch_size=batch_size,
+                    workers=workers,
+                    proposals=proposals,
+                    progress=progress,
+                )
+                team.lead(lambda: _finish(workplace, plan, images, record))
     return open_index(folder, encoder=encoder, images=images)
 
 
@@ -216,6 +219,20 @@ def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name} must be at least 1, got {count}")
+
+
+def _is_finished(workplace: Workplace, plan: Plan) -> bool:
+    """Whether the index is there and nobody left anything to be cleared up, nor writes to it.
+
+    Several trainings may begin with it at once, also from a folder that is read-only.
+    """
+    folder = workplace.folder
+    if not (folder / NAME).exists():
+        return False
+    manifest = read_manifest(folder)
+    _require_fit(folder, manifest, plan)
+    busy = workplace.path.exists() or (folder / LOCK).exists()
+    return not busy and not left_over(folder, manifest)
 
 
 def _prepare(

@@ -62,13 +62,16 @@ def commit(
 
 def clear_up(workplace: Workplace, manifest: Manifest) -> None:
     """Remove what the manifest no longer names, and the unfinished work."""
-    folder = workplace.folder
-    kept = {record.name for record in manifest.files}
-    with explained(f"clear up {folder}"):
-        for path in own_files(folder):
-            if path.relative_to(folder).as_posix() not in kept:
-                path.unlink()
+    with explained(f"clear up {workplace.folder}"):
+        for path in left_over(workplace.folder, manifest):
+            path.unlink()
     workplace.clear()
+
+
+def left_over(folder: Path, manifest: Manifest) -> list[Path]:
+    """Files of an index that its manifest does not name."""
+    kept = {record.name for record in manifest.files}
+    return [path for path in own_files(folder) if path.relative_to(folder).as_posix() not in kept]
 
 
 def own_files(folder: Path) -> list[Path]:

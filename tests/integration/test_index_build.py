@@ -172,9 +172,10 @@ def test_a_read_only_index_opens_and_refuses_to_change() -> None:
         with as_nobody():
             assert len(open_index(out, encoder=PixelEncoder(), images=images)) == 6
             assert verify_index(out) == ()
-            for target in (out, folder / "other"):
+            assert len(build_index(images, PixelEncoder(), out)) == 6
+            for target, resume in ((out, False), (folder / "other", True)):
                 with pytest.raises(HardmineError, match="permission denied: choose another"):
-                    build_index(images, PixelEncoder(), target)
+                    build_index(images, PixelEncoder(), target, resume=resume)
         folder.chmod(0o755)
         out.chmod(0o755)
 

@@ -135,6 +135,33 @@ def test_a_finished_index_is_only_opened(tmp_path: Path) -> None:
     assert folder_bytes(tmp_path / "out") == before
 
 
+def test_a_finished_index_is_not_written_to_unless_something_was_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_images(tmp_path / "images", 4)
+    out = tmp_path / "out"
+    build_index(images, PixelEncoder(), out)
+    held = []
+
+    def locked(folder: Path) -> Any:
+        held.append(folder)
+        raise OSError("read-only")
+
+    monkeypatch.setattr("hardmine.index.build.locked", locked)
+    assert len(build_index(images, PixelEncoder(), out)) == 4
+    assert held == []
+    with pytest.raises(IndexMismatch, match="seed 0, not 1"):
+        build_index(images, PixelEncoder(), out, seed=1)
+    for name in ("shards/00009.vectors.npy", "images-7.parquet", ".lock"):
+        (out / name).touch()
+        with pytest.raises(OSError, match="read-only"):
+            build_index(images, PixelEncoder(), out)
+        (out / name).unlink()
+    assert len(held) == 3
+    with pytest.raises(OSError, match="read-only"):
+        build_index(images, PixelEncoder(), out, resume=False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
