@@ -196,10 +196,8 @@ def _even_out(
     shows besides what it was found for, as far as that is likely. By labels the mean labelled image
     has 1, and one of a pool.
     """
-    objects = labels.objects()
-    totals = np.asarray(objects.sum(axis=0)).ravel()
-    worth = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
-    shown = np.asarray(objects @ worth)
+    worth = labels.worth()
+    shown = np.asarray(labels.objects() @ worth)
     some = shown > 0
     factors = np.ones(len(labels))
     if some.any():

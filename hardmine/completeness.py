@@ -53,12 +53,10 @@ class Completeness:
         return self._kept[missing]
 
     def _work_out(self, missing: float | None) -> Floats:
-        objects = self._labels.objects()
-        totals = np.asarray(objects.sum(axis=0)).ravel()
-        shown = np.flatnonzero(totals)
+        worth = self._labels.worth()
+        shown = np.flatnonzero(worth)
         if not len(shown):
             return np.ones(len(self._labels))
-        worth = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
         lacking = np.zeros(len(self._labels))
         for start in range(0, len(shown), _AT_A_TIME):
             rows = shown[start : start + _AT_A_TIME].tolist()
@@ -71,5 +69,5 @@ class Completeness:
                 meaning = calibrate(present, scores[absent], missing=missing)
                 if meaning.tells_missing:
                     lacking[absent] += worth[row] * meaning.missing(scores[absent])
-        labelled = np.maximum(np.asarray(objects @ worth), worth[shown].min())
+        labelled = np.maximum(np.asarray(self._labels.objects() @ worth), worth[shown].min())
         return np.asarray(labelled / (labelled + lacking))

@@ -176,6 +176,11 @@ class HardMiner:
         )
 
     @property
+    def ground(self) -> Ground | None:
+        """Index, labels and scores that it mines in; None on ranks that do not mine."""
+        return self._ground
+
+    @property
     def last_round(self) -> Round | None:
         """The round before, with weights and targets; None before the first and after a resume."""
         return self._last

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.aim import Ground, lay_ground
+from hardmine.aim import Ground
 from hardmine.calibration import calibrate
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
@@ -138,9 +138,8 @@ def mine_once(
     assert done.targets is not None
     assert done.weights is not None
     report = done.drawn
-    ground = lay_ground(
-        index, encoder, train, ids=ids, class_names=train.class_names, templates=templates
-    )
+    ground = miner.ground
+    assert ground is not None
     # Every class, weak or not.
     class_rows = np.arange(len(ground.class_names))
     similarity = ground.book.rows(ground.class_phrases)
