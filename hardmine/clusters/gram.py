@@ -52,16 +52,19 @@ def cosine_grid(patches: Tensor) -> Tensor:
     in_bytes = patches.device.type == "cpu" and _multiplies_bytes()
     multiply = _multiplier(patches.device)
     grid = patches.new_empty(batch, count, count)
+    # One fused multiply-add rounds: at this size a float's last bits count whole numbers.
+    shift = patches.new_tensor(1.5 * 2**23)
     numbers = patches.new_empty(count, dim)
-    narrow = numbers.to(torch.int8) if in_bytes else numbers
+    narrow = torch.empty_like(numbers, dtype=torch.int8)
     for vectors, out in zip(patches.unbind(), grid.unbind(), strict=True):
         peak = max(float(vectors.amax()), -float(vectors.amin()))
         step = (peak or 1.0) / limit
-        torch.mul(vectors, 1 / step, out=numbers).round_()
+        torch.add(shift, vectors, alpha=1 / step, out=numbers)
         if in_bytes:
-            out.copy_(torch._int_mm(narrow.copy_(numbers), narrow.T))
+            narrow.copy_(numbers.view(torch.int32))  # the lowest byte
+            out.copy_(torch._int_mm(narrow, narrow.T))
         else:
-            multiply(numbers, out)
+            multiply(numbers.sub_(shift), out)
         out.mul_(unit * step**2).round_()
     return grid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,8 @@ def whole_products(patches: torch.Tensor) -> torch.Tensor:
     grids = []
     for vectors in patches:
         step = float(vectors.abs().max() or 1) / limit
-        numbers = (vectors * (1 / step)).round().to(torch.int64)
+        # Multiplied exactly, rounded once.
+        numbers = (vectors.double() * float(np.float32(1 / step))).round().to(torch.int64)
         scaled = (numbers @ numbers.T).float() * (grid_unit(len(vectors)) * step**2)
         grids.append(scaled.round())
     return torch.stack(grids)

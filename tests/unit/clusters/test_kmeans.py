@@ -66,6 +66,19 @@ def test_each_patch_is_with_the_direction_it_is_most_like() -> None:
         assert (similar.max(1).values - own).max() < 1e-3
 
 
+def test_in_larger_images_one_patch_in_a_hundred_may_be_elsewhere() -> None:
+    patches = scenes(20, height=16, width=16)
+    regions = cluster(patches, "kmeans:10", labels=True)
+    assert regions.labels is not None
+    shares = []
+    for row in range(20):
+        centres = regions.vectors[regions.image_rows == row].double()
+        similar = patches[row].flatten(0, 1).double() @ centres.T
+        own = similar.gather(1, regions.labels[row].flatten()[:, None])[:, 0]
+        shares.append(float((similar.max(1).values - own > 1e-3).double().mean()))
+    assert 0 < max(shares) <= 0.01
+
+
 def test_fewer_distinct_patches_than_clusters_give_as_many_regions() -> None:
     three = torch.eye(16)[[0, 3, 7]]
     patches = three[torch.arange(12) % 3].view(1, 3, 4, 16)
