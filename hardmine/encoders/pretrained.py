@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import pickle
+import textwrap
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,16 +136,25 @@ def _create(model_name: str, *, pretrained: str | None, **options: Any) -> nn.Mo
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         ) from None
     except _UNREADABLE as error:
-        if "TorchScript" in str(error):
+        if "TorchScript" in str(error) or _holds_a_program(source):
             raise InputError(
                 f"{source} is a TorchScript program, not a file of tensors (OpenAI's own downloads "
                 "are); use the weights by name, e.g. 'RN50x64/openai', or save its state dict"
             ) from None
         lines = str(error).strip().splitlines()[:4] or [type(error).__name__]
+        reason = " ".join(textwrap.shorten(line, 200, placeholder=" ...") for line in lines)
         raise InputError(
-            f"{source} must be a checkpoint of {model_name}, and does not load: {' '.join(lines)}"
+            f"{source} must be a checkpoint of {model_name}, and does not load: {reason}"
         ) from error
     return model
+
+
+def _holds_a_program(file: str) -> bool:
+    """Whether this is a TorchScript archive, which torch before 2.6 loads in silence."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _known_names() -> list[str]:

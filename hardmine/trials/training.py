@@ -95,7 +95,12 @@ class Training:
 
     def fork(self) -> Training:
         """A copy that goes on from here by itself."""
-        return copy.deepcopy(self)
+        fork = copy.copy(self)
+        # Together, so that the copied optimiser holds the copied weights.
+        fork.model, fork._optimizer = copy.deepcopy((self.model, self._optimizer))
+        fork._luck = torch.Generator()  # torch 2.1 cannot copy one
+        fork._luck.set_state(self._luck.get_state())
+        return fork
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from hardmine.index import exact, scan
 from hardmine.index.exact import ExactIndex
+from hardmine.index.product import can_multiply
 from hardmine.index.store import Shard, Store, quantize_rows
+
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = [None, *(dtype for dtype in TYPES if can_multiply(dtype, torch.device("cpu")))]
 
 
 @st.composite
@@ -57,7 +61,7 @@ def brute_force(store: Store, query: np.ndarray) -> np.ndarray:
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(0, 4),
     k=st.integers(1, 40),
-    dtype=st.sampled_from([None, torch.float32, torch.bfloat16, torch.float16]),
+    dtype=st.sampled_from(DTYPES),
     budget=st.sampled_from([1, 20, 10_000]),
     share=st.sampled_from([None, 0.0, 0.5]),
     sampled=st.sampled_from([1, 2, 50]),
