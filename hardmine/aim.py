@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.completeness import Completeness
-from hardmine.confusion import Confusion
+from hardmine.confusion import Confusion, Pairs
 from hardmine.contexts import PLAIN, context_phrases
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
@@ -112,7 +112,7 @@ def take_aim(
     ground: Ground,
     *,
     detections: scipy.sparse.csc_matrix | None = None,
-    confusion: Confusion = (),
+    confusion: Confusion | None = None,
     answers: Mapping[str, tuple[float, float]] | None = None,
     rules: TargetRules | None = None,
     weighing: WeightRules | None = None,
@@ -123,7 +123,7 @@ def take_aim(
         queries: Q questions.
         ground: Where to look.
         detections: (N, C) the detector's best score for each class, where it was run.
-        confusion: Which class the detector sees on objects of which other.
+        confusion: Which class the detector takes for which, where that was measured.
         answers: For contexts that were measured, from which added similarity an image answers,
             and how many validation images do; see ``ContextNeed``.
         rules: How targets are split.
@@ -131,6 +131,7 @@ def take_aim(
     """
     rules = rules or TargetRules()
     weighing = weighing or WeightRules()
+    confusion = confusion or Confusion()
     answers = answers or {}
     answering = _answering(ground.book, answers)
     scores = ground.book.rows(queries.names)
@@ -146,7 +147,7 @@ def take_aim(
         base_scores=bases,
         conditions=queries.conditions,
         detections=detections,
-        confusion=confusion,
+        confusion=confusion.seen_on,
         answering=answering,
         rules=rules,
     )
@@ -155,6 +156,8 @@ def take_aim(
     if weighing.balance > 0:
         labelled = ground.completeness.share(rules.missing)
         evened = _even_out(queries, targets, ground.labels, labelled, answering, answers)
+        evened *= _against_confusion(evened, ground.labels, confusion.taken_for, rules.taken)
+        evened = evened.clip(1 / _MOST, _MOST)
         evened **= weighing.balance
     weights = weights_from_boost(
         boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=evened
@@ -216,9 +219,34 @@ def _even_out(
         answer = answering[context]
         ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
         seldom[answer] = np.maximum(seldom[answer], ratio)
-    return np.asarray((factors * seldom).clip(1 / _MOST, _MOST))
+    return np.asarray(factors * seldom)
+
+
+def _against_confusion(
+    evened: npt.NDArray[np.float64], labels: Labels, taken_for: Pairs, strength: float
+) -> npt.NDArray[np.float64]:
+    """Draw a class the more, the more its objects are taken for one shown more often: (N,) factors.
+
+    What two classes have in common a detector calls by the name it has met more often. The images
+    of a class whose objects are all taken for another would be drawn as many times more often as
+    the other's objects are shown, those of which a share is taken that to the power of the share.
+    """
+    factors = np.ones(len(labels))
+    objects = labels.objects()
+    columns = {row: objects[:, [row]] for pair in taken_for for row in pair[:2]}
+    shown = {row: _sum(column.data * evened[column.indices]) for row, column in columns.items()}
+    for row, other, share in taken_for:
+        if shown[row] > 0:
+            images = columns[row].indices
+            ratio = max(shown[other] / shown[row], 1.0)
+            factors[images] = np.maximum(factors[images], ratio ** (strength * share))
+    return factors
+
+
+def _sum(values: npt.NDArray[np.float64]) -> float:
+    """The sum, to the last bit the same in whatever order the values come."""
+    return float(np.sort(values).sum())
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
-    """The mean, to the last bit the same in whatever order the values come."""
-    return float(np.sort(values).mean())
+    return _sum(values) / len(values)

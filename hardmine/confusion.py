@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hardmine.evaluation.detections import load_detections
 from hardmine.evaluation.matching import box_overlaps
 from hardmine.records import ImageSet, names_to_rows
 
-Confusion = tuple[tuple[int, int, float], ...]
+# (class row, row of the other class, share in (0, 1]), sorted.
+Pairs = tuple[tuple[int, int, float], ...]
+
+_HEARD = 0.05  # the surest name of an object counts from this score
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Mistakes between classes, from both sides.
+
+    Attributes:
+        seen_on: Share of a class's wrong detections that lie on objects of another.
+        taken_for: Share of a class's objects that the detector takes for another.
+    """
+
+    seen_on: Pairs = ()
+    taken_for: Pairs = ()
 
 
 def measure_confusion(
@@ -22,49 +40,67 @@ def measure_confusion(
     min_score: float = 0.2,
     min_overlap: float = 0.5,
     least: float = 0.05,
+    prior: float = 10.0,
 ) -> Confusion:
-    """Say for each class which share of its wrong detections lies on objects of another.
+    """Say for each class on what its wrong detections lie, and for what its objects are taken.
 
     A detection is wrong if no object of its class overlaps it enough. It speaks for the class of
-    the object that it overlaps most, if any, and weighs its score.
+    the object that it overlaps most, if any, and weighs its score. An object is taken for another
+    class if the surest detection that overlaps it, and no other object more, is of that class.
 
     Args:
         images: N validation images with labels.
         detections: What the detector found on them, in any form that ``load_detections`` reads.
         class_names: C names that rows refer to; classes of ``images`` that are not among them are
             left out.
-        min_score: Smallest score that counts.
+        min_score: Smallest score of a detection that may be wrong.
         min_overlap: Smallest intersection over union.
         least: Smallest share worth telling.
-
-    Returns:
-        (class row, row of the class that it is seen on, share in (0, 1]), sorted.
+        prior: Objects that each class is taken to have besides its own and that are taken for
+            nothing else: what few objects say is believed the less.
     """
     instances = images.instances
     if instances is None:
-        return ()
+        return Confusion()
     found = load_detections(detections, images)
-    found = found.take(np.flatnonzero(found.scores >= min_score))
-    starts = np.searchsorted(instances.image_rows, np.arange(len(images) + 1))
-    place = names_to_rows(images.class_names, class_names)
+    found = found.take(np.flatnonzero(found.scores >= min(min_score, _HEARD)))
+    found = found.take(np.argsort(found.image_rows, kind="stable"))
+    edges = np.arange(len(images) + 1)
+    starts = np.searchsorted(instances.image_rows, edges)
+    bounds = np.searchsorted(found.image_rows, edges)
     count = len(images.class_names)
-    wrong, onto = np.zeros(count), np.zeros((count, count))
+    wrong, seen_on, taken_for = np.zeros(count), np.zeros((count, count)), np.zeros((count, count))
     for image in np.unique(found.image_rows).tolist():
-        mine = found.take(found.image_rows == image)
+        mine = found.take(np.arange(bounds[image], bounds[image + 1]))
         here = slice(starts[image], starts[image + 1])
-        classes = instances.class_rows[here]
-        overlaps = box_overlaps(mine.boxes, instances.boxes[here], instances.crowd[here])
+        classes, crowd = instances.class_rows[here], instances.crowd[here]
+        overlaps = box_overlaps(mine.boxes, instances.boxes[here], crowd)
         right = classes[None, :] == mine.class_rows[:, None]
-        missed = ~((overlaps >= min_overlap) & right).any(axis=1)
+        missed = ~((overlaps >= min_overlap) & right).any(axis=1) & (mine.scores >= min_score)
         np.add.at(wrong, mine.class_rows[missed], mine.scores[missed])
         if len(classes):
-            seen = missed & (overlaps.max(axis=1) >= min_overlap)
+            closest = overlaps.max(axis=1)
+            seen = missed & (closest >= min_overlap)
             onto_pairs = (mine.class_rows[seen], classes[overlaps[seen].argmax(axis=1)])
-            np.add.at(onto, onto_pairs, mine.scores[seen])
-    shares = onto / np.maximum(wrong, 1e-12)[:, None]
-    pairs = [
-        (int(place[row]), int(place[other]), float(shares[row, other]))
-        for row, other in np.argwhere(shares >= least).tolist()
-        if place[row] >= 0 and place[other] >= 0
-    ]
-    return tuple(sorted(pairs))
+            np.add.at(seen_on, onto_pairs, mine.scores[seen])
+            tells = (overlaps >= min_overlap) & (overlaps == closest[:, None]) & ~crowd
+            sure = np.where(tells & (mine.scores >= _HEARD)[:, None], mine.scores[:, None], 0.0)
+            named = mine.class_rows[sure.argmax(axis=0)]
+            taken = (sure.max(axis=0) > 0) & (named != classes)
+            np.add.at(taken_for, (classes[taken], named[taken]), 1)
+    objects = np.bincount(instances.class_rows[~instances.crowd], minlength=count)
+    place = names_to_rows(images.class_names, class_names)
+    return Confusion(
+        seen_on=_pairs(seen_on / np.maximum(wrong, 1e-12)[:, None], place, least),
+        taken_for=_pairs(taken_for / np.maximum(objects + prior, 1e-12)[:, None], place, least),
+    )
+
+
+def _pairs(shares: npt.NDArray[np.float64], place: npt.NDArray[np.int64], least: float) -> Pairs:
+    return tuple(
+        sorted(
+            (int(place[row]), int(place[other]), float(shares[row, other]))
+            for row, other in np.argwhere(shares >= least).tolist()
+            if place[row] >= 0 and place[other] >= 0
+        )
+    )

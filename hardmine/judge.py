@@ -33,7 +33,7 @@ class Verdict:
         wanted: (C,) in [0, 1], that share of the need; 0 where it is next to nothing.
         patience: After this validation; which classes are boosted is not in it yet.
         queries: What to ask.
-        confusion: Which class the detector sees on objects of which other.
+        confusion: Which class the detector takes for which; nothing where that is not measured.
         answers: For the contexts that were measured, how an image answers; see ``ContextNeed``.
     """
 
@@ -117,7 +117,7 @@ class Judge:
 
     def _measure_confusion(self, val_detections: Any) -> Confusion:
         if val_detections is None or self.images is None:
-            return ()
+            return Confusion()
         return measure_confusion(self.images, val_detections, self.class_names)
 
     def _measure_contexts(self, val_detections: Any, encoder: Encoder) -> ContextNeed:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from hardmine.aim import Ground, take_aim
+from hardmine.confusion import Confusion, Pairs
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.queries import Queries
 from hardmine.records import names_to_rows
@@ -58,7 +61,9 @@ def replay_round(
         queries,
         ground,
         detections=detections,
-        confusion=tuple((row, other, share) for row, other, share in settings["confusion"]),
+        confusion=Confusion(
+            seen_on=_pairs(settings["confusion"]), taken_for=_pairs(settings.get("taken_for", ()))
+        ),
         answers=settings["answers"],
         rules=TargetRules(**settings["rules"]),
         weighing=WeightRules(**{name: settings[name] for name in weighing}),
@@ -71,3 +76,7 @@ def replay_round(
     return replace(
         done, wanted=aim.weights, targets=aim.targets, evened=aim.evened, labelled=aim.labelled
     )
+
+
+def _pairs(rows: Iterable[Sequence[Any]]) -> Pairs:
+    return tuple((row, other, share) for row, other, share in rows)

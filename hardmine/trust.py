@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.calibration import Calibration, calibrate
-from hardmine.confusion import Confusion
+from hardmine.confusion import Pairs
 from hardmine.labels import ABSENT, PRESENT, Labels
 from hardmine.targets import CONFUSER, HARD, HIT, POSITIVE, SUSPECT, TargetRules, Targets
 
@@ -95,7 +95,7 @@ def split_targets(
     base_scores: Scores | None = None,
     conditions: tuple[str, ...] = (),
     detections: scipy.sparse.csc_matrix | None = None,
-    confusion: Confusion = (),
+    confusion: Pairs = (),
     answering: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     rules: TargetRules | None = None,
 ) -> Targets:
@@ -110,7 +110,7 @@ def split_targets(
         conditions: Q conditions, ``""`` for the class itself; empty for none.
         detections: (N, C) sparse by column, the detector's best score for each class in images it
             was run on; sharpens hard positives and confusers.
-        confusion: Which class the detector sees on objects of which other, and how often; their
+        confusion: On objects of which other class the detector sees a class, and how often; their
             images are the likelier confusers.
         answering: (N,) which images answer a condition, for those where it is known; elsewhere
             similarity tells.
@@ -240,7 +240,7 @@ class _View:
         )
 
 
-def _confused(confusion: Confusion, class_row: int, labels: Labels) -> Floats | None:
+def _confused(confusion: Pairs, class_row: int, labels: Labels) -> Floats | None:
     """(N,) how often the detector sees the class on what an image is labelled with."""
     pairs = [(other, share) for row, other, share in confusion if row == class_row]
     if not pairs:

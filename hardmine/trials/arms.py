@@ -73,6 +73,7 @@ ARMS: dict[str, Arm] = {
     "hardmine": _MINED,
     "no-trust": Arm("hardmine without trust", mining={}, rules={"trust": False}),
     "no-confusers": Arm("hardmine without confusers", mining={}, rules={"confuser": 0.0}),
+    "no-taken": Arm("hardmine, whatever is taken for what", mining={}, rules={"taken": 0.0}),
     "no-completeness": Arm(
         "hardmine, taking the labels as complete", mining={}, rules={"missing": 0.0}
     ),

@@ -104,7 +104,7 @@ WEAKNESSES: dict[str, Weakness] = {
             "person": "orange",
             "umbrella": "pink",
         },
-        arms=(*_RACED, "class-aware", "no-confusers"),
+        arms=(*_RACED, "class-aware", "no-confusers", "no-taken"),
     ),
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",

@@ -193,7 +193,7 @@ def test_targets_point_at_what_a_real_detector_gets_wrong(
     there = set(known.ids.tolist())
     confusion = measure_confusion(
         known, [result for result in results if result["image_id"] in there], images.class_names
-    )
+    ).seen_on
     labels = hide(present[rest], 0.0, 0)
     scores = photo_scores[:, rest]
     trust = measure_trust(scores, classes, labels)

@@ -379,6 +379,33 @@ def test_classes_are_evened_out_whatever_validation_says(
         make(world, balance=2.0)
 
 
+def test_a_class_taken_for_another_is_drawn_as_often_as_that_one(
+    world: World, tmp_path: Path
+) -> None:
+    val = make_world(400, rates=(0.5, 0.0, 0.3), seed=5)
+    results = results_of(val)
+    for result in results:
+        result["category_id"] = 1  # zebras are cars to it
+    alike = dict.fromkeys(NAMES, 0.6)
+    record = tmp_path / "rounds.jsonl"
+    settings = {"val_images": val.images, "budget": None}
+    miner = make(world, rounds=record, rules=ALL_LABELLED, **settings)
+    plain = miner.step(alike).wanted
+    done = miner.step(alike, val_detections=results)
+    zebras = val.present[:, 2].sum()
+    assert done.settings["taken_for"] == ((2, 0, pytest.approx(zebras / (zebras + 10))),)
+    cars, zebra = plain @ world.present[:, 0], world.present[:, 2]
+    ratio = cars / plain[zebra].sum()
+    assert ratio > 1.5
+    expected = plain * np.where(zebra, ratio ** (zebras / (zebras + 10)), 1.0)
+    np.testing.assert_allclose(done.wanted, expected)
+    assert np.array_equal(miner.replay(read_rounds(record)[1]).wanted, done.wanted)
+
+    deaf = replace(ALL_LABELLED, taken=0.0)
+    done = make(world, rules=deaf, **settings).step(alike, val_detections=results)
+    assert np.array_equal(done.wanted, plain)
+
+
 def test_an_image_of_more_objects_is_worth_more(world: World) -> None:
     images = world.images
     assert images.instances is not None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hardmine.confusion import measure_confusion
+from hardmine.confusion import Confusion, measure_confusion
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, Instances
 
@@ -58,20 +58,41 @@ def test_wrong_detections_speak_for_what_they_lie_on() -> None:
         found(7, 1, LEFT, 0.9),  # right
         found(8, 1, LEFT, 0.1),  # too unsure to count
     ]
-    ((row, other, share),) = measure_confusion(IMAGES, results, NAMES)
+    ((row, other, share),) = measure_confusion(IMAGES, results, NAMES).seen_on
     assert (row, other) == (1, 0)
     assert share == pytest.approx(0.6 / 0.8)
 
 
+def test_the_surest_detection_names_an_object() -> None:
+    results = [
+        found(7, 2, LEFT, 0.3),  # a couch on the chair, surer than the chair itself
+        found(7, 1, LEFT, 0.2),
+        found(7, 1, RIGHT, 0.4),  # a chair on the couch, less sure than the couch
+        found(7, 2, RIGHT, 0.5),
+        found(8, 1, LEFT, 0.04),  # a chair on the cat, too unsure to name it
+    ]
+    ((row, other, share),) = measure_confusion(IMAGES, results, NAMES, prior=0).taken_for
+    assert (row, other, share) == (0, 1, 1.0)
+    assert measure_confusion(IMAGES, results, NAMES, prior=3).taken_for == ((0, 1, 0.25),)
+
+
+def test_a_detection_names_the_object_that_it_lies_on_most() -> None:
+    beside = [2.0, 0.0, 12.0, 10.0]  # overlaps LEFT by two thirds
+    pair = make([(0, 0, LEFT), (0, 1, beside)])
+    results = [found(7, 2, beside, 0.9)]
+    assert measure_confusion(pair, results, NAMES, prior=0).taken_for == ()
+
+
 def test_rows_are_those_of_the_names_given() -> None:
     results = [found(7, 2, LEFT, 0.6)]
-    assert measure_confusion(IMAGES, results, ("couch", "chair")) == ((0, 1, 1.0),)
-    assert measure_confusion(IMAGES, results, ("couch", "cat")) == ()
+    told = measure_confusion(IMAGES, results, ("couch", "chair"), prior=0)
+    assert told == Confusion(seen_on=((0, 1, 1.0),), taken_for=((1, 0, 1.0),))
+    assert measure_confusion(IMAGES, results, ("couch", "cat")) == Confusion()
 
 
 def test_no_detections_no_labels_no_objects() -> None:
-    assert measure_confusion(IMAGES, [], NAMES) == ()
-    assert measure_confusion(make([]), [found(7, 2, LEFT, 0.6)], NAMES) == ()
+    assert measure_confusion(IMAGES, [], NAMES) == Confusion()
+    assert measure_confusion(make([]), [found(7, 2, LEFT, 0.6)], NAMES) == Confusion()
 
 
 def test_results_of_other_images_are_refused() -> None:

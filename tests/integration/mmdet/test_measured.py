@@ -64,12 +64,14 @@ def test_confused_classes_are_found_in_the_predicted_boxes(scenes, tmp_path) -> 
     tree, car = CLASSES.index("tree"), CLASSES.index("car")
     done = mine(scenes, tmp_path, {"taken_for": {tree: car}}, encoder=PixelEncoder())
     assert done.settings["confusion"] == [[car, tree, 1.0]]
+    ((row, other, _),) = done.settings["taken_for"]
+    assert (row, other) == (tree, car)
 
 
 def test_nothing_is_measured_where_that_is_turned_off(scenes, tmp_path) -> None:
     tree, car = CLASSES.index("tree"), CLASSES.index("car")
     done = mine(scenes, tmp_path, {"taken_for": {tree: car}}, encoder=PixelEncoder(), measure=False)
-    assert done.settings["confusion"] == []
+    assert done.settings["confusion"] == done.settings["taken_for"] == []
 
 
 @pytest.fixture(scope="module")
