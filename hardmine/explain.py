@@ -47,8 +47,8 @@ class Explanation:
         expected_draws: In an epoch of as many draws as images, by ``weight`` if that is known.
         reasons: Queries that it answers, the strongest first.
         evened: How many times as often as the mean image it would be drawn if nothing were asked:
-            for how many objects it shows and how rare they are, for a rare condition, and for what
-            probably lacks a label.
+            for how many objects it shows, how rare they are and how often taken for others, for a
+            rare condition, and for what probably lacks a label.
         labelled: How much of what it shows probably has a label, the rare counting more.
     """
 
@@ -83,7 +83,9 @@ class Explanation:
         if not self.reasons:
             lines.append("  no query wants it")
         if self.evened != 1:
-            lines.append(f"  for what it shows, how much and how rare: factor {self.evened:.3f}")
+            lines.append(
+                f"  for what it shows, how much, how rare, taken for what: factor {self.evened:.3f}"
+            )
         if self.labelled < 0.995:
             lines.append(f"  of which {self.labelled:.0%} probably has a label")
         return "\n".join(lines)

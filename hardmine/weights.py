@@ -33,8 +33,8 @@ class WeightRules:
             more. None for never.
         balance: How far the draws are evened out whatever is asked, in [0, 1]: 0 not at all; 1 as
             if a class were chosen, each as likely, then one of its objects, so that images of many
-            objects gain too, and measured contexts came as often as in validation; images that
-            probably lack labels count the less for it.
+            objects gain too, measured contexts came as often as in validation, and classes that are
+            taken for others as often as those; images that probably lack labels count the less.
     """
 
     floor: float = 1.0

@@ -49,6 +49,10 @@ def show(history: History, console: Console, *, num_classes: int) -> None:
     for line in history.rounds:
         if line.note and not line.asked:
             console.print(f"[red]round {line.number} failed: {escape(line.note)}[/red]")
+    taken = history.rounds[-1].taken
+    if taken:
+        more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
+        console.print(f"Taken for others in the last round: {escape(', '.join(taken[:5]))}{more}.")
     console.print()
     console.print(_classes_table(history.classes[:num_classes]))
     if len(history.classes) > num_classes:

@@ -26,6 +26,7 @@ class RoundLine:
         ap: Mean AP over the known classes; NaN if none.
         weak: Classes in need, the weakest first.
         asked: The queries' first phrases.
+        taken: Which classes were taken for which others, most first, e.g. ``"bus for car 40 %"``.
         counts: Images of each kind.
         raised: Images drawn more often.
         moved: Share of the draws that mining moved.
@@ -42,6 +43,7 @@ class RoundLine:
     ap: float
     weak: tuple[str, ...]
     asked: tuple[str, ...]
+    taken: tuple[str, ...]
     counts: dict[str, int]
     raised: int
     moved: float
@@ -175,6 +177,7 @@ def _round_line(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> R
         ap=_mean(done.ap.tolist()),
         weak=tuple(done.weak),
         asked=tuple(asked.names[0] for asked in done.asked),
+        taken=_taken(done),
         counts=done.counts() if done.asked else dict.fromkeys(KINDS, 0),
         raised=0 if drawn is None else drawn.num_raised,
         moved=np.nan if drawn is None else drawn.moved_share,
@@ -183,6 +186,14 @@ def _round_line(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> R
         gain_weak=_mean(gains[boosted].tolist()),
         gain_rest=_mean(gains[~boosted].tolist()),
         note=done.error or ("" if done.applied else "dry run"),
+    )
+
+
+def _taken(done: Round) -> tuple[str, ...]:
+    names = done.class_names
+    pairs = sorted(done.settings.get("taken_for", ()), key=lambda pair: (-pair[2], pair))
+    return tuple(
+        f"{names[row]} for {names[other]} {percent(share, 0)} %" for row, other, share in pairs
     )
 
 

@@ -73,6 +73,15 @@ def test_a_dry_run_boosts_nothing() -> None:
     assert history.rounds[0].note == "dry run"
 
 
+def test_what_is_taken_for_what_is_told_most_first() -> None:
+    settings = {"taken_for": [[0, 1, 0.125], [2, 0, 0.5]]}
+    history = read_history([*RUN, make(6, [0.5, 0.2, 0.3], settings=settings)])
+    assert history.rounds[0].taken == ()
+    assert history.rounds[-1].taken == ("<script> for car 50 %", "car for fork 12 %")
+    page = rounds_page(history)
+    assert "Taken for others: &lt;script&gt; for car 50 %, car for fork 12 %." in page
+
+
 def test_nothing_or_two_runs_in_one_file_are_refused() -> None:
     with pytest.raises(InputError, match="no rounds"):
         read_history([])
