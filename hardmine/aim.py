@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.completeness import Completeness
-from hardmine.confusion import Confusion, Pairs
+from hardmine.confusion import Confusion
 from hardmine.contexts import PLAIN, context_phrases
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
@@ -156,7 +156,9 @@ def take_aim(
     if weighing.balance > 0:
         labelled = ground.completeness.share(rules.missing)
         evened = _even_out(queries, targets, ground.labels, labelled, answering, answers)
-        evened *= _against_confusion(evened, ground.labels, confusion.taken_for, rules.taken)
+        taken_for = [(row, other, rules.taken * share) for row, other, share in confusion.taken_for]
+        most = weighing.cap / weighing.floor
+        evened *= _against_confusion(evened, ground.labels, taken_for, most)
         evened = evened.clip(1 / _MOST, _MOST)
         evened **= weighing.balance
     weights = weights_from_boost(
@@ -223,13 +225,16 @@ def _even_out(
 
 
 def _against_confusion(
-    evened: npt.NDArray[np.float64], labels: Labels, taken_for: Pairs, strength: float
+    evened: npt.NDArray[np.float64],
+    labels: Labels,
+    taken_for: Sequence[tuple[int, int, float]],
+    most: float,
 ) -> npt.NDArray[np.float64]:
     """Draw a class the more, the more its objects are taken for one shown more often: (N,) factors.
 
     What two classes have in common a detector calls by the name it has met more often. The images
-    of a class whose objects are all taken for another would be drawn as many times more often as
-    the other's objects are shown, those of which a share is taken that to the power of the share.
+    of a class whose objects are all taken for another are drawn as many times more often as the
+    other's objects are shown, up to ``most``; where a share is taken, that to the power of it.
     """
     factors = np.ones(len(labels))
     objects = labels.objects()
@@ -238,8 +243,8 @@ def _against_confusion(
     for row, other, share in taken_for:
         if shown[row] > 0:
             images = columns[row].indices
-            ratio = max(shown[other] / shown[row], 1.0)
-            factors[images] = np.maximum(factors[images], ratio ** (strength * share))
+            ratio = min(max(shown[other] / shown[row], 1.0), most)
+            factors[images] = np.maximum(factors[images], ratio**share)
     return factors
 
 

@@ -25,7 +25,8 @@ class Confusion:
 
     Attributes:
         seen_on: Share of a class's wrong detections that lie on objects of another.
-        taken_for: Share of a class's objects that the detector takes for another.
+        taken_for: Share of those of a class's objects that the detector names at all that it takes
+            for another.
     """
 
     seen_on: Pairs = ()
@@ -40,13 +41,13 @@ def measure_confusion(
     min_score: float = 0.2,
     min_overlap: float = 0.5,
     least: float = 0.05,
-    prior: float = 10.0,
+    prior: float = 2.0,
 ) -> Confusion:
     """Say for each class on what its wrong detections lie, and for what its objects are taken.
 
     A detection is wrong if no object of its class overlaps it enough. It speaks for the class of
-    the object that it overlaps most, if any, and weighs its score. An object is taken for another
-    class if the surest detection that overlaps it, and no other object more, is of that class.
+    the object that it overlaps most, if any, and weighs its score. An object is named by the surest
+    detection that overlaps it and no other object more.
 
     Args:
         images: N validation images with labels.
@@ -56,8 +57,8 @@ def measure_confusion(
         min_score: Smallest score of a detection that may be wrong.
         min_overlap: Smallest intersection over union.
         least: Smallest share worth telling.
-        prior: Objects that each class is taken to have besides its own and that are taken for
-            nothing else: what few objects say is believed the less.
+        prior: Objects that each class is taken to have besides its own, rightly named: what few
+            objects say is believed the less.
     """
     instances = images.instances
     if instances is None:
@@ -69,7 +70,8 @@ def measure_confusion(
     starts = np.searchsorted(instances.image_rows, edges)
     bounds = np.searchsorted(found.image_rows, edges)
     count = len(images.class_names)
-    wrong, seen_on, taken_for = np.zeros(count), np.zeros((count, count)), np.zeros((count, count))
+    wrong = np.zeros(count)
+    seen_on, named_as = np.zeros((count, count)), np.zeros((count, count))
     for image in np.unique(found.image_rows).tolist():
         mine = found.take(np.arange(bounds[image], bounds[image + 1]))
         here = slice(starts[image], starts[image + 1])
@@ -85,14 +87,15 @@ def measure_confusion(
             np.add.at(seen_on, onto_pairs, mine.scores[seen])
             tells = (overlaps >= min_overlap) & (overlaps == closest[:, None]) & ~crowd
             sure = np.where(tells & (mine.scores >= _HEARD)[:, None], mine.scores[:, None], 0.0)
-            named = mine.class_rows[sure.argmax(axis=0)]
-            taken = (sure.max(axis=0) > 0) & (named != classes)
-            np.add.at(taken_for, (classes[taken], named[taken]), 1)
-    objects = np.bincount(instances.class_rows[~instances.crowd], minlength=count)
+            named = sure.max(axis=0) > 0
+            names = mine.class_rows[sure.argmax(axis=0)]
+            np.add.at(named_as, (classes[named], names[named]), 1)
+    taken_for = named_as / np.maximum(named_as.sum(axis=1) + prior, 1e-12)[:, None]
+    np.fill_diagonal(taken_for, 0)
     place = names_to_rows(images.class_names, class_names)
     return Confusion(
         seen_on=_pairs(seen_on / np.maximum(wrong, 1e-12)[:, None], place, least),
-        taken_for=_pairs(taken_for / np.maximum(objects + prior, 1e-12)[:, None], place, least),
+        taken_for=_pairs(taken_for, place, least),
     )
 
 

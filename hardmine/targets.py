@@ -23,7 +23,7 @@ class TargetRules:
         base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
         confuser: Strength of the most alike confuser; 0 turns confusers off.
         taken: How far a class whose objects the detector takes for another is drawn as often as
-            that one; 0 turns that off.
+            that one, within the cap; 0 turns that off.
         confusers: At most so many confusers for each image labelled with the class.
         closeness: A confuser scores above this share of the class's labelled images.
         suspect: Strength of a suspect; 0 reports it only.

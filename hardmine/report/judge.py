@@ -143,7 +143,7 @@ def _findings(
             min(1.0, 2.5 * errors.confused),
             f"Confusable: {percent(errors.confused, 0)} % of its objects are taken for another "
             f"class, most often {name} ({count} of {errors.num_objects}).",
-            f"Draw images that show {gap.name} and {name}.",
+            f"Draw {gap.name} at least as often as {name}.",
         )
     if errors is not None and errors.misplaced >= rules.misplaced:
         yield Finding(

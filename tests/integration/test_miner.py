@@ -379,8 +379,9 @@ def test_classes_are_evened_out_whatever_validation_says(
         make(world, balance=2.0)
 
 
+@pytest.mark.parametrize("cap", [3.0, 1.5])
 def test_a_class_taken_for_another_is_drawn_as_often_as_that_one(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, cap: float
 ) -> None:
     val = make_world(400, rates=(0.5, 0.0, 0.3), seed=5)
     results = results_of(val)
@@ -388,16 +389,16 @@ def test_a_class_taken_for_another_is_drawn_as_often_as_that_one(
         result["category_id"] = 1  # zebras are cars to it
     alike = dict.fromkeys(NAMES, 0.6)
     record = tmp_path / "rounds.jsonl"
-    settings = {"val_images": val.images, "budget": None}
+    settings = {"val_images": val.images, "budget": None, "cap": cap}
     miner = make(world, rounds=record, rules=ALL_LABELLED, **settings)
     plain = miner.step(alike).wanted
     done = miner.step(alike, val_detections=results)
     zebras = val.present[:, 2].sum()
-    assert done.settings["taken_for"] == ((2, 0, pytest.approx(zebras / (zebras + 10))),)
+    assert done.settings["taken_for"] == ((2, 0, pytest.approx(zebras / (zebras + 2))),)
     cars, zebra = plain @ world.present[:, 0], world.present[:, 2]
     ratio = cars / plain[zebra].sum()
-    assert ratio > 1.5
-    expected = plain * np.where(zebra, ratio ** (zebras / (zebras + 10)), 1.0)
+    assert 1.5 < ratio < 3
+    expected = plain * np.where(zebra, min(ratio, cap) ** (zebras / (zebras + 2)), 1.0)
     np.testing.assert_allclose(done.wanted, expected)
     assert np.array_equal(miner.replay(read_rounds(record)[1]).wanted, done.wanted)
 
