@@ -18,17 +18,15 @@ from hardmine.completeness import Completeness
 from hardmine.confusion import Confusion
 from hardmine.contexts import PLAIN, context_phrases
 from hardmine.encoders.base import Encoder
+from hardmine.evening import even_out
 from hardmine.index.base import Index
 from hardmine.labels import Labels, read_labels
 from hardmine.queries import Queries, phrases
 from hardmine.records import ImageSet
 from hardmine.scorebook import ScoreBook
-from hardmine.targets import HIT, TargetRules, Targets
+from hardmine.targets import TargetRules, Targets
 from hardmine.trust import Trust, measure_trust, split_targets
 from hardmine.weights import WeightRules, weights_from_boost
-
-# Evening out has no image drawn more than so many times as often as the mean one, nor less.
-_MOST = 20.0
 
 
 @dataclass(frozen=True)
@@ -155,11 +153,18 @@ def take_aim(
     labelled, evened = np.ones(len(ground)), np.ones(len(ground))
     if weighing.balance > 0:
         labelled = ground.completeness.share(rules.missing)
-        evened = _even_out(queries, targets, ground.labels, labelled, answering, answers)
-        taken_for = [(row, other, rules.taken * share) for row, other, share in confusion.taken_for]
-        most = weighing.cap / weighing.floor
-        evened *= _against_confusion(evened, ground.labels, taken_for, most)
-        evened = evened.clip(1 / _MOST, _MOST)
+        evened = even_out(
+            queries,
+            targets,
+            ground.labels,
+            labelled,
+            answering=answering,
+            answers=answers,
+            taken_for=[
+                (row, other, rules.taken * share) for row, other, share in confusion.taken_for
+            ],
+            cap=weighing.cap / weighing.floor,
+        )
         evened **= weighing.balance
     weights = weights_from_boost(
         boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=evened
@@ -178,80 +183,3 @@ def _answering(
             context: scores - plain >= least
             for (context, (least, _)), scores in zip(answers.items(), asked, strict=True)
         }
-
-
-def _even_out(
-    queries: Queries,
-    targets: Targets,
-    labels: Labels,
-    labelled: npt.NDArray[np.float64],
-    answering: Mapping[str, npt.NDArray[np.bool_]],
-    answers: Mapping[str, tuple[float, float]],
-) -> npt.NDArray[np.float64]:
-    """How often to draw each image for all to be shown as often as it should be: (N,) factors.
-
-    1. By objects: the sum of 1 / n_c over the objects of an image, where n_c objects of class c
-       are in all images. It is as if a class were chosen, each as likely, and then one of its
-       objects: so of two images the fuller one is worth more.
-    2. By labels: how much of what an image shows has one.
-    3. By measured conditions: how many times more often the validation images answer the rarest
-       condition that the image answers.
-
-    By objects the mean labelled image has 1. So has one without objects, and one of a pool, which
-    shows besides what it was found for, as far as that is likely. By labels the mean labelled image
-    has 1, and one of a pool.
-    """
-    worth = labels.worth()
-    shown = np.asarray(labels.objects() @ worth)
-    some = shown > 0
-    factors = np.ones(len(labels))
-    if some.any():
-        mean = _mean(shown[some])
-        worth /= mean
-        factors[some] = shown[some] / mean
-        plain = np.array([not condition for condition in queries.conditions], bool)
-        likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
-        found = worth[queries.class_rows[likely.query_rows]] * likely.strengths
-        np.add.at(factors, likely.image_rows, found)
-    told = labels.labelled
-    if told.any():
-        factors[told] *= labelled[told] / _mean(labelled[told])
-    seldom = np.ones(len(labels))
-    for context, (_, share) in answers.items():
-        answer = answering[context]
-        ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
-        seldom[answer] = np.maximum(seldom[answer], ratio)
-    return np.asarray(factors * seldom)
-
-
-def _against_confusion(
-    evened: npt.NDArray[np.float64],
-    labels: Labels,
-    taken_for: Sequence[tuple[int, int, float]],
-    most: float,
-) -> npt.NDArray[np.float64]:
-    """Draw a class the more, the more its objects are taken for one shown more often: (N,) factors.
-
-    What two classes have in common a detector calls by the name it has met more often. The images
-    of a class whose objects are all taken for another are drawn as many times more often as the
-    other's objects are shown, up to ``most``; where a share is taken, that to the power of it.
-    """
-    factors = np.ones(len(labels))
-    objects = labels.objects()
-    columns = {row: objects[:, [row]] for pair in taken_for for row in pair[:2]}
-    shown = {row: _sum(column.data * evened[column.indices]) for row, column in columns.items()}
-    for row, other, share in taken_for:
-        if shown[row] > 0:
-            images = columns[row].indices
-            ratio = min(max(shown[other] / shown[row], 1.0), most)
-            factors[images] = np.maximum(factors[images], ratio**share)
-    return factors
-
-
-def _sum(values: npt.NDArray[np.float64]) -> float:
-    """The sum, to the last bit the same in whatever order the values come."""
-    return float(np.sort(values).sum())
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    return _sum(values) / len(values)

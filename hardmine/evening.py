@@ -1,0 +1,118 @@
+"""Evening out: how often each image is to be drawn whatever is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.labels import Labels
+from hardmine.queries import Queries
+from hardmine.targets import HIT, Targets
+
+Floats = npt.NDArray[np.float64]
+
+# No image is drawn more than so many times as often as the mean one for it, nor less.
+_MOST = 20.0
+
+
+def even_out(
+    queries: Queries,
+    targets: Targets,
+    labels: Labels,
+    labelled: Floats,
+    *,
+    answering: Mapping[str, npt.NDArray[np.bool_]],
+    answers: Mapping[str, tuple[float, float]],
+    taken_for: Sequence[tuple[int, int, float]],
+    cap: float,
+) -> Floats:
+    """How often to draw each image for all to be shown as often as it should be: (N,) factors.
+
+    1. By objects: the sum of 1 / n_c over the objects of an image, where n_c objects of class c
+       are in all images. It is as if a class were chosen, each as likely, and then one of its
+       objects: so of two images the fuller one is worth more.
+    2. By labels: how much of what an image shows has one.
+    3. By measured conditions: how many times more often the validation images answer the rarest
+       condition that the image answers.
+    4. By confusion: how many times more often what the image's classes are taken for is shown.
+
+    By objects the mean labelled image has 1. So has one without objects, and one of a pool, which
+    shows besides what it was found for, as far as that is likely. By labels the mean labelled image
+    has 1, and one of a pool.
+
+    Args:
+        queries: What is asked.
+        targets: The images found for it.
+        labels: Of N images.
+        labelled: (N,) how much of what each shows probably has a label.
+        answering: (N,) which images answer each measured context.
+        answers: For each measured context, what tells an answer, and its share of validation.
+        taken_for: (class row, row of the class that its objects are taken for, how far).
+        cap: Largest factor for confusion.
+    """
+    factors = _by_objects(queries, targets, labels)
+    told = labels.labelled
+    if told.any():
+        factors[told] *= labelled[told] / _mean(labelled[told])
+    seldom = np.ones(len(labels))
+    for context, (_, share) in answers.items():
+        answer = answering[context]
+        ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
+        seldom[answer] = np.maximum(seldom[answer], ratio)
+    factors *= seldom
+    factors *= _by_confusion(factors, labels, taken_for, cap)
+    return np.asarray(factors.clip(1 / _MOST, _MOST))
+
+
+def _by_objects(queries: Queries, targets: Targets, labels: Labels) -> Floats:
+    worth = labels.worth()
+    shown = np.asarray(labels.objects() @ worth)
+    some = shown > 0
+    factors = np.ones(len(labels))
+    if some.any():
+        mean = _mean(shown[some])
+        worth /= mean
+        factors[some] = shown[some] / mean
+        plain = np.array([not condition for condition in queries.conditions], bool)
+        likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
+        found = worth[queries.class_rows[likely.query_rows]] * likely.strengths
+        np.add.at(factors, likely.image_rows, found)
+    return factors
+
+
+def _by_confusion(
+    drawn: Floats, labels: Labels, taken_for: Sequence[tuple[int, int, float]], cap: float
+) -> Floats:
+    """Raise a class the more, the more its objects are taken for one that is shown more often.
+
+    What two classes have in common a detector calls by the name it has met more often. The images
+    of a class whose objects are all taken for another are drawn as many times more often as the
+    other's objects are shown, up to ``cap``; where a share is taken, that to the power of it.
+
+    Args:
+        drawn: (N,) how often each image is drawn as it is.
+        labels: Of them.
+        taken_for: As in ``even_out``.
+        cap: Likewise.
+    """
+    factors = np.ones(len(labels))
+    objects = labels.objects()
+    columns = {row: objects[:, [row]] for pair in taken_for for row in pair[:2]}
+    shown = {row: _sum(column.data * drawn[column.indices]) for row, column in columns.items()}
+    for row, other, share in taken_for:
+        if shown[row] > 0:
+            images = columns[row].indices
+            ratio = min(max(shown[other] / shown[row], 1.0), cap)
+            factors[images] = np.maximum(factors[images], ratio**share)
+    return factors
+
+
+def _sum(values: Floats) -> float:
+    """The sum, to the last bit the same in whatever order the values come."""
+    return float(np.sort(values).sum())
+
+
+def _mean(values: Floats) -> float:
+    return _sum(values) / len(values)
