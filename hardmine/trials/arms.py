@@ -35,8 +35,8 @@ class Arm:
         rules: Of its ``TargetRules``.
         whole: Whether mining has one vector an image only.
         known: Share of the images whose labels the sampler may know. The detector learns from all.
-        told: Whether it is told, as nobody is, which share of its labels each image has, and draws
-            it in that proportion: about as much as avoiding such images could bring.
+        told: Whether it is told, as nobody is, what the weakness is, and draws by ``World.told``
+            too: about as much as knowing it could bring.
     """
 
     about: str
@@ -70,10 +70,15 @@ ARMS: dict[str, Arm] = {
     "class-aware": _CLASS,
     "inverse-ap": _INVERSE,
     "told": replace(_INVERSE, about="inverse AP, told which labels are missing", told=True),
+    "told-classes": replace(
+        _CLASS, about="class-aware, told which classes are fine: twice as often", told=True
+    ),
     "hardmine": _MINED,
     "no-trust": Arm("hardmine without trust", mining={}, rules={"trust": False}),
     "no-confusers": Arm("hardmine without confusers", mining={}, rules={"confuser": 0.0}),
-    "no-taken": Arm("hardmine, whatever is taken for what", mining={}, rules={"taken": 0.0}),
+    "no-taken": Arm(
+        "hardmine without evening out confused classes", mining={}, rules={"taken": 0.0}
+    ),
     "no-completeness": Arm(
         "hardmine, taking the labels as complete", mining={}, rules={"missing": 0.0}
     ),
@@ -115,7 +120,7 @@ class Drawer:
         images = _known_part(world.train, arm.known)
         self._counts = _counts_by_row(images, world.train)
         self._names = world.train.class_names
-        self._factor = world.labelled_share if arm.told else 1.0
+        self._factor = world.told if arm.told else 1.0
         self.sampler = HardMiningSampler(len(world.train), epoch_length=draws, seed=seed)
         self.sampler.set_epoch(epoch)
         self._miner = None

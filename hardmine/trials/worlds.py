@@ -75,8 +75,10 @@ WEAKNESSES: dict[str, Weakness] = {
             "repeat",
             "no-trust",
             "no-confusers",
+            "no-taken",
             "no-budget",
             "whole",
+            "class-aware-50",
             "inverse-ap-50",
             "inverse-ap-80",
             "hardmine-50",
@@ -104,12 +106,12 @@ WEAKNESSES: dict[str, Weakness] = {
             "person": "orange",
             "umbrella": "pink",
         },
-        arms=(*_RACED, "class-aware", "no-confusers", "no-taken"),
+        arms=(*_RACED, "class-aware", "told-classes", "no-confusers", "no-taken"),
     ),
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
-        arms=(*_RACED, "class-aware", "told", "no-completeness"),
+        arms=(*_RACED, "class-aware", "told", "no-completeness", "no-taken"),
     ),
     "long-tail-small": Weakness(
         "the same long tail in a fifth of the images, each seen five times as often",
@@ -143,8 +145,8 @@ class World:
         index: Of train.
         val_index: Of val.
         whole_index: Of train, one vector an image; None where it was not asked for.
-        labelled_share: (images of train,) how much of what each shows has a label; 1 where it
-            shows nothing.
+        told: (images of train,) factors by which one who knew the weakness might draw: how much of
+            what each shows has a label, twice as much where it shows a fine class.
     """
 
     name: str
@@ -156,7 +158,7 @@ class World:
     index: Index
     val_index: Index
     whole_index: Index | None
-    labelled_share: npt.NDArray[np.float64]
+    told: npt.NDArray[np.float64]
 
 
 def make_world(
@@ -214,7 +216,7 @@ def make_world(
         index=indexes["train", CLUSTERS],
         val_index=indexes["val", CLUSTERS],
         whole_index=indexes.get(("train", "whole")),
-        labelled_share=_labelled_share(data, sets["train"]),
+        told=_labelled_share(data, sets["train"]) * (1 + _shows_fine(sets["train"], weakness)),
     )
 
 
@@ -225,6 +227,11 @@ def _labelled_share(data: Path, labelled: ImageSet) -> npt.NDArray[np.float64]:
         for images in (truth.subset(truth.rows_of(labelled.ids)), labelled)
     )
     return np.where(shown > 0, told / np.maximum(shown, 1), 1.0)
+
+
+def _shows_fine(labelled: ImageSet, weakness: Weakness) -> npt.NDArray[np.bool_]:
+    first = len(labelled.class_names) - len(weakness.fine)
+    return np.asarray(labelled.class_counts[:, first:].sum(axis=1)).ravel() > 0
 
 
 def _write_scenes(
