@@ -22,10 +22,10 @@ class TargetRules:
     Attributes:
         base: Strength of an ordinary labelled image of a weak class; the hardest has 1.
         confuser: Strength of the most alike confuser; 0 turns confusers off.
-        taken: How far a class whose objects the detector takes for another is drawn as often as
-            that one, within the cap; 0 turns that off.
         confusers: At most so many confusers for each image labelled with the class.
         closeness: A confuser scores above this share of the class's labelled images.
+        taken: How far a class whose objects the detector takes for another is drawn as often as
+            that one, within the cap; 0 turns that off.
         suspect: Strength of a suspect; 0 reports it only.
         suspect_odds: Probability of a missing label from which an image is a suspect.
         missing: Expected share of missing labels; None estimates it for each class, 0 takes the
@@ -39,9 +39,9 @@ class TargetRules:
 
     base: float = 0.75
     confuser: float = 0.5
-    taken: float = 1.0
     confusers: float = 0.5
     closeness: float = 0.5
+    taken: float = 1.0
     suspect: float = 0.0
     suspect_odds: float = 0.5
     missing: float | None = None

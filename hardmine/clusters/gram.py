@@ -52,19 +52,17 @@ def cosine_grid(patches: Tensor) -> Tensor:
     in_bytes = patches.device.type == "cpu" and _multiplies_bytes()
     multiply = _multiplier(patches.device)
     grid = patches.new_empty(batch, count, count)
-    # One fused multiply-add rounds: at this size a float's last bits count whole numbers.
-    shift = patches.new_tensor(1.5 * 2**23)
     numbers = patches.new_empty(count, dim)
-    narrow = torch.empty_like(numbers, dtype=torch.int8)
+    narrow = numbers.to(torch.int8) if in_bytes else numbers
     for vectors, out in zip(patches.unbind(), grid.unbind(), strict=True):
         peak = max(float(vectors.amax()), -float(vectors.amin()))
         step = (peak or 1.0) / limit
-        torch.add(shift, vectors, alpha=1 / step, out=numbers)
+        # Not in one fused multiply-add, which not every processor has.
+        torch.mul(vectors, 1 / step, out=numbers).round_()
         if in_bytes:
-            narrow.copy_(numbers.view(torch.int32))  # the lowest byte
-            out.copy_(torch._int_mm(narrow, narrow.T))
+            out.copy_(torch._int_mm(narrow.copy_(numbers), narrow.T))
         else:
-            multiply(numbers.sub_(shift), out)
+            multiply(numbers, out)
         out.mul_(unit * step**2).round_()
     return grid
 

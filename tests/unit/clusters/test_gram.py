@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,8 +28,7 @@ def whole_products(patches: torch.Tensor) -> torch.Tensor:
     grids = []
     for vectors in patches:
         step = float(vectors.abs().max() or 1) / limit
-        # Multiplied exactly, rounded once.
-        numbers = (vectors.double() * float(np.float32(1 / step))).round().to(torch.int64)
+        numbers = (vectors * (1 / step)).round().to(torch.int64)
         scaled = (numbers @ numbers.T).float() * (grid_unit(len(vectors)) * step**2)
         grids.append(scaled.round())
     return torch.stack(grids)
@@ -63,6 +64,29 @@ def test_grid_is_exact_in_bytes_and_in_float32(
     assert torch.equal(grid, whole_products(patches))
     cosines = (patches.double() @ patches.double().mT).float()
     torch.testing.assert_close(grid / grid_unit(count), cosines, rtol=0, atol=0.02)
+
+
+def test_the_grid_is_the_same_on_processors_with_fewer_instructions() -> None:
+    # NumPy's vectors: torch's own normalisation depends on the instructions.
+    script = (
+        "import hashlib, numpy, torch\n"
+        "from hardmine.clusters.gram import cosine_grid\n"
+        "vectors = numpy.random.default_rng(4).standard_normal((32, 196, 512))\n"
+        "vectors /= numpy.linalg.norm(vectors, axis=-1, keepdims=True)\n"
+        "grid = cosine_grid(torch.from_numpy(vectors.astype(numpy.float32)))\n"
+        "print(hashlib.sha256(grid.numpy().tobytes()).hexdigest())\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, **kind},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for kind in ({}, {"ATEN_CPU_CAPABILITY": "default"})
+    ]
+    assert said[0] == said[1]
 
 
 def test_sums_over_a_row_of_the_grid_are_exact() -> None:
