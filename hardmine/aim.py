@@ -163,7 +163,6 @@ def take_aim(
             taken_for=[
                 (row, other, rules.taken * share) for row, other, share in confusion.taken_for
             ],
-            cap=weighing.cap / weighing.floor,
         )
         evened **= weighing.balance
     weights = weights_from_boost(

@@ -15,6 +15,7 @@ from hardmine.records import ImageSet, names_to_rows
 
 # (class row, row of the other class, share in (0, 1]), sorted.
 Pairs = tuple[tuple[int, int, float], ...]
+Shares = npt.NDArray[np.float64]
 
 _HEARD = 0.05  # the surest name of an object counts from this score
 
@@ -26,7 +27,8 @@ class Confusion:
     Attributes:
         seen_on: Share of a class's wrong detections that lie on objects of another.
         taken_for: Share of those of a class's objects that the detector names at all that it takes
-            for another.
+            for another, beyond what it takes for that of the other classes' objects. What it has
+            hardly learnt it takes for what it has met most, whatever it is: that says nothing.
     """
 
     seen_on: Pairs = ()
@@ -90,16 +92,31 @@ def measure_confusion(
             named = sure.max(axis=0) > 0
             names = mine.class_rows[sure.argmax(axis=0)]
             np.add.at(named_as, (classes[named], names[named]), 1)
-    taken_for = named_as / np.maximum(named_as.sum(axis=1) + prior, 1e-12)[:, None]
-    np.fill_diagonal(taken_for, 0)
     place = names_to_rows(images.class_names, class_names)
     return Confusion(
         seen_on=_pairs(seen_on / np.maximum(wrong, 1e-12)[:, None], place, least),
-        taken_for=_pairs(taken_for, place, least),
+        taken_for=_pairs(_taken_beyond_others(named_as, prior), place, least),
     )
 
 
-def _pairs(shares: npt.NDArray[np.float64], place: npt.NDArray[np.int64], least: float) -> Pairs:
+def _taken_beyond_others(named_as: Shares, prior: float) -> Shares:
+    """How much more of each class's objects is taken for another than of the other classes'.
+
+    Args:
+        named_as: (C, C) objects of the row's class that have the column's name.
+        prior: As in ``measure_confusion``.
+    """
+    named = named_as.sum(axis=1)
+    taken: Shares = named_as / np.maximum(named + prior, 1e-12)[:, None]
+    np.fill_diagonal(taken, 0)
+    told = named > 0
+    others = told.sum() - told[:, None] - told[None, :]  # neither the row's class nor the column's
+    usual = (taken.sum(axis=0) - taken) / np.maximum(others, 1)
+    np.fill_diagonal(usual, 1.0)
+    return np.asarray(np.maximum(taken - usual, 0))
+
+
+def _pairs(shares: Shares, place: npt.NDArray[np.int64], least: float) -> Pairs:
     return tuple(
         sorted(
             (int(place[row]), int(place[other]), float(shares[row, other]))

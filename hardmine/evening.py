@@ -26,7 +26,6 @@ def even_out(
     answering: Mapping[str, npt.NDArray[np.bool_]],
     answers: Mapping[str, tuple[float, float]],
     taken_for: Sequence[tuple[int, int, float]],
-    cap: float,
 ) -> Floats:
     """How often to draw each image for all to be shown as often as it should be: (N,) factors.
 
@@ -49,8 +48,7 @@ def even_out(
         labelled: (N,) how much of what each shows probably has a label.
         answering: (N,) which images answer each measured context.
         answers: For each measured context, what tells an answer, and its share of validation.
-        taken_for: (class row, row of the class that its objects are taken for, how far).
-        cap: Largest factor for confusion.
+        taken_for: (class row, row of a class that its objects are taken for, how far).
     """
     factors = _by_objects(queries, targets, labels)
     told = labels.labelled
@@ -62,7 +60,7 @@ def even_out(
         ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
         seldom[answer] = np.maximum(seldom[answer], ratio)
     factors *= seldom
-    factors *= _by_confusion(factors, labels, taken_for, cap)
+    factors *= _by_confusion(factors, labels, taken_for)
     return np.asarray(factors.clip(1 / _MOST, _MOST))
 
 
@@ -83,29 +81,31 @@ def _by_objects(queries: Queries, targets: Targets, labels: Labels) -> Floats:
 
 
 def _by_confusion(
-    drawn: Floats, labels: Labels, taken_for: Sequence[tuple[int, int, float]], cap: float
+    drawn: Floats, labels: Labels, taken_for: Sequence[tuple[int, int, float]]
 ) -> Floats:
-    """Raise a class the more, the more its objects are taken for one that is shown more often.
+    """Raise a class the more, the more its objects are taken for others that are shown more often.
 
     What two classes have in common a detector calls by the name it has met more often. The images
     of a class whose objects are all taken for another are drawn as many times more often as the
-    other's objects are shown, up to ``cap``; where a share is taken, that to the power of it.
+    other's objects are shown; where a share is taken, that to the power of it, and so on for the
+    next that it is taken for.
 
     Args:
         drawn: (N,) how often each image is drawn as it is.
         labels: Of them.
         taken_for: As in ``even_out``.
-        cap: Likewise.
     """
-    factors = np.ones(len(labels))
     objects = labels.objects()
     columns = {row: objects[:, [row]] for pair in taken_for for row in pair[:2]}
     shown = {row: _sum(column.data * drawn[column.indices]) for row, column in columns.items()}
+    raised: dict[int, float] = {}
     for row, other, share in taken_for:
-        if shown[row] > 0:
-            images = columns[row].indices
-            ratio = min(max(shown[other] / shown[row], 1.0), cap)
-            factors[images] = np.maximum(factors[images], ratio**share)
+        if 0 < shown[row] < shown[other]:
+            raised[row] = raised.get(row, 1.0) * (shown[other] / shown[row]) ** share
+    factors = np.ones(len(labels))
+    for row, factor in raised.items():
+        images = columns[row].indices
+        factors[images] = np.maximum(factors[images], factor)
     return factors
 
 

@@ -24,8 +24,8 @@ class TargetRules:
         confuser: Strength of the most alike confuser; 0 turns confusers off.
         confusers: At most so many confusers for each image labelled with the class.
         closeness: A confuser scores above this share of the class's labelled images.
-        taken: How far a class whose objects the detector takes for another is drawn as often as
-            that one, within the cap; 0 turns that off.
+        taken: How far a class whose objects the detector takes for others is drawn as often as
+            those; 0 turns that off.
         suspect: Strength of a suspect; 0 reports it only.
         suspect_odds: Probability of a missing label from which an image is a suspect.
         missing: Expected share of missing labels; None estimates it for each class, 0 takes the

@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arm", action="append", choices=list(ARMS), help="way of drawing, may be repeated"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="default: %(default)s")
+    few, many = (f(weakness.seeds for weakness in WEAKNESSES.values()) for f in (min, max))
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        help=f"seeds of each kind of weakness (default: {few}, or {many} where one tells little)",
+    )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
     )
@@ -59,8 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not on record yet, then print and write the tables."""
-    if args.seeds < 1 or args.jobs < 1:
-        raise InputError(f"--seeds and --jobs must be at least 1, got {args.seeds}, {args.jobs}")
+    for option in ("seeds", "jobs"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option} must be at least 1, got {value}")
     out = args.out or args.work
     out.mkdir(parents=True, exist_ok=True)
     results = out / "training.jsonl"
@@ -68,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     worlds = args.world or list(WEAKNESSES)
     _make_worlds(worlds, args, schedule)
     rounds = [
-        (world, seed, _arms_of(world, args.arm)) for world in worlds for seed in range(args.seeds)
+        (world, seed, _arms_of(world, args.arm))
+        for world in worlds
+        for seed in range(args.seeds or WEAKNESSES[world].seeds)
     ]
     settings = {"work": args.work, "results": results, "schedule": schedule}
     total = sum(len(arms) for *_, arms in rounds)

@@ -52,7 +52,10 @@ def show(history: History, console: Console, *, num_classes: int) -> None:
     taken = history.rounds[-1].taken
     if taken:
         more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
-        console.print(f"Taken for others in the last round: {escape(', '.join(taken[:5]))}{more}.")
+        console.print(
+            "Mistaken more than most classes in the last round: "
+            f"{escape(', '.join(taken[:5]))}{more}."
+        )
     console.print()
     console.print(_classes_table(history.classes[:num_classes]))
     if len(history.classes) > num_classes:

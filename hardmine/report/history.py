@@ -26,7 +26,8 @@ class RoundLine:
         ap: Mean AP over the known classes; NaN if none.
         weak: Classes in need, the weakest first.
         asked: The queries' first phrases.
-        taken: Which classes were taken for which others, most first, e.g. ``"bus for car 40 %"``.
+        taken: Which classes were taken for which others, beyond what most classes are, the most
+            taken first, e.g. ``"bus for car 40 %"``.
         counts: Images of each kind.
         raised: Images drawn more often.
         moved: Share of the draws that mining moved.

@@ -40,6 +40,7 @@ class Weakness:
         fine: Kinds of which one colour is a class of its own, e.g. "cup": "red".
         weak_condition: Where the weakness is a condition: which one.
         arms: Ways of drawing worth comparing here; keys of ``ARMS``.
+        seeds: How many seeds tell them apart; more where the weak part is a handful of objects.
     """
 
     about: str
@@ -50,6 +51,7 @@ class Weakness:
     fine: Mapping[str, str] = field(default_factory=dict)
     weak_condition: str | None = None
     arms: tuple[str, ...] = _RACED
+    seeds: int = 5
 
     def images_of(self, most: int) -> int:
         """Training images, where other worlds have so many."""
@@ -107,6 +109,7 @@ WEAKNESSES: dict[str, Weakness] = {
             "umbrella": "pink",
         },
         arms=(*_RACED, "class-aware", "told-classes", "no-confusers", "no-taken"),
+        seeds=10,
     ),
     "missing-labels": Weakness(
         "40 % of train's objects have no label, and the tail is long",

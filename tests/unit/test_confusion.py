@@ -76,6 +76,23 @@ def test_the_surest_detection_names_an_object() -> None:
     assert measure_confusion(IMAGES, results, NAMES, prior=3).taken_for == ((0, 1, 0.25),)
 
 
+def test_what_all_are_taken_for_says_nothing_of_one() -> None:
+    boxes = [[50.0 * place, 0.0, 50.0 * place + 10, 10.0] for place in range(4)]
+    many = make([(0, column, box) for column, box in zip([0, 1, 1, 2], boxes, strict=True)])
+
+    def taken(*names: int) -> dict[tuple[int, int], float]:
+        results = [found(7, name, box, 0.9) for name, box in zip(names, boxes, strict=False)]
+        told = measure_confusion(many, results, NAMES, prior=0).taken_for
+        return {(row, other): share for row, other, share in told}
+
+    # All couches and cats are chairs to it, then half the couches are.
+    assert taken(1, 1, 1, 1) == {}
+    assert taken(1, 1, 2, 1) == {(2, 0): 0.5}
+    # The chair itself has no say in what is taken for chairs, nor an object that has no name.
+    assert taken(1, 1, 1, 3) == {(1, 0): 1.0}
+    assert taken(1, 1, 1) == {(1, 0): 1.0}
+
+
 def test_a_detection_names_the_object_that_it_lies_on_most() -> None:
     beside = [2.0, 0.0, 12.0, 10.0]  # overlaps LEFT by two thirds
     pair = make([(0, 0, LEFT), (0, 1, beside)])

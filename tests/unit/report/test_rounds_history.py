@@ -79,7 +79,9 @@ def test_what_is_taken_for_what_is_told_most_first() -> None:
     assert history.rounds[0].taken == ()
     assert history.rounds[-1].taken == ("<script> for car 50 %", "car for fork 12 %")
     page = rounds_page(history)
-    assert "Taken for others: &lt;script&gt; for car 50 %, car for fork 12 %." in page
+    assert (
+        "Mistaken more than most classes: &lt;script&gt; for car 50 %, car for fork 12 %." in page
+    )
 
 
 def test_nothing_or_two_runs_in_one_file_are_refused() -> None:

@@ -1,0 +1,84 @@
+"""How often images are to be drawn whatever is asked: the part that confusion has in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from hardmine.evening import even_out
+from hardmine.labels import Labels
+from hardmine.queries import Queries
+from hardmine.targets import Targets
+
+# Twelve cars, six buses, three trams, each of them beside a car.
+SHOWN = np.repeat(np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]], bool), [12, 6, 3], axis=0)
+CAR, BUS, TRAM = range(3)
+
+
+def evened(
+    *taken_for: tuple[int, int, float], shown: npt.NDArray[np.bool_] = SHOWN
+) -> npt.NDArray[np.float64]:
+    """Factors where nothing is asked, all labels are there and no context is measured."""
+    nothing = scipy.sparse.csc_matrix(shown.shape, dtype=bool)
+    labels = Labels(scipy.sparse.csc_matrix(shown), None, nothing, np.ones(len(shown), bool))
+    return even_out(
+        Queries((), np.zeros(0, np.int64), (), np.zeros(0)),
+        Targets.empty(),
+        labels,
+        np.ones(len(shown)),
+        answering={},
+        answers={},
+        taken_for=taken_for,
+    )
+
+
+def drawn(
+    factors: npt.NDArray[np.float64], column: int, shown: npt.NDArray[np.bool_] = SHOWN
+) -> float:
+    """How often objects of a class are drawn."""
+    return float(factors @ shown[:, column])
+
+
+def test_a_class_that_is_shown_less_is_raised_by_all_that_it_is_taken_for() -> None:
+    plain = evened()
+    # Cars come with trams as well, so they are shown most.
+    assert drawn(plain, BUS) < drawn(plain, TRAM) < drawn(plain, CAR)
+    to_tram = drawn(plain, TRAM) / drawn(plain, BUS)
+    to_car = drawn(plain, CAR) / drawn(plain, BUS)
+    bus = SHOWN[:, BUS]
+
+    raised = evened((BUS, TRAM, 1.0))
+    np.testing.assert_allclose(drawn(raised, BUS), drawn(raised, TRAM))
+    assert np.array_equal(raised[~bus], plain[~bus])
+
+    raised = evened((BUS, CAR, 0.25), (BUS, TRAM, 0.5))
+    np.testing.assert_allclose(raised[bus], plain[bus] * to_car**0.25 * to_tram**0.5)
+
+
+def test_a_class_that_is_shown_as_often_is_left_alone() -> None:
+    assert np.array_equal(evened((TRAM, BUS, 1.0), (CAR, TRAM, 0.5)), evened())
+
+
+def test_an_image_of_two_classes_is_raised_for_the_one_that_asks_more() -> None:
+    together = np.concatenate([SHOWN, [[False, True, True]]])
+    plain = evened(shown=together)
+    cars, buses, trams = (drawn(plain, column, together) for column in (CAR, BUS, TRAM))
+    raised = evened((BUS, CAR, 1.0), (TRAM, CAR, 0.5), shown=together)
+    more, less = cars / buses, (cars / trams) ** 0.5
+    assert more > less > 1
+    np.testing.assert_allclose(raised[-1], plain[-1] * more)
+    np.testing.assert_allclose(raised[-2], plain[-2] * less)
+
+
+def test_what_no_image_shows_is_not_raised() -> None:
+    without = np.where([False, False, True], False, SHOWN)
+    assert np.isfinite(evened((TRAM, CAR, 1.0), shown=without)).all()
+    assert np.array_equal(evened((TRAM, CAR, 1.0), shown=without), evened(shown=without))
+
+
+def test_no_factor_leaves_the_limits() -> None:
+    seldom = np.concatenate([np.eye(3, dtype=bool)[[CAR] * 5000 + [BUS]], SHOWN])
+    factors = evened((BUS, CAR, 1.0), shown=seldom)
+    assert factors.max() <= 20
+    assert factors.min() >= 1 / 20
