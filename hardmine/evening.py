@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,8 @@ def even_out(
         answers: For each measured context, what tells an answer, and its share of validation.
         taken_for: (class row, row of a class that its objects are taken for, how far).
     """
-    factors = _by_objects(queries, targets, labels)
+    found = _found_in_pools(queries, targets)
+    factors = _by_objects(labels, found)
     told = labels.labelled
     if told.any():
         factors[told] *= labelled[told] / _mean(labelled[told])
@@ -60,11 +62,28 @@ def even_out(
         ratio = share / max(answer.mean(), 1 / max(len(labels), 1))
         seldom[answer] = np.maximum(seldom[answer], ratio)
     factors *= seldom
-    factors *= _by_confusion(factors, labels, taken_for)
+    factors *= _by_confusion(factors, labels, found, taken_for)
     return np.asarray(factors.clip(1 / _MOST, _MOST))
 
 
-def _by_objects(queries: Queries, targets: Targets, labels: Labels) -> Floats:
+@dataclass(frozen=True)
+class _Found:
+    """Images of unlabelled pools that probably show a class: one entry a pair of them."""
+
+    class_rows: npt.NDArray[np.int64]
+    image_rows: npt.NDArray[np.int64]
+    odds: Floats
+
+
+def _found_in_pools(queries: Queries, targets: Targets) -> _Found:
+    plain = np.array([not condition for condition in queries.conditions], bool)
+    hits = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
+    return _Found(
+        queries.class_rows[hits.query_rows], hits.image_rows, hits.strengths.astype(np.float64)
+    )
+
+
+def _by_objects(labels: Labels, found: _Found) -> Floats:
     worth = labels.worth()
     shown = np.asarray(labels.objects() @ worth)
     some = shown > 0
@@ -73,26 +92,27 @@ def _by_objects(queries: Queries, targets: Targets, labels: Labels) -> Floats:
         mean = _mean(shown[some])
         worth /= mean
         factors[some] = shown[some] / mean
-        plain = np.array([not condition for condition in queries.conditions], bool)
-        likely = targets.take((targets.kinds == HIT) & plain[targets.query_rows])
-        found = worth[queries.class_rows[likely.query_rows]] * likely.strengths
-        np.add.at(factors, likely.image_rows, found)
+        np.add.at(factors, found.image_rows, worth[found.class_rows] * found.odds)
     return factors
 
 
 def _by_confusion(
-    drawn: Floats, labels: Labels, taken_for: Sequence[tuple[int, int, float]]
+    drawn: Floats,
+    labels: Labels,
+    found: _Found,
+    taken_for: Sequence[tuple[int, int, float]],
 ) -> Floats:
     """Raise a class the more, the more its objects are taken for others that are shown more often.
 
     What two classes have in common a detector calls by the name it has met more often. The images
     of a class whose objects are all taken for another are drawn as many times more often as the
     other's objects are shown; where a share is taken, that to the power of it, and so on for the
-    next that it is taken for.
+    next that it is taken for. An image of a pool is raised as far as it probably shows the class.
 
     Args:
         drawn: (N,) how often each image is drawn as it is.
         labels: Of them.
+        found: In their pools.
         taken_for: As in ``even_out``.
     """
     objects = labels.objects()
@@ -106,6 +126,8 @@ def _by_confusion(
     for row, factor in raised.items():
         images = columns[row].indices
         factors[images] = np.maximum(factors[images], factor)
+        likely = found.class_rows == row
+        np.maximum.at(factors, found.image_rows[likely], factor ** found.odds[likely])
     return factors
 
 

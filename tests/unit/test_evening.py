@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
@@ -9,23 +12,31 @@ import scipy.sparse
 from hardmine.evening import even_out
 from hardmine.labels import Labels
 from hardmine.queries import Queries
-from hardmine.targets import Targets
+from hardmine.targets import HIT, Targets
 
 # Twelve cars, six buses, three trams, each of them beside a car.
 SHOWN = np.repeat(np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]], bool), [12, 6, 3], axis=0)
 CAR, BUS, TRAM = range(3)
 
 
+NOTHING_ASKED = Queries((), np.zeros(0, np.int64), (), np.zeros(0))
+
+
 def evened(
-    *taken_for: tuple[int, int, float], shown: npt.NDArray[np.bool_] = SHOWN
+    *taken_for: tuple[int, int, float],
+    shown: npt.NDArray[np.bool_] = SHOWN,
+    queries: Queries = NOTHING_ASKED,
+    targets: Targets | None = None,
+    pool: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """Factors where nothing is asked, all labels are there and no context is measured."""
+    """Factors where a pool comes last, all else is labelled and no context is measured."""
+    shown = np.concatenate([shown, np.zeros((pool, 3), bool)])
     nothing = scipy.sparse.csc_matrix(shown.shape, dtype=bool)
-    labels = Labels(scipy.sparse.csc_matrix(shown), None, nothing, np.ones(len(shown), bool))
+    labelled = np.arange(len(shown)) < len(shown) - pool
     return even_out(
-        Queries((), np.zeros(0, np.int64), (), np.zeros(0)),
-        Targets.empty(),
-        labels,
+        queries,
+        Targets.empty() if targets is None else targets,
+        Labels(scipy.sparse.csc_matrix(shown), None, nothing, labelled),
         np.ones(len(shown)),
         answering={},
         answers={},
@@ -69,6 +80,26 @@ def test_an_image_of_two_classes_is_raised_for_the_one_that_asks_more() -> None:
     assert more > less > 1
     np.testing.assert_allclose(raised[-1], plain[-1] * more)
     np.testing.assert_allclose(raised[-2], plain[-2] * less)
+
+
+def test_an_image_of_a_pool_is_raised_as_far_as_it_shows_the_class() -> None:
+    asked = Queries((("bus",),), np.array([BUS]), ("",), np.array([1.0]))
+    first = len(SHOWN)
+    hits = Targets(
+        np.zeros(2, np.int32),
+        np.array([first, first + 1]),
+        np.full(2, HIT, np.int8),
+        np.array([1.0, 0.25], np.float32),
+        np.zeros(2, np.float32),
+    )
+    settings: dict[str, Any] = {"queries": asked, "targets": hits, "pool": 3}
+    plain, raised = evened(**settings), evened((BUS, CAR, 0.5), **settings)
+    ratio = raised / plain
+    bus = ratio[:first][SHOWN[:, BUS]][0]
+    assert bus > 1
+    np.testing.assert_allclose(ratio[first:], [bus, bus**0.25, 1.0])
+    conditional = {**settings, "queries": replace(asked, conditions=("small",))}
+    assert np.array_equal(evened((BUS, CAR, 0.5), **conditional)[first:], np.ones(3))
 
 
 def test_what_no_image_shows_is_not_raised() -> None:
