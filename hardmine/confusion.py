@@ -43,7 +43,7 @@ def measure_confusion(
     min_score: float = 0.2,
     min_overlap: float = 0.5,
     least: float = 0.05,
-    prior: float = 2.0,
+    prior: float = 1.0,
 ) -> Confusion:
     """Say for each class on what its wrong detections lie, and for what its objects are taken.
 

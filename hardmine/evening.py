@@ -104,10 +104,10 @@ def _by_confusion(
 ) -> Floats:
     """Raise a class the more, the more its objects are taken for others that are shown more often.
 
-    What two classes have in common a detector calls by the name it has met more often. The images
-    of a class whose objects are all taken for another are drawn as many times more often as the
-    other's objects are shown; where a share is taken, that to the power of it, and so on for the
-    next that it is taken for. An image of a pool is raised as far as it probably shows the class.
+    What two classes have in common a detector calls by the name it has met more often. So of a
+    class's objects, those that are taken for another are to be shown as often as the other's, and
+    what that makes of all its objects is what its images are raised by. An image of a pool is
+    raised as far as it probably shows the class.
 
     Args:
         drawn: (N,) how often each image is drawn as it is.
@@ -121,13 +121,14 @@ def _by_confusion(
     raised: dict[int, float] = {}
     for row, other, share in taken_for:
         if 0 < shown[row] < shown[other]:
-            raised[row] = raised.get(row, 1.0) * (shown[other] / shown[row]) ** share
+            raised[row] = raised.get(row, 1.0) + share * (shown[other] / shown[row] - 1)
     factors = np.ones(len(labels))
     for row, factor in raised.items():
         images = columns[row].indices
         factors[images] = np.maximum(factors[images], factor)
         likely = found.class_rows == row
-        np.maximum.at(factors, found.image_rows[likely], factor ** found.odds[likely])
+        expected = 1 + found.odds[likely] * (factor - 1)
+        np.maximum.at(factors, found.image_rows[likely], expected)
     return factors
 
 
