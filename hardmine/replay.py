@@ -71,7 +71,8 @@ def replay_round(
     if weights_digest(aim.weights) != done.digest:
         raise IndexMismatch(
             f"replaying round {done.number} gives other weights; the index or the labels have "
-            "changed since, or the machine computes similarities differently"
+            "changed since, another version of hardmine made it, or the machine computes "
+            "similarities differently"
         )
     return replace(
         done, wanted=aim.weights, targets=aim.targets, evened=aim.evened, labelled=aim.labelled

@@ -39,11 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arm", action="append", choices=list(ARMS), help="way of drawing, may be repeated"
     )
-    few, many = (f(weakness.seeds for weakness in WEAKNESSES.values()) for f in (min, max))
+    counts = sorted({weakness.seeds for weakness in WEAKNESSES.values()})
     parser.add_argument(
         "--seeds",
         type=int,
-        help=f"seeds of each kind of weakness (default: {few}, or {many} where one tells little)",
+        help=f"seeds of each kind of weakness (default: {' or '.join(map(str, counts))}, "
+        "more where one tells little)",
     )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"

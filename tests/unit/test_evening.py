@@ -17,8 +17,6 @@ from hardmine.targets import HIT, Targets
 # Twelve cars, six buses, three trams, each of them beside a car.
 SHOWN = np.repeat(np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]], bool), [12, 6, 3], axis=0)
 CAR, BUS, TRAM = range(3)
-
-
 NOTHING_ASKED = Queries((), np.zeros(0, np.int64), (), np.zeros(0))
 
 
