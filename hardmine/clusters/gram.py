@@ -21,7 +21,7 @@ def gram(patches: Tensor) -> Tensor:
         patches: (B, P, D) float32 unit vectors; a zero vector has cosine 0 with all.
 
     Returns:
-        (B, P, P) float32, symmetric; not finite on the diagonal where a patch is not.
+        (B, P, P) float32, symmetric; where a patch is not finite, every row of its image shows it.
     """
     batch, count, _ = patches.shape
     cosines = patches.new_empty(batch, count, count)
@@ -33,7 +33,7 @@ def gram(patches: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def cosine_grid(patches: Tensor) -> Tensor:
-    """Cosines as whole numbers, right to about three digits, in half the time of ``gram``.
+    """Cosines as whole numbers, right to a few thousandths, in half the time of ``gram``.
 
     The patches are rounded to 8 bits, which the products of many processors are fastest in.
     Every sum on the way, and of a row of the result, is exact in float32 too: neither its order
@@ -43,27 +43,36 @@ def cosine_grid(patches: Tensor) -> Tensor:
         patches: As in ``gram``.
 
     Returns:
-        (B, P, P) float32 multiples of one, ``grid_unit(P)`` for cosine 1; else as ``gram``.
+        (B, P, P) float32 multiples of one, ``grid_unit(P)`` for cosine 1; NaN throughout for an
+        image with a patch that is not finite.
     """
     batch, count, dim = patches.shape
     # A signed byte holds 127, and D products of numbers so small sum to less than 2**24.
     limit = min(127, int(4095 / math.sqrt(dim)))
-    unit = grid_unit(count)
+    unit_power = math.frexp(grid_unit(count))[1] - 1
     in_bytes = patches.device.type == "cpu" and _multiplies_bytes()
     multiply = _multiplier(patches.device)
+    # At this size a float's last bit counts whole numbers: what is added to it is rounded.
+    shift = patches.new_tensor(1.5 * 2**23)
     grid = patches.new_empty(batch, count, count)
     numbers = patches.new_empty(count, dim)
-    narrow = numbers.to(torch.int8) if in_bytes else numbers
+    narrow = torch.empty_like(numbers, dtype=torch.int8)
+    product = torch.empty_like(grid[0], dtype=torch.int32)
     for vectors, out in zip(patches.unbind(), grid.unbind(), strict=True):
         peak = max(float(vectors.amax()), -float(vectors.amin()))
-        step = (peak or 1.0) / limit
-        # Not in one fused multiply-add, which not every processor has.
-        torch.mul(vectors, 1 / step, out=numbers).round_()
+        if not math.isfinite(peak):
+            out.fill_(math.nan)
+            continue
+        # A power of two: the product with it is exact, so processors that multiply and add in
+        # one instruction and those that do not give the same.
+        power = math.frexp(limit / (peak or 1.0))[1] - 1
+        torch.add(shift, vectors, alpha=2.0**power, out=numbers)
         if in_bytes:
-            out.copy_(torch._int_mm(narrow.copy_(numbers), narrow.T))
+            narrow.copy_(numbers.view(torch.int32))  # the lowest byte
+            out.copy_(torch._int_mm(narrow, narrow.T, out=product))
         else:
-            multiply(numbers, out)
-        out.mul_(unit * step**2).round_()
+            multiply(numbers.sub_(shift), out)
+        out.mul_(2.0 ** (unit_power - 2 * power)).round_()
     return grid
 
 

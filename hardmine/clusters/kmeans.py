@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hardmine.clusters.gram import grid_unit
@@ -37,9 +38,9 @@ def kmeans_labels(grid: Tensor, k: int, *, seed: int = 0) -> Tensor:
     similar = grid.view(-1, count)
     rows = torch.arange(batch, device=grid.device)  # images that may still change
     current = labels.clone()  # theirs
-    sums = grid.new_zeros(batch * k, count)  # of each cluster, kept up to date as patches move
-    sums.index_add_(0, (rows[:, None] * k + labels).flatten(), similar)
-    sums = sums.view(batch, k, count)
+    names = (rows[:, None] * k + labels).flatten()
+    # Of each cluster, kept up to date as patches move.
+    sums = _sums(similar, names, batch * k).view(batch, k, count)
     for _ in range(_MAX_ROUNDS):
         own = sums.gather(1, current[:, None])[:, 0]
         lengths = own.new_zeros(len(rows), k, dtype=torch.float64)
@@ -48,7 +49,7 @@ def kmeans_labels(grid: Tensor, k: int, *, seed: int = 0) -> Tensor:
         # are next to nothing, and so are their scores.
         scale = lengths.clamp_(min=1).rsqrt_().to(grid.dtype)
         scores = sums * scale[..., None]
-        moved = scores.amax(1) > own * scale.gather(1, current)
+        moved = scores.amax(1) > scores.gather(1, current[:, None])[:, 0]
         unsettled = moved.sum(1) > _SETTLED * count
         left = int(unsettled.sum())
         if not left:
@@ -78,19 +79,26 @@ def _seed(grid: Tensor, k: int, seed: int) -> Tensor:
     draws = torch.rand(k, trials, generator=torch.Generator().manual_seed(seed))
     draws = draws.to(grid.device)
     similar = grid.view(-1, count)
-    rows = torch.arange(batch, device=grid.device)
+    images = torch.arange(batch, device=grid.device)
+    first_rows, first_trials = images[:, None] * count, images * trials
     first = int(draws[0, 0] * count)
     nearest = grid[:, first].clamp(max=unit)  # (B, P), cosine with the nearest seed so far
     labels = torch.zeros(batch, count, dtype=torch.int64, device=grid.device)
-    for cluster in range(1, k):
-        reach = (unit - nearest).cumsum(1)
-        total = reach[:, -1:]
-        target = torch.minimum((draws[cluster] * total).floor_(), total - 1)
-        drawn = torch.searchsorted(reach, target, right=True).clamp_(max=count - 1)
-        after = similar.index_select(0, (rows[:, None] * count + drawn).flatten())
-        after = after.view(batch, trials, count)
+    for cluster, shares in enumerate(draws[1:].unbind(), start=1):
+        reach = torch.sub(unit, nearest).cumsum(1)
+        # Beyond the last patch where all distances are 0, and where a share rounds to 1.
+        drawn = torch.searchsorted(reach, shares * reach[:, -1:], right=True)
+        rows = drawn.clamp_(max=count - 1).add_(first_rows)
+        after = similar.index_select(0, rows.view(-1)).view(batch, trials, count)
         torch.maximum(after, nearest[:, None], out=after)
-        nearer = after[rows, after.sum(2).argmax(1)].clamp_(max=unit)
+        best = after.sum(2).argmax(1).add_(first_trials)
+        nearer = after.view(-1, count).index_select(0, best).clamp_(max=unit)
         labels.masked_fill_(nearer > nearest, cluster)
         nearest = nearer
     return labels
+
+
+def _sums(rows: Tensor, names: Tensor, count: int) -> Tensor:
+    """Sum the rows of whole numbers of each name below ``count``, in any order."""
+    sizes = torch.bincount(names, minlength=count)
+    return F.embedding_bag(names.argsort(), rows, sizes.cumsum(0) - sizes, mode="sum")

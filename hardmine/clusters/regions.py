@@ -105,15 +105,15 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
         lengths = torch.linalg.vector_norm(members, dim=1)
         first = int((lengths > 0).to(torch.uint8).argmax())
         sums[region], norms[region] = members[first], lengths[first]
-    place = groups.patches % (height * width)
-    region = torch.repeat_interleave(torch.arange(len(sizes), device=place.device), sizes)
-    rows, columns = place // width, place % width
-    low = place.new_full((2, len(sizes)), max(height, width))
-    high = place.new_zeros(2, len(sizes))
-    both = torch.stack([columns, rows])
-    low.scatter_reduce_(1, region.expand(2, -1), both, "amin")
-    high.scatter_reduce_(1, region.expand(2, -1), both + 1, "amax")
-    grid = torch.tensor([[width], [height]], device=place.device)
+    places = torch.arange(height * width, device=sums.device)
+    corners = torch.stack([places % width, places // width])  # x, y of each patch
+    corners = corners.repeat(1, batch).index_select(1, groups.patches)
+    region = torch.repeat_interleave(torch.arange(len(sizes), device=sums.device), sizes)
+    region = region.expand(2, -1)
+    low = corners.new_full((2, len(sizes)), max(height, width))
+    low.scatter_reduce_(1, region, corners, "amin")
+    high = corners.new_zeros(2, len(sizes)).scatter_reduce_(1, region, corners, "amax") + 1
+    grid = corners.new_tensor([[width], [height]])
     return Regions(
         vectors=sums.div_(norms.clamp_(min=1e-12)),
         image_rows=groups.image_rows,
