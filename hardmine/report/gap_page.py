@@ -219,12 +219,17 @@ def scatter(report: GapReport) -> Scatter | None:
             for tick in ticks
             if low <= math.log10(tick) <= low + spread
         ),
-        yticks=tuple(
-            (y(top * share), percent(top * share, 0)) for share in (0, 0.25, 0.5, 0.75, 1)
-        ),
+        yticks=tuple((y(ap), percent(ap, 0)) for ap in _steps_to(top)),
         mean=y(report.mean_ap),
         split="training" if split == "train" else "validation",
     )
+
+
+def _steps_to(top: float) -> list[float]:
+    """Whole percents for a scale up to ``top``, at least 0.1: at most six, evenly apart."""
+    end = round(100 * top)
+    step = next(step for step in (2, 5, 10, 20) if end <= 5 * step)
+    return [number / 100 for number in range(0, end + 1, step)]
 
 
 def changes(report: GapReport) -> tuple[Change, ...]:

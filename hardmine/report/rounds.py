@@ -167,8 +167,8 @@ def _path(xs: Floats, ys: Floats) -> str:
 
 
 def _round_up(top: float) -> float:
-    """The end of a scale: the next of 1, 2, 5 or 10 percent steps above."""
-    for end in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
+    """The end of a scale whose half is a whole percent."""
+    for end in (0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
         if top <= end:
             return end
     return 1.0

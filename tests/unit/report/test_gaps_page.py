@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hardmine.errors import InputError
@@ -41,6 +42,17 @@ def test_names_in_the_plot_do_not_cover_each_other() -> None:
     plot = scatter(report(*((f"class {n}", 0.1 + n / 10_000, 100) for n in range(20))))
     assert plot is not None
     assert sum(dot.label for dot in plot.dots) == 1
+
+
+@pytest.mark.parametrize("best", [0.05, 0.15, 0.25, 0.5, 0.6, 0.95])
+def test_the_scale_of_ap_says_where_its_lines_are(best: float) -> None:
+    plot = scatter(report(("weak", 0.0, 5), ("best", best, 50)))
+    assert plot is not None
+    top = best * 100 / (100 - plot.dots[1].y)
+    said = [int(text) / 100 for _, text in plot.yticks]
+    assert [y for y, _ in plot.yticks] == pytest.approx([100 - 100 * ap / top for ap in said])
+    assert 4 <= len(said) <= 6
+    assert len(set(np.diff(said).round(9))) == 1
 
 
 @pytest.mark.parametrize("classes", [[], [("one", 0.1, 5)], [("a", math.nan, 5), ("b", 0.1, 0)]])

@@ -101,6 +101,14 @@ def test_lines_break_where_a_value_is_unknown() -> None:
     assert line.last == "30.0 %"
 
 
+@pytest.mark.parametrize("best", [0.01, 0.03, 0.09, 0.15, 0.3, 0.5, 0.7, 0.9])
+def test_the_scale_of_a_chart_says_where_its_lines_are(best: float) -> None:
+    made = chart("AP", {"boosted": np.array([0.0, best])}, [1, 2])
+    top = best * 100 / (100 - made.series[0].dots[1][1])
+    said = [int(text.removesuffix(" %")) / 100 for _, text in made.ticks]
+    assert said == pytest.approx([0, top / 2, top])
+
+
 def test_a_single_round_and_unknown_classes_still_make_a_page() -> None:
     history = read_history([make(1, [np.nan, 0.1, np.nan])])
     page = rounds_page(history)
