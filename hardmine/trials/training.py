@@ -46,8 +46,7 @@ class Lessons:
 
     def batch(self, rows: torch.Tensor, mirrored: torch.Tensor) -> tuple[torch.Tensor, Goals]:
         """Pictures at some rows, those told mirrored, and their goals."""
-        pixels = self.pictures.pixels[rows]
-        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+        pixels = self.pictures.look(rows, mirrored)
         way = mirrored.long()
         return pixels, Goals(self._class_rows[way, rows], self._boxes[way, rows])
 
@@ -64,6 +63,7 @@ class Training:
         width: See ``SmallDetector``.
         seed: Of the first weights and of the mirroring.
         batch_size: Pictures a step.
+        build: Makes the detector from C, side and width.
     """
 
     def __init__(
@@ -74,10 +74,11 @@ class Training:
         width: int = 32,
         seed: int = 0,
         batch_size: int = 16,
+        build: Callable[..., nn.Module] = SmallDetector,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = SmallDetector(num_classes, side=side, width=width)
+            model = build(num_classes, side=side, width=width)
         self.model = model.to(memory_format=torch.channels_last)
         self.batch_size = batch_size
         self._optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=1e-2)
@@ -171,7 +172,7 @@ class Training:
         return answers
 
     def _find(self, pictures: Pictures, rows: range) -> Iterator[tuple[np.ndarray, ...]]:
-        answers = self._look(pictures.pixels[rows.start : rows.stop])
+        answers = self._look(pictures.look(torch.arange(rows.start, rows.stop)))
         every = answers.logits.sigmoid().flatten(1)
         scores, cells = every.topk(min(_MOST, every.shape[1]), dim=1)
         num_classes = answers.logits.shape[-1]
