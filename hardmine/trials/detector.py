@@ -90,9 +90,7 @@ class SmallDetector(nn.Module):
             torch.cat([head(level).flatten(2).transpose(1, 2) for level in levels], 1).float()
             for head in (self.classify, self.frame)
         )
-        reach = functional.softplus(frames) * (2 * self.strides[:, None])
-        boxes = torch.cat([self.places - reach[..., :2], self.places + reach[..., 2:]], -1)
-        return Answers(logits, boxes)
+        return Answers(logits, boxes_at(self.places, self.strides, frames))
 
 
 def set_goals(boxes: torch.Tensor, class_rows: torch.Tensor, side: int) -> Goals:
@@ -146,6 +144,12 @@ def places_of(side: int) -> tuple[torch.Tensor, torch.Tensor]:
         places.append(torch.stack([columns.flatten(), rows.flatten()], 1))
         strides.append(torch.full((rows.numel(),), float(stride)))
     return torch.cat(places), torch.cat(strides)
+
+
+def boxes_at(places: torch.Tensor, strides: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    """Boxes around places, from (B, P, 4) of any value that say how far their sides are."""
+    reach = functional.softplus(frames) * (2 * strides[:, None])
+    return torch.cat([places - reach[..., :2], places + reach[..., 2:]], -1)
 
 
 def conv(before: int, after: int, stride: int = 1) -> nn.Sequential:

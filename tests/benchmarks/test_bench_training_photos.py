@@ -6,8 +6,8 @@ large data, but for what mining does where each image is seen often.
 
 from __future__ import annotations
 
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 import torch
 from photo_training import FOLDS, SCHEDULE, look_at, race_on_photos
 
+from hardmine.cli.bench import end_with_parent
 from hardmine.encoders.base import DenseFeatures
 from hardmine.records import ImageSet
 from hardmine.trials.table import Estimate
@@ -30,8 +31,8 @@ def test_training_on_photos(
 ) -> None:
     seen = look_at(photo_images, photo_features.patches, photo_features.whole)
     torch.save(tuple(seen), tmp_path / "seen.pt")
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(torch.get_num_threads(), mp_context=spawned) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(torch.get_num_threads(), spawn, end_with_parent) as pool:
         races = [
             pool.submit(race_on_photos, split, ARMS, photos, tmp_path / "seen.pt")
             for split in range(SPLITS)
