@@ -7,7 +7,7 @@ import numpy as np
 from detection import arguments, scenes
 
 import hardmine
-from hardmine.targets import HIT, TargetRules
+from hardmine.mining.targets import HIT, TargetRules
 
 
 def main():

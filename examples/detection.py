@@ -11,9 +11,9 @@ from torchvision.transforms.functional import to_tensor
 
 import hardmine
 from hardmine.datasets import open_image
-from hardmine.datasets.scenes import write_scenes
-from hardmine.evaluation.detection_ap import average_precision_from_matches
-from hardmine.evaluation.detections import match_detections
+from hardmine.detections.average_precision import average_precision_from_matches
+from hardmine.detections.detections import match_detections
+from hardmine.scenes import write_scenes
 
 
 def arguments(about):

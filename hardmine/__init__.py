@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from hardmine.encoders import load_encoder
     from hardmine.index import build_index, open_index
     from hardmine.miner import HardMiner
-    from hardmine.need import class_need
+    from hardmine.mining.need import class_need
+    from hardmine.mining.weights import image_weights
     from hardmine.sampler import HardMiningSampler
-    from hardmine.weights import image_weights
 
 _HOME = {
     "load_config": "hardmine.config",
@@ -28,9 +28,9 @@ _HOME = {
     "build_index": "hardmine.index",
     "open_index": "hardmine.index",
     "HardMiner": "hardmine.miner",
-    "class_need": "hardmine.need",
+    "class_need": "hardmine.mining.need",
     "HardMiningSampler": "hardmine.sampler",
-    "image_weights": "hardmine.weights",
+    "image_weights": "hardmine.mining.weights",
 }
 
 __all__ = [

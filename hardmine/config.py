@@ -13,8 +13,8 @@ import yaml
 
 from hardmine import defaults
 from hardmine.errors import InputError
-from hardmine.targets import TargetRules
-from hardmine.weights import WeightRules
+from hardmine.mining.targets import TargetRules
+from hardmine.mining.weights import WeightRules
 
 T = TypeVar("T")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 
 class HardmineError(Exception):
     """Base of every error that hardmine raises on purpose."""
@@ -36,3 +39,20 @@ class MissingExtra(HardmineError, ImportError):
             f"{purpose} needs an optional library; install it with: pip install 'hardmine[{extra}]'"
         )
         self.extra = extra
+
+
+def require_keys(state: Mapping[str, Any], wanted: Collection[str], what: str) -> None:
+    """Refuse a state that lacks something.
+
+    Args:
+        state: As it was loaded.
+        wanted: Keys that it must have.
+        what: The state is of, for the message, e.g. "sampler".
+    """
+    missing = sorted(set(wanted) - set(state))
+    if missing:
+        raise InputError(
+            f"the saved {what} lacks {', '.join(missing)}: it was saved by another version of "
+            f"hardmine, or is not the state of a {what}; resume with the version that saved it, "
+            f"or go on with a fresh {what}, without loading"
+        )

@@ -14,26 +14,26 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from hardmine.aim import Ground, lay_ground, take_aim
 from hardmine.config import Config
 from hardmine.datasets import load_images
+from hardmine.distributed import from_rank_zero, is_rank_zero
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
 from hardmine.encoders.templates import resolve_templates
 from hardmine.errors import HardmineError, InputError
-from hardmine.explain import Explanation, explain_image
+from hardmine.history.explain import Explanation, explain_image
+from hardmine.history.replay import replay_round
+from hardmine.history.rounds import Round, append_round, failed_round, query_records, weights_digest
 from hardmine.index import build_index
 from hardmine.index.base import Index
-from hardmine.judge import Judge
-from hardmine.memory import Memory
-from hardmine.policies import parse_policy
-from hardmine.ranks import from_first, is_first
+from hardmine.mining.assess import Judge
+from hardmine.mining.mine import MiningData, match_data, mine
+from hardmine.mining.policies import parse_policy
+from hardmine.mining.state import MinerState
+from hardmine.mining.targets import TargetRules
+from hardmine.mining.weights import WeightRules, report_weights
 from hardmine.records import ImageSet
-from hardmine.replay import replay_round
-from hardmine.rounds import Round, append_round, failed_round, list_asked, weights_digest
 from hardmine.sampler import HardMiningSampler
-from hardmine.targets import TargetRules
-from hardmine.weights import WeightRules, report_weights
 
 logger = logging.getLogger(__name__)
 
@@ -119,13 +119,13 @@ class HardMiner:
             images=val_images,
             index=val_index,
         )
-        self._ground: Ground | None = None
-        if is_first():
-            self._ground = _lay_ground(
+        self._ground: MiningData | None = None
+        if is_rank_zero():
+            self._ground = _match_data(
                 index, encoder, images, dataset_ids, self.class_names, templates
             )
             _check_lengths(self._ground, sampler)
-        self._memory = Memory.fresh(self.class_names)
+        self._memory = MinerState.fresh(self.class_names)
         self._last: Round | None = None
         self._told: set[str] = set()
 
@@ -176,7 +176,7 @@ class HardMiner:
         )
 
     @property
-    def ground(self) -> Ground | None:
+    def ground(self) -> MiningData | None:
         """Index, labels and scores that it mines in; None on ranks that do not mine."""
         return self._ground
 
@@ -208,7 +208,7 @@ class HardMiner:
         """
         caught: list[Exception] = []
         # Errors travel as text: not every exception can be sent to another process.
-        done, memory, failure = from_first(
+        done, memory, failure = from_rank_zero(
             lambda: self._attempt(metrics, val_detections, detections, caught)
         )
         if failure and self.strict:
@@ -261,7 +261,7 @@ class HardMiner:
         Raises:
             InputError: If the state is of other classes or another number of images.
         """
-        memory = Memory.from_state(state, self.class_names)
+        memory = MinerState.from_state(state, self.class_names)
         if memory.weights is not None and self.sampler is not None and not self.dry_run:
             self.sampler.set_weights(memory.weights)
         self._memory, self._last = memory, None
@@ -272,7 +272,7 @@ class HardMiner:
         val_detections: Any,
         detections: scipy.sparse.spmatrix | None,
         caught: list[Exception],
-    ) -> tuple[Round, Memory, str]:
+    ) -> tuple[Round, MinerState, str]:
         """One round on rank 0: what was done, what to remember, and what went wrong."""
         begun = time.perf_counter()
         try:
@@ -300,13 +300,13 @@ class HardMiner:
 
     def _mine(
         self, metrics: Any, val_detections: Any, detections: scipy.sparse.spmatrix | None
-    ) -> tuple[Round, Memory]:
+    ) -> tuple[Round, MinerState]:
         assert self._ground is not None
         ground, before = self._ground, self._memory
         verdict = self.judge.judge(
             metrics, val_detections, before, ground.book.encoder, ground.synonyms
         )
-        aim = take_aim(
+        aim = mine(
             verdict.queries,
             ground,
             detections=_by_column(detections),
@@ -331,7 +331,7 @@ class HardMiner:
             ap=verdict.need.ap,
             need=verdict.wanted,
             patience=verdict.kept,
-            asked=list_asked(verdict.queries, aim, self.class_names),
+            asked=query_records(verdict.queries, aim, self.class_names),
             drawn=report_weights(weights, ground.labels.present.astype(np.int64)),
             settings={
                 **self._settings(),
@@ -356,7 +356,9 @@ class HardMiner:
         # is measured anew each time.
         boosted = (verdict.wanted > 0) & (not self.dry_run)
         patience = replace(verdict.patience, boosted=boosted)
-        return done, Memory(self.class_names, done.number, verdict.need, patience, weights, lead)
+        return done, MinerState(
+            self.class_names, done.number, verdict.need, patience, weights, lead
+        )
 
     def _passes(self) -> tuple[float, float]:
         """Passes over the images so far, and those of an epoch."""
@@ -410,21 +412,21 @@ def _class_names(wanted: Sequence[str] | None, images: ImageSet | None) -> tuple
     return names
 
 
-def _lay_ground(
+def _match_data(
     index: Index | None,
     encoder: Encoder | None,
     images: ImageSet | None,
     dataset_ids: npt.ArrayLike | None,
     class_names: tuple[str, ...],
     templates: str | Sequence[str],
-) -> Ground:
+) -> MiningData:
     if index is None or encoder is None:
         raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
     ids = dataset_ids if dataset_ids is not None else (index if images is None else images).ids
-    return lay_ground(index, encoder, images, ids=ids, class_names=class_names, templates=templates)
+    return match_data(index, encoder, images, ids=ids, class_names=class_names, templates=templates)
 
 
-def _check_lengths(ground: Ground, sampler: HardMiningSampler | None) -> None:
+def _check_lengths(ground: MiningData, sampler: HardMiningSampler | None) -> None:
     if sampler is not None and sampler.num_images != len(ground):
         raise InputError(
             f"the sampler draws from {sampler.num_images} images, the labels (or the index) have "

@@ -13,8 +13,7 @@ import torch.distributed
 from torch.utils.data import Sampler
 
 from hardmine.draws import epoch_stream
-from hardmine.errors import InputError
-from hardmine.states import check_complete
+from hardmine.errors import InputError, require_keys
 
 _CHUNK = 1 << 14  # images turned into Python integers at a time
 _KEPT = 16  # passes remembered: a loader rarely draws ahead of training by more
@@ -194,7 +193,7 @@ class HardMiningSampler(Sampler[int]):
 
         The number of ranks may have changed, the seed and the lengths may not.
         """
-        check_complete(state, self.state_dict(), "sampler")
+        require_keys(state, self.state_dict(), "sampler")
         for name in ("seed", "num_images", "epoch_length"):
             if state[name] != getattr(self, name):
                 raise InputError(

@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from hardmine.bench.runs import Schedule, read_runs, run_scenario
+from hardmine.bench.scenarios import SCENARIOS, make_scenario
+from hardmine.bench.strategies import STRATEGIES
+from hardmine.bench.table import report, summarize, what_is_weak, write_report
 from hardmine.cli.progress import console, progress_bar
 from hardmine.encoders import load_encoder
 from hardmine.errors import InputError
-from hardmine.trials.arms import ARMS
-from hardmine.trials.race import Schedule, race, read_runs
-from hardmine.trials.table import report, summarize, what_is_weak, write_report
-from hardmine.trials.worlds import WEAKNESSES, make_world
 
 QUICK = Schedule((24, 8, 8), draws=16, warm_epochs=1, epochs=2, side=64, width=8)
 
@@ -31,15 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("what", choices=["training"], help="the benchmark to run")
     parser.add_argument(
-        "--world",
+        "--scenario",
         action="append",
-        choices=list(WEAKNESSES),
+        choices=list(SCENARIOS),
         help="kind of weakness, may be repeated (default: all)",
     )
     parser.add_argument(
-        "--arm", action="append", choices=list(ARMS), help="way of drawing, may be repeated"
+        "--strategy",
+        action="append",
+        choices=list(STRATEGIES),
+        help="way of drawing, may be repeated",
     )
-    counts = sorted({weakness.seeds for weakness in WEAKNESSES.values()})
+    counts = sorted({weakness.seeds for weakness in SCENARIOS.values()})
     parser.add_argument(
         "--seeds",
         type=int,
@@ -73,15 +76,15 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     results = out / "training.jsonl"
     schedule = QUICK if args.quick else Schedule()
-    worlds = args.world or list(WEAKNESSES)
-    _make_worlds(worlds, args, schedule)
+    scenarios = args.scenario or list(SCENARIOS)
+    _make_worlds(scenarios, args, schedule)
     rounds = [
-        (world, seed, _arms_of(world, args.arm))
-        for world in worlds
-        for seed in range(args.seeds or WEAKNESSES[world].seeds)
+        (scenario, seed, _arms_of(scenario, args.strategy))
+        for scenario in scenarios
+        for seed in range(args.seeds or SCENARIOS[scenario].seeds)
     ]
     settings = {"work": args.work, "results": results, "schedule": schedule}
-    total = sum(len(arms) for *_, arms in rounds)
+    total = sum(len(strategies) for *_, strategies in rounds)
     with (
         ProcessPoolExecutor(
             args.jobs, mp_context=get_context("spawn"), initializer=end_with_parent
@@ -89,25 +92,29 @@ def run(args: argparse.Namespace) -> int:
         progress_bar() as bar,
     ):
         task = bar.add_task("training", total=total, note="")
-        waiting = {pool.submit(race, *one, **settings) for one in rounds}
+        waiting = {pool.submit(run_scenario, *one, **settings) for one in rounds}
         while waiting:
             done, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
             for one in done:
                 one.result()
             there = {
-                (run["world"], run["seed"], run["arm"]) for run in read_runs(results, schedule)
+                (run["scenario"], run["seed"], run["strategy"])
+                for run in read_runs(results, schedule)
             }
             missing = [
-                (w, s, arm) for w, s, arms in rounds for arm in arms if (w, s, arm) not in there
+                (w, s, strategy)
+                for w, s, strategies in rounds
+                for strategy in strategies
+                if (w, s, strategy) not in there
             ]
             note = (
                 f"next: {missing[0][0]}, {missing[0][2]}, seed {missing[0][1]}" if missing else ""
             )
             bar.update(task, completed=total - len(missing), note=note)
     runs = read_runs(results, schedule)
-    for world in worlds:
-        show(runs, world, Console())
-    for path in write_report(report(runs, worlds, schedule), out):
+    for scenario in scenarios:
+        show(runs, scenario, Console())
+    for path in write_report(report(runs, scenarios, schedule), out):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
 
@@ -124,55 +131,59 @@ def end_with_parent() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def show(runs: list[dict[str, Any]], world: str, screen: Console) -> None:
-    """Print the table of one world."""
-    lines, best = summarize(runs, world)
-    weak, rest = what_is_weak(world)
+def show(runs: list[dict[str, Any]], scenario: str, screen: Console) -> None:
+    """Print the table of one scenario."""
+    lines, best = summarize(runs, scenario)
+    weak, rest = what_is_weak(scenario)
     table = Table(
-        title=f"{world}: AP, and gain over uniform draws",
+        title=f"{scenario}: AP, and gain over uniform draws",
         title_justify="left",
         caption="* the best by labels alone" if best else None,
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("arm", no_wrap=True)
+    table.add_column("strategy", no_wrap=True)
     for heading in ("all", weak, rest, f"{weak}, gain", f"{rest}, gain"):
         table.add_column(heading, justify="right", min_width=10)
     for line in lines:
         table.add_row(
-            line.arm + (" *" if line.arm == best else ""),
+            line.strategy + (" *" if line.strategy == best else ""),
             *(str(line.parts[part]) for part in ("all", "weak", "rest")),
             *(line.gains[part].signed() for part in ("weak", "rest")),
         )
     screen.print(table)
 
 
-def _arms_of(world: str, wanted: list[str] | None) -> list[str]:
-    return wanted or [arm for arm in ARMS if arm in WEAKNESSES[world].arms]
+def _arms_of(scenario: str, wanted: list[str] | None) -> list[str]:
+    return wanted or [
+        strategy for strategy in STRATEGIES if strategy in SCENARIOS[scenario].strategies
+    ]
 
 
-def _make_worlds(worlds: list[str], args: argparse.Namespace, schedule: Schedule) -> None:
+def _make_worlds(scenarios: list[str], args: argparse.Namespace, schedule: Schedule) -> None:
     encoder = load_encoder("tiny")
-    for world in worlds:
+    for scenario in scenarios:
         with progress_bar() as bar:
-            make_world(
-                world,
-                args.work / world,
+            make_scenario(
+                scenario,
+                args.work / scenario,
                 encoder,
                 sizes=schedule.sizes,
                 seed=schedule.world_seed,
-                whole=any(ARMS[arm].whole for arm in _arms_of(world, args.arm)),
-                progress=_teller(bar, world),
+                whole=any(
+                    STRATEGIES[strategy].whole for strategy in _arms_of(scenario, args.strategy)
+                ),
+                progress=_teller(bar, scenario),
             )
 
 
-def _teller(bar: Progress, world: str) -> Callable[[str, int, int], None]:
+def _teller(bar: Progress, scenario: str) -> Callable[[str, int, int], None]:
     tasks: dict[str, TaskID] = {}
 
     def tell(what: str, done: int, total: int) -> None:
         if what not in tasks:
-            tasks[what] = bar.add_task(f"{world}: {what}", total=total, note="")
+            tasks[what] = bar.add_task(f"{scenario}: {what}", total=total, note="")
         bar.update(tasks[what], completed=done)
 
     return tell

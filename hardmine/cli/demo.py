@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from hardmine.cli.progress import console, progress_bar
-from hardmine.demo import STEPS, Demo
+from hardmine.demo.steps import STEPS, Demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

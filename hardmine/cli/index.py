@@ -14,8 +14,8 @@ from hardmine import defaults
 from hardmine.cli.progress import console, progress_bar
 
 if TYPE_CHECKING:
-    from hardmine.index.pipeline import Progress
-    from hardmine.index.proposals import Proposals
+    from hardmine.index.builder.pipeline import Progress
+    from hardmine.index.builder.proposals import Proposals
     from hardmine.records import ImageSet
 
 _SHOWN = 10
@@ -92,8 +92,8 @@ def _build(args: argparse.Namespace) -> int:
     from hardmine.clusters import parse_spec
     from hardmine.encoders import load_encoder
     from hardmine.index import build_index
-    from hardmine.index.build import check_readable
-    from hardmine.index.lock import locked
+    from hardmine.index.builder.build import check_readable
+    from hardmine.index.builder.lock import locked
 
     # All that can be wrong is looked at before the encoder, which takes long to load.
     clusters = parse_spec(args.clusters)
@@ -134,8 +134,8 @@ def _build(args: argparse.Namespace) -> int:
 
 def _update(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest, stored_encoder, update_index
-    from hardmine.index.format import read_images
-    from hardmine.index.update import find_changes
+    from hardmine.index.builder.update import find_changes
+    from hardmine.index.storage.format import read_images
 
     manifest = read_manifest(args.index)
     images = _load(args)
@@ -168,8 +168,8 @@ def _update(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest
-    from hardmine.index.format import read_images
-    from hardmine.index.manifest import WORK
+    from hardmine.index.storage.format import read_images
+    from hardmine.index.storage.manifest import WORK
 
     manifest = read_manifest(args.index)
     table = read_images(args.index, manifest)
@@ -242,7 +242,7 @@ def _load(args: argparse.Namespace) -> ImageSet:
 
 
 def _proposals(args: argparse.Namespace, images: ImageSet) -> Proposals | None:
-    from hardmine.index.proposals import read_proposals
+    from hardmine.index.builder.proposals import read_proposals
 
     return None if args.boxes is None else read_proposals(args.boxes, images)
 
@@ -287,7 +287,7 @@ def _bar(what: str, total: int, rank: int) -> Iterator[Callable[[Progress], None
 
 def _summary(folder: Path) -> None:
     from hardmine.index import read_manifest
-    from hardmine.index.format import read_images
+    from hardmine.index.storage.format import read_images
 
     manifest = read_manifest(folder)
     console.print(f"{folder}: {manifest.summary}", highlight=False, soft_wrap=True)

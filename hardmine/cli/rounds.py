@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hardmine.cli.progress import console as messages
+from hardmine.history.rounds import read_rounds
 from hardmine.report.history import ClassLine, History, percent, points, read_history
-from hardmine.rounds import read_rounds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

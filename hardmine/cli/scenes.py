@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from hardmine.cli.progress import console, progress_bar
-from hardmine.datasets.scenes import write_scenes
+from hardmine.scenes import write_scenes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Search and show; 1 if no query found an image."""
     from hardmine.encoders import load_encoder
     from hardmine.index import open_index, stored_encoder
-    from hardmine.index.without import search_without
+    from hardmine.index.search.without import search_without
 
     if not args.texts and not args.image:
         raise InputError("nothing to search for: give a TEXT, or an image with --image")
@@ -146,7 +146,7 @@ def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | Non
 
 def _labelled(args: argparse.Namespace) -> npt.NDArray[Any]:
     from hardmine.datasets import load_images
-    from hardmine.names import match_names
+    from hardmine.metrics.names import match_names
 
     if args.ann is None:
         raise InputError("--class needs the labels: give the annotation file with --ann")

@@ -30,7 +30,7 @@ def fetch(repository: str, files: Sequence[str], name: str, by_hand: str = "") -
         cached = huggingface_hub.try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
             return Path(cached)
-    # Asked once and briefly, because the hub's own client retries for half a minute a file.
+    # QueryRecord once and briefly, because the hub's own client retries for half a minute a file.
     reason = unreachable()
     if not reason:
         try:

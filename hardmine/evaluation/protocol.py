@@ -18,7 +18,7 @@ from hardmine.encoders.templates import embed_prompts
 from hardmine.errors import HardmineError, InputError
 from hardmine.evaluation.classes import ClassEvaluation, evaluate_classes
 from hardmine.index import build_index
-from hardmine.index.pipeline import Progress
+from hardmine.index.builder.pipeline import Progress
 from hardmine.records import ImageSet
 
 PUBLISHED_SOURCE = (

@@ -9,23 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardmine.index.build import build_index
-    from hardmine.index.compact import compact_index
-    from hardmine.index.exact import index_from_regions
-    from hardmine.index.manifest import read_manifest
+    from hardmine.index.builder.build import build_index
+    from hardmine.index.builder.compact import compact_index
+    from hardmine.index.builder.update import update_index
     from hardmine.index.open import open_index, stored_encoder
-    from hardmine.index.update import update_index
-    from hardmine.index.verify import verify_index
+    from hardmine.index.search.exact import index_from_regions
+    from hardmine.index.storage.manifest import read_manifest
+    from hardmine.index.storage.verify import verify_index
 
 _HOME = {
-    "build_index": "hardmine.index.build",
-    "compact_index": "hardmine.index.compact",
-    "index_from_regions": "hardmine.index.exact",
+    "build_index": "hardmine.index.builder.build",
+    "compact_index": "hardmine.index.builder.compact",
+    "index_from_regions": "hardmine.index.search.exact",
     "open_index": "hardmine.index.open",
-    "read_manifest": "hardmine.index.manifest",
+    "read_manifest": "hardmine.index.storage.manifest",
     "stored_encoder": "hardmine.index.open",
-    "update_index": "hardmine.index.update",
-    "verify_index": "hardmine.index.verify",
+    "update_index": "hardmine.index.builder.update",
+    "verify_index": "hardmine.index.storage.verify",
 }
 
 __all__ = [

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.format import read_images, read_store
-from hardmine.index.manifest import Manifest, read_manifest
+from hardmine.index.storage.format import read_images, read_store
+from hardmine.index.storage.manifest import Manifest, read_manifest
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def open_index(
         root = images.root
     store = read_store(folder, root=None if root is None else Path(root), verify=verify)
     if name == "faiss":
-        from hardmine.index.faiss import FaissIndex
+        from hardmine.index.search.faiss import FaissIndex
 
         return FaissIndex(store, kind=kind or "flat")
-    from hardmine.index.exact import ExactIndex
+    from hardmine.index.search.exact import ExactIndex
 
     return ExactIndex(store, device=device)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.evaluation.detections import Matches
-from hardmine.evaluation.matching import box_overlaps
+from hardmine.detections.detections import Matches
+from hardmine.detections.matching import box_overlaps
 from hardmine.records import ImageSet
 
 _FOUND, _NEAR = 0.5, 0.1  # overlaps that count as found, and as on the object at all

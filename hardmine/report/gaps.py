@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
+from hardmine.detections.detections import Matches, load_detections, match_detections
 from hardmine.errors import InputError
-from hardmine.evaluation.detection_ap import average_precision_from_matches, bootstrap_weights
-from hardmine.evaluation.detections import Matches, load_detections, match_detections
-from hardmine.names import match_names
-from hardmine.need import class_need
+from hardmine.metrics.names import match_names
+from hardmine.mining.need import class_need
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.errors import ClassErrors, error_types
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
-from hardmine.rounds import Round
-from hardmine.targets import KINDS
+from hardmine.history.rounds import Round
+from hardmine.mining.targets import KINDS
 
 Floats = npt.NDArray[np.float64]
 

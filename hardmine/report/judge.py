@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hardmine.detections.slices import Slice
 from hardmine.report.gaps import ClassGap, mean_ap
 from hardmine.report.history import percent
-from hardmine.slices import Slice
 
 KINDS = {
     "noise": "too few to tell",

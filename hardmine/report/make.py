@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hardmine.detections.detections import load_detections
+from hardmine.detections.slices import Slice
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
-from hardmine.evaluation.detections import load_detections
 from hardmine.index.base import Index
 from hardmine.metrics import read_scores
 from hardmine.records import ImageSet
@@ -22,7 +23,6 @@ from hardmine.report.text_slices import (
     suggest_slices,
     text_slices,
 )
-from hardmine.slices import Slice
 
 
 def make_report(

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.aim import Ground
-from hardmine.calibration import calibrate
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
+from hardmine.history.rounds import Round
 from hardmine.index.base import Index
-from hardmine.labels import ABSENT, PRESENT
 from hardmine.miner import HardMiner
-from hardmine.queries import embed_queries
+from hardmine.mining.calibration import calibrate
+from hardmine.mining.labels import ABSENT, PRESENT
+from hardmine.mining.mine import MiningData
+from hardmine.mining.queries import embed_queries
+from hardmine.mining.targets import KINDS, SUSPECT, Targets
+from hardmine.mining.trust import Scores, Trust, measure_trust, split_targets
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
-from hardmine.rounds import Round
-from hardmine.targets import KINDS, SUSPECT, Targets
-from hardmine.trust import Scores, Trust, measure_trust, split_targets
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def mine_once(
 
 
 def _retrieval(
-    ground: Ground, scores: Scores, trust: Trust, suspects: Targets, done: Round
+    ground: MiningData, scores: Scores, trust: Trust, suspects: Targets, done: Round
 ) -> dict[str, Retrieval]:
     """Trust and coverage of every class, weak or not."""
     suspected = np.bincount(suspects.query_rows, minlength=len(ground.class_names))

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
+from hardmine.detections.detections import Matches
+from hardmine.detections.slices import Slice, answering, measure_slices
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
-from hardmine.evaluation.detection_ap import average_precision_from_matches, bootstrap_weights
-from hardmine.evaluation.detections import Matches
 from hardmine.index.base import Index
-from hardmine.queries import clean_name, embed_queries
+from hardmine.mining.queries import clean_name, embed_queries
 from hardmine.records import ImageSet
-from hardmine.slices import Slice, answering, measure_slices
 
 CONDITIONS = (
     "at night",

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from hardmine.rounds import Round
+from hardmine.history.rounds import Round
 
 
 def warn(runner: Runner, message: str) -> None:

@@ -11,8 +11,8 @@ import torch
 from mmdet.structures.mask import encode_mask_results
 from mmengine.dist import all_gather_object
 
+from hardmine.detections.detections import Detections
 from hardmine.errors import InputError
-from hardmine.evaluation.detections import Detections
 from hardmine.records import ImageSet
 
 Prediction = Mapping[str, Any]

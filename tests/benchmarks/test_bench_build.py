@@ -17,7 +17,7 @@ import torch
 from hardmine.datasets import open_image
 from hardmine.encoders.open_clip import OpenClipEncoder
 from hardmine.index import build_index
-from hardmine.index.regions import regions_of_batch
+from hardmine.index.builder.regions import regions_of_batch
 from hardmine.records import ImageSet
 
 SIZE = 512

@@ -13,15 +13,15 @@ from rich.table import Table
 
 from hardmine.clusters import cluster
 from hardmine.datasets import load_images, open_image
-from hardmine.datasets.scenes import write_scenes
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.encoders.base import DenseFeatures
 from hardmine.encoders.templates import embed_prompts
 from hardmine.evaluation.classes import evaluate_classes
 from hardmine.index import index_from_regions
-from hardmine.index.exact import ExactIndex
-from hardmine.index.store import Shard, Store, quantize_rows
+from hardmine.index.search.exact import ExactIndex
+from hardmine.index.storage.store import Shard, Store, quantize_rows
 from hardmine.records import ImageSet, Regions
+from hardmine.scenes import write_scenes
 
 pytestmark = pytest.mark.benchmark
 CLUSTERS = "kmeans:10"

@@ -19,11 +19,11 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hardmine.confusion import measure_confusion
-from hardmine.contexts import measure_contexts
-from hardmine.evaluation.detection_ap import average_precision_from_matches
-from hardmine.evaluation.detections import Detections, match_detections
+from hardmine.detections.average_precision import average_precision_from_matches
+from hardmine.detections.detections import Detections, match_detections
 from hardmine.index import index_from_regions
+from hardmine.mining.confusion import measure_confusion
+from hardmine.mining.contexts import measure_contexts
 from hardmine.records import ImageSet, Instances
 
 NUM_IMAGES, NUM_CLASSES, DIM, REGIONS, NOTHING = 5000, 80, 64, 11, 90

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from hardmine import HardMiner, HardMiningSampler
-from hardmine.index.exact import ExactIndex
-from hardmine.index.store import Shard, Store
+from hardmine.index.search.exact import ExactIndex
+from hardmine.index.storage.store import Shard, Store
 from hardmine.records import ImageSet, Instances
 
 NUM_IMAGES, NUM_CLASSES, DIM = 118_287, 80, 512

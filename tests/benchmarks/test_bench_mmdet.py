@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 
     from hardmine_mmdet import HardMiningHook
 
-from hardmine.datasets.scenes.write import write_scenes
+from hardmine.scenes.write import write_scenes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "mmdet" / "retinanet_r18_scenes.py"
 NUM_TRAIN, NUM_VAL, EPOCHS = 240, 60, 2

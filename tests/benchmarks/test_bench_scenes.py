@@ -21,7 +21,6 @@ import torch
 
 from hardmine.clusters import cluster
 from hardmine.datasets import load_images, open_image
-from hardmine.datasets.scenes import NAMES, generate_scene, write_scenes
 from hardmine.encoders import load_encoder
 from hardmine.encoders.templates import embed_prompts
 from hardmine.evaluation import (
@@ -33,6 +32,7 @@ from hardmine.evaluation import (
 )
 from hardmine.index import index_from_regions
 from hardmine.records import ImageSet
+from hardmine.scenes import NAMES, generate_scene, write_scenes
 
 NUM_IMAGES = 1500
 SEED = 2026  # no scene of training or of its validation has it
@@ -51,7 +51,7 @@ RARE_BELOW = 25
 
 
 @dataclass(frozen=True)
-class World:
+class Scenario:
     """Held-out scenes, what is in them, and the tiny CLIP's view of them."""
 
     crowd: float
@@ -62,7 +62,7 @@ class World:
 
 
 @pytest.fixture(scope="module", params=[1.0, 2.0], ids=["ordinary", "crowded"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+def scenario(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     out = tmp_path_factory.mktemp("bench") / "scenes"
     count = NUM_IMAGES + 1
     write_scenes(out, num_images=count, seed=SEED, val_share=1 / count, crowd=request.param)
@@ -83,7 +83,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         vectors = np.concatenate([v for v, _ in pieces])
         indexes[spec] = index_from_regions(vectors, offsets, ids=images.ids, clusters=spec)
     truth = json.loads((out / "truth" / "train.json").read_text())
-    return World(request.param, images, truth, indexes, encoder)
+    return Scenario(request.param, images, truth, indexes, encoder)
 
 
 def relevance_of(holds: npt.NDArray[np.bool_]) -> Relevance:
@@ -91,15 +91,15 @@ def relevance_of(holds: npt.NDArray[np.bool_]) -> Relevance:
 
 
 @pytest.mark.benchmark
-def test_patches_and_clusters_find_small_things_that_whole_images_miss(world: World) -> None:
-    texts = embed_prompts(world.encoder, NAMES, templates="short")
+def test_patches_and_clusters_find_small_things_that_whole_images_miss(scenario: Scenario) -> None:
+    texts = embed_prompts(scenario.encoder, NAMES, templates="short")
     relevances = [
-        class_relevance(world.images),
-        small_medium_relevance(world.images, reference_side=640),
+        class_relevance(scenario.images),
+        small_medium_relevance(scenario.images, reference_side=640),
     ]
-    rare = np.array(class_groups(world.images, rare_below=RARE_BELOW)) == "rare"
+    rare = np.array(class_groups(scenario.images, rare_below=RARE_BELOW)) == "rare"
     print(
-        f"\n{len(world.images)} scenes, seed {SEED}, crowd {world.crowd:g}; "
+        f"\n{len(scenario.images)} scenes, seed {SEED}, crowd {scenario.crowd:g}; "
         f"rare: {rare.sum()} classes in fewer than {RARE_BELOW} images"
     )
     print(
@@ -107,8 +107,8 @@ def test_patches_and_clusters_find_small_things_that_whole_images_miss(world: Wo
         f"{'rare S+M':>10}"
     )
     small = {}
-    for spec, index in world.indexes.items():
-        every, little = evaluate(index, world.images.ids, texts, relevances)
+    for spec, index in scenario.indexes.items():
+        every, little = evaluate(index, scenario.images.ids, texts, relevances)
         vectors = index.num_regions / len(index)
         small[spec] = little.mean("ap_at_k")
         print(
@@ -117,16 +117,16 @@ def test_patches_and_clusters_find_small_things_that_whole_images_miss(world: Wo
         )
     best = max(value for spec, value in small.items() if spec != "whole")
     print(f"best over whole on small and medium: {best / small['whole']:.2f}x")
-    assert best > (1.08 if world.crowd > 1 else 1.03) * small["whole"]
+    assert best > (1.08 if scenario.crowd > 1 else 1.03) * small["whole"]
 
 
 @pytest.mark.benchmark
-def test_a_colour_or_a_condition_in_the_query_is_understood(world: World) -> None:
-    row_of = {image_id: row for row, image_id in enumerate(world.images.ids.tolist())}
-    conditions = np.array([entry["condition"] for entry in world.truth["images"]])
+def test_a_colour_or_a_condition_in_the_query_is_understood(scenario: Scenario) -> None:
+    row_of = {image_id: row for row, image_id in enumerate(scenario.images.ids.tolist())}
+    conditions = np.array([entry["condition"] for entry in scenario.truth["images"]])
     colored: dict[tuple[str, str], set[int]] = {}
     holding: dict[str, set[int]] = {}
-    for thing in world.truth["annotations"]:
+    for thing in scenario.truth["annotations"]:
         kind, row = NAMES[thing["category_id"] - 1], row_of[thing["image_id"]]
         colored.setdefault((kind, thing["attributes"]["color"]), set()).add(row)
         holding.setdefault(kind, set()).add(row)
@@ -147,15 +147,17 @@ def test_a_colour_or_a_condition_in_the_query_is_understood(world: World) -> Non
             for text, (kind, rows) in queries.items()
             if len(rows) >= 10 and rows != holding[kind]
         }
-        holds = np.zeros((len(world.images), len(chosen)), bool)
+        holds = np.zeros((len(scenario.images), len(chosen)), bool)
         for column, (_, rows) in enumerate(chosen.values()):
             holds[list(rows), column] = True
         chance = holds.mean()
-        asked = world.encoder.encode_texts(list(chosen)).numpy()
-        plain = world.encoder.encode_texts([f"a {kind}" for kind, _ in chosen.values()]).numpy()
+        asked = scenario.encoder.encode_texts(list(chosen)).numpy()
+        plain = scenario.encoder.encode_texts([f"a {kind}" for kind, _ in chosen.values()]).numpy()
         for spec in ("whole", "none", "kmeans:10+whole"):
             found, without = (
-                evaluate(world.indexes[spec], world.images.ids, vectors, [relevance_of(holds)])[0]
+                evaluate(
+                    scenario.indexes[spec], scenario.images.ids, vectors, [relevance_of(holds)]
+                )[0]
                 for vectors in (asked, plain)
             )
             ap, base = found.mean("ap_at_k"), without.mean("ap_at_k")

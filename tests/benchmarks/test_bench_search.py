@@ -19,10 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hardmine.index.exact import ExactIndex
-from hardmine.index.product import fastest_dtype
-from hardmine.index.store import Shard, Store
-from hardmine.index.tensors import fastest_float32_product
+from hardmine.index.search.exact import ExactIndex
+from hardmine.index.search.product import fastest_dtype
+from hardmine.index.search.tensors import fastest_float32_product
+from hardmine.index.storage.store import Shard, Store
 
 pytestmark = pytest.mark.benchmark
 NUM_IMAGES, REGIONS, DIM, QUERIES, TOP = 20_000, 50, 512, 80, 1000
@@ -258,7 +258,7 @@ def test_large_index_from_disk(tmp_path: Path, queries: npt.NDArray[np.float32])
 
 def test_recall_of_faiss_kinds() -> None:
     pytest.importorskip("faiss")
-    from hardmine.index.faiss import KINDS, FaissIndex
+    from hardmine.index.search.faiss import KINDS, FaissIndex
 
     rng = np.random.default_rng(3)
     dim, regions, images = 128, 10, 6_000

@@ -16,13 +16,13 @@ import pytest
 import torch
 from photo_training import FOLDS, SCHEDULE, look_at, race_on_photos
 
+from hardmine.bench.table import Estimate
 from hardmine.cli.bench import end_with_parent
 from hardmine.encoders.base import DenseFeatures
 from hardmine.records import ImageSet
-from hardmine.trials.table import Estimate
 
 SPLITS = 3 * FOLDS
-ARMS = ("uniform", "repeat", "class-aware", "inverse-ap", "hardmine")
+STRATEGIES = ("uniform", "repeat", "class-aware", "inverse-ap", "hardmine")
 
 
 @pytest.mark.benchmark
@@ -34,13 +34,20 @@ def test_training_on_photos(
     spawn = get_context("spawn")
     with ProcessPoolExecutor(torch.get_num_threads(), spawn, end_with_parent) as pool:
         races = [
-            pool.submit(race_on_photos, split, ARMS, photos, tmp_path / "seen.pt")
+            pool.submit(race_on_photos, split, STRATEGIES, photos, tmp_path / "seen.pt")
             for split in range(SPLITS)
         ]
-        runs = {(run["arm"], run["seed"]): run for race in races for run in race.result()}
-    assert len(runs) == SPLITS * len(ARMS)
+        runs = {
+            (run["strategy"], run["seed"]): run
+            for run_scenario in races
+            for run in run_scenario.result()
+        }
+    assert len(runs) == SPLITS * len(STRATEGIES)
 
-    ap = {arm: np.stack([_known(runs[arm, n]["ap"]) for n in range(SPLITS)]) for arm in ARMS}
+    ap = {
+        strategy: np.stack([_known(runs[strategy, n]["ap"]) for n in range(SPLITS)])
+        for strategy in STRATEGIES
+    }
     before = np.stack([_known(runs["uniform", n]["fork_ap"]) for n in range(SPLITS)])
     known = np.isfinite(before)
     order = np.argsort(np.nansum(before, axis=0) / known.sum(axis=0).clip(1), kind="stable")
@@ -49,13 +56,15 @@ def test_training_on_photos(
     print(f"\n{SPLITS} splits, {SCHEDULE.draws} draws in each of {SCHEDULE.epochs} epochs; AP,")
     print("and gains over uniform draws, paired by split (folds share photos)")
     print(f"{'':14}" + "".join(f"{part:>16}" for part in parts))
-    for arm in ARMS:
+    for strategy in STRATEGIES:
         cells = []
         for classes in parts.values():
-            mine, plain = (100 * np.nanmean(ap[a][:, classes], axis=1) for a in (arm, "uniform"))
-            same = arm == "uniform"
+            mine, plain = (
+                100 * np.nanmean(ap[a][:, classes], axis=1) for a in (strategy, "uniform")
+            )
+            same = strategy == "uniform"
             cells.append(str(Estimate.of(mine)) if same else Estimate.of(mine - plain).signed())
-        print(f"{arm:14}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"{strategy:14}" + "".join(f"{cell:>16}" for cell in cells))
 
 
 def _known(values: list[float | None]) -> npt.NDArray[np.float64]:

@@ -20,12 +20,12 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from hardmine.completeness import Completeness
-from hardmine.confusion import measure_confusion
-from hardmine.labels import Labels
+from hardmine.mining.confusion import measure_confusion
+from hardmine.mining.label_coverage import LabelCoverage
+from hardmine.mining.labels import Labels
+from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT, TargetRules
+from hardmine.mining.trust import measure_trust, split_targets
 from hardmine.records import rows_of
-from hardmine.targets import CONFUSER, KINDS, SUSPECT, TargetRules
-from hardmine.trust import measure_trust, split_targets
 
 HIDDEN = (0.05, 0.1, 0.2)
 
@@ -143,7 +143,7 @@ def test_images_that_lack_labels_are_told_from_complete_ones_on_photos(
         for seed in range(5):
             labels = hide(present, hidden_share, seed)
             kept = labels.present.toarray()
-            share = Completeness(labels, Book(photo_scores), phrases).share()  # type: ignore[arg-type]
+            share = LabelCoverage(labels, Book(photo_scores), phrases).share()  # type: ignore[arg-type]
             worth = 1 / np.maximum(kept.sum(axis=0), 1)
             some = kept.any(axis=1)  # what is labelled as empty is easily told
             truth = (kept @ worth / np.maximum(present @ worth, 1e-12))[some]
@@ -216,8 +216,8 @@ def test_targets_point_at_what_a_real_detector_gets_wrong(
 def test_suspects_on_scenes(tmp_path: Path) -> None:
     """The generator leaves labels out and keeps the truth aside."""
     from hardmine import build_index, load_encoder, load_images
-    from hardmine.datasets.scenes import write_scenes
     from hardmine.encoders.templates import embed_prompts
+    from hardmine.scenes import write_scenes
 
     written = write_scenes(tmp_path / "scenes", num_images=1250, seed=11, missing=0.1)["train"]
     images, truth = (

@@ -12,8 +12,8 @@ from half_precision import needs_half_product
 
 from hardmine.errors import InputError
 from hardmine.index.base import Index
-from hardmine.index.exact import ExactIndex
-from hardmine.index.store import Shard, Store, quantize_rows
+from hardmine.index.search.exact import ExactIndex
+from hardmine.index.storage.store import Shard, Store, quantize_rows
 
 Make = Callable[[Store], Index]
 DIM = 32
@@ -22,7 +22,7 @@ DIM = 32
 def _faiss(kind: str) -> Make:
     def make(store: Store) -> Index:
         pytest.importorskip("faiss")
-        from hardmine.index.faiss import FaissIndex
+        from hardmine.index.search.faiss import FaissIndex
 
         return FaissIndex(store, kind)
 
@@ -218,7 +218,7 @@ def test_refuses_what_it_cannot_search(make: Make) -> None:
 
 def test_an_unknown_kind_of_faiss_index() -> None:
     pytest.importorskip("faiss")
-    from hardmine.index.faiss import FaissIndex
+    from hardmine.index.search.faiss import FaissIndex
 
     with pytest.raises(InputError, match="flat, ivfpq, hnsw"):
         FaissIndex(make_store([[1]], [[0]]), "lsh")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from hardmine.bench.runs import open_setup
+from hardmine.bench.strategies import STRATEGIES, Drawer
 from hardmine.cli.bench import QUICK
-from hardmine.trials.arms import ARMS, Drawer
-from hardmine.trials.race import open_ring
 
 
 def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,9 @@ def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("bench")
-    ran = bench(folder, "--world", "condition", "--arm", "uniform", "--arm", "hardmine")
+    ran = bench(
+        folder, "--scenario", "condition", "--strategy", "uniform", "--strategy", "hardmine"
+    )
     assert ran.returncode == 0, ran.stderr
     return folder, ran.stdout
 
@@ -34,7 +36,7 @@ def test_it_prints_and_writes_a_table(done) -> None:
     assert "condition" in said
     assert "hardmine" in said
     content = json.loads((folder / "training.json").read_text())
-    assert [line["arm"] for line in content["worlds"]["condition"]["lines"]] == [
+    assert [line["strategy"] for line in content["scenarios"]["condition"]["lines"]] == [
         "uniform",
         "hardmine",
     ]
@@ -44,18 +46,20 @@ def test_it_prints_and_writes_a_table(done) -> None:
 def test_equal_draws_by_every_arm(done) -> None:
     folder, _ = done
     runs = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
-    assert {run["arm"] for run in runs} == {"uniform", "hardmine"}
+    assert {run["strategy"] for run in runs} == {"uniform", "hardmine"}
     assert len({json.dumps(run["fork_ap"]) for run in runs}) == 1
     assert runs[0]["mining_seconds"] == 0 < runs[1]["mining_seconds"]
 
 
 def test_an_arm_knows_what_was_drawn_before_it(done, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = done
-    # A race has a process of its own, and takes one core for it; this one is not.
+    # A run_scenario has a process of its own, and takes one core for it; this one is not.
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    ring = open_ring("condition", folder, QUICK)
-    drawer = Drawer(ARMS["hardmine"], ring.world, ring.encoder, draws=QUICK.draws, epoch=3)
-    assert drawer.sampler.passes == 3 * QUICK.draws / len(ring.world.train)
+    setup = open_setup("condition", folder, QUICK)
+    drawer = Drawer(
+        STRATEGIES["hardmine"], setup.scenario, setup.encoder, draws=QUICK.draws, epoch=3
+    )
+    assert drawer.sampler.passes == 3 * QUICK.draws / len(setup.scenario.train)
     assert len(drawer.draw()) == QUICK.draws
     assert drawer.sampler.epoch == 4
 
@@ -63,12 +67,12 @@ def test_an_arm_knows_what_was_drawn_before_it(done, monkeypatch: pytest.MonkeyP
 def test_a_second_run_adds_only_what_is_missing(done) -> None:
     folder, _ = done
     before = (folder / "training.jsonl").read_text()
-    ran = bench(folder, "--world", "condition", "--arm", "uniform", "--arm", "whole")
+    ran = bench(folder, "--scenario", "condition", "--strategy", "uniform", "--strategy", "whole")
     assert ran.returncode == 0, ran.stderr
     after = (folder / "training.jsonl").read_text()
     assert after.startswith(before)
     (added,) = after[len(before) :].splitlines()
-    assert json.loads(added)["arm"] == "whole"
+    assert json.loads(added)["strategy"] == "whole"
 
 
 def test_zero_seeds_are_refused(tmp_path) -> None:

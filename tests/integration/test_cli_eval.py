@@ -11,9 +11,9 @@ import pytest
 
 import hardmine
 from hardmine.cli.main import main
-from hardmine.datasets.scenes import write_scenes
 from hardmine.encoders.templates import embed_prompts
 from hardmine.evaluation.classes import evaluate_classes
+from hardmine.scenes import write_scenes
 
 
 @pytest.fixture(scope="module")

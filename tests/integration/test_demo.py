@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardmine.datasets.scenes import generate_scene
-from hardmine.demo import (
+from hardmine.demo.steps import (
     QUESTIONS,
     STEPS,
     Demo,
@@ -21,12 +20,13 @@ from hardmine.demo import (
     right_answers,
     summary,
 )
-from hardmine.demo_training import Trained
+from hardmine.demo.training import Trained
+from hardmine.detections.detections import Detections
 from hardmine.errors import InputError
-from hardmine.evaluation.detections import Detections
-from hardmine.rounds import Asked, Round, read_rounds
-from hardmine.targets import KINDS
-from hardmine.weights import report_weights
+from hardmine.history.rounds import QueryRecord, Round, read_rounds
+from hardmine.mining.targets import KINDS
+from hardmine.mining.weights import report_weights
+from hardmine.scenes import generate_scene
 
 
 def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -87,7 +87,9 @@ def test_a_second_run_takes_the_scenes_and_the_index_that_are_there(shown) -> No
 
 
 def test_the_summary_compares_the_weak_classes_with_and_without_mining() -> None:
-    asked = Asked(("cat", "kitten"), "cat", "at night", 0.5, 1.0, 1.0, dict.fromkeys(KINDS, 2))
+    asked = QueryRecord(
+        ("cat", "kitten"), "cat", "at night", 0.5, 1.0, 1.0, dict.fromkeys(KINDS, 2)
+    )
     done = Round(
         number=1,
         when="",

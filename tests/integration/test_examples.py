@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -20,7 +20,7 @@ from pixel_images import FAST_FOLDER, PixelEncoder, folder_bytes, write_images
 from hardmine.errors import HardmineError
 from hardmine.index import build_index, open_index, update_index, verify_index
 
-TESTS = Path(__file__).resolve().parents[1]
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_kill_at_any_step_costs_nothing_that_was_finished(
     scenario: str, least: int, memory_folder: Path
 ) -> None:
     process = subprocess.run(
-        [sys.executable, str(TESTS / "index_killer.py"), scenario, str(memory_folder)],
+        [sys.executable, str(SUPPORT / "index_killer.py"), scenario, str(memory_folder)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -62,7 +62,7 @@ def test_ranks_make_the_same_index_as_one_process(tmp_path: Path) -> None:
         tmp_path / "one", images.subset(range(2, 16)), PixelEncoder(), shard_size=3, batch_size=2
     )
     with subprocess.Popen(
-        [sys.executable, str(TESTS / "index_ranks.py"), str(tmp_path)],
+        [sys.executable, str(SUPPORT / "index_ranks.py"), str(tmp_path)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
@@ -85,7 +85,7 @@ def test_a_second_builder_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
     images = write_images(tmp_path / "images", 5)
     out = tmp_path / "out"
     hold = (
-        "import sys, pathlib; from hardmine.index.lock import locked\n"
+        "import sys, pathlib; from hardmine.index.builder.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hardmine.metrics import read_scores
-from hardmine.need import class_need
+from hardmine.mining.need import class_need
 
 
 @pytest.fixture(scope="module")

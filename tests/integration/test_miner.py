@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from toy_world import NAMES, WordEncoder, World, make_world
+from toy_data import NAMES, WordEncoder, World, make_scenario
 
 from hardmine import HardMiner, HardMiningSampler
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.lead import fade_weights
-from hardmine.rounds import read_rounds
-from hardmine.targets import TargetRules
+from hardmine.history.rounds import read_rounds
+from hardmine.mining.exposure import fade_weights
+from hardmine.mining.targets import TargetRules
 
 METRICS = {"car": 0.6, "fork": 0.2, "zebra": 0.45}
 FORK = NAMES.index("fork")
@@ -26,7 +26,7 @@ FORK = NAMES.index("fork")
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return make_world()
+    return make_scenario()
 
 
 ALL_LABELLED = TargetRules(missing=0.0)
@@ -72,7 +72,7 @@ def test_images_that_the_index_lacks_count_as_their_labels_say(world: World) -> 
     ids = np.concatenate([world.images.ids, [5]])
     done = make(world, dataset_ids=ids).step(METRICS)
     assert done.wanted[-1] == 1.0
-    half = make_world(150)
+    half = make_scenario(150)
     wide = HardMiner(half.index, encoder=WordEncoder(), images=world.images).step(METRICS)
     missing_forks = world.present[:, FORK] & ~np.isin(world.images.ids, half.index.ids)
     assert missing_forks.any()
@@ -106,7 +106,7 @@ def test_a_pool_beside_labels_is_trusted_as_far_as_the_labels_confirm(world: Wor
     assert pool[hits.image_rows].all()
     assert world.present[hits.image_rows, FORK].all()
     # Words that the images know nothing of: labels find out, and the pool is left alone.
-    blind = make_world(rates=(0.5, 0.1, 0.05), noise=50.0)
+    blind = make_scenario(rates=(0.5, 0.1, 0.05), noise=50.0)
     muted = HardMiner(
         blind.index,
         encoder=WordEncoder(),
@@ -158,7 +158,7 @@ def test_a_condition_raises_the_labelled_images_that_answer_it(world: World) -> 
 
 
 def test_missing_labels_come_out_as_suspects_and_are_not_boosted() -> None:
-    faulty = make_world(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
+    faulty = make_scenario(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
     done = make(faulty).step(METRICS)
     assert done.targets is not None
     labelled = np.asarray(faulty.images.class_counts[:, FORK].todense())[:, 0] > 0
@@ -323,7 +323,7 @@ def test_the_record_alone_replays_the_weights(world: World, tmp_path: Path) -> N
     assert why.wanted == done.wanted[4]
     assert np.isnan(why.weight)
     assert "fading" not in str(why)
-    other = make_world(seed=1)
+    other = make_scenario(seed=1)
     with pytest.raises(IndexMismatch, match="gives other weights"):
         make(other).replay(read)
 
@@ -347,7 +347,7 @@ def results_of(world: World, *, blind_at_night: str = "", zebra_on_forks: bool =
 def test_a_class_that_is_weak_under_a_condition_alone_is_asked_for_there_alone(
     world: World,
 ) -> None:
-    val = make_world(400, rates=(0.5, 0.4, 0.3), seed=5)
+    val = make_scenario(400, rates=(0.5, 0.4, 0.3), seed=5)
     settings = {"val_images": val.images, "val_index": val.index}
     miner = make(world, contexts=["at night"], balance=0.0, **settings)
     alike = dict.fromkeys(NAMES, 0.6)
@@ -382,7 +382,7 @@ def test_classes_are_evened_out_whatever_validation_says(
 def test_a_class_taken_for_another_is_drawn_as_often_as_that_one(
     world: World, tmp_path: Path
 ) -> None:
-    val = make_world(400, rates=(0.5, 0.0, 0.3), seed=5)
+    val = make_scenario(400, rates=(0.5, 0.0, 0.3), seed=5)
     results = results_of(val)
     for result in results:
         result["category_id"] = 1  # zebras are cars to it
@@ -424,7 +424,7 @@ def test_an_image_of_more_objects_is_worth_more(world: World) -> None:
 
 
 def test_images_that_lack_labels_are_drawn_less(tmp_path: Path) -> None:
-    world = make_world(2000, rates=(0.5, 0.4, 0.3), seed=6)
+    world = make_scenario(2000, rates=(0.5, 0.4, 0.3), seed=6)
     instances = world.images.instances
     assert instances is not None
     kept = np.random.default_rng(0).random(len(instances)) < 0.6
@@ -450,7 +450,7 @@ def test_images_that_lack_labels_are_drawn_less(tmp_path: Path) -> None:
 
 
 def test_no_image_is_evened_out_beyond_measure() -> None:
-    world = make_world(2000, rates=(0.9, 0.5, 0.001), seed=4)
+    world = make_scenario(2000, rates=(0.9, 0.5, 0.001), seed=4)
     done = make(world, budget=None).step(dict.fromkeys(NAMES, 0.6))
     zebras = world.present[:, 2]
     assert 0 < zebras.sum() < 10
@@ -459,8 +459,8 @@ def test_no_image_is_evened_out_beyond_measure() -> None:
 
 
 def test_a_condition_that_training_seldom_shows_is_evened_out(world: World, tmp_path: Path) -> None:
-    bright = make_world(600, dark=0.04, seed=2)
-    val = make_world(300, dark=0.4, seed=5)
+    bright = make_scenario(600, dark=0.04, seed=2)
+    val = make_scenario(300, dark=0.4, seed=5)
     record = tmp_path / "rounds.jsonl"
     settings = {"val_images": val.images, "val_index": val.index, "rounds": record}
     settings |= {"contexts": ["at night"], "budget": None, "rules": ALL_LABELLED}
@@ -527,7 +527,7 @@ def test_a_round_that_was_weighed_otherwise_is_not_replayed(world: World) -> Non
 def test_what_a_class_is_taken_for_makes_the_likelier_confusers(
     world: World, tmp_path: Path
 ) -> None:
-    val = make_world(200, rates=(0.5, 0.4, 0.1), seed=5)
+    val = make_scenario(200, rates=(0.5, 0.4, 0.1), seed=5)
     weak = {"car": 0.6, "fork": 0.6, "zebra": 0.1}
     record = tmp_path / "rounds.jsonl"
     miner = make(world, val_images=val.images, rounds=record)

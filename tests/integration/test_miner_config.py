@@ -9,8 +9,8 @@ import pytest
 
 from hardmine import HardMiner, load_config
 from hardmine.config import Config, ImagesConfig, IndexConfig, MinerConfig, ValidationConfig
-from hardmine.datasets.scenes import write_scenes
 from hardmine.errors import InputError
+from hardmine.scenes import write_scenes
 
 CONFIG = """
 images:

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the spawned ranks
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))  # for the spawned ranks
 
-from toy_world import WordEncoder, make_world
+from toy_data import WordEncoder, make_scenario
 
 from hardmine import HardMiner, HardMiningSampler
 from hardmine.errors import HardmineError
@@ -37,7 +37,7 @@ def _rank(rank: int, world_size: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size
     )
-    world = make_world(101)
+    world = make_scenario(101)
     sampler = HardMiningSampler(len(world.images), seed=5)
     first = rank == 0
     miner = HardMiner(
@@ -92,7 +92,7 @@ def test_all_ranks_get_the_same_weights_and_share_the_stream(
         start_method="forkserver",
     )
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
-    world = make_world(101)
+    world = make_scenario(101)
     alone = HardMiner(world.index, encoder=WordEncoder(), images=world.images).step(METRICS)
     for rank in ranks:
         assert np.array_equal(rank["weights"].numpy(), alone.weights)

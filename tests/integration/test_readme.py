@@ -11,8 +11,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from hardmine.cli.main import COMMANDS, main
-from hardmine.datasets.scenes import write_scenes
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
+from hardmine.scenes import write_scenes
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_world import NAMES, WordEncoder, make_world
+from toy_data import NAMES, WordEncoder, make_scenario
 
 from hardmine.cli.main import main
 from hardmine.datasets import load_images
@@ -131,7 +131,7 @@ def test_with_an_index(world: Path, index: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_ones() -> None:
-    faulty = make_world(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
+    faulty = make_scenario(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
     scores = read_scores({"car": 0.8, "fork": 0.2, "zebra": 0.8}, NAMES)
     mined = mine_once(faulty.index, WordEncoder(), faulty.images, scores)
     classes = [one.class_name for one in mined.suspects]

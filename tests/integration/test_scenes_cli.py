@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from hardmine.datasets import load_images
-from hardmine.datasets.scenes import MARK, NAMES, generate_scene
+from hardmine.scenes import MARK, NAMES, generate_scene
 
 
 def hardmine(*words: str) -> subprocess.CompletedProcess[str]:

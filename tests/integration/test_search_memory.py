@@ -16,8 +16,8 @@ SEARCH = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from hardmine.index.exact import ExactIndex, index_from_regions
-from hardmine.index.store import Shard, Store
+from hardmine.index.search.exact import ExactIndex, index_from_regions
+from hardmine.index.storage.store import Shard, Store
 
 folder, dim, limit, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 torch.set_num_threads(1)

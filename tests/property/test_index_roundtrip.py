@@ -23,12 +23,12 @@ from pixel_images import (
 
 from hardmine.errors import IndexDamaged, IndexMismatch
 from hardmine.index import build_index, compact_index, open_index, update_index, verify_index
-from hardmine.index.commit import commit
-from hardmine.index.format import read_store, write_shard
-from hardmine.index.manifest import ClustersRecord, EncoderRecord, read_manifest
-from hardmine.index.plan import Plan, Workplace
-from hardmine.index.store import quantize_rows
-from hardmine.index.table import FileFacts, ImageTable
+from hardmine.index.builder.commit import commit
+from hardmine.index.builder.plan import BuildFolder, Plan
+from hardmine.index.storage.format import read_store, write_shard
+from hardmine.index.storage.manifest import ClustersRecord, EncoderRecord, read_manifest
+from hardmine.index.storage.store import quantize_rows
+from hardmine.index.storage.table import FileFacts, ImageTable
 
 
 @given(
@@ -54,8 +54,8 @@ def test_shards_of_any_shape_are_read_as_they_were_written(
         slots=slots[order].astype(np.int32),
     )
     with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as place:
-        workplace = Workplace(Path(place))
-        workplace.begin(Plan(-1, "e", "none", 0, dtype, "i", "", total, 1, 0))
+        build_folder = BuildFolder(Path(place))
+        build_folder.begin(Plan(-1, "e", "none", 0, dtype, "i", "", total, 1, 0))
         written, records = [], []
         for number, shard in enumerate(counts):
             regions = sum(shard)
@@ -72,18 +72,18 @@ def test_shards_of_any_shape_are_read_as_they_were_written(
             cut = int(generator.integers(0, regions + 1))
             records.append(
                 write_shard(
-                    workplace.folder,
+                    build_folder.folder,
                     number,
                     [stored[:cut], stored[cut:]],
                     layout,
                     dim=dim,
                     dtype=dtype,
-                    scratch=workplace.path,
+                    scratch=build_folder.path,
                 )
             )
             written.append((stored, layout))
         commit(
-            workplace,
+            build_folder,
             table,
             tuple(records),
             generation=0,

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardmine.datasets.scenes import NAMES, generate_scene
-from hardmine.datasets.scenes.conditions import CONDITIONS
+from hardmine.scenes import NAMES, generate_scene
+from hardmine.scenes.conditions import CONDITIONS
 
 numbers = st.integers(0, 2**31)
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardmine.index import exact, scan
-from hardmine.index.exact import ExactIndex
-from hardmine.index.product import can_multiply
-from hardmine.index.store import Shard, Store, quantize_rows
+from hardmine.index.search import exact, scan
+from hardmine.index.search.exact import ExactIndex
+from hardmine.index.search.product import can_multiply
+from hardmine.index.storage.store import Shard, Store, quantize_rows
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = [None, *(dtype for dtype in TYPES if can_multiply(dtype, torch.device("cpu")))]

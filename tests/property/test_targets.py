@@ -7,9 +7,9 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardmine.labels import Labels
-from hardmine.targets import SUSPECT, Targets
-from hardmine.trust import measure_trust, split_targets
+from hardmine.mining.labels import Labels
+from hardmine.mining.targets import SUSPECT, Targets
+from hardmine.mining.trust import measure_trust, split_targets
 
 
 def labels_of(rng: np.random.Generator, images: int, classes: int) -> Labels:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardmine.mining.weights import image_weights, importance_weights, report_weights
 from hardmine.records import Hits
-from hardmine.weights import image_weights, importance_weights, report_weights
 
 share = st.floats(0, 1)
 

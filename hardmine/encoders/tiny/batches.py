@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hardmine.datasets.scenes.captions import Caption, describe, name_prompt
-from hardmine.datasets.scenes.kinds import NAMES
 from hardmine.encoders.clip80 import CLIP80
 from hardmine.encoders.preprocess import CLIP_MEAN, CLIP_STD
 from hardmine.encoders.templates import TEMPLATES
 from hardmine.encoders.tiny.recipe import Phase
 from hardmine.encoders.tiny.scene_pool import ScenePool, truth_table
+from hardmine.scenes.captions import Caption, describe, name_prompt
+from hardmine.scenes.kinds import NAMES
 
 PROMPTS = CLIP80 + TEMPLATES["short"]
 

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hardmine.datasets.scenes.captions import Caption, Claim, Mention
-from hardmine.datasets.scenes.compose import generate_scene
-from hardmine.datasets.scenes.conditions import CONDITIONS
-from hardmine.datasets.scenes.kinds import KINDS, NAMES
-from hardmine.datasets.scenes.places import PLACES
-from hardmine.datasets.scenes.scene import size_name
 from hardmine.encoders.tiny.recipe import POOL_TAIL, Phase
+from hardmine.scenes.captions import Caption, Claim, Mention
+from hardmine.scenes.compose import generate_scene
+from hardmine.scenes.conditions import CONDITIONS
+from hardmine.scenes.kinds import KINDS, NAMES
+from hardmine.scenes.places import PLACES
+from hardmine.scenes.scene import size_name
 
 SCENE_SIDE = 224
 CLAIMS: tuple[Claim, ...] = (

@@ -9,8 +9,8 @@ from functools import lru_cache
 import PIL.Image
 import torch
 
-from hardmine.datasets.scenes.scene import MARK
 from hardmine.encoders.preprocess import WholeImage
+from hardmine.scenes.scene import MARK
 
 _log = logging.getLogger(__name__)
 

@@ -20,8 +20,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from hardmine.datasets.scenes import NAMES, generate_scene
-from hardmine.datasets.scenes.captions import vocabulary
 from hardmine.encoders.open_clip import OpenClipEncoder
 from hardmine.encoders.tiny import make_model, recipe
 from hardmine.encoders.tiny.batches import PROMPTS, ahead, make_batches
@@ -29,6 +27,8 @@ from hardmine.encoders.tiny.scene_pool import CLAIMS, ScenePool
 from hardmine.encoders.tiny.tower import HalfTower
 from hardmine.encoders.tiny.vocabulary import write_vocabulary
 from hardmine.evaluation.metrics import average_precision_at, rank_hits
+from hardmine.scenes import NAMES, generate_scene
+from hardmine.scenes.captions import vocabulary
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from hardmine.datasets.scenes import NAMES
-from hardmine.datasets.scenes.write import write_scenes
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
+from hardmine.scenes import NAMES
+from hardmine.scenes.write import write_scenes
 from hardmine_mmdet import HardMiningHook
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "mmdet"

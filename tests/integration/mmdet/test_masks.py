@@ -12,7 +12,7 @@ from PIL import Image
 from pixel_images import PixelEncoder
 
 from hardmine.errors import InputError
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
 from hardmine_mmdet import HardMiningHook
 
 

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from pixel_images import PixelEncoder
 
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
 from hardmine_mmdet import HardMiningHook
 
 

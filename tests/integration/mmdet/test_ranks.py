@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hardmine.history.rounds import read_rounds
 from hardmine.index import open_index
-from hardmine.rounds import read_rounds
 
-TESTS = Path(__file__).parents[2]
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
 def train(scenes, root: Path, train_in: str) -> list[dict[str, Any]]:
@@ -25,12 +25,12 @@ def train(scenes, root: Path, train_in: str) -> list[dict[str, Any]]:
         (root / name).symlink_to(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": str(SUPPORT),
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(TESTS / "mmdet_rank.py"), str(root), train_in],
+        [*command, str(SUPPORT / "mmdet_rank.py"), str(root), train_in],
         env=environment,
         capture_output=True,
         text=True,

@@ -16,7 +16,7 @@ from pixel_images import PixelEncoder
 
 import hardmine_mmdet.safe_checkpoints  # noqa: F401 - resuming needs it on torch 2.6 and later
 from hardmine.errors import HardmineError, InputError
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
 from hardmine_mmdet import HardMiningHook
 
 # Untrained detectors find nothing: judged by a target, all known classes are weak at once.

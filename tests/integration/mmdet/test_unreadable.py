@@ -15,7 +15,7 @@ from mmengine.evaluator import BaseMetric
 from pixel_images import PixelEncoder
 
 from hardmine.errors import InputError
-from hardmine.rounds import read_rounds
+from hardmine.history.rounds import read_rounds
 from hardmine_mmdet import HardMiningHook
 
 NOISY = {"type": "NoisyDetector"}

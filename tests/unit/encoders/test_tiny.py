@@ -13,11 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from hardmine.datasets.scenes import NAMES, generate_scene
-from hardmine.datasets.scenes.conditions import apply_condition
-from hardmine.datasets.scenes.kinds import KINDS
-from hardmine.datasets.scenes.paint import mix_paint
-from hardmine.datasets.scenes.pen import Pen
 from hardmine.encoders import load_encoder
 from hardmine.encoders import tiny as package
 from hardmine.encoders.preprocess import WholeImage
@@ -25,6 +20,11 @@ from hardmine.encoders.templates import embed_prompts
 from hardmine.encoders.tiny import load_model
 from hardmine.encoders.tiny.scenes_only import SceneImage, warn_of_photos
 from hardmine.errors import WeightsUnavailable
+from hardmine.scenes import NAMES, generate_scene
+from hardmine.scenes.conditions import apply_condition
+from hardmine.scenes.kinds import KINDS
+from hardmine.scenes.paint import mix_paint
+from hardmine.scenes.pen import Pen
 
 FOLDER = Path(package.__file__).parent
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss
 
-from hardmine.datasets.scenes import generate_scene
-from hardmine.datasets.scenes.captions import Caption
 from hardmine.encoders.tiny import make_model
 from hardmine.encoders.tiny.recipe import Cycle, Phase
 from hardmine.encoders.tiny.scene_pool import CLAIMS, ScenePool, truth_table
 from hardmine.encoders.tiny.tower import HalfTower
 from hardmine.encoders.tiny.train import contrastive_loss, free_vectors, train
 from hardmine.encoders.tiny.vocabulary import write_vocabulary
+from hardmine.scenes import generate_scene
+from hardmine.scenes.captions import Caption
 
 
 @pytest.fixture(scope="module")

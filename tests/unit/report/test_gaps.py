@@ -14,8 +14,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hardmine.detections.detections import match_detections
+from hardmine.detections.slices import Slice
 from hardmine.errors import InputError
-from hardmine.evaluation.detections import match_detections
 from hardmine.records import ClassScores, ImageSet, Instances
 from hardmine.report.errors import error_types
 from hardmine.report.gaps import (
@@ -27,7 +28,6 @@ from hardmine.report.gaps import (
     scores_alone,
 )
 from hardmine.report.judge import judge_gaps
-from hardmine.slices import Slice
 
 NAMES = ("cat", "dog", "bus")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardmine.evaluation.detections import Detections, Matches, match_detections
+from hardmine.detections.detections import Detections, Matches, match_detections
 from hardmine.index import index_from_regions
 from hardmine.index.base import Index
 from hardmine.records import ImageSet, Instances

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
+from hardmine.history.rounds import QueryRecord, Round
+from hardmine.mining.targets import KINDS
 from hardmine.report.history import points, read_history
 from hardmine.report.rounds import chart, rounds_page, spark
-from hardmine.rounds import Asked, Round
-from hardmine.targets import KINDS
 
 NAMES = ("car", "fork", "<script>")
 
 
 def make(number: int, ap: list[float], weak: str = "fork", **changes: object) -> Round:
-    asked = Asked((weak,), weak, "", 0.5, 0.8, 0.8, dict.fromkeys(KINDS, 1))
+    asked = QueryRecord((weak,), weak, "", 0.5, 0.8, 0.8, dict.fromkeys(KINDS, 1))
     done = Round(
         number=number,
         when="",

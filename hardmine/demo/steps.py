@@ -1,0 +1,266 @@
+"""The whole flow on generated scenes, step by step; another part joins by adding to ``STEPS``."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.datasets import load_images
+from hardmine.demo.training import CONTEXTS, Trained, train_with_mining
+from hardmine.encoders import Encoder, load_encoder
+from hardmine.errors import InputError
+from hardmine.index import build_index
+from hardmine.index.base import Index
+from hardmine.records import Hits, ImageSet
+from hardmine.report.gap_page import gap_page
+from hardmine.report.history import read_history
+from hardmine.report.make import make_report
+from hardmine.report.rounds import rounds_page
+from hardmine.report.search import search_page
+from hardmine.scenes import NAMES, write_scenes
+
+HITS = 12
+
+
+class Question(NamedTuple):
+    """A query and what makes a scene a right answer."""
+
+    text: str
+    kind: str
+    color: str | None = None
+    condition: str | None = None
+
+
+QUESTIONS = (
+    Question("a cat", "cat"),
+    Question("a red car", "car", color="red"),
+    Question("a bicycle at night", "bicycle", condition="night"),
+    Question("an umbrella in the rain", "umbrella", condition="rain"),
+    Question("a traffic light", "traffic light"),
+    Question("a strawberry", "strawberry"),
+)
+
+
+@dataclass
+class Demo:
+    """What the steps hand on to each other.
+
+    Attributes:
+        folder: Where everything is written.
+        num_images: Scenes, train and val together.
+        seed: Of the scenes.
+        progress: Called with what is done and how much there is, by steps that take a while.
+    """
+
+    folder: Path
+    num_images: int = 5000
+    seed: int = 0
+    progress: Callable[[int, int], None] = lambda done, total: None
+    images: ImageSet | None = field(default=None, init=False)
+    val: ImageSet | None = field(default=None, init=False)
+    val_index: Index | None = field(default=None, init=False)
+    trained: Trained | None = field(default=None, init=False)
+    encoder: Encoder | None = field(default=None, init=False)
+    index: Index | None = field(default=None, init=False)
+    hits: Hits | None = field(default=None, init=False)
+    pages: list[Path] = field(default_factory=list, init=False)
+
+
+class Step(NamedTuple):
+    """One step: its title, and what does it and says in a line what came of it."""
+
+    title: str
+    run: Callable[[Demo], str]
+
+
+def make_scenes(demo: Demo) -> str:
+    """Write the scenes, or take those that an earlier demo wrote."""
+    settings = {"images": demo.num_images, "seed": demo.seed}
+    out, unfinished = demo.folder / "scenes", demo.folder / "scenes.part"
+    note = out / "demo.json"
+    if unfinished.exists():
+        shutil.rmtree(unfinished)  # an earlier demo was broken off
+    there = demo.folder.exists() and any(demo.folder.iterdir())
+    if there and not (note.is_file() and json.loads(note.read_text()) == settings):
+        raise InputError(
+            f"{demo.folder} holds something else than this demo; remove it or give another "
+            "folder with --out"
+        )
+    if not there:
+        done = itertools.count(1)
+        write_scenes(
+            unfinished,
+            num_images=demo.num_images,
+            seed=demo.seed,
+            on_image=lambda: demo.progress(next(done), demo.num_images),
+        )
+        (unfinished / note.name).write_text(json.dumps(settings) + "\n")
+        unfinished.rename(out)
+    demo.images, demo.val = load_images(out, split="train"), load_images(out, split="val")
+    labels = 0 if demo.images.instances is None else len(demo.images.instances)
+    return f"{len(demo.images)} training images, {labels} labelled objects of {len(NAMES)} kinds"
+
+
+def make_index(demo: Demo) -> str:
+    """Embed and cluster every image with the tiny CLIP."""
+    assert demo.images is not None
+    assert demo.val is not None
+    encoder = demo.encoder = load_encoder("tiny")
+    num_train, total = len(demo.images), len(demo.images) + len(demo.val)
+
+    def build(images: ImageSet, name: str, first: int) -> Index:
+        return build_index(
+            images,
+            encoder,
+            demo.folder / name,
+            clusters="agglomerative:k=50+whole",
+            progress=lambda state: demo.progress(first + state.done, total),
+        )
+
+    demo.index = build(demo.images, "train.hmx", 0)
+    demo.val_index = build(demo.val, "val.hmx", num_train)
+    return f"{len(demo.index)} images, regions: {demo.index.clusters}"
+
+
+def search(demo: Demo) -> str:
+    """Ask the index, and count the answers that are right by the truth about the scenes."""
+    assert demo.index is not None
+    assert demo.encoder is not None
+    vectors = demo.encoder.encode_texts([question.text for question in QUESTIONS])
+    demo.hits = demo.index.search(vectors.numpy(), HITS)
+    truth = json.loads((demo.folder / "scenes" / "truth" / "train.json").read_text())
+    lines = []
+    for place, question in enumerate(QUESTIONS):
+        right = right_answers(question, truth)
+        found = demo.hits.image_rows[place][demo.hits.found[place]]
+        good = int(np.isin(demo.index.ids[found], right).sum())
+        best = min(HITS, len(right))
+        lines.append(f"{question.text}: {good} of {best}")
+    return "; ".join(lines)
+
+
+def right_answers(question: Question, truth: dict[str, Any]) -> npt.NDArray[np.int64]:
+    """Ids of the images that show what a question asks for."""
+    light = {entry["id"]: entry["condition"] for entry in truth["images"]}
+    shown = {
+        thing["image_id"]
+        for thing in truth["annotations"]
+        if NAMES[thing["category_id"] - 1] == question.kind
+        and question.color in (None, thing["attributes"]["color"])
+        and question.condition in (None, light[thing["image_id"]])
+    }
+    return np.array(sorted(shown), np.int64)
+
+
+def write_answers(demo: Demo) -> str:
+    """Write a page with the answers and the region of each that matched."""
+    assert demo.index is not None
+    assert demo.hits is not None
+    about = [("images", f"{len(demo.index):,}"), ("encoder", "tiny")]
+    about.append(("regions", demo.index.clusters))
+    texts = [question.text for question in QUESTIONS]
+    return _keep_page(demo, "search.html", search_page(demo.index, texts, demo.hits, about=about))
+
+
+def train(demo: Demo) -> str:
+    """Train a small detector, mining between epochs, beside a twin that is not mined for."""
+    assert demo.images is not None
+    assert demo.val is not None
+    assert demo.index is not None
+    assert demo.val_index is not None
+    assert demo.encoder is not None
+    demo.trained = train_with_mining(
+        demo.images,
+        demo.val,
+        demo.index,
+        demo.val_index,
+        demo.encoder,
+        rounds=demo.folder / "rounds.jsonl",
+        seed=demo.seed,
+        progress=demo.progress,
+    )
+    return "\n".join(summary(demo.trained))
+
+
+def summary(trained: Trained) -> list[str]:
+    """What was weak, what was asked, what was drawn and what changed, a line each."""
+    first, last = trained.rounds[0], trained.rounds[-1]
+    names = np.array(first.class_names)
+    weak = np.isin(names, first.weak)
+    contexts = sorted({asked.condition for asked in last.asked if asked.condition})
+    counts = ", ".join(f"{count} {kind}" for kind, count in last.counts().items() if count)
+    drawn = last.drawn
+    assert drawn is not None
+
+    def ap(values: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) -> str:
+        return f"{100 * np.nanmean(values[among]):.1f}" if among.any() else "-"
+
+    def change(among: npt.NDArray[np.bool_]) -> str:
+        before, mined, plain = (
+            ap(values, among) for values in (trained.before, trained.mined, trained.plain)
+        )
+        return f"AP {before} -> {mined} (without mining {plain})"
+
+    return [
+        f"{len(trained.rounds)} rounds",
+        f"   weak:    {len(first.weak)} of {len(names)} classes, "
+        f"the weakest {', '.join(first.weak[:4])}",
+        f"   asked:   {len(last.asked)} queries"
+        + (f", among them classes {', '.join(contexts)}" if contexts else ""),
+        f"   found:   {counts}",
+        f"   drawn:   {drawn.num_raised} of {drawn.num_images} images more often; "
+        f"{100 * drawn.moved_share:.0f} % of the draws moved",
+        f"   changed: the weak classes {change(weak)}, the others {change(~weak)}",
+        "   one seed and minutes of training: `hardmine bench training` measures it",
+    ]
+
+
+def write_report(demo: Demo) -> str:
+    """Write the report on the classes of the mined detector."""
+    assert demo.trained is not None
+    made = make_report(
+        title="the demo's detector",
+        detections=demo.trained.detections,
+        val=demo.val,
+        train=demo.images,
+        index=demo.index,
+        val_index=demo.val_index,
+        encoder=demo.encoder,
+        slices=[f"a photo {context}" for context in CONTEXTS],
+    )
+    assert demo.index is not None
+    assert demo.val_index is not None
+    page = gap_page(made, root=demo.index.root, val_root=demo.val_index.root)
+    return _keep_page(demo, "report.html", page)
+
+
+def write_rounds(demo: Demo) -> str:
+    """Write the history of the rounds."""
+    assert demo.trained is not None
+    return _keep_page(demo, "rounds.html", rounds_page(read_history(demo.trained.rounds)))
+
+
+def _keep_page(demo: Demo, name: str, page: str) -> str:
+    path = demo.folder / name
+    path.write_text(page, encoding="utf-8")
+    demo.pages.append(path)
+    return str(path)
+
+
+STEPS: tuple[Step, ...] = (
+    Step("draw scenes", make_scenes),
+    Step("build the index", make_index),
+    Step("search", search),
+    Step("write the answers", write_answers),
+    Step("train a detector", train),
+    Step("write the report", write_report),
+    Step("write the rounds", write_rounds),
+)

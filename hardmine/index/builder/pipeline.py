@@ -1,0 +1,234 @@
+"""Images to shards: decoding, the encoder, and clustering with writing, all at once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.encoders.base import DenseFeatures, Encoder
+from hardmine.errors import InputError
+from hardmine.index.builder.decode import Decoded, decode_batches
+from hardmine.index.builder.plan import BuildFolder, FinishedShard, Plan
+from hardmine.index.builder.proposals import Proposals, proposals_of
+from hardmine.index.builder.regions import regions_of_batch
+from hardmine.index.storage.format import write_shard
+from hardmine.index.storage.store import quantize_rows
+from hardmine.index.storage.table import FileFacts
+from hardmine.records import ImageSet, Regions
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a build has come, on this rank.
+
+    Attributes:
+        done: Images finished, those of an earlier run included.
+        total: Images in all.
+        skipped: Images of this run that could not be read.
+        fresh: Images finished by this run.
+        seconds: Time this run has taken.
+    """
+
+    done: int
+    total: int
+    skipped: int
+    fresh: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Images a second; 0 before the first."""
+        return self.fresh / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the end at this rate; infinite before the first image."""
+        return (self.total - self.done) / self.rate if self.rate else float("inf")
+
+
+@dataclass
+class _OpenShard:
+    """A shard on its way: what its batches have given so far."""
+
+    facts: list[FileFacts] = field(default_factory=list)
+    vectors: list[npt.NDArray[Any]] = field(default_factory=list)
+    scales: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    counts: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    boxes: list[npt.NDArray[np.float16]] = field(default_factory=list)
+    mass: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, regions: Regions, num_images: int, *, quantized: bool) -> None:
+        vectors = regions.vectors.float().cpu().numpy()
+        if not np.isfinite(vectors).all():
+            raise InputError(
+                "the encoder gave vectors that are not finite; half precision may be too narrow "
+                "for it: try precision float32 or bf16"
+            )
+        if quantized:
+            vectors, scales = quantize_rows(vectors)
+            self.scales.append(scales)
+            self.vectors.append(vectors)
+        else:
+            self.vectors.append(vectors.astype(np.float16))
+        rows = regions.image_rows.cpu().numpy()
+        self.counts.append(np.bincount(rows, minlength=num_images).astype(np.int64))
+        self.boxes.append(regions.boxes.float().cpu().numpy().astype(np.float16))
+        self.mass.append(regions.mass.float().cpu().numpy())
+
+    def layout(self, *, quantized: bool) -> dict[str, npt.NDArray[Any]]:
+        counts = np.concatenate([np.zeros(1, np.int64), *self.counts])
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "offsets": np.cumsum(counts),
+            "boxes": np.concatenate([np.zeros((0, 4), np.float16), *self.boxes]),
+            "mass": np.concatenate([np.zeros(0, np.float32), *self.mass]),
+        }
+        if quantized:
+            arrays["scales"] = np.concatenate([np.zeros(0, np.float32), *self.scales])
+        return arrays
+
+
+@dataclass(frozen=True)
+class _Batch:
+    number: int
+    rows: range
+    last: bool
+
+
+class ShardMaker:
+    """Makes the shards of a plan, one after the other.
+
+    Three things go on at once: threads decode the next batches, the calling thread drives the
+    encoder, one more thread clusters what came out and writes whole shards. A batch never crosses
+    the border of a shard, so a shard's bytes do not depend on where a build was broken off.
+
+    MinerState: a few batches of pixels and patches, and the vectors of one shard.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        images: ImageSet,
+        encoder: Encoder,
+        build_folder: BuildFolder,
+        *,
+        batch_size: int,
+        workers: int,
+        proposals: Proposals | None = None,
+    ) -> None:
+        self._plan = plan
+        self._images = images
+        self._encoder = encoder
+        self._workplace = build_folder
+        self._batch_size = batch_size
+        self._workers = workers
+        self._proposals = proposals
+        self._open: _OpenShard | None = _OpenShard()
+
+    def make(
+        self,
+        numbers: Sequence[int],
+        report: Callable[[Progress], None] | None = None,
+        *,
+        before: int = 0,
+    ) -> None:
+        """Make some shards of the plan and note each as it is whole.
+
+        Args:
+            numbers: Which.
+            report: Called with the progress after every batch.
+            before: Images that an earlier run finished.
+        """
+        total = before + sum(len(self._plan.rows(number)) for number in numbers)
+        fresh = skipped = 0
+        started = time.perf_counter()
+        waiting: deque[Future[None]] = deque()
+        batches = decode_batches(
+            self._batches(numbers), self._encoder.preprocess, workers=self._workers
+        )
+        with ThreadPoolExecutor(1, thread_name_prefix="cluster") as finisher:
+            try:
+                for batch, decoded in batches:
+                    features = self._encode(decoded)
+                    waiting.append(finisher.submit(self._finish, batch, decoded, features))
+                    if len(waiting) > 2:
+                        waiting.popleft().result()
+                    fresh += len(decoded)
+                    skipped += sum(one.pixels is None for one in decoded)
+                    if report is not None:
+                        seconds = time.perf_counter() - started
+                        report(Progress(before + fresh, total, skipped, fresh, seconds))
+                while waiting:
+                    waiting.popleft().result()
+            finally:
+                batches.close()
+                finisher.shutdown(wait=True, cancel_futures=True)
+
+    def _batches(self, numbers: Sequence[int]) -> Iterator[tuple[_Batch, list[Path]]]:
+        for number in numbers:
+            rows = self._plan.rows(number)
+            for start in range(0, len(rows), self._batch_size):
+                chosen = rows[start : start + self._batch_size]
+                batch = _Batch(number, chosen, last=chosen.stop == rows.stop)
+                yield batch, [self._images.path(row) for row in chosen]
+
+    def _encode(self, decoded: Sequence[Decoded]) -> DenseFeatures | None:
+        pixels = [one.pixels for one in decoded if one.pixels is not None]
+        if not pixels:
+            return None
+        with torch.inference_mode():
+            return self._encoder.encode_images(torch.stack(pixels))
+
+    def _finish(
+        self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures | None
+    ) -> None:
+        # Out of reach until the batch has gone well: what is waiting behind one that has not must
+        # not be taken for the rest of a whole shard.
+        shard, self._open = self._open, None
+        if shard is None:
+            return
+        shard.facts += [one.facts for one in decoded]
+        if features is not None:
+            regions = self._regions(batch, decoded, features)
+            shard.add(regions, len(features.patches), quantized=self._plan.dtype == "int8")
+        if batch.last:
+            self._write(batch.number, shard)
+            shard = _OpenShard()
+        self._open = shard
+
+    def _regions(
+        self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures
+    ) -> Regions:
+        rows = [row for row, one in zip(batch.rows, decoded, strict=True) if one.pixels is not None]
+        proposals = None
+        if self._proposals is not None:
+            ids = self._images.ids[rows].tolist()
+            proposals = proposals_of(self._proposals, ids, features.patches.device)
+        with torch.inference_mode():
+            return regions_of_batch(
+                features,
+                self._plan.clusters,
+                seed=self._plan.seed,
+                names=[self._images.paths[row] for row in rows],
+                proposals=proposals,
+            )
+
+    def _write(self, number: int, shard: _OpenShard) -> None:
+        record = write_shard(
+            self._workplace.folder,
+            number,
+            shard.vectors,
+            shard.layout(quantized=self._plan.dtype == "int8"),
+            dim=self._encoder.dim,
+            dtype=self._plan.dtype,
+            scratch=self._workplace.path,
+        )
+        self._workplace.save(FinishedShard(shard=record, facts=tuple(shard.facts)))

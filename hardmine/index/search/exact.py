@@ -1,0 +1,279 @@
+"""The exact index: an image scores the maximum over its regions, and no image is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.errors import InputError
+from hardmine.index.search.best import exact_scores, first_best
+from hardmine.index.search.blocks import region_rows
+from hardmine.index.search.product import MAX_NORM, can_multiply
+from hardmine.index.search.scan import find_best, score_images
+from hardmine.index.storage.store import Shard, Store
+from hardmine.records import Hits
+from hardmine.records import rows_of as find_rows
+
+# Queries answered at a time.
+_QUERIES = 256
+# Scores of images given back at a time: 2 M float32 are 8 MB.
+_SCORES = 2_000_000
+
+
+class ExactIndex:
+    """Answers from all regions of all images, equal to a brute force in float64.
+
+    A search reads the stored vectors block by block and needs about 80 MB beside them and 20 MB for
+    each thread, of which there are eight at most, whatever N and C are; memory-mapped vectors may
+    be larger than memory.
+
+    Args:
+        store: The images and their regions.
+        device: Where the matrix products run: None or "cpu", or "cuda".
+        dtype: What a search multiplies in before it scores the best exactly; None takes the
+            fastest on this machine. It changes no answer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        device: str | torch.device | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.store = store
+        for shard in store.shards:
+            # Once, and here: what keeps torch quiet about it is not for threads.
+            _ = shard.tensor
+        self.device = torch.device(device or "cpu")
+        if dtype is not None and not can_multiply(dtype, self.device):
+            raise InputError(
+                f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
+                "dtype out, and a search takes the fastest type that can be"
+            )
+        self.dtype = dtype
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.store.dim
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """The encoder that made the vectors."""
+        return self.store.encoder_fingerprint
+
+    @property
+    def clusters(self) -> str:
+        """The clustering spec."""
+        return self.store.clusters
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """(N,) image ids."""
+        return self.store.ids
+
+    @property
+    def root(self) -> Path:
+        """Folder that ``paths`` are relative to."""
+        return self.store.root
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """N paths below ``root``."""
+        return self.store.paths
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int32]:
+        """(N, 2) height and width of each image in pixels."""
+        return self.store.sizes
+
+    @property
+    def num_regions(self) -> int:
+        """Regions of all images together, removed ones included."""
+        return self.store.num_regions
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.store)
+
+    def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Rows of images by id; -1 where the index lacks one."""
+        return find_rows(self.ids, ids)
+
+    def search(self, vectors: Any, k: int, *, rows: npt.ArrayLike | None = None) -> Hits:
+        """Find the k best images for each of C vectors.
+
+        Args:
+            vectors: (C, D), NumPy or torch.
+            k: K; where fewer images are found the row ends in -1 and -inf.
+            rows: Search among these images only.
+
+        Returns:
+            Best first, equal scores ordered by row. Scores are those of the stored vectors in
+            float64, rounded once.
+        """
+        queries = self._checked(vectors)
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}")
+        among = None if rows is None else self._checked_rows(rows)
+        hits = Hits(
+            np.full((len(queries), k), -1, np.int64),
+            np.full((len(queries), k), -np.inf, np.float32),
+            np.zeros((len(queries), k, 4), np.float32),
+        )
+        for start in range(0, len(queries), _QUERIES):
+            part = queries[start : start + _QUERIES]
+            stop = start + len(part)
+            best = find_best(self.store, part, k, among, dtype=self.dtype, device=self.device)
+            hits.image_rows[start:stop] = best.rows
+            hits.scores[start:stop] = best.scores
+            for number, shard in enumerate(self.store.shards):
+                here = (best.shards == number) & (best.rows >= 0)
+                hits.boxes[start:stop][here] = shard.boxes[best.regions[here]]
+        return hits
+
+    def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
+        """Score every image: (C, N), in float32; -inf for an image without regions."""
+        queries = self._checked(vectors)
+        out = np.empty((len(queries), len(self)), np.float32)
+        for rows, part in self.iter_scores(queries):
+            out[:, rows] = part
+        return out
+
+    def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
+        queries = self._checked(vectors)
+        parts = [slice(first, first + _QUERIES) for first in range(0, len(queries), _QUERIES)]
+        images = max(_SCORES // max(len(queries), 1), 1)
+        for start in range(0, len(self), images):
+            rows = np.arange(start, min(start + images, len(self)))
+            out = np.full((len(queries), len(rows)), -np.inf, np.float32)
+            for part in parts:
+                score_images(self.store, queries[part], rows, out[part], device=self.device)
+            yield slice(start, start + len(rows)), out
+
+    def best_regions(
+        self, vectors: Any, rows: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Where each image matched: scores (C, K) and normalised xyxy boxes (C, K, 4).
+
+        Args:
+            vectors: (C, D).
+            rows: (C, K) image rows, -1 for none (score -inf, box zeros).
+        """
+        queries = self._checked(vectors)
+        wanted = np.asarray(rows, np.int64)
+        if wanted.ndim != 2 or len(wanted) != len(queries):
+            raise InputError(
+                f"rows must be ({len(queries)}, K), one line a vector, got {wanted.shape}"
+            )
+        self._checked_rows(wanted[wanted >= 0])
+        scores = np.full(wanted.shape, -np.inf, np.float32)
+        boxes = np.zeros((*wanted.shape, 4), np.float32)
+        shard_of, place_in = self.store.places
+        # The row -1 falls on what is appended: no shard, no regions.
+        shards = np.append(shard_of, -1)[wanted]
+        owning = np.append(self.store.counts, 0)[wanted] > 0
+        for place, query in enumerate(queries.astype(np.float64)):
+            for number in np.unique(shards[place, owning[place]]):
+                here = np.flatnonzero(owning[place] & (shards[place] == number))
+                shard, places = self.store.shards[number], place_in[wanted[place, here]]
+                regions = region_rows(shard.offsets, places)
+                values = exact_scores(shard.tensor, shard.scales, regions, query)
+                tops = first_best(values, np.diff(shard.offsets)[places])
+                scores[place, here] = values[tops]
+                boxes[place, here] = shard.boxes[regions[tops]]
+        return scores, boxes
+
+    def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
+        if isinstance(vectors, torch.Tensor):
+            vectors = vectors.detach().to("cpu", torch.float32).numpy()
+        queries = np.ascontiguousarray(vectors, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise InputError(
+                f"vectors must be (C, {self.dim}), the index's dimension, got {queries.shape}; "
+                "were they made by another encoder?"
+            )
+        if not np.isfinite(queries).all():
+            raise InputError("vectors must be finite, got NaN or infinity")
+        return queries
+
+    def _checked_rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        wanted = np.asarray(rows)
+        if wanted.size and wanted.dtype.kind not in "iu":
+            raise InputError(f"rows must be whole numbers, got {wanted.dtype}")
+        wanted = np.unique(wanted.astype(np.int64))
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
+            raise InputError(
+                f"rows must lie in 0 to {len(self) - 1}, got {wanted[0]} to {wanted[-1]}; "
+                "rows_of gives -1 for an id that the index lacks"
+            )
+        return wanted
+
+
+def index_from_regions(
+    vectors: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    boxes: npt.ArrayLike | None = None,
+    mass: npt.ArrayLike | None = None,
+    *,
+    ids: npt.ArrayLike,
+    root: str | Path = "",
+    paths: Sequence[str] | None = None,
+    sizes: npt.ArrayLike | None = None,
+    encoder_fingerprint: str = "",
+    clusters: str = "none",
+    device: str | torch.device | None = None,
+) -> ExactIndex:
+    """Make an index of arrays in memory, nothing on disk.
+
+    Args:
+        vectors: (R, D) unit vectors, kept as float16.
+        offsets: (N + 1,): image i owns the regions ``offsets[i]`` to ``offsets[i + 1]``.
+        boxes: (R, 4) xyxy as shares of the image; the whole image if left out.
+        mass: (R,) share of the image; 1 if left out.
+        ids: (N,) unique image ids.
+        root: Folder that ``paths`` are relative to.
+        paths: N paths; the ids as text if left out.
+        sizes: (N, 2) height and width; 0 if left out.
+        encoder_fingerprint: The encoder that made the vectors.
+        clusters: The clustering spec.
+        device: Where searches run.
+
+    Raises:
+        InputError: If the shapes do not fit or the vectors are not unit vectors.
+    """
+    kept = np.asarray(vectors)
+    if kept.ndim != 2:
+        raise InputError(f"vectors must be (R, D), got {kept.shape}")
+    norms = np.linalg.norm(kept.astype(np.float32, copy=False), axis=1)
+    if len(norms) and not (norms <= MAX_NORM).all():
+        raise InputError(f"vectors must be unit vectors, got norms up to {norms.max():.3g}")
+    names = np.asarray(ids)
+    count, regions = len(names), len(kept)
+    whole = np.tile(np.array([0, 0, 1, 1], np.float32), (regions, 1))
+    shard = Shard(
+        np.ascontiguousarray(kept, np.float16),
+        None,
+        np.asarray(offsets, np.int64),
+        whole if boxes is None else np.asarray(boxes, np.float32),
+        np.ones(regions, np.float32) if mass is None else np.asarray(mass, np.float32),
+        np.arange(count),
+    )
+    store = Store(
+        Path(root),
+        names,
+        tuple(str(name) for name in names.tolist()) if paths is None else tuple(paths),
+        np.zeros((count, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32),
+        kept.shape[1],
+        encoder_fingerprint,
+        clusters,
+        (shard,),
+    )
+    return ExactIndex(store, device)

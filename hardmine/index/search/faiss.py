@@ -1,0 +1,163 @@
+"""Approximate search by faiss over the same vectors, for single queries over very large sets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.errors import InputError, MissingExtra
+from hardmine.index.search.blocks import iter_blocks
+from hardmine.index.search.exact import ExactIndex
+from hardmine.index.storage.store import Store
+from hardmine.records import Hits
+
+try:
+    import faiss
+except ImportError:
+    raise MissingExtra("faiss", "a faiss index") from None
+
+KINDS = ("flat", "ivfpq", "hnsw")
+# Regions handed to faiss at a time, which wants float32.
+_ROWS = 65536
+# What faiss gives back on a GPU at most.
+_GPU_LIMIT = 2048
+_SEED = 0
+
+
+class FaissIndex(ExactIndex):
+    """Finds candidates by faiss, scores them exactly.
+
+    faiss knows vectors, not images: its k grows until k images are found for every query. The
+    scores and boxes of what was found are the exact ones; what an approximate kind overlooks is
+    missing. All but ``search`` is exact, and so is a search among given ``rows``.
+
+    The faiss index lives in memory and is built when this object is.
+
+    Args:
+        store: The images and their regions.
+        kind: "flat" (all vectors, float32), "ivfpq" (inverted lists of D / 8 bytes a vector) or
+            "hnsw" (a graph over float32 vectors).
+        device: "cpu" keeps faiss off a GPU; None takes one where faiss sees it.
+    """
+
+    def __init__(self, store: Store, kind: str = "flat", device: str | None = None) -> None:
+        super().__init__(store)
+        if kind not in KINDS:
+            raise InputError(
+                f"kind of a faiss index must be one of {', '.join(KINDS)}, got {kind!r}"
+            )
+        self.kind = kind
+        blocks = list(iter_blocks(store, _ROWS))
+        counts = [np.diff(block.offsets) for block in blocks]
+        self._owners = np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [np.repeat(block.rows, count) for block, count in zip(blocks, counts, strict=True)]
+        )
+        self._faiss = _empty_index(kind, store.dim, len(self._owners))
+        if not self._faiss.is_trained:
+            self._faiss.train(self._sample(64 * 1024))
+        for block in blocks:
+            self._faiss.add(_wide(block.vectors.numpy(), block.scales))
+        self._on_gpu = device != "cpu" and getattr(faiss, "get_num_gpus", int)() > 0
+        if self._on_gpu and kind != "hnsw":
+            self._faiss = faiss.index_cpu_to_all_gpus(self._faiss)
+
+    def search(self, vectors: Any, k: int, *, rows: npt.ArrayLike | None = None) -> Hits:
+        """Find the k best images that faiss comes upon, scored exactly.
+
+        Args:
+            vectors: (C, D), NumPy or torch.
+            k: K; where fewer images are found the row ends in -1 and -inf.
+            rows: Search among these images only, exactly.
+        """
+        queries = self._checked(vectors)
+        if rows is not None or k < 1 or len(queries) == 0:
+            return super().search(queries, k, rows=rows)
+        parts = [
+            super(FaissIndex, self).search(query[None], k, rows=found)
+            for query, found in zip(queries, self._images(queries, k), strict=True)
+        ]
+        return Hits(
+            np.concatenate([hits.image_rows for hits in parts]),
+            np.concatenate([hits.scores for hits in parts]),
+            np.concatenate([hits.boxes for hits in parts]),
+        )
+
+    def _images(
+        self, queries: npt.NDArray[np.float32], k: int
+    ) -> list[npt.NDArray[np.int64] | None]:
+        """Rows of at least k images a query; None where faiss cannot find as many."""
+        found: list[npt.NDArray[np.int64] | None] = [None] * len(queries)
+        total = len(self._owners)
+        most = min(total, _GPU_LIMIT) if self._on_gpu else total
+        enough = min(k, len(np.unique(self._owners)))
+        # Coarse scores misplace much: what is then scored exactly must reach deeper.
+        depth = min(max(16 * k, 256) if self.kind == "ivfpq" else 2 * k, most)
+        pending = np.arange(len(queries))
+        while len(pending) and total:
+            self._widen(depth)
+            _, numbers = self._faiss.search(queries[pending], depth)
+            for query, line in zip(pending.tolist(), numbers, strict=True):
+                rows = np.unique(self._owners[line[line >= 0]])
+                if len(rows) >= enough:
+                    found[query] = rows
+            pending = np.array([query for query in pending.tolist() if found[query] is None], int)
+            if depth == most:
+                break
+            depth = min(2 * depth, most)
+        return found
+
+    def _widen(self, depth: int) -> None:
+        """Let an approximate kind look at enough to come up with ``depth`` vectors."""
+        if self.kind == "hnsw":
+            self._faiss.hnsw.efSearch = max(64, 2 * depth)
+        elif self.kind == "ivfpq":
+            lists = _num_lists(len(self._owners))
+            share = 4 * depth / len(self._owners)
+            probes = min(max(lists // 16, math.ceil(share * lists), 16), lists)
+            faiss.ParameterSpace().set_index_parameter(self._faiss, "nprobe", probes)
+
+    def _sample(self, most: int) -> npt.NDArray[np.float32]:
+        """Regions spread over the whole store, to train on."""
+        share = min(1.0, most / max(len(self._owners), 1))
+        generator = np.random.default_rng(_SEED)
+        parts = []
+        for block in iter_blocks(self.store, _ROWS):
+            count = len(block.vectors)
+            chosen = np.sort(generator.permutation(count)[: math.ceil(share * count)])
+            scales = None if block.scales is None else block.scales[chosen]
+            parts.append(_wide(block.vectors.numpy()[chosen], scales))
+        return np.concatenate(parts)
+
+
+def _empty_index(kind: str, dim: int, total: int) -> Any:
+    inner = faiss.METRIC_INNER_PRODUCT
+    if kind == "flat" or total == 0:
+        return faiss.IndexFlatIP(dim)
+    if kind == "hnsw":
+        graph = faiss.IndexHNSWFlat(dim, 32, inner)
+        graph.hnsw.efConstruction = 80
+        return graph
+    parts = next(count for count in range(max(dim // 8, 1), 0, -1) if dim % count == 0)
+    # A codebook wants some vectors a code.
+    bits = min(8, max(1, int(math.log2(max(total / 4, 2)))))
+    lists = faiss.IndexFlatIP(dim)
+    index = faiss.IndexIVFPQ(lists, dim, _num_lists(total), parts, bits, inner)
+    # faiss prints a warning where it has fewer; small sets are for tests.
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+    return index
+
+
+def _num_lists(total: int) -> int:
+    """About four times the root, as faiss advises, with 40 vectors a list or more."""
+    return max(1, min(int(4 * math.sqrt(total)), total // 40))
+
+
+def _wide(
+    vectors: npt.NDArray[Any], scales: npt.NDArray[np.float32] | None
+) -> npt.NDArray[np.float32]:
+    wide = np.ascontiguousarray(vectors, np.float32)
+    return wide if scales is None else wide * scales[:, None]

@@ -1,0 +1,155 @@
+"""What an index holds, wherever it lies: shards of regions and the images they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.errors import InputError
+from hardmine.index.search.tensors import as_tensor
+
+
+@dataclass(frozen=True)
+class Shard:
+    """R regions of n stored images, in the order they were written.
+
+    Attributes:
+        vectors: (R, D) float16 unit vectors, or int8 to be multiplied by ``scales``; an array or
+            a memory map.
+        scales: (R,) float32, one a row of int8 vectors; None for float16.
+        offsets: (n + 1,) int64: image i owns the regions ``offsets[i]`` to ``offsets[i + 1]``,
+            possibly none.
+        boxes: (R, 4) float16 or float32 xyxy, as shares of the image's width and height.
+        mass: (R,) float16 or float32, share of the image that a region covers.
+        rows: (n,) int64 row of each stored image in ``Store.ids``; -1 where it was removed.
+    """
+
+    vectors: npt.NDArray[Any]
+    scales: npt.NDArray[np.float32] | None
+    offsets: npt.NDArray[np.int64]
+    boxes: npt.NDArray[Any]
+    mass: npt.NDArray[Any]
+    rows: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.vectors.dtype not in (np.float16, np.int8):
+            raise InputError(
+                "vectors of a shard must be (R, D) float16 or int8, "
+                f"got {self.vectors.shape} {self.vectors.dtype}"
+            )
+        regions, stored = len(self.vectors), len(self.rows)
+        if (self.scales is None) != (self.vectors.dtype == np.float16):
+            raise InputError("int8 vectors need one scale a row, float16 vectors take none")
+        if self.scales is not None and self.scales.shape != (regions,):
+            raise InputError(f"scales: expected shape ({regions},), got {self.scales.shape}")
+        if self.boxes.shape != (regions, 4) or self.mass.shape != (regions,):
+            raise InputError(
+                f"boxes and mass: expected one a region, {(regions, 4)} and {(regions,)}, "
+                f"got {self.boxes.shape} and {self.mass.shape}"
+            )
+        offsets = self.offsets
+        if offsets.shape != (stored + 1,) or offsets[0] != 0 or offsets[-1] != regions:
+            raise InputError(
+                f"offsets must be {stored + 1} positions from 0 to {regions}, "
+                f"got {len(offsets)} from {offsets[:1]} to {offsets[-1:]}"
+            )
+        if (np.diff(offsets) < 0).any():
+            raise InputError("offsets must not descend")
+
+    def __len__(self) -> int:
+        """Stored images, removed ones included."""
+        return len(self.rows)
+
+    @cached_property
+    def tensor(self) -> torch.Tensor:
+        """``vectors`` for torch, not copied."""
+        return as_tensor(self.vectors)
+
+
+@dataclass(frozen=True)
+class Store:
+    """N images and the shards that hold their regions.
+
+    Attributes:
+        root: Folder that ``paths`` are relative to.
+        ids: (N,) int64 or str, unique.
+        paths: N paths below ``root``.
+        sizes: (N, 2) int32 height and width in pixels.
+        dim: D.
+        encoder_fingerprint: The encoder that made the vectors.
+        clusters: The clustering spec, e.g. ``"kmeans:10+whole"``.
+        shards: Every image row stands in exactly one of them.
+    """
+
+    root: Path
+    ids: npt.NDArray[Any]
+    paths: tuple[str, ...]
+    sizes: npt.NDArray[np.int32]
+    dim: int
+    encoder_fingerprint: str
+    clusters: str
+    shards: tuple[Shard, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        if len(self.paths) != count or self.sizes.shape != (count, 2):
+            raise InputError(
+                f"paths and sizes: expected {count} and {(count, 2)}, one an id, "
+                f"got {len(self.paths)} and {self.sizes.shape}"
+            )
+        for shard in self.shards:
+            if shard.vectors.shape[1] != self.dim:
+                raise InputError(
+                    f"vectors have {shard.vectors.shape[1]} dimensions, the index has {self.dim}"
+                )
+        rows = [shard.rows[shard.rows >= 0] for shard in self.shards]
+        placed = np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+        if not np.array_equal(placed, np.arange(count)):
+            raise InputError(f"each of the {count} image rows must stand in exactly one shard")
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.ids)
+
+    @property
+    def num_regions(self) -> int:
+        """Regions of all stored images, removed ones included."""
+        return sum(len(shard.vectors) for shard in self.shards)
+
+    @cached_property
+    def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where each image row is stored: (N,) shard and (N,) position in that shard."""
+        shard_of, place_in = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
+        for number, shard in enumerate(self.shards):
+            kept = np.flatnonzero(shard.rows >= 0)
+            shard_of[shard.rows[kept]] = number
+            place_in[shard.rows[kept]] = kept
+        return shard_of, place_in
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(N,) regions of each image row."""
+        counts = np.zeros(len(self), np.int64)
+        for shard in self.shards:
+            kept = np.flatnonzero(shard.rows >= 0)
+            counts[shard.rows[kept]] = np.diff(shard.offsets)[kept]
+        return counts
+
+
+def quantize_rows(
+    vectors: npt.NDArray[Any],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Turn (R, D) vectors into int8 with one scale a row: ``int8 * scale`` is the vector.
+
+    A row of zeros keeps scale 0.
+    """
+    wide = np.asarray(vectors, np.float32)
+    scales = np.abs(wide).max(axis=1, initial=0.0) / 127.0
+    safe = np.where(scales > 0, scales, 1.0)[:, None]
+    return np.rint(wide / safe).astype(np.int8), scales.astype(np.float32)

@@ -1,0 +1,90 @@
+"""What a miner carries from round to round, and its form in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.errors import InputError, require_keys
+from hardmine.mining.exposure import Exposure
+from hardmine.mining.need import Need
+from hardmine.mining.patience import Patience
+
+
+@dataclass(frozen=True)
+class MinerState:
+    """All state of a miner.
+
+    Attributes:
+        class_names: C names.
+        number: Rounds so far, failed ones included.
+        need: Of the last round that did not fail; None before the first.
+        patience: What each class has been given.
+        weights: (N,) the last weights; None before the first.
+        lead: Draws that each image was ahead of the mean one when those were set.
+    """
+
+    class_names: tuple[str, ...]
+    number: int
+    need: Need | None
+    patience: Patience
+    weights: npt.NDArray[np.float64] | None
+    lead: Exposure
+
+    @classmethod
+    def fresh(cls, class_names: tuple[str, ...]) -> MinerState:
+        """Before the first round."""
+        return cls(class_names, 0, None, Patience.fresh(len(class_names)), None, Exposure())
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+        levels = None
+        if self.need is not None:
+            levels = [None if np.isnan(value) else float(value) for value in self.need.level]
+        return {
+            "class_names": list(self.class_names),
+            "number": self.number,
+            "levels": levels,
+            "patience": self.patience.to_state(),
+            "weights": _to_tensor(self.weights),
+            "passes": self.lead.passes,
+            "lead": _to_tensor(self.lead.draws),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], class_names: tuple[str, ...]) -> MinerState:
+        """What ``to_state`` said, if it is whole and of the same classes."""
+        require_keys(state, cls.fresh(class_names).to_state(), "miner")
+        saved = tuple(state["class_names"])
+        if saved != class_names:
+            raise InputError(
+                f"the saved miner judged {len(saved)} classes ({', '.join(saved[:3])} ...), this "
+                f"one {len(class_names)} ({', '.join(class_names[:3])} ...); "
+                "resume with the same classes"
+            )
+        need = None
+        if state["levels"] is not None:
+            level = np.array([np.nan if one is None else one for one in state["levels"]], float)
+            # The next round looks at the levels alone.
+            need = Need(class_names, np.zeros(len(level)), level, level, ~np.isnan(level))
+        return cls(
+            class_names,
+            int(state["number"]),
+            need,
+            Patience.from_state(state["patience"]),
+            _to_array(state["weights"]),
+            Exposure(float(state["passes"]), _to_array(state["lead"])),
+        )
+
+
+def _to_tensor(values: npt.NDArray[np.float64] | None) -> torch.Tensor | None:
+    return None if values is None else torch.from_numpy(values.copy())
+
+
+def _to_array(values: torch.Tensor | None) -> npt.NDArray[np.float64] | None:
+    return None if values is None else values.numpy().astype(np.float64)

@@ -1,0 +1,101 @@
+"""A generated picture, the truth about it, and what its labels say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hardmine.scenes.kinds import NAMES
+
+MARK = "hardmine scene"  # the comment in a scene's file, by which it can be told from a photo
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object as drawn.
+
+    Attributes:
+        kind: A name of ``NAMES``.
+        color: A name of ``COLORS``.
+        pattern: "plain", "striped" or "spotted".
+        box: xyxy in pixels around what can be seen of it.
+        area: Visible pixels.
+        visible: Share of it that can be seen, in (0, 1].
+        extent: Longer side of the box as a share of the picture's side.
+    """
+
+    kind: str
+    color: str
+    pattern: str
+    box: tuple[float, float, float, float]
+    area: int
+    visible: float
+    extent: float
+
+    @property
+    def size(self) -> str:
+        """What a person would say: "tiny", "small", "medium" or "large"."""
+        return size_name(self.extent)
+
+
+def size_name(extent: float) -> str:
+    """What a person would call an object of this share of the picture's side.
+
+    >>> [size_name(extent) for extent in (0.03, 0.1, 0.25, 0.5)]
+    ['tiny', 'small', 'medium', 'large']
+    """
+    limits = (0.07, 0.16, 0.34)
+    return ("tiny", "small", "medium", "large")[sum(extent > limit for limit in limits)]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A generated picture with the truth about it, and the labels, which may be faulty.
+
+    Attributes:
+        image: (S, S, 3) uint8.
+        objects: The M objects that can be seen, from the farthest to the nearest.
+        place: A key of ``PLACES``.
+        condition: A key of ``CONDITIONS``.
+        captions: A few true sentences about it.
+        label_rows: (M,) int32 what an annotator wrote for each object: a position in ``NAMES``,
+            wrong for some if asked for, or -1 where the label is missing.
+    """
+
+    image: npt.NDArray[np.uint8]
+    objects: tuple[SceneObject, ...]
+    place: str
+    condition: str
+    captions: tuple[str, ...]
+    label_rows: npt.NDArray[np.int32] = field(repr=False)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image for Pillow, marked as a scene."""
+        picture = Image.fromarray(self.image)
+        picture.info["comment"] = MARK
+        return picture
+
+    @cached_property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """(M, 4) xyxy in pixels, around what can be seen of each object."""
+        return np.array([thing.box for thing in self.objects], np.float32).reshape(-1, 4)
+
+    @cached_property
+    def class_rows(self) -> npt.NDArray[np.int32]:
+        """(M,) true position of each object in ``NAMES``."""
+        return np.array([NAMES.index(thing.kind) for thing in self.objects], np.int32)
+
+    @cached_property
+    def areas(self) -> npt.NDArray[np.float32]:
+        """(M,) visible pixels of each object."""
+        return np.array([thing.area for thing in self.objects], np.float32)
+
+    @cached_property
+    def visible(self) -> npt.NDArray[np.float32]:
+        """(M,) share of each object that can be seen."""
+        return np.array([thing.visible for thing in self.objects], np.float32)

@@ -1,0 +1,72 @@
+"""Blocks shared among threads: each once, no error lost, torch's threads as before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from hardmine.index.search.workers import share_out
+
+
+@pytest.fixture(params=[1, 2, 5, 20])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_each_item_once(threads: int) -> None:
+    seen: list[int] = []
+    share_out(seen.extend, range(1000))
+    assert sorted(seen) == list(range(1000))
+    assert torch.get_num_threads() == threads
+
+
+def test_no_items(threads: int) -> None:
+    share_out(lambda items: pytest.fail("item from nowhere") if list(items) else None, [])
+
+
+def test_torchs_threads_are_divided(threads: int) -> None:
+    used: list[int] = []
+    share_out(lambda _: used.append(torch.get_num_threads()), [])
+    assert threads // 2 < sum(used) <= threads
+    assert len(set(used)) == 1
+
+
+def test_threads_started_later_get_all(threads: int) -> None:
+    share_out(lambda _: None, [])
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [threads]
+
+
+def test_an_error_ends_all(threads: int) -> None:
+    drawn: list[int] = []
+
+    def work(items: Iterator[int]) -> None:
+        for item in items:
+            drawn.append(item)
+            if item == 7:
+                raise ValueError("seven")
+
+    def endless() -> Iterator[int]:
+        number = 0
+        while True:
+            yield number
+            number += 1
+
+    with pytest.raises(ValueError, match="seven"):
+        share_out(work, endless())
+    assert torch.get_num_threads() == threads
+
+
+def test_no_more_threads_than_asked_for(threads: int) -> None:
+    names: set[str] = set()
+    share_out(lambda _: names.add(threading.current_thread().name), [], most=0)
+    assert names == {threading.current_thread().name}

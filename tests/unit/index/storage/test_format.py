@@ -1,0 +1,249 @@
+"""Files of an index that someone made to do harm: all refused before they can.
+
+Every case has a manifest that fits its files, hash for hash.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pixel_images import PixelEncoder, folder_bytes, reseal, write_images
+
+from hardmine.errors import IndexDamaged
+from hardmine.index import build_index, open_index, read_manifest
+from hardmine.index.storage.format import read_store
+
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("sound")
+    images = write_images(folder / "images", COUNT)
+    build_index(images, PixelEncoder(), folder / "out", clusters="kmeans:2", quantize="int8")
+    return folder_bytes(folder / "out")
+
+
+@pytest.fixture
+def index(sound: dict[str, bytes], tmp_path: Path) -> Path:
+    (tmp_path / "shards").mkdir()
+    for name, content in sound.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def header(descr: str, shape: str) -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+    padded = text.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode()
+
+
+VECTORS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "no array": lambda content: b"\x80\x04" + content[2:],
+    "pickle": lambda content: header("'|O'", "(10, 8)") + pickle.dumps([print] * 10),
+    "huge count": lambda content: header("'|i1'", "(1152921504606846976, 8)") + content[128:],
+    "negative count": lambda content: header("'|i1'", "(-10, -8)") + content[128:],
+    "other shape": lambda content: header("'|i1'", "(8, 10)") + content[128:],
+    "other type": lambda content: header("'<f2'", "(10, 8)") + content[128:] * 2,
+    "no literal": lambda content: header("__import__('os').abort()", "(10, 8)") + content[128:],
+    "deep header": lambda content: header("[" * 90, "(10, 8)") + content[128:],
+    "newer header": lambda content: b"\x93NUMPY\x03\x00" + content[8:],
+    "too short": lambda content: content[:-1],
+    "too long": lambda content: content + b"\0",
+}
+
+
+@pytest.mark.parametrize("case", VECTORS)
+def test_hostile_vectors_are_refused(index: Path, case: str) -> None:
+    path = index / "shards" / "00000.vectors.npy"
+    path.write_bytes(VECTORS[case](path.read_bytes()))
+    reseal(index)
+    with pytest.raises(IndexDamaged, match=r"00000\.vectors\.npy is damaged"):
+        read_store(index)
+
+
+def savez(arrays: dict[str, Any], compression: int = zipfile.ZIP_STORED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array))
+            archive.writestr(f"{name}.npy", member.getvalue())
+    return packed.getvalue()
+
+
+def changed(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], bytes]:
+    return lambda arrays: savez(arrays | {name: change(arrays[name])})
+
+
+def at(place: int, value: float) -> Callable[[Any], Any]:
+    def change(array: Any) -> Any:
+        copy = array.copy()
+        copy.reshape(-1)[place] = value
+        return copy
+
+    return change
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "empty": lambda arrays: b"",
+    "no archive": lambda arrays: b"PK\x03\x04" + bytes(100),
+    "compressed": lambda arrays: savez(arrays, zipfile.ZIP_DEFLATED),
+    "array missing": lambda arrays: savez({k: arrays[k] for k in ("offsets", "boxes", "mass")}),
+    "array more": lambda arrays: savez(arrays | {"more": np.zeros(3)}),
+    "pickle": changed("mass", lambda array: np.array([print] * len(array), object)),
+    "first offset": changed("offsets", at(0, 1)),
+    "negative offset": changed("offsets", at(1, -1)),
+    "offset beyond": changed("offsets", at(2, 1 << 40)),
+    "offsets descend": changed("offsets", at(1, 6)),
+    "last offset": changed("offsets", at(COUNT, 9)),
+    "fewer boxes": changed("boxes", lambda array: array[:-1]),
+    "box not finite": changed("boxes", at(3, np.nan)),
+    "mass not finite": changed("mass", at(0, np.inf)),
+    "scale not finite": changed("scales", at(0, np.nan)),
+    "wide boxes": changed("boxes", lambda array: array.astype(np.float64)),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_hostile_layouts_are_refused(index: Path, case: str) -> None:
+    path = index / "shards" / "00000.regions.npz"
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    path.write_bytes(LAYOUTS[case](arrays))
+    reseal(index)
+    with pytest.raises(IndexDamaged, match=r"00000\.regions\.npz is damaged"):
+        read_store(index)
+
+
+def column(name: str, values: list[Any]) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        field = table.schema.field(name)
+        return table.set_column(
+            table.schema.get_field_index(name), field, pa.array(values, field.type)
+        )
+
+    return change
+
+
+def paths(bad: str) -> Callable[[pa.Table], pa.Table]:
+    return column("path", ["a.jpg", bad, "c.jpg", "d.jpg", "e.jpg"])
+
+
+TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "absolute path": paths("/etc/passwd"),
+    "path upwards": paths("images/../../secret.jpg"),
+    "path upwards, other slashes": paths("images\\..\\..\\secret.jpg"),
+    "path on a drive": paths("C:\\secret.jpg"),
+    "path on a share": paths("\\\\host\\secret.jpg"),
+    "path with NUL": paths("a.jpg\0.png"),
+    "no path": paths(""),
+    "id twice": column("id", [0, 10, 20, 30, 30]),
+    "place twice": column("slot", [0, 1, 2, 3, 3]),
+    "no such slot": column("slot", [0, 1, 2, 3, 5]),
+    "negative slot": column("slot", [0, 1, 2, 3, -2]),
+    "no such shard": column("shard", [0, 0, 0, 0, 1]),
+    "negative shard": column("shard", [0, 0, 0, 0, -7]),
+    "stored and broken": column("problem", ["", "", "", "", "gone"]),
+    "nowhere and sound": column("shard", [0, 0, 0, 0, -1]),
+    "negative size": column("height", [1, 1, 1, 1, -1]),
+    "empty cell": column("height", [1, 1, 1, 1, None]),
+    "row missing": lambda table: table.slice(0, 4),
+    "column missing": lambda table: table.drop_columns(["problem"]),
+    "column more": lambda table: table.append_column("more", table["id"]),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_hostile_tables_are_refused(index: Path, case: str) -> None:
+    path = index / "images-0.parquet"
+    table = TABLES[case](pq.read_table(path))
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    reseal(index)
+    with pytest.raises(IndexDamaged, match=r"images-0\.parquet"):
+        read_store(index)
+
+
+@pytest.mark.parametrize("options", [{"compression": "zstd"}, {"use_dictionary": True}])
+def test_a_table_that_would_unfold_is_refused(index: Path, options: dict[str, Any]) -> None:
+    path = index / "images-0.parquet"
+    plain = {"compression": "none", "use_dictionary": False}
+    table = column("path", ["a" * 50_000] * COUNT)(pq.read_table(path))
+    pq.write_table(table, path, **plain | options)
+    assert path.stat().st_size < 100_000
+    reseal(index)
+    with pytest.raises(IndexDamaged, match="it would unfold"):
+        read_store(index)
+
+
+def test_a_codec_that_nobody_knows_is_refused(index: Path) -> None:
+    # In a process of its own: where pyarrow is asked for the codec's name, it aborts.
+    path = index / "images-0.parquet"
+    content = bytearray(path.read_bytes())
+    script = (
+        "import sys; from hardmine.index.storage.format import read_store\n"
+        "from hardmine.errors import IndexDamaged\n"
+        "try: read_store(sys.argv[1])\n"
+        "except IndexDamaged: sys.exit(3)"
+    )
+    codec = content.rindex(b"\x19\x18\x02id\x15\x00") + 6
+    content[codec] = 0x20  # 16 in Thrift's zigzag
+    path.write_bytes(content)
+    reseal(index)
+    process = subprocess.run([sys.executable, "-c", script, str(index)], capture_output=True)
+    assert process.returncode == 3, process.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(500) + b"PAR1"])
+def test_what_is_no_table_is_refused(index: Path, content: bytes) -> None:
+    (index / "images-0.parquet").write_bytes(content)
+    reseal(index)
+    with pytest.raises(IndexDamaged, match=r"images-0\.parquet"):
+        read_store(index)
+
+
+@pytest.mark.parametrize("count", [0, COUNT - 1, 1 << 40, (1 << 63) - 1])
+@pytest.mark.parametrize("what", ["images", "regions"])
+def test_counts_that_do_not_fit_cost_no_memory(index: Path, what: str, count: int) -> None:
+    shard = read_manifest(index).shards[0]
+    reseal(index, shards=(msgspec.structs.replace(shard, **{what: count}),))
+    with pytest.raises(IndexDamaged):
+        read_store(index)
+
+
+def test_a_count_of_images_beyond_the_table_is_refused(index: Path) -> None:
+    images = msgspec.structs.replace(read_manifest(index).images, count=1 << 40)
+    reseal(index, images=images)
+    with pytest.raises(IndexDamaged, match="the manifest says"):
+        open_index(index)
+
+
+def test_vectors_stay_on_disk(index: Path) -> None:
+    shard = read_store(index).shards[0]
+    assert isinstance(shard.vectors, np.memmap)
+    assert not shard.vectors.flags.writeable
+
+
+def test_numpy_reads_and_writes_the_same_bytes(index: Path) -> None:
+    vectors = index / "shards" / "00000.vectors.npy"
+    rewritten = io.BytesIO()
+    np.save(rewritten, np.load(vectors, allow_pickle=False))
+    assert rewritten.getvalue() == vectors.read_bytes()
+    with np.load(index / "shards" / "00000.regions.npz", allow_pickle=False) as layout:
+        shard = read_store(index).shards[0]
+        assert sorted(layout.files) == ["boxes", "mass", "offsets", "scales"]
+        for name in layout.files:
+            np.testing.assert_array_equal(layout[name], getattr(shard, name))

@@ -1,0 +1,243 @@
+"""Trust and targets on cases small enough to check by eye."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from hardmine.errors import InputError
+from hardmine.mining.labels import Labels
+from hardmine.mining.targets import (
+    CONFUSER,
+    HARD,
+    HIT,
+    KINDS,
+    POSITIVE,
+    SUSPECT,
+    TargetRules,
+    Targets,
+)
+from hardmine.mining.trust import Trust, measure_trust, split_targets
+
+ONE = np.array([0])
+
+
+def labels(status: list[int]) -> Labels:
+    """One class; 1 present, 0 absent, -1 not labelled at all."""
+    known = np.array(status)[:, None]
+    return Labels(
+        scipy.sparse.csc_matrix(known == 1),
+        None,
+        scipy.sparse.csc_matrix((len(status), 1), dtype=bool),
+        known[:, 0] >= 0,
+    )
+
+
+def trusted(factor: float = 1.0) -> Trust:
+    return Trust(np.array([factor]), np.array([10]), np.array([factor]))
+
+
+def row(*scores: float) -> np.ndarray:
+    return np.array([scores], np.float32)
+
+
+def told(targets: Targets) -> dict[int, tuple[str, float]]:
+    return {
+        int(image): (KINDS[kind], round(float(strength), 3))
+        for image, kind, strength in zip(
+            targets.image_rows, targets.kinds, targets.strengths, strict=True
+        )
+    }
+
+
+def test_trust_is_the_precision_of_the_best_hits() -> None:
+    # Four labelled images: the best ten of the thirteen known ones are checked.
+    status = [1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1]
+    scores = row(*np.linspace(1, 0, 13), 2.0)
+    trust = measure_trust(scores, ONE, labels(status), smoothing=0.0)
+    assert trust.checked.tolist() == [10]
+    assert trust.precision.tolist() == [0.3]
+    assert trust.factor.tolist() == [0.3]
+    assert measure_trust(scores, ONE, labels(status), smoothing=0, mute=0.4).factor[0] == 0
+
+
+def test_few_checked_hits_are_drawn_towards_the_mean_of_all_queries() -> None:
+    status = np.array([[1, 1], [0, 1], [0, 1], [0, 1]])
+    both = Labels(
+        scipy.sparse.csc_matrix(status == 1),
+        None,
+        scipy.sparse.csc_matrix((4, 2), dtype=bool),
+        np.ones(4, bool),
+    )
+    scores = np.tile(np.float32([0.4, 0.3, 0.2, 0.1]), (2, 1))
+    trust = measure_trust(scores, np.array([0, 1]), both, smoothing=4.0)
+    assert trust.precision == pytest.approx([(1 + 4 * 5 / 8) / 8, (4 + 4 * 5 / 8) / 8])
+
+
+def test_without_labels_nothing_doubts_a_query() -> None:
+    trust = measure_trust(row(0.1, 0.2), ONE, labels([-1, -1]))
+    assert np.isnan(trust.precision[0])
+    assert trust.factor.tolist() == [1.0]
+    assert (
+        measure_trust(np.zeros((0, 2), np.float32), np.zeros(0, int), labels([-1, -1])).factor.size
+        == 0
+    )
+
+
+def test_federated_images_of_unknown_status_are_not_checked() -> None:
+    known = Labels(
+        scipy.sparse.csc_matrix(np.array([[1], [0], [0], [0]], bool)),
+        scipy.sparse.csc_matrix(np.array([[0], [0], [0], [1]], bool)),
+        scipy.sparse.csc_matrix((4, 1), dtype=bool),
+        np.ones(4, bool),
+    )
+    scores = row(0.9, 0.8, 0.7, 0.1)
+    assert measure_trust(scores, ONE, known, smoothing=0).checked.tolist() == [2]
+    targets = split_targets(scores, ONE, known, trusted(), rules=TargetRules(closeness=0))
+    assert set(told(targets)) == {0}  # the two unknown ones are no confusers, 3 is not alike
+
+
+def test_every_labelled_image_counts_and_the_least_typical_most() -> None:
+    targets = split_targets(row(0.9, 0.5, 0.1, 0.0), ONE, labels([1, 1, 1, 0]), trusted())
+    assert told(targets) == {
+        0: ("positive", 0.792),
+        1: ("positive", 0.875),
+        2: ("hard", 0.958),
+    }
+
+
+def test_an_untrusted_query_leaves_what_labels_alone_say() -> None:
+    targets = split_targets(row(0.9, 0.5, 0.1, 0.8), ONE, labels([1, 1, 1, 0]), trusted(0.0))
+    assert told(targets) == dict.fromkeys(range(3), ("positive", 0.75))
+
+
+def test_a_labelled_image_that_is_not_in_the_index_keeps_the_middle() -> None:
+    targets = split_targets(row(0.9, -np.inf), ONE, labels([1, 1]), trusted())
+    assert told(targets)[1] == ("positive", 0.875)
+    assert np.isnan(targets.scores[1])
+
+
+def test_confusers_are_the_most_alike_and_no_more_than_allowed() -> None:
+    scores = row(0.9, 0.8, 0.3, 0.2, 0.85, 0.7, 0.5, 0.1)
+    status = [1, 1, 1, 1, 0, 0, 0, 0]
+    rules = TargetRules(confusers=0.5, confuser=0.4, closeness=0.4)
+    targets = split_targets(scores, ONE, labels(status), trusted(), rules=rules)
+    confusers = targets.take(targets.kinds == CONFUSER)
+    assert told(confusers) == {4: ("confuser", 0.3), 5: ("confuser", 0.2)}
+    none = split_targets(scores, ONE, labels(status), trusted(), rules=TargetRules(confusers=0.0))
+    assert not (none.kinds == CONFUSER).any()
+
+
+def test_suspects_are_reported_but_not_boosted_unless_asked() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.random(2000) < 0.3
+    scores = (rng.normal(size=2000) + 4 * true).astype(np.float32)[None]
+    status = (true & (rng.random(2000) > 0.1)).astype(int).tolist()
+    found = split_targets(scores, ONE, labels(status), trusted())
+    suspects = found.take(found.kinds == SUSPECT)
+    assert len(suspects) > 20
+    assert true[suspects.image_rows].mean() > 0.9
+    assert (suspects.strengths == 0).all()
+    boosted = split_targets(scores, ONE, labels(status), trusted(), rules=TargetRules(suspect=1.0))
+    assert (boosted.strengths[boosted.kinds == SUSPECT] >= 0.5).all()
+
+
+def test_a_pool_gives_its_best_hits_by_rank_where_nothing_is_labelled() -> None:
+    targets = split_targets(
+        row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4), trusted(), rules=TargetRules(hits=0.5)
+    )
+    assert told(targets) == {1: ("hit", 1.0), 2: ("hit", 0.5)}
+    assert (targets.kinds == HIT).all()
+
+
+def test_detections_overrule_similarity_half() -> None:
+    found = scipy.sparse.csc_matrix(np.array([[1.0], [0.0], [0.0], [0.9], [0.0]]))
+    scores = row(0.5, 0.5, 0.5, 0.1, 0.2)
+    targets = split_targets(scores, ONE, labels([1, 1, 1, 0, 0]), trusted(), detections=found)
+    assert told(targets) == {
+        0: ("positive", 0.812),
+        1: ("hard", 0.938),
+        2: ("hard", 0.938),
+        3: ("confuser", 0.45),
+    }
+
+
+def test_images_of_a_class_that_is_taken_for_it_are_the_first_confusers() -> None:
+    # Images 2 to 4 lack the class; 3 and 4 show the one that it is seen on.
+    present = scipy.sparse.csc_matrix(np.array([[1, 0], [1, 0], [0, 0], [0, 1], [0, 1]], bool))
+    both = Labels(present, None, scipy.sparse.csc_matrix((5, 2), dtype=bool), np.ones(5, bool))
+    scores = row(0.9, 0.5, 0.6, 0.2, 0.3)
+    rules = TargetRules(confusers=0.5, confuser=1.0)
+    plain = split_targets(scores, ONE, both, trusted(), rules=rules)
+    assert KINDS[CONFUSER] not in {kind for kind, _ in told(plain).values()}
+    asked = split_targets(scores, ONE, both, trusted(), confusion=((0, 1, 0.8),), rules=rules)
+    assert told(asked)[4] == ("confuser", 0.8)
+    assert 3 not in told(asked)
+    deaf = split_targets(scores, ONE, both, trusted(0.0), confusion=((0, 1, 0.8),), rules=rules)
+    assert told(deaf)[4] == ("confuser", 0.8)
+
+
+def test_a_condition_takes_the_labelled_images_that_its_text_adds_most_to() -> None:
+    base = row(0.9, 0.8, 0.2, 0.1, 0.9)
+    night = row(0.8, 0.9, 0.4, 0.1, 1.9)
+    targets = split_targets(
+        night,
+        ONE,
+        labels([1, 1, 1, 1, 0]),
+        trusted(),
+        base_scores=base,
+        conditions=("at night",),
+        rules=TargetRules(answering=0.5),
+    )
+    assert told(targets) == {1: ("hard", 0.25), 2: ("hard", 0.75)}
+
+
+def test_boosts_of_a_class_add_up_and_of_classes_the_largest_counts() -> None:
+    targets = Targets(
+        np.array([0, 0, 1, 2], np.int32),
+        np.array([0, 1, 1, 1]),
+        np.full(4, POSITIVE, np.int8),
+        np.array([0.5, 0.5, 0.5, 0.9], np.float32),
+        np.zeros(4, np.float32),
+    )
+    need = np.array([1.0, 0.8, 0.5])
+    apart = targets.boost(need, np.array([0, 1, 2]), 3)
+    assert apart == pytest.approx([0.5, 0.5, 0.0], abs=1e-6)
+    together = targets.boost(need, np.array([0, 0, 1]), 3)
+    assert together == pytest.approx([0.5, 1 - 0.5 * 0.6, 0.0], abs=1e-6)
+    assert Targets.empty().boost(np.zeros(0), np.zeros(0, int), 2).tolist() == [0, 0]
+
+
+def test_counts_by_kind_and_joining_sorts() -> None:
+    first = Targets(
+        np.array([1], np.int32),
+        np.array([4]),
+        np.array([HARD], np.int8),
+        np.float32([1]),
+        np.float32([0]),
+    )
+    second = Targets(
+        np.array([0], np.int32),
+        np.array([9]),
+        np.array([HIT], np.int8),
+        np.float32([1]),
+        np.float32([0]),
+    )
+    joined = Targets.join([first, second])
+    assert joined.image_rows.tolist() == [9, 4]
+    assert joined.counts(3).tolist() == [[0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0] * 5]
+    assert len(Targets.join([])) == 0
+
+
+def test_rules_and_targets_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match=r"base must lie in \[0, 1\], got 2"):
+        TargetRules(base=2)
+    with pytest.raises(InputError, match="strengths"):
+        Targets(
+            np.zeros(1, np.int32),
+            np.zeros(1, int),
+            np.zeros(1, np.int8),
+            np.float32([np.nan]),
+            np.zeros(1, np.float32),
+        )
