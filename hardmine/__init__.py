@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from hardmine.encoders import load_encoder
     from hardmine.index import build_index, open_index
     from hardmine.miner import HardMiner
-    from hardmine.mining.need import class_need
-    from hardmine.mining.weights import image_weights
+    from hardmine.mining.assess import ValidationSet
+    from hardmine.mining.need import NeedRules, class_need
+    from hardmine.mining.targets import TargetRules
+    from hardmine.mining.weights import WeightRules, image_weights
     from hardmine.sampler import HardMiningSampler
 
 _HOME = {
@@ -28,6 +30,10 @@ _HOME = {
     "build_index": "hardmine.index",
     "open_index": "hardmine.index",
     "HardMiner": "hardmine.miner",
+    "NeedRules": "hardmine.mining.need",
+    "TargetRules": "hardmine.mining.targets",
+    "ValidationSet": "hardmine.mining.assess",
+    "WeightRules": "hardmine.mining.weights",
     "class_need": "hardmine.mining.need",
     "HardMiningSampler": "hardmine.sampler",
     "image_weights": "hardmine.mining.weights",
@@ -37,6 +43,10 @@ __all__ = [
     "HardMiner",
     "HardMiningSampler",
     "HardmineError",
+    "NeedRules",
+    "TargetRules",
+    "ValidationSet",
+    "WeightRules",
     "__version__",
     "build_index",
     "class_need",

@@ -1,11 +1,13 @@
-"""YAML -> frozen dataclasses and back. Sections bear the names of what they set up."""
+"""Settings as YAML: read into frozen dataclasses and written back, one section a part."""
 
 from __future__ import annotations
 
+import collections.abc
 import difflib
 import types
 import typing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ import yaml
 
 from hardmine import defaults
 from hardmine.errors import InputError
+from hardmine.mining.need import NeedRules
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules
 
@@ -75,33 +78,12 @@ class SamplerConfig:
 
 
 @dataclass(frozen=True)
-class NeedConfig:
-    """Which classes are weak: arguments of ``class_need``."""
-
-    policy: str = "mean"
-    momentum: float = 0.5
-    prior: float = 10.0
-    prefix: str | None = None
-    percent: bool = False
-
-
-@dataclass(frozen=True)
-class QueriesConfig:
-    """What is asked."""
-
-    contexts: tuple[str, ...] = ()
-    sizes: bool = True
-    templates: str | tuple[str, ...] = "short"
-
-
-@dataclass(frozen=True)
 class MinerConfig:
     """How the loop is run: arguments of ``HardMiner``."""
 
-    patience: int | None = 3
+    contexts: tuple[str, ...] = ()
     rounds: str | None = "rounds.jsonl"
     strict: bool = False
-    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,23 +95,10 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    need: NeedConfig = field(default_factory=NeedConfig)
-    queries: QueriesConfig = field(default_factory=QueriesConfig)
+    need: NeedRules = field(default_factory=NeedRules)
     targets: TargetRules = field(default_factory=TargetRules)
     weights: WeightRules = field(default_factory=WeightRules)
     miner: MinerConfig = field(default_factory=MinerConfig)
-
-    def miner_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of ``HardMiner`` that settings decide."""
-        need = asdict(self.need)
-        return {
-            "policy": need.pop("policy"),
-            "need_options": need,
-            "rules": self.targets,
-            **asdict(self.queries),
-            **asdict(self.weights),
-            **asdict(self.miner),
-        }
 
 
 def load_config(path: str | Path) -> Config:
@@ -155,6 +124,19 @@ def read_config(values: Any, *, name: str = "config") -> Config:
     return _section(Config, values, name, "")
 
 
+def miner_arguments(settings: Mapping[str, Any], *, name: str = "miner") -> dict[str, Any]:
+    """Turn plain settings of ``HardMiner`` into its arguments: rules given as mappings to records.
+
+    >>> miner_arguments({"contexts": ["at night"], "weights": {"cap": 2}})["weights"].cap
+    2.0
+    """
+    arguments = dict(settings)
+    for section, kind in (("need", NeedRules), ("targets", TargetRules), ("weights", WeightRules)):
+        if isinstance(settings.get(section), Mapping):
+            arguments[section] = _section(kind, dict(settings[section]), name, section)
+    return arguments
+
+
 def dump_config(config: Config) -> str:
     """Write a Config as YAML, every value spelled out."""
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
@@ -165,7 +147,7 @@ def _section(kind: type[T], values: Any, name: str, place: str) -> T:
         values = {}
     if not isinstance(values, dict):
         raise InputError(
-            f"{name}: {place or 'the file'} must be a mapping of settings, got {_said(values)}"
+            f"{name}: {place or 'the file'} must be a mapping of settings, got {_describe(values)}"
         )
     hints = typing.get_type_hints(kind)
     known = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
@@ -193,6 +175,8 @@ def _value(hint: Any, value: Any, name: str, place: str) -> Any:
             return None
         if option in (str, bool) and isinstance(value, option):
             return value
+        if typing.get_origin(option) is collections.abc.Callable and callable(value):
+            return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if option is float and number:
             return float(value)
@@ -203,8 +187,13 @@ def _value(hint: Any, value: Any, name: str, place: str) -> Any:
             return tuple(
                 _value(inner, one, name, f"{place}[{row}]") for row, one in enumerate(value)
             )
-    wanted = " or ".join(_WORDS.get(option, "a list") for option in options)
-    raise InputError(f"{name}: {place} must be {wanted}, got {_said(value)}{_hint(value, options)}")
+    written = [
+        option for option in options if typing.get_origin(option) is not collections.abc.Callable
+    ]
+    expected = " or ".join(_WORDS.get(option, "a list") for option in written)
+    raise InputError(
+        f"{name}: {place} must be {expected}, got {_describe(value)}{_hint(value, options)}"
+    )
 
 
 _WORDS = {
@@ -216,7 +205,7 @@ _WORDS = {
 }
 
 
-def _said(value: Any) -> str:
+def _describe(value: Any) -> str:
     return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
 
 

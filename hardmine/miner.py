@@ -1,4 +1,4 @@
-"""HardMiner: between epochs, from what validation found weak to what is drawn more often."""
+"""HardMiner: after each validation, weak classes become sampling weights."""
 
 from __future__ import annotations
 
@@ -12,23 +12,35 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from hardmine.config import Config
 from hardmine.datasets import load_images
 from hardmine.distributed import from_rank_zero, is_rank_zero
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
-from hardmine.encoders.templates import resolve_templates
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
-from hardmine.history.replay import replay_round
-from hardmine.history.rounds import Round, append_round, failed_round, query_records, weights_digest
+from hardmine.history.replay import replay_rounds
+from hardmine.history.rounds import (
+    Round,
+    append_round,
+    failed_round,
+    query_records,
+    weights_digest,
+)
 from hardmine.index import build_index
 from hardmine.index.base import Index
-from hardmine.mining.assess import Judge
-from hardmine.mining.mine import MiningData, match_data, mine
-from hardmine.mining.policies import parse_policy
+from hardmine.mining.assess import Assessment, ValidationSet, assess
+from hardmine.mining.mine import (
+    MiningData,
+    MiningResult,
+    RoundInputs,
+    WeightPolicy,
+    match_data,
+    mine,
+    policy_name,
+)
+from hardmine.mining.need import NeedRules, as_texts
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules, report_weights
@@ -37,39 +49,38 @@ from hardmine.sampler import HardMiningSampler
 
 logger = logging.getLogger(__name__)
 
+_LOG_AGAIN = 10  # rounds after which an error that persists is logged again
+
 
 class HardMiner:
-    """Turns each validation's weak classes into sampling weights.
+    """Turns the weak classes of each validation into sampling weights.
 
-    Under torch.distributed every rank makes one and calls ``step``; rank 0 mines, and all get the
-    same weights. The other ranks may pass ``index=None`` and ``encoder=None``, and any metrics.
+    need -> queries -> scores -> trust -> targets -> weights -> exposure -> sampler
 
-    A round that fails leaves the last weights, is logged with its cause, and training goes on.
+    Under torch.distributed every rank makes a miner and calls ``step``. Rank 0 mines, and all ranks
+    get the same weights. The other ranks may pass ``index=None`` and ``encoder=None``, and any
+    metrics.
+
+    A round that fails keeps the last weights and logs the cause; training goes on.
 
     Args:
         index: Regions of the training images, and of an unlabelled pool if there is one.
-        sampler: Gets the weights; None to take them from the Round, which then counts as one pass
-            over the images.
+        sampler: Gets the weights. If None, take them from the Round; each round then counts as one
+            pass over the images.
         encoder: The one that made the index.
         images: The labels, matched by image id. Their order is the sampler's.
         dataset_ids: Image ids in the order of the sampler's rows, where that is not the order of
             ``images`` (or, without labels, of the index). Ids without labels are a pool.
-        class_names: Classes to judge; those of ``images`` if None.
-        policy: Which classes are weak; see ``class_need``.
-        need_options: More arguments of ``class_need``, e.g. ``{"momentum": 0.0}``.
-        contexts: Conditions asked of every weak class, e.g. ``["at night", "a wet {}"]``.
-        val_images: Validation images with labels, for ``val_detections`` of ``step``.
-        val_index: An index of them, made with the same encoder, to measure which class is weak
-            under which context instead of asking all of all.
-        sizes: Whether weak sizes are asked for where the metrics tell them.
-        templates: Prompt templates, a set's name or one's own.
-        rules: How labels and scores become targets.
-        floor, cap, budget, fade, balance: How far weights may lie apart, and what draws them
-            apart; see ``WeightRules``.
-        patience: Rounds without a rise in AP after which a class's boost fades; None for never.
+        contexts: Contexts that every weak class is combined with, such as
+            ``["at night", "a wet {}"]``.
+        validation: The validation images that ``val_detections`` of ``step`` belong to. With an
+            index, contexts are measured on them instead of being searched for every weak class.
+        need: Which classes count as weak.
+        targets: How queries and labels become targets.
+        weights: How far weights may lie apart, or a policy of one's own: a function of
+            (``RoundInputs``, ``MiningData``) that returns (N,) weights.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
-        dry_run: Whether to leave the sampler alone.
     """
 
     def __init__(
@@ -80,54 +91,32 @@ class HardMiner:
         encoder: Encoder | None,
         images: ImageSet | None = None,
         dataset_ids: npt.ArrayLike | None = None,
-        class_names: Sequence[str] | None = None,
-        policy: str = "mean",
-        need_options: Mapping[str, Any] | None = None,
         contexts: Sequence[str] = (),
-        val_images: ImageSet | None = None,
-        val_index: Index | None = None,
-        sizes: bool = True,
-        templates: str | Sequence[str] = "short",
-        rules: TargetRules | None = None,
-        floor: float = 1.0,
-        cap: float = 3.0,
-        budget: float | None = 0.5,
-        fade: float | None = 5.0,
-        balance: float = 1.0,
-        patience: int | None = 3,
+        validation: ValidationSet | None = None,
+        need: NeedRules | None = None,
+        targets: TargetRules | None = None,
+        weights: WeightRules | WeightPolicy | None = None,
         rounds: str | Path | None = None,
         strict: bool = False,
-        dry_run: bool = False,
     ) -> None:
-        # What cannot work is refused here; a failing step would only be logged.
-        parse_policy(policy)
-        resolve_templates(templates)
         self.sampler = sampler
-        self.rules = rules or TargetRules()
-        self.weighing = WeightRules(floor=floor, cap=cap, budget=budget, fade=fade, balance=balance)
+        self.contexts = as_texts("contexts", contexts)
+        self.validation = validation
+        self.need_rules = need or NeedRules()
+        self.target_rules = targets or TargetRules()
+        self.weight_rules, self.policy = _rules_or_policy(weights)
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
-        self.dry_run = dry_run
-        self.class_names = _class_names(class_names, images)
-        self.judge = Judge(
-            class_names=self.class_names,
-            policy=policy,
-            need_options=dict(need_options or {}),
-            patience=patience,
-            contexts=(contexts,) if isinstance(contexts, str) else tuple(contexts),
-            sizes=sizes,
-            images=val_images,
-            index=val_index,
-        )
-        self._ground: MiningData | None = None
+        self.class_names = _class_names(self.need_rules, images)
+        self._data: MiningData | None = None
         if is_rank_zero():
-            self._ground = _match_data(
-                index, encoder, images, dataset_ids, self.class_names, templates
+            self._data = _match_data(
+                index, encoder, images, dataset_ids, self.class_names, self.target_rules
             )
-            _check_lengths(self._ground, sampler)
-        self._memory = MinerState.fresh(self.class_names)
+            _check_lengths(self._data, sampler)
+        self._state = MinerState.fresh(self.class_names)
         self._last: Round | None = None
-        self._told: set[str] = set()
+        self._logged: dict[str, int] = {}  # error -> round that logged it
 
     @classmethod
     def from_config(
@@ -137,30 +126,30 @@ class HardMiner:
         *,
         dataset_ids: npt.ArrayLike | None = None,
     ) -> HardMiner:
-        """Load images and encoder, open the index or build it, and make the miner.
+        """Load images and encoder, open or build the index, and make the miner.
 
-        The validation images get an index too where there are contexts to measure on them.
-
-        Under torch.distributed every rank calls this and embeds its share of the images.
+        The validation images get an index too if contexts are to be measured on them. Under
+        torch.distributed every rank calls this and embeds its share of the images.
 
         Args:
             config: Of ``load_config``.
-            sampler: Gets the weights; one is made by the config if None.
+            sampler: Gets the weights; one is made from the config if None.
             dataset_ids: As in the constructor.
         """
         if config.images.source is None:
             raise InputError("the config must say where the images are: set images.source")
         images = load_images(**asdict(config.images))
         encoder = load_encoder(**asdict(config.encoder))
-        settings = asdict(config.index)
-        index = build_index(images, encoder, settings.pop("path"), **settings)
-        val_images, val_index = None, None
+        index_options = asdict(config.index)
+        index = build_index(images, encoder, index_options.pop("path"), **index_options)
+        validation = None
         if config.validation.source is not None:
-            place = asdict(config.validation)
-            val_path = place.pop("index")
-            val_images = load_images(**place)
-            if config.queries.contexts:
-                val_index = build_index(val_images, encoder, val_path, **settings)
+            image_options = asdict(config.validation)
+            val_path = image_options.pop("index")
+            val_images, val_index = load_images(**image_options), None
+            if config.miner.contexts:
+                val_index = build_index(val_images, encoder, val_path, **index_options)
+            validation = ValidationSet(val_images, val_index)
         if sampler is None:
             ids = images.ids if dataset_ids is None else np.asarray(dataset_ids)
             sampler = HardMiningSampler(len(ids), **asdict(config.sampler))
@@ -170,53 +159,47 @@ class HardMiner:
             encoder=encoder,
             images=images,
             dataset_ids=dataset_ids,
-            val_images=val_images,
-            val_index=val_index,
-            **config.miner_arguments(),
+            validation=validation,
+            need=config.need,
+            targets=config.targets,
+            weights=config.weights,
+            **asdict(config.miner),
         )
 
     @property
-    def ground(self) -> MiningData | None:
-        """Index, labels and scores that it mines in; None on ranks that do not mine."""
-        return self._ground
+    def data(self) -> MiningData | None:
+        """Index, labels and scores; None on ranks that do not mine."""
+        return self._data
 
     @property
     def last_round(self) -> Round | None:
-        """The round before, with weights and targets; None before the first and after a resume."""
+        """The last round, with weights and result; None before the first and after a resume."""
         return self._last
 
-    def step(
-        self,
-        metrics: Any,
-        *,
-        val_detections: Any = None,
-        detections: scipy.sparse.spmatrix | None = None,
-    ) -> Round:
-        """Mine once: judge the metrics, ask, aim, and hand the weights to the sampler.
+    def step(self, metrics: Any, *, val_detections: Any = None) -> Round:
+        """Mine once: assess the metrics, search, compute weights, and give them to the sampler.
 
         Args:
-            metrics: What validation said of each class, in any form that ``read_scores`` reads.
-                Those of rank 0 count, here and below.
-            val_detections: What the detector found on ``val_images``, in COCO's results format;
-                says which classes are taken for which, and with ``val_index`` which class is weak
-                under which context.
-            detections: (N, C) sparse, the detector's best score for each class in images of the
-                sampler that it was run on; sharpens which are hard and which are confused.
+            metrics: Per-class validation scores, in any form that ``read_scores`` reads. Those of
+                rank 0 count, here and below.
+            val_detections: What the detector found on the validation images, in COCO's results
+                format. Shows which classes are confused and, with an index of these images, which
+                class is weak in which context.
 
         Returns:
             The round, the same on every rank. ``error`` says why if it failed.
         """
         caught: list[Exception] = []
         # Errors travel as text: not every exception can be sent to another process.
-        done, memory, failure = from_rank_zero(
-            lambda: self._attempt(metrics, val_detections, detections, caught)
+        done, state, failure = from_rank_zero(
+            lambda: self._attempt(metrics, val_detections, caught)
         )
         if failure and self.strict:
             if caught:
                 raise caught[0]
             raise HardmineError(f"round {done.number} failed on rank 0: {failure}")
-        self._memory, self._last = memory, done
-        if done.applied and self.sampler is not None:
+        self._state, self._last = state, done
+        if not done.failed and self.sampler is not None:
             self.sampler.set_weights(done.weights)
         return done
 
@@ -231,183 +214,189 @@ class HardMiner:
             InputError: If there was no round yet, it failed, or the image is not drawn from.
         """
         done = done or self._last
-        if self._ground is None or done is None:
+        if self._data is None or done is None:
             raise InputError("nothing to explain: no round was mined yet on this process (rank 0)")
-        return explain_image(done, self._ground.ids, image_id)
+        return explain_image(done, self._data.ids, image_id)
 
-    def replay(self, done: Round, *, detections: scipy.sparse.spmatrix | None = None) -> Round:
-        """Fill in wanted weights and targets of a recorded round by asking again what it asked.
+    def replay(self, rounds: Sequence[Round]) -> Round:
+        """Compute the weights of a recorded round again, to the bit.
 
         Args:
-            done: As ``read_rounds`` gives it.
-            detections: Those that the round was given.
+            rounds: The rounds of a run from its first to the one wanted, as ``read_rounds`` gives
+                them. Those before matter, since weights depend on earlier draws.
+
+        Returns:
+            The last of them, with weights and result.
 
         Raises:
-            IndexMismatch: If the wanted weights are not those of the record.
+            IndexMismatch: If the weights are not those of the record.
         """
-        if self._ground is None:
+        if self._data is None:
             raise InputError("only rank 0 can replay: it holds the index")
-        return replay_round(done, self._ground, detections=_by_column(detections))
+        return replay_rounds(rounds, self._data, policy=self.policy)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors: safe to load with ``weights_only=True``."""
-        return self._memory.to_state()
+        """Plain values and tensors, safe to load with ``weights_only=True``."""
+        return self._state.to_state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after the round where the state was taken; the sampler gets its weights again.
+        """Resume after the round where the state was taken; the sampler gets its weights again.
 
-        Load the sampler's own state after this one, to go on in the middle of an epoch.
+        Load the sampler's own state after this one to resume in the middle of an epoch.
 
         Raises:
             InputError: If the state is of other classes or another number of images.
         """
-        memory = MinerState.from_state(state, self.class_names)
-        if memory.weights is not None and self.sampler is not None and not self.dry_run:
-            self.sampler.set_weights(memory.weights)
-        self._memory, self._last = memory, None
+        loaded = MinerState.from_state(state, self.class_names)
+        if loaded.weights is not None and self.sampler is not None:
+            self.sampler.set_weights(loaded.weights)
+        self._state, self._last = loaded, None
 
     def _attempt(
-        self,
-        metrics: Any,
-        val_detections: Any,
-        detections: scipy.sparse.spmatrix | None,
-        caught: list[Exception],
+        self, metrics: Any, val_detections: Any, caught: list[Exception]
     ) -> tuple[Round, MinerState, str]:
-        """One round on rank 0: what was done, what to remember, and what went wrong."""
-        begun = time.perf_counter()
+        """One round on rank 0: its record, the new state, and what went wrong."""
+        started = time.perf_counter()
         try:
-            done, memory = self._mine(metrics, val_detections, detections)
+            done, state = self._mine(metrics, val_detections)
         except Exception as error:  # training must go on whatever mining runs into
             caught.append(error)
-            done = failed_round(
-                self._memory.number + 1, self.class_names, self._memory.weights, error
-            )
-            memory = replace(self._memory, number=done.number)
+            number = self._state.number + 1
+            done = failed_round(number, self.class_names, self._state.weights, error)
+            state = replace(self._state, number=number)
         done = replace(
             done,
-            when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - begun, 3),
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - started, 3),
         )
-        self._tell(done, caught)
+        self._log(done, caught)
         try:
             if self.rounds is not None:
                 append_round(self.rounds, done)
         except OSError as error:
             caught.append(error)
-            logger.error("round %d is not on record: %s: %s", done.number, self.rounds, error)
+            logger.error("round %d was not recorded: %s: %s", done.number, self.rounds, error)
         failure = f"{type(caught[0]).__name__}: {caught[0]}" if caught else ""
-        return done, memory, failure
+        return done, state, failure
 
-    def _mine(
-        self, metrics: Any, val_detections: Any, detections: scipy.sparse.spmatrix | None
-    ) -> tuple[Round, MinerState]:
-        assert self._ground is not None
-        ground, before = self._ground, self._memory
-        verdict = self.judge.judge(
-            metrics, val_detections, before, ground.book.encoder, ground.synonyms
+    def _mine(self, metrics: Any, val_detections: Any) -> tuple[Round, MinerState]:
+        """The method: need -> queries -> scores -> trust -> targets -> weights -> exposure."""
+        assert self._data is not None
+        data, before = self._data, self._state
+        # 1. Need and queries: what is weak, and what to search for.
+        assessment = assess(
+            metrics,
+            val_detections,
+            state=before,
+            rules=self.need_rules,
+            contexts=self.contexts,
+            validation=self.validation,
+            encoder=data.scores.encoder,
+            synonyms=data.synonyms,
         )
-        aim = mine(
-            verdict.queries,
-            ground,
-            detections=_by_column(detections),
-            confusion=verdict.confusion,
-            answers=verdict.answers,
-            rules=self.rules,
-            weighing=self.weighing,
+        # 2. Scores, trust, targets, weights, exposure.
+        inputs = self._round_inputs(assessment, data)
+        result = mine(
+            inputs, data, exposure=before.exposure, drawn_by=before.weights, policy=self.policy
         )
-        passes, epoch = self._passes()
-        lead, weights = before.lead.fade(
-            aim.weights,
-            drawn_by=None if self.dry_run else before.weights,
+        # 3. The record, and what the next round starts from. Patience counts boosts of the class
+        #    itself: need in a context is measured anew in each round.
+        done = self._record(assessment, inputs, result, data)
+        patience = replace(assessment.patience, boosted=assessment.class_need > 0)
+        return done, MinerState(
+            self.class_names,
+            done.number,
+            assessment.need,
+            patience,
+            result.weights,
+            result.exposure,
+        )
+
+    def _round_inputs(self, assessment: Assessment, data: MiningData) -> RoundInputs:
+        passes, epoch_passes = self._state.exposure.passes + 1.0, 1.0
+        if self.sampler is not None:
+            passes = self.sampler.passes
+            epoch_passes = self.sampler.epoch_length / self.sampler.num_images
+        return RoundInputs(
+            ap=assessment.need.ap,
+            need=assessment.class_need,
+            queries=assessment.queries,
+            confusion=assessment.confusion,
+            context_answers=assessment.context_answers,
+            targets=self.target_rules,
+            weights=self.weight_rules,
+            policy="" if self.policy is None else policy_name(self.policy),
             passes=passes,
-            epoch=epoch,
-            fade=self.weighing.fade,
+            epoch_passes=epoch_passes,
+            num_images=len(data),
+            encoder=data.scores.encoder.fingerprint,
+            clusters=data.scores.index.clusters,
         )
-        done = Round(
-            number=before.number + 1,
-            when="",
+
+    def _record(
+        self,
+        assessment: Assessment,
+        inputs: RoundInputs,
+        result: MiningResult,
+        data: MiningData,
+    ) -> Round:
+        return Round(
+            number=self._state.number + 1,
+            time="",
             seconds=0.0,
             class_names=self.class_names,
-            ap=verdict.need.ap,
-            need=verdict.wanted,
-            patience=verdict.kept,
-            asked=query_records(verdict.queries, aim, self.class_names),
-            drawn=report_weights(weights, ground.labels.present.astype(np.int64)),
-            settings={
-                **self._settings(),
-                **asdict(self.weighing),
-                "passes": round(lead.passes, 3),
-                "detections": detections is not None,
-                "confusion": verdict.confusion.seen_on,
-                "taken_for": verdict.confusion.taken_for,
-                "answers": verdict.answers,
-            },
-            digest=weights_digest(aim.weights),
-            notes=tuple(verdict.need.unmatched),
-            applied=not self.dry_run,
-            weights=weights,
-            wanted=aim.weights,
-            lead=lead.draws,
-            targets=aim.targets,
-            evened=aim.evened,
-            labelled=aim.labelled,
-        )
-        # A class that is asked for under a condition alone is not waited for: the condition's need
-        # is measured anew each time.
-        boosted = (verdict.wanted > 0) & (not self.dry_run)
-        patience = replace(verdict.patience, boosted=boosted)
-        return done, MinerState(
-            self.class_names, done.number, verdict.need, patience, weights, lead
+            inputs=inputs,
+            patience=assessment.patience_factor,
+            queries=query_records(inputs.queries, result, self.class_names),
+            draws=report_weights(result.weights, data.labels.objects()),
+            digest=weights_digest(result.weights),
+            notes=tuple(assessment.need.unmatched),
+            weights=result.weights,
+            result=result,
         )
 
-    def _passes(self) -> tuple[float, float]:
-        """Passes over the images so far, and those of an epoch."""
-        if self.sampler is None:
-            return self._memory.lead.passes + 1.0, 1.0
-        return self.sampler.passes, self.sampler.epoch_length / self.sampler.num_images
-
-    def _settings(self) -> dict[str, Any]:
-        assert self._ground is not None
-        book = self._ground.book
-        templates = book.templates
-        return {
-            "policy": self.judge.policy,
-            "contexts": list(self.judge.contexts),
-            "templates": templates if isinstance(templates, str) else list(templates),
-            "rules": asdict(self.rules),
-            "patience": self.judge.patience,
-            "encoder": book.encoder.fingerprint,
-            "clusters": book.index.clusters,
-            "num_images": len(self._ground),
-        }
-
-    def _tell(self, done: Round, caught: list[Exception]) -> None:
+    def _log(self, done: Round, caught: list[Exception]) -> None:
         if not caught:
-            assert done.drawn is not None
+            assert done.draws is not None
             logger.info(
-                "round %d: %d weak classes, %d images raised, mean weight %.2f, %.1f s%s",
+                "round %d: %d weak classes, %d images raised, mean weight %.2f, %.1f s",
                 done.number,
                 len(done.weak),
-                done.drawn.num_raised,
-                done.drawn.mean,
+                done.draws.num_raised,
+                done.draws.mean,
                 done.seconds,
-                "" if done.applied else " (dry run)",
             )
-        elif done.error not in self._told:
-            self._told.add(done.error)
+            return
+        logged = self._logged.get(done.error)
+        if logged is None or done.number - logged >= _LOG_AGAIN:
+            self._logged[done.error] = done.number
             logger.error(
                 "round %d failed; training goes on with the last weights: %s",
                 done.number,
                 done.error,
-                exc_info=caught[0],
+                exc_info=caught[0] if logged is None else None,
             )
 
 
-def _class_names(wanted: Sequence[str] | None, images: ImageSet | None) -> tuple[str, ...]:
-    names = tuple(wanted or (images.class_names if images is not None else ()))
+def _rules_or_policy(
+    weights: WeightRules | WeightPolicy | None,
+) -> tuple[WeightRules | None, WeightPolicy | None]:
+    if weights is None or isinstance(weights, WeightRules):
+        return weights or WeightRules(), None
+    if not callable(weights):
+        raise InputError(
+            "weights must be WeightRules or a function of (RoundInputs, MiningData), "
+            f"got {weights!r}"
+        )
+    return None, weights
+
+
+def _class_names(need: NeedRules, images: ImageSet | None) -> tuple[str, ...]:
+    names = need.class_names or (images.class_names if images is not None else ())
     if not names:
         raise InputError(
-            "HardMiner must know the classes: give images with labels, or class_names=[...]"
+            "HardMiner must know the classes: give images with labels, or "
+            "need=NeedRules(class_names=[...])"
         )
     return names
 
@@ -418,21 +407,19 @@ def _match_data(
     images: ImageSet | None,
     dataset_ids: npt.ArrayLike | None,
     class_names: tuple[str, ...],
-    templates: str | Sequence[str],
+    rules: TargetRules,
 ) -> MiningData:
     if index is None or encoder is None:
         raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
     ids = dataset_ids if dataset_ids is not None else (index if images is None else images).ids
-    return match_data(index, encoder, images, ids=ids, class_names=class_names, templates=templates)
+    return match_data(
+        index, encoder, images, ids=ids, class_names=class_names, templates=rules.templates
+    )
 
 
-def _check_lengths(ground: MiningData, sampler: HardMiningSampler | None) -> None:
-    if sampler is not None and sampler.num_images != len(ground):
+def _check_lengths(data: MiningData, sampler: HardMiningSampler | None) -> None:
+    if sampler is not None and sampler.num_images != len(data):
         raise InputError(
             f"the sampler draws from {sampler.num_images} images, the labels (or the index) have "
-            f"{len(ground)}; pass dataset_ids=, the image id of each of the sampler's rows"
+            f"{len(data)}; pass dataset_ids=, the image id of each of the sampler's rows"
         )
-
-
-def _by_column(detections: scipy.sparse.spmatrix | None) -> scipy.sparse.csc_matrix | None:
-    return None if detections is None else scipy.sparse.csc_matrix(detections)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from hardmine.bench.scenarios import Scenario
 from hardmine.detections.detections import Detections
 from hardmine.encoders.base import Encoder
 from hardmine.miner import HardMiner
+from hardmine.mining.assess import ValidationSet
 from hardmine.mining.targets import TargetRules
+from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -32,7 +34,6 @@ class Strategy:
         about: What it is, for people.
         baseline: Weights from labels and AP; None for mining or for uniform drawing.
         mining: Arguments of ``HardMiner``; None where nothing is mined.
-        rules: Of its ``TargetRules``.
         whole: Whether mining has one vector an image only.
         known: Share of the images whose labels the sampler may know. The detector learns from all.
         told: Whether it is told, as nobody is, what the weakness is, and draws by ``Scenario.told``
@@ -42,7 +43,6 @@ class Strategy:
     about: str
     baseline: Rival | None = None
     mining: Mapping[str, Any] | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = False
     known: float = 1.0
     told: bool = False
@@ -76,17 +76,21 @@ STRATEGIES: dict[str, Strategy] = {
         _CLASS, about="class-aware, told which classes are fine: twice as often", told=True
     ),
     "hardmine": _MINED,
-    "no-trust": Strategy("hardmine without trust", mining={}, rules={"trust": False}),
-    "no-confusers": Strategy("hardmine without confusers", mining={}, rules={"confuser": 0.0}),
-    "no-taken": Strategy(
-        "hardmine without evening out confused classes", mining={}, rules={"taken": 0.0}
+    "no-trust": Strategy("hardmine without trust", mining={"targets": TargetRules(trust=False)}),
+    "no-confusers": Strategy(
+        "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
     ),
-    "no-completeness": Strategy(
-        "hardmine, taking the labels as complete", mining={}, rules={"missing": 0.0}
+    "no-mistaken": Strategy(
+        "hardmine without balancing confused classes", mining={"targets": TargetRules(mistaken=0.0)}
     ),
-    "no-contexts": Strategy("hardmine without conditions", mining={"contexts": ()}),
+    "no-label-coverage": Strategy(
+        "hardmine, taking the labels as complete", mining={"targets": TargetRules(missing=0.0)}
+    ),
+    "no-contexts": Strategy("hardmine without contexts", mining={"contexts": ()}),
     "whole": Strategy("hardmine, one vector an image", mining={}, whole=True),
-    "no-budget": Strategy("hardmine without a budget", mining={"budget": None}),
+    "no-budget": Strategy(
+        "hardmine without a budget", mining={"weights": WeightRules(budget=None)}
+    ),
     **{
         f"{name}-{share:.0%}".rstrip("%"): _knowing(strategy, share)
         for share in (0.5, 0.8)
@@ -138,9 +142,7 @@ class Drawer:
                 encoder=encoder,
                 images=images,
                 dataset_ids=scenario.train.ids,
-                val_images=scenario.val,
-                val_index=scenario.val_index,
-                rules=TargetRules(**strategy.rules),
+                validation=ValidationSet(scenario.val, scenario.val_index),
                 strict=True,
                 **options,
             )

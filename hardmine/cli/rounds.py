@@ -47,14 +47,14 @@ def show(history: History, console: Console, *, num_classes: int) -> None:
     """Print the rounds, the classes, and whether it helped."""
     console.print(_rounds_table(history))
     for line in history.rounds:
-        if line.note and not line.asked:
-            console.print(f"[red]round {line.number} failed: {escape(line.note)}[/red]")
-    taken = history.rounds[-1].taken
-    if taken:
-        more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
+        if line.error:
+            console.print(f"[red]round {line.number} failed: {escape(line.error)}[/red]")
+    mistaken = history.rounds[-1].mistaken
+    if mistaken:
+        more = f" and {len(mistaken) - 5} more" if len(mistaken) > 5 else ""
         console.print(
             "Mistaken more than most classes in the last round: "
-            f"{escape(', '.join(taken[:5]))}{more}."
+            f"{escape(', '.join(mistaken[:5]))}{more}."
         )
     console.print()
     console.print(_classes_table(history.classes[:num_classes]))
@@ -79,7 +79,7 @@ def _rounds_table(history: History) -> Table:
     table.add_column("weak: the weakest", ratio=1, no_wrap=True)
     _numeric(table, "raised", "moved", "ESS", "weak Δ", "rest Δ", "s")
     for line in history.rounds:
-        if line.note and not line.asked:
+        if line.error:
             table.add_row(str(line.number), "–", "[red]failed[/red]")
             continue
         table.add_row(

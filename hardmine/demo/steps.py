@@ -191,14 +191,14 @@ def train(demo: Demo) -> str:
 
 
 def summary(trained: Trained) -> list[str]:
-    """What was weak, what was asked, what was drawn and what changed, a line each."""
+    """What was weak, searched for, found and drawn, and what changed: one line each."""
     first, last = trained.rounds[0], trained.rounds[-1]
     names = np.array(first.class_names)
     weak = np.isin(names, first.weak)
-    contexts = sorted({asked.condition for asked in last.asked if asked.condition})
+    contexts = sorted({query.context for query in last.queries if query.context})
     counts = ", ".join(f"{count} {kind}" for kind, count in last.counts().items() if count)
-    drawn = last.drawn
-    assert drawn is not None
+    draws = last.draws
+    assert draws is not None
 
     def ap(values: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) -> str:
         return f"{100 * np.nanmean(values[among]):.1f}" if among.any() else "-"
@@ -213,11 +213,11 @@ def summary(trained: Trained) -> list[str]:
         f"{len(trained.rounds)} rounds",
         f"   weak:    {len(first.weak)} of {len(names)} classes, "
         f"the weakest {', '.join(first.weak[:4])}",
-        f"   asked:   {len(last.asked)} queries"
-        + (f", among them classes {', '.join(contexts)}" if contexts else ""),
+        f"   queries: {len(last.queries)}"
+        + (f", some of them for classes {', '.join(contexts)}" if contexts else ""),
         f"   found:   {counts}",
-        f"   drawn:   {drawn.num_raised} of {drawn.num_images} images more often; "
-        f"{100 * drawn.moved_share:.0f} % of the draws moved",
+        f"   drawn:   {draws.num_raised} of {draws.num_images} images more often; "
+        f"{100 * draws.moved_share:.0f} % of the draws moved",
         f"   changed: the weak classes {change(weak)}, the others {change(~weak)}",
         "   one seed and minutes of training: `hardmine bench training` measures it",
     ]

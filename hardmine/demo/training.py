@@ -18,6 +18,7 @@ from hardmine.encoders.base import Encoder
 from hardmine.history.rounds import Round
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
+from hardmine.mining.assess import ValidationSet
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -83,8 +84,7 @@ def train_with_mining(
         sampler,
         encoder=encoder,
         images=train,
-        val_images=val,
-        val_index=val_index,
+        validation=ValidationSet(val, val_index),
         contexts=CONTEXTS,
         rounds=rounds,
         strict=True,

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""What a detector found: detections, their matches with labels, average precision, slices."""

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The record of mining: rounds on disk, replaying them, and explaining an image's weight."""

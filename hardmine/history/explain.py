@@ -19,15 +19,14 @@ class Reason:
     """One query that an image answers.
 
     Attributes:
-        asked: The query: its phrases, class, condition, need and trust.
+        query: Its phrases, class, context, need and trust.
         kind: What the image is to it, one of ``KINDS``.
         strength: How far the image answers it, in [0, 1].
         score: Cosine similarity, NaN where the image is not in the index.
-        boost: need × strength. Those of one class add up as in ``Targets.boost``, and of classes
-            the largest counts.
+        boost: need × strength. ``Targets.boost`` says how several are combined.
     """
 
-    asked: QueryRecord
+    query: QueryRecord
     kind: str
     strength: float
     score: float
@@ -40,54 +39,51 @@ class Explanation:
 
     Attributes:
         image_id: Which image.
-        wanted: Its weight by the reasons below.
-        weight: What was left of it for how often the image had been drawn; NaN where that is not
-            known, in a round of ``replay``.
-        lead: Draws that it was ahead of the mean image.
-        expected_draws: In an epoch of as many draws as images, by ``weight`` if that is known.
-        reasons: Queries that it answers, the strongest first.
-        evened: How many times as often as the mean image it would be drawn if nothing were asked:
-            for how many objects it shows, how rare they are and how often taken for others, for a
-            rare condition, and for what probably lacks a label.
-        labelled: How much of what it shows probably has a label, the rare counting more.
+        demanded: Its weight before exposure counts.
+        weight: Its sampling weight.
+        extra_draws: How many more draws it has had than the mean image.
+        expected_draws: Draws in an epoch of as many draws as images.
+        reasons: The queries that it answers, the strongest first.
+        balance: How many times as often as the mean image it would be drawn if nothing were weak:
+            by its objects, how rare they are and what they are mistaken for, by a rare context,
+            and by what probably lacks a label.
+        label_share: How much of what it shows has a label; rare objects count more.
     """
 
     image_id: Any
-    wanted: float
+    demanded: float
     weight: float
-    lead: float
+    extra_draws: float
     expected_draws: float
     reasons: tuple[Reason, ...]
-    evened: float = 1.0
-    labelled: float = 1.0
+    balance: float = 1.0
+    label_share: float = 1.0
 
     def __str__(self) -> str:
-        known = not np.isnan(self.weight)
         lines = [
-            f"image {self.image_id}: weight {self.weight if known else self.wanted:.3f}, "
+            f"image {self.image_id}: weight {self.weight:.3f}, "
             f"drawn {self.expected_draws:.2f} times an epoch"
         ]
-        if known and self.weight != self.wanted:
+        if self.weight != self.demanded:
+            fewer = "fewer" if self.extra_draws < 0 else "more"
             lines.append(
-                f"  before fading {self.wanted:.3f}, "
-                f"{abs(self.lead):.1f} draws {'behind' if self.lead < 0 else 'ahead of'} the mean"
+                f"  {self.demanded:.3f} before exposure: "
+                f"it has had {abs(self.extra_draws):.1f} draws {fewer} than the mean image"
             )
         for reason in self.reasons:
-            asked = reason.asked
-            trust = "" if np.isnan(asked.precision) else f", trust {asked.precision:.2f}"
+            query = reason.query
+            trust = "" if np.isnan(query.precision) else f", precision {query.precision:.2f}"
             lines.append(
-                f"  {reason.kind} of {asked.names[0]!r}: boost {reason.boost:.3f} = "
-                f"need {asked.need:.2f} × strength {reason.strength:.2f}"
+                f"  {reason.kind} of {query.phrases[0]!r}: boost {reason.boost:.3f} = "
+                f"need {query.need:.2f} × strength {reason.strength:.2f}"
                 f" (similarity {reason.score:.3f}{trust})"
             )
         if not self.reasons:
-            lines.append("  no query wants it")
-        if self.evened != 1:
-            lines.append(
-                f"  for what it shows, how much, how rare, taken for what: factor {self.evened:.3f}"
-            )
-        if self.labelled < 0.995:
-            lines.append(f"  of which {self.labelled:.0%} probably has a label")
+            lines.append("  it answers no query")
+        if self.balance != 1:
+            lines.append(f"  balance of classes, contexts and confusion: factor {self.balance:.3f}")
+        if self.label_share < 0.995:
+            lines.append(f"  {self.label_share:.0%} of what it shows probably has a label")
         return "\n".join(lines)
 
 
@@ -95,23 +91,25 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
     """Say why an image has its weight in a round.
 
     Args:
-        done: A round with weights and targets.
+        done: A round with its result: the miner's last one, or a replayed one.
         ids: (N,) image ids in the order of the sampler's rows.
         image_id: Which image.
     """
-    if done.targets is None or done.wanted is None:
-        raise InputError(f"round {done.number} has no targets to explain: {done.error or 'replay'}")
+    if done.result is None:
+        cause = done.error or "it was read from a file; replay it first"
+        raise InputError(f"round {done.number} has no targets to explain: {cause}")
     row = int(rows_of(ids, [image_id])[0])
     if row < 0:
-        raise InputError(f"no image {image_id!r} is drawn from; ids are such as {ids[0]!r}")
-    targets = done.targets.take(done.targets.image_rows == row)
+        raise InputError(f"image {image_id!r} is not in the training set; ids look like {ids[0]!r}")
+    result = done.result
+    targets = result.targets.take(result.targets.image_rows == row)
     reasons = [
         Reason(
-            asked=done.asked[query],
+            query=done.queries[query],
             kind=KINDS[kind],
             strength=float(strength),
             score=float(score),
-            boost=done.asked[query].need * float(strength),
+            boost=done.queries[query].need * float(strength),
         )
         for query, kind, strength, score in zip(
             targets.query_rows.tolist(),
@@ -121,14 +119,14 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
             strict=True,
         )
     ]
-    drawn_by = done.wanted if done.weights is None else done.weights
+    extra_draws = result.exposure.extra_draws
     return Explanation(
         image_id=image_id,
-        wanted=float(done.wanted[row]),
-        weight=float("nan") if done.weights is None else float(done.weights[row]),
-        lead=0.0 if done.lead is None else float(done.lead[row]),
-        expected_draws=float(drawn_by[row] / drawn_by.mean()),
+        demanded=float(result.demanded[row]),
+        weight=float(result.weights[row]),
+        extra_draws=0.0 if extra_draws is None else float(extra_draws[row]),
+        expected_draws=float(result.weights[row] / result.weights.mean()),
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
-        evened=1.0 if done.evened is None else float(done.evened[row]),
-        labelled=1.0 if done.labelled is None else float(done.labelled[row]),
+        balance=float(result.balance[row]),
+        label_share=float(result.label_share[row]),
     )

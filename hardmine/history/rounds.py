@@ -1,103 +1,102 @@
-"""The record of a round: why every weight is what it is, in memory and as one line of JSON."""
+"""The record of a round, in memory and as one line of JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.mining.confusion import Confusion
+from hardmine.mining.contexts import ContextAnswer
+from hardmine.mining.mine import MiningResult, RoundInputs
 from hardmine.mining.queries import Queries
-from hardmine.mining.targets import KINDS, Targets
-from hardmine.mining.weights import WeightReport
+from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
+from hardmine.mining.weights import WeightReport, WeightRules
+from hardmine.records import names_to_rows
 
-if TYPE_CHECKING:
-    from hardmine.mining.mine import MiningResult
-
-FORMAT = 1
+FORMAT = 2
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class QueryRecord:
-    """One query of a round and what came of it.
+    """One query of a round and its outcome.
 
     Attributes:
-        names: The phrases asked.
-        class_name: Whose weakness it is about.
-        condition: ``""`` for the class itself.
+        phrases: The texts searched for.
+        class_name: The class that is weak.
+        context: ``""`` for the class itself.
         need: In [0, 1].
         precision: Share of its best hits that the labels confirm; NaN without labels.
-        factor: How far it was believed.
+        trust: In [0, 1], how far its hits were used.
         counts: Images of each kind.
     """
 
-    names: tuple[str, ...]
+    phrases: tuple[str, ...]
     class_name: str
-    condition: str
+    context: str
     need: float
     precision: float
-    factor: float
+    trust: float
     counts: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round saw, asked and did.
+    """What one round saw, searched for and did.
 
     Attributes:
         number: From 1.
-        when: UTC time of its end, ISO 8601.
-        seconds: What it took.
+        time: UTC time of its end, ISO 8601.
+        seconds: Duration.
         class_names: C names.
-        ap: (C,) as validation measured it; NaN is unknown.
-        need: (C,) in [0, 1], after patience.
-        patience: (C,) what patience left of each class's need.
-        asked: The queries.
-        drawn: What the weights will do; None if the round failed.
-        settings: All else that replaying the weights needs.
-        digest: Of the wanted weights; a replay must meet it.
+        inputs: All that the weights depend on, besides data and draws; None if the round failed.
+        patience: (C,) the share of its need that patience left each class.
+        queries: The queries and their outcome.
+        draws: What the weights do to an epoch; None if the round failed.
+        digest: Of the weights; a replay must reproduce it.
         notes: What people should know, one line each.
-        applied: Whether the sampler got the weights (not in a dry run, not after a failure).
         error: Why the round failed; empty if it did not.
-        weights: (N,) what the sampler got, in the order of its rows: the wanted ones, faded by how
-            often each image has been drawn. Not in the line of JSON, nor filled in by a replay.
-        wanted: (N,) weights by what was asked and how rare images are; not in the line of JSON.
-        lead: (N,) draws that each image was ahead of the mean one; None where all had as many. Not
-            in the line of JSON, nor filled in by a replay.
-        targets: Which image answers which query; not in the line of JSON.
-        evened: (N,) factors, how often each image would be drawn if nothing were asked; not in the
-            line of JSON.
-        labelled: (N,) how much of what each image shows probably has a label; not in the line of
-            JSON.
+        weights: (N,) the sampling weights, in the order of the sampler's rows. Not in the JSON.
+        result: Targets and all values of one an image. Not in the JSON.
     """
 
     number: int
-    when: str
+    time: str
     seconds: float
     class_names: tuple[str, ...]
-    ap: npt.NDArray[np.float64]
-    need: npt.NDArray[np.float64]
-    patience: npt.NDArray[np.float64]
-    asked: tuple[QueryRecord, ...] = ()
-    drawn: WeightReport | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: RoundInputs | None
+    patience: Floats
+    queries: tuple[QueryRecord, ...] = ()
+    draws: WeightReport | None = None
     digest: str = ""
     notes: tuple[str, ...] = ()
-    applied: bool = False
     error: str = ""
-    weights: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    wanted: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    lead: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    targets: Targets | None = field(default=None, repr=False)
-    evened: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    labelled: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    weights: Floats | None = field(default=None, repr=False)
+    result: MiningResult | None = field(default=None, repr=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the round left the weights as they were."""
+        return bool(self.error)
+
+    @property
+    def ap(self) -> Floats:
+        """(C,) as validation measured it; NaN is unknown."""
+        return np.full(len(self.class_names), np.nan) if self.inputs is None else self.inputs.ap
+
+    @property
+    def need(self) -> Floats:
+        """(C,) in [0, 1], after patience."""
+        return np.zeros(len(self.class_names)) if self.inputs is None else self.inputs.need
 
     @property
     def weak(self) -> list[str]:
@@ -106,78 +105,76 @@ class Round:
         return [self.class_names[row] for row in order if self.need[row] > 0]
 
     def counts(self) -> dict[str, int]:
-        """Pairs of query and image by kind."""
-        return {kind: sum(asked.counts[kind] for asked in self.asked) for kind in KINDS}
+        """Number of (query, image) pairs of each kind."""
+        return {kind: sum(query.counts[kind] for query in self.queries) for kind in KINDS}
 
     def suspects(self) -> list[tuple[int, str, float]]:
-        """Images whose label is probably missing: (sampler row, class, score), most alike first."""
-        if self.targets is None:
+        """Images whose label is probably missing: (sampler row, class, score), best score first."""
+        if self.result is None:
             return []
-        chosen = self.targets.take(self.targets.kinds == KINDS.index("suspect"))
+        targets = self.result.targets
+        chosen = targets.take(targets.kinds == SUSPECT)
         order = np.argsort(-chosen.scores, kind="stable").tolist()
         return [
             (
                 int(chosen.image_rows[place]),
-                self.asked[chosen.query_rows[place]].class_name,
+                self.queries[chosen.query_rows[place]].class_name,
                 float(chosen.scores[place]),
             )
             for place in order
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values of all that is not one an image; unknown numbers are None."""
-        large = ("weights", "wanted", "lead", "targets", "evened")
-        record = {name: value for name, value in vars(self).items() if name not in large}
-        record["asked"] = [asdict(asked) for asked in self.asked]
-        record["drawn"] = None if self.drawn is None else asdict(self.drawn)
+        """Plain values of everything but the arrays of one value an image; NaN becomes None."""
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        del record["weights"], record["result"]
+        if self.inputs is not None:
+            inputs = {name: getattr(self.inputs, name) for name in RoundInputs.__dataclass_fields__}
+            del inputs["queries"]  # the query records hold them
+            record["inputs"] = inputs
         plain = _plain(record)
         assert isinstance(plain, dict)
         return {"format": FORMAT, **plain}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Round:
-        """What ``to_json`` wrote."""
-        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
-        for name in ("ap", "need", "patience"):
-            known[name] = _numbers(known[name])
-        for name in ("class_names", "notes"):
-            known[name] = tuple(known[name])
-        known["asked"] = tuple(
-            QueryRecord(
-                **{
-                    **{name: asked[name] for name in QueryRecord.__dataclass_fields__},
-                    "names": tuple(asked["names"]),
-                    "precision": np.nan if asked["precision"] is None else asked["precision"],
-                }
+    def from_json(cls, record: Mapping[str, Any]) -> Round:
+        """Read what ``to_json`` wrote."""
+        if record.get("format") != FORMAT:
+            raise InputError(
+                f"the round has format {record.get('format')!r}, this version reads {FORMAT}; "
+                "read the file with the version of hardmine that wrote it"
             )
-            for asked in record["asked"]
+        queries = tuple(_query_record(query) for query in record["queries"])
+        class_names = tuple(record["class_names"])
+        draws, inputs = record["draws"], record["inputs"]
+        return cls(
+            number=record["number"],
+            time=record["time"],
+            seconds=record["seconds"],
+            class_names=class_names,
+            inputs=None if inputs is None else _inputs(inputs, queries, class_names),
+            patience=_numbers(record["patience"]),
+            queries=queries,
+            draws=None if draws is None else _report(draws),
+            digest=record["digest"],
+            notes=tuple(record["notes"]),
+            error=record["error"],
         )
-        drawn = record["drawn"]
-        if drawn is not None:
-            draws = drawn["class_draws"]
-            known["drawn"] = WeightReport(
-                **{
-                    **drawn,
-                    "quantiles": tuple(drawn["quantiles"]),
-                    "class_draws": None if draws is None else _numbers(draws),
-                }
-            )
-        return cls(**known)
 
 
 def query_records(
-    queries: Queries, aim: MiningResult, class_names: Sequence[str]
+    queries: Queries, result: MiningResult, class_names: Sequence[str]
 ) -> tuple[QueryRecord, ...]:
-    """Put together what each query asked and what came of it."""
-    trust, counts = aim.trust, aim.targets.counts(len(queries)).tolist()
+    """Put together each query and its outcome."""
+    trust, counts = result.trust, result.targets.counts(len(queries)).tolist()
     return tuple(
         QueryRecord(
-            names=queries.names[row],
+            phrases=queries.phrases[row],
             class_name=class_names[queries.class_rows[row]],
-            condition=queries.conditions[row],
+            context=queries.contexts[row],
             need=float(queries.need[row]),
             precision=float(trust.precision[row]),
-            factor=float(trust.factor[row]),
+            trust=float(trust.factor[row]),
             counts=dict(zip(KINDS, counts[row], strict=True)),
         )
         for row in range(len(queries))
@@ -185,34 +182,30 @@ def query_records(
 
 
 def failed_round(
-    number: int,
-    class_names: tuple[str, ...],
-    weights: npt.NDArray[np.float64] | None,
-    error: Exception,
+    number: int, class_names: tuple[str, ...], weights: Floats | None, error: Exception
 ) -> Round:
     """A round that left the weights as they were."""
     return Round(
         number=number,
-        when="",
+        time="",
         seconds=0.0,
         class_names=class_names,
-        ap=np.full(len(class_names), np.nan),
-        need=np.zeros(len(class_names)),
+        inputs=None,
         patience=np.ones(len(class_names)),
         error=f"{type(error).__name__}: {error}",
         weights=weights,
     )
 
 
-def weights_digest(weights: npt.NDArray[np.float64]) -> str:
-    """Change with any weight, but not with the last bits that another machine may differ in."""
+def weights_digest(weights: Floats) -> str:
+    """Hash of weights, to six decimals: other machines may differ in the last bits."""
     return hashlib.sha256(np.round(weights, 6).astype("<f8").tobytes()).hexdigest()
 
 
 def append_round(path: str | Path, done: Round) -> None:
     """Add one line to a rounds file, durably: one write, then a sync.
 
-    A line that a crash left torn is cut off first.
+    A line that a crash left incomplete is cut off first.
     """
     line = json.dumps(done.to_json(), allow_nan=False, ensure_ascii=False) + "\n"
     path = Path(path)
@@ -231,8 +224,8 @@ def append_round(path: str | Path, done: Round) -> None:
 def read_rounds(path: str | Path) -> list[Round]:
     """Read a rounds file: one Round a number, in order.
 
-    Where training was resumed from an earlier checkpoint, rounds that were then done again count
-    once, as they were done last. A torn last line is left out.
+    Where training was resumed from an earlier checkpoint, a round that was then done again counts
+    once, as it was done last. An incomplete last line is left out.
 
     Raises:
         InputError: If the file is missing, or a line before the last is not a round.
@@ -250,7 +243,7 @@ def read_rounds(path: str | Path) -> list[Round]:
             continue
         try:
             done = Round.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if place == len(lines) - 1:
                 break
             raise InputError(
@@ -261,10 +254,70 @@ def read_rounds(path: str | Path) -> list[Round]:
     return rounds
 
 
+def _inputs(
+    values: Mapping[str, Any], records: Sequence[QueryRecord], class_names: Sequence[str]
+) -> RoundInputs:
+    weights = values["weights"]
+    rules = dict(values["targets"])
+    if isinstance(rules["templates"], list):
+        rules["templates"] = tuple(rules["templates"])
+    return RoundInputs(
+        ap=_numbers(values["ap"]),
+        need=_numbers(values["need"]),
+        queries=Queries(
+            phrases=tuple(record.phrases for record in records),
+            class_rows=names_to_rows([record.class_name for record in records], class_names),
+            contexts=tuple(record.context for record in records),
+            need=np.array([record.need for record in records], np.float64),
+        ),
+        confusion=Confusion(
+            **{
+                name: tuple((row, other, share) for row, other, share in pairs)
+                for name, pairs in values["confusion"].items()
+            }
+        ),
+        context_answers={
+            context: ContextAnswer(*answer) for context, answer in values["context_answers"].items()
+        },
+        targets=TargetRules(**rules),
+        weights=None if weights is None else WeightRules(**weights),
+        policy=values["policy"],
+        passes=values["passes"],
+        epoch_passes=values["epoch_passes"],
+        num_images=values["num_images"],
+        encoder=values["encoder"],
+        clusters=values["clusters"],
+    )
+
+
+def _query_record(values: Mapping[str, Any]) -> QueryRecord:
+    precision = values["precision"]
+    return QueryRecord(
+        **{
+            **values,
+            "phrases": tuple(values["phrases"]),
+            "precision": np.nan if precision is None else precision,
+        }
+    )
+
+
+def _report(values: Mapping[str, Any]) -> WeightReport:
+    draws = values["class_draws"]
+    return WeightReport(
+        **{
+            **values,
+            "quantiles": tuple(values["quantiles"]),
+            "class_draws": None if draws is None else _numbers(draws),
+        }
+    )
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
-    if isinstance(value, dict):
+    if hasattr(value, "__dataclass_fields__"):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
@@ -273,5 +326,5 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _numbers(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
+def _numbers(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], np.float64)

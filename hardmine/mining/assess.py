@@ -1,4 +1,4 @@
-"""What a validation found weak, and what to ask for because of it."""
+"""What a validation shows: which classes are weak, and which queries follow from that."""
 
 from __future__ import annotations
 
@@ -13,117 +13,118 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.mining.confusion import Confusion, measure_confusion
-from hardmine.mining.contexts import ContextNeed, measure_contexts
-from hardmine.mining.need import Need, class_need
-from hardmine.mining.patience import Patience
+from hardmine.mining.contexts import ContextAnswer, ContextNeed, measure_contexts
+from hardmine.mining.need import Need, NeedRules, class_need
 from hardmine.mining.queries import Queries, build_queries
-from hardmine.mining.state import MinerState
+from hardmine.mining.state import MinerState, Patience
 from hardmine.records import ImageSet
 
-_LEAST_NEED = 1e-3  # less is rounding, not weakness
+Floats = npt.NDArray[np.float64]
+
+_MIN_NEED = 1e-3  # less is rounding, not weakness
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The validation images that detections are measured on.
+
+    Attributes:
+        images: Images with labels.
+        index: An index of them, made with the same encoder as the training index. Needed to
+            measure which class is weak in which context; None to measure confusion alone.
+    """
+
+    images: ImageSet
+    index: Index | None = None
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a validation led to.
+    """What one validation shows.
 
     Attributes:
         need: How weak each of C classes is.
-        kept: (C,) in [0, 1], the share of its need that patience leaves each class.
-        wanted: (C,) in [0, 1], that share of the need; 0 where it is next to nothing.
-        patience: After this validation; which classes are boosted is not in it yet.
-        queries: What to ask.
-        confusion: Which class the detector takes for which; nothing where that is not measured.
-        answers: For the contexts that were measured, how an image answers; see ``ContextNeed``.
+        patience: Updated by this validation, but not yet by which classes are boosted.
+        patience_factor: (C,) in [0, 1], the share of its need that patience leaves each class.
+        class_need: (C,) in [0, 1], need × patience factor; 0 where that is negligible.
+        queries: What to search for.
+        confusion: Which classes the detector confuses; empty where that is not measured.
+        context_answers: For each context that was measured, how an image answers it.
     """
 
     need: Need
-    kept: npt.NDArray[np.float64]
-    wanted: npt.NDArray[np.float64]
     patience: Patience
+    patience_factor: Floats
+    class_need: Floats
     queries: Queries
     confusion: Confusion
-    answers: Mapping[str, tuple[float, float]]
+    context_answers: Mapping[str, ContextAnswer]
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Looks at validations; the same in every round.
+def assess(
+    metrics: Any,
+    val_detections: Any,
+    *,
+    state: MinerState,
+    rules: NeedRules,
+    contexts: Sequence[str],
+    validation: ValidationSet | None,
+    encoder: Encoder,
+    synonyms: Sequence[Sequence[str]] = (),
+) -> Assessment:
+    """Find the weak classes of a validation and build the queries for them.
 
-    Attributes:
-        class_names: C classes to judge.
-        policy: Which of them are weak; see ``class_need``.
-        need_options: More arguments of ``class_need``.
-        patience: Rounds without a rise in AP after which a class's need fades; None for never.
-        contexts: Conditions asked of every weak class.
-        sizes: Whether weak sizes are asked for where the metrics tell them.
-        images: Validation images with labels; None where nothing is measured on them.
-        index: Of the validation images; None where contexts are not measured.
+    Args:
+        metrics: Per-class validation scores, in any form that ``read_scores`` reads.
+        val_detections: What the detector found on the validation images; None if unknown.
+        state: The miner's state after the round before.
+        rules: Which classes count as weak.
+        contexts: Contexts that every weak class is combined with.
+        validation: The validation images; None where nothing is measured on them.
+        encoder: The one that made the index.
+        synonyms: For each class its other names; empty for none.
     """
-
-    class_names: tuple[str, ...]
-    policy: str
-    need_options: Mapping[str, Any]
-    patience: int | None
-    contexts: tuple[str, ...]
-    sizes: bool
-    images: ImageSet | None
-    index: Index | None
-
-    def judge(
-        self,
-        metrics: Any,
-        val_detections: Any,
-        before: MinerState,
-        encoder: Encoder,
-        synonyms: Sequence[Sequence[str]],
-    ) -> Assessment:
-        """Say what is weak after a validation, and ask for it.
-
-        Args:
-            metrics: What validation said of each class, in any form that ``read_scores`` reads.
-            val_detections: What the detector found on the validation images; None if unknown.
-            before: What the last round left.
-            encoder: Of the index.
-            synonyms: For each class its other names; empty for none.
-        """
-        if val_detections is not None and self.images is None:
-            raise InputError("val_detections need HardMiner(val_images=...), whose they are")
-        need = class_need(
-            metrics,
-            self.class_names,
-            policy=self.policy,
-            previous=before.need,
-            **self.need_options,
+    if val_detections is not None and validation is None:
+        raise InputError(
+            "val_detections were given, but not the images they belong to: "
+            "make the miner with validation=ValidationSet(images, index)"
         )
-        patience = before.patience.seeing(need.ap)
-        kept = patience.factor(self.patience)
-        wanted = need.need * kept
-        wanted[wanted < _LEAST_NEED] = 0
-        measured = self._measure_contexts(val_detections, encoder)
-        queries = build_queries(
-            self.class_names,
-            wanted,
-            synonyms=synonyms,
-            contexts=self.contexts,
-            context_need={
-                pair: value * kept[self.class_names.index(pair[0])]
-                for pair, value in measured.need.items()
-            },
-            sizes=need.by_size * kept[:, None] if self.sizes and need.by_size is not None else None,
-        )
-        confusion = self._measure_confusion(val_detections)
-        return Assessment(need, kept, wanted, patience, queries, confusion, measured.answers)
+    names = state.class_names
+    # 1. Need, reduced where boosts did not help.
+    need = class_need(metrics, names, rules=rules, previous=state.need)
+    patience = state.patience.after(need.ap)
+    factor = patience.factor(rules.patience)
+    reduced = need.need * factor
+    reduced[reduced < _MIN_NEED] = 0
+    # 2. What the detections on the validation images add.
+    confusion, in_context = Confusion(), ContextNeed()
+    if val_detections is not None and validation is not None:
+        confusion = measure_confusion(validation.images, val_detections, names)
+        if contexts and validation.index is not None:
+            in_context = _of_classes(
+                measure_contexts(
+                    validation.images, val_detections, validation.index, contexts, encoder
+                ),
+                names,
+            )
+    # 3. Queries.
+    queries = build_queries(
+        names,
+        reduced,
+        synonyms=synonyms,
+        contexts=contexts,
+        context_need={
+            (name, context): value * factor[names.index(name)]
+            for (name, context), value in in_context.need.items()
+        },
+        sizes=None if need.by_size is None else need.by_size * factor[:, None],
+    )
+    return Assessment(
+        need, patience, factor, reduced, queries, confusion, in_context.context_answers
+    )
 
-    def _measure_confusion(self, val_detections: Any) -> Confusion:
-        if val_detections is None or self.images is None:
-            return Confusion()
-        return measure_confusion(self.images, val_detections, self.class_names)
 
-    def _measure_contexts(self, val_detections: Any, encoder: Encoder) -> ContextNeed:
-        told = val_detections is not None and self.contexts
-        if not told or self.images is None or self.index is None:
-            return ContextNeed()
-        measured = measure_contexts(self.images, val_detections, self.index, self.contexts, encoder)
-        known = {pair: need for pair, need in measured.need.items() if pair[0] in self.class_names}
-        return replace(measured, need=known)
+def _of_classes(measured: ContextNeed, class_names: tuple[str, ...]) -> ContextNeed:
+    """Leave out classes of the validation set that are not mined for."""
+    known = {pair: need for pair, need in measured.need.items() if pair[0] in class_names}
+    return replace(measured, need=known)

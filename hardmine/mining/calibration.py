@@ -31,7 +31,7 @@ class Calibration:
     label_rate: float
 
     @property
-    def tells_missing(self) -> bool:
+    def can_detect_missing(self) -> bool:
         """Whether there are enough labelled images to suspect of others that they lack a label."""
         return len(self.present) >= _FEWEST
 

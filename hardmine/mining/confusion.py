@@ -1,4 +1,4 @@
-"""Which classes a detector takes for which, from its results on the validation images."""
+"""Which classes a detector confuses, measured on the validation images."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from hardmine.records import ImageSet, names_to_rows
 Pairs = tuple[tuple[int, int, float], ...]
 Shares = npt.NDArray[np.float64]
 
-_HEARD = 0.05  # the surest name of an object counts from this score
+_MIN_NAMING_SCORE = 0.05  # detections below this score name no object
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Mistakes between classes, from both sides.
+    """Which classes a detector confuses, in both directions.
 
     Attributes:
-        seen_on: Share of a class's wrong detections that lie on objects of another.
-        taken_for: Share of those of a class's objects that the detector names at all that it takes
-            for another, beyond what it takes for that of the other classes' objects. What it has
-            hardly learnt it takes for what it has met most, whatever it is: that says nothing.
+        detected_on: (class, other, share): of the wrong detections of a class, the share that lie
+            on objects of the other.
+        mistaken_for: (class, other, share): of the objects of a class that got any name, the share
+            that was named as the other, minus the share of all remaining classes' objects that
+            was. What a detector has hardly learnt it calls by the most frequent name, whatever it
+            is; subtracting leaves what is specific to the pair.
     """
 
-    seen_on: Pairs = ()
-    taken_for: Pairs = ()
+    detected_on: Pairs = ()
+    mistaken_for: Pairs = ()
 
 
 def measure_confusion(
@@ -42,85 +44,87 @@ def measure_confusion(
     *,
     min_score: float = 0.2,
     min_overlap: float = 0.5,
-    least: float = 0.05,
+    min_share: float = 0.05,
     prior: float = 1.0,
 ) -> Confusion:
-    """Say for each class on what its wrong detections lie, and for what its objects are taken.
+    """Measure on which objects wrong detections lie, and as what objects are named.
 
-    A detection is wrong if no object of its class overlaps it enough. It speaks for the class of
-    the object that it overlaps most, if any, and weighs its score. An object is named by the surest
-    detection that overlaps it and no other object more.
+    A detection is wrong if it overlaps no object of its class enough. It counts, by its score, for
+    the class of the object that it overlaps most, if any. An object is named by the detection of
+    the highest score among those that overlap it more than any other object.
 
     Args:
         images: N validation images with labels.
         detections: What the detector found on them, in any form that ``load_detections`` reads.
-        class_names: C names that rows refer to; classes of ``images`` that are not among them are
-            left out.
-        min_score: Smallest score of a detection that may be wrong.
+        class_names: C names that rows refer to; other classes of ``images`` are left out.
+        min_score: Lowest score of a detection that counts as wrong.
         min_overlap: Smallest intersection over union.
-        least: Smallest share worth telling.
-        prior: Objects that each class is taken to have besides its own, rightly named: what few
-            objects say is believed the less.
+        min_share: Smallest share to report.
+        prior: Correctly named objects that are added to each class, so that shares over few
+            objects are small.
     """
     instances = images.instances
     if instances is None:
         return Confusion()
     found = load_detections(detections, images)
-    found = found.take(np.flatnonzero(found.scores >= min(min_score, _HEARD)))
+    found = found.take(np.flatnonzero(found.scores >= min(min_score, _MIN_NAMING_SCORE)))
     found = found.take(np.argsort(found.image_rows, kind="stable"))
     edges = np.arange(len(images) + 1)
     starts = np.searchsorted(instances.image_rows, edges)
     bounds = np.searchsorted(found.image_rows, edges)
     count = len(images.class_names)
     wrong = np.zeros(count)
-    seen_on, named_as = np.zeros((count, count)), np.zeros((count, count))
+    detected_on, named_as = np.zeros((count, count)), np.zeros((count, count))
     for image in np.unique(found.image_rows).tolist():
-        mine = found.take(np.arange(bounds[image], bounds[image + 1]))
-        here = slice(starts[image], starts[image + 1])
-        classes, crowd = instances.class_rows[here], instances.crowd[here]
-        overlaps = box_overlaps(mine.boxes, instances.boxes[here], crowd)
-        right = classes[None, :] == mine.class_rows[:, None]
-        missed = ~((overlaps >= min_overlap) & right).any(axis=1) & (mine.scores >= min_score)
-        np.add.at(wrong, mine.class_rows[missed], mine.scores[missed])
-        if len(classes):
-            closest = overlaps.max(axis=1)
-            seen = missed & (closest >= min_overlap)
-            onto_pairs = (mine.class_rows[seen], classes[overlaps[seen].argmax(axis=1)])
-            np.add.at(seen_on, onto_pairs, mine.scores[seen])
-            tells = (overlaps >= min_overlap) & (overlaps == closest[:, None]) & ~crowd
-            sure = np.where(tells & (mine.scores >= _HEARD)[:, None], mine.scores[:, None], 0.0)
-            named = sure.max(axis=0) > 0
-            names = mine.class_rows[sure.argmax(axis=0)]
-            np.add.at(named_as, (classes[named], names[named]), 1)
-    place = names_to_rows(images.class_names, class_names)
+        boxes = found.take(np.arange(bounds[image], bounds[image + 1]))
+        objects = slice(starts[image], starts[image + 1])
+        classes, crowd = instances.class_rows[objects], instances.crowd[objects]
+        overlaps = box_overlaps(boxes.boxes, instances.boxes[objects], crowd)
+        same_class = classes[None, :] == boxes.class_rows[:, None]
+        correct = ((overlaps >= min_overlap) & same_class).any(axis=1)
+        is_wrong = ~correct & (boxes.scores >= min_score)
+        np.add.at(wrong, boxes.class_rows[is_wrong], boxes.scores[is_wrong])
+        if not len(classes):
+            continue
+        closest = overlaps.max(axis=1)
+        on_other = is_wrong & (closest >= min_overlap)
+        pairs = (boxes.class_rows[on_other], classes[overlaps[on_other].argmax(axis=1)])
+        np.add.at(detected_on, pairs, boxes.scores[on_other])
+        names_it = (overlaps >= min_overlap) & (overlaps == closest[:, None]) & ~crowd
+        names_it &= (boxes.scores >= _MIN_NAMING_SCORE)[:, None]
+        scores = np.where(names_it, boxes.scores[:, None], 0.0)
+        named = scores.max(axis=0) > 0
+        names = boxes.class_rows[scores.argmax(axis=0)]
+        np.add.at(named_as, (classes[named], names[named]), 1)
+    rows = names_to_rows(images.class_names, class_names)
     return Confusion(
-        seen_on=_pairs(seen_on / np.maximum(wrong, 1e-12)[:, None], place, least),
-        taken_for=_pairs(_taken_beyond_others(named_as, prior), place, least),
+        detected_on=_pairs(detected_on / np.maximum(wrong, 1e-12)[:, None], rows, min_share),
+        mistaken_for=_pairs(_specific_shares(named_as, prior), rows, min_share),
     )
 
 
-def _taken_beyond_others(named_as: Shares, prior: float) -> Shares:
-    """How much more of each class's objects is taken for another than of the other classes'.
+def _specific_shares(named_as: Shares, prior: float) -> Shares:
+    """How much more of each class's objects is named as another than of the remaining classes'.
 
     Args:
-        named_as: (C, C) objects of the row's class that have the column's name.
+        named_as: (C, C) number of objects of the row's class that got the column's name.
         prior: As in ``measure_confusion``.
     """
     named = named_as.sum(axis=1)
-    taken: Shares = named_as / np.maximum(named + prior, 1e-12)[:, None]
-    np.fill_diagonal(taken, 0)
-    told = named > 0
-    others = told.sum() - told[:, None] - told[None, :]  # neither the row's class nor the column's
-    usual = (taken.sum(axis=0) - taken) / np.maximum(others, 1)
+    shares: Shares = named_as / np.maximum(named + prior, 1e-12)[:, None]
+    np.fill_diagonal(shares, 0)
+    known = named > 0
+    others = known.sum() - known[:, None] - known[None, :]  # neither the row's nor the column's
+    usual = (shares.sum(axis=0) - shares) / np.maximum(others, 1)
     np.fill_diagonal(usual, 1.0)
-    return np.asarray(np.maximum(taken - usual, 0))
+    return np.asarray(np.maximum(shares - usual, 0))
 
 
-def _pairs(shares: Shares, place: npt.NDArray[np.int64], least: float) -> Pairs:
+def _pairs(shares: Shares, rows: npt.NDArray[np.int64], min_share: float) -> Pairs:
     return tuple(
         sorted(
-            (int(place[row]), int(place[other]), float(shares[row, other]))
-            for row, other in np.argwhere(shares >= least).tolist()
-            if place[row] >= 0 and place[other] >= 0
+            (int(rows[row]), int(rows[other]), float(shares[row, other]))
+            for row, other in np.argwhere(shares >= min_share).tolist()
+            if rows[row] >= 0 and rows[other] >= 0
         )
     )

@@ -1,10 +1,10 @@
-"""Which class is weak under which condition, measured where validation images answer it."""
+"""Which class is weak in which context, measured on the validation images that answer it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +17,45 @@ from hardmine.mining.queries import embed_queries, fill
 from hardmine.records import ImageSet
 
 Floats = npt.NDArray[np.float64]
-PLAIN = ("photo",)  # what a context is compared with, so that an image answers by what it adds
 
-ANSWERING_SHARE = 0.2  # of the validation images, the likeliest, surely answer
-_LEVEL, _DEVIATIONS = 0.9, 1.645  # of the intervals: a share, and half its width in errors
-_LEAST_LOSS = 0.05  # of AP, worth asking for
-_LEAST_ERROR = 1e-3  # of an AP over a finite set, whatever the bootstrap says
+# A context is compared with this phrase, so that an image answers by what the context adds.
+PLAIN = ("photo",)
+ANSWERING_SHARE = 0.2  # of the validation images: those that answer a context for certain
+_LEVEL, _DEVIATIONS = 0.9, 1.645  # bootstrap intervals: their share, half their width in errors
+_MIN_LOSS = 0.05  # share of AP that must be lost before a context is searched for
+_MIN_ERROR = 1e-3  # of an AP over a finite set, whatever the bootstrap says
+
+
+class ContextAnswer(NamedTuple):
+    """How an image answers a context.
+
+    Attributes:
+        threshold: Similarity to the context minus similarity to a plain photo, from which an image
+            answers: half way between the mean of the validation images that answer for certain and
+            the mean of the rest. Training images are compared with the same value, so that a
+            context that training rarely shows keeps its meaning.
+        share: Share of the validation images that answer.
+    """
+
+    threshold: float
+    share: float
 
 
 @dataclass(frozen=True)
 class ContextNeed:
-    """What the validation images say of contexts.
+    """What the validation images show about contexts.
 
     Attributes:
         need: Of each (class, context), in [0, 1].
-        answers: For each context how much more alike to it than to a plain photo an image must
-            be to answer it, half way between the validation images that surely do and the rest;
-            and which share of them that is. Training images are held against the same value, so
-            that a context which training seldom shows is not watered down.
+        context_answers: For each context, how an image answers it.
     """
 
     need: dict[tuple[str, str], float] = field(default_factory=dict)
-    answers: dict[str, tuple[float, float]] = field(default_factory=dict)
+    context_answers: dict[str, ContextAnswer] = field(default_factory=dict)
 
 
 def context_phrases(context: str) -> tuple[str, ...]:
-    """What a context alone is asked as, to be compared with ``PLAIN``.
+    """The phrase for a context alone, to be compared with ``PLAIN``.
 
     >>> context_phrases("at night")
     ('photo at night',)
@@ -59,11 +72,11 @@ def measure_contexts(
     *,
     draws: int = 200,
 ) -> ContextNeed:
-    """Measure how weak classes are where a context holds.
+    """Measure how weak each class is in each context.
 
-    Few validation images show a class under a context; all classes together tell more. So what
-    is measured of a class is drawn towards what all have in common, the further the less sure it
-    is and the more alike the classes are; see ``shares_lost``.
+    Few validation images show a given class in a given context, so a single measurement is noisy.
+    Each is pulled towards the mean of all classes, the more so the less certain it is and the more
+    alike the classes are; see ``shares_lost``.
 
     Args:
         images: Validation images with labels.
@@ -71,9 +84,9 @@ def measure_contexts(
         index: Holds the validation images.
         contexts: Such as ``"at night"`` or ``"a wet {}"``.
         encoder: The one that made the index.
-        draws: Of the bootstrap behind the intervals.
+        draws: Bootstrap draws for the intervals.
     """
-    asked, plain = (
+    vectors, plain = (
         embed_queries(encoder, texts, templates=["{}"])
         for texts in ([context_phrases(text) for text in contexts], [PLAIN] * len(contexts))
     )
@@ -82,7 +95,7 @@ def measure_contexts(
         detections,
         index,
         contexts,
-        asked,
+        vectors,
         against=plain,
         share=ANSWERING_SHARE,
         draws=draws,
@@ -90,23 +103,26 @@ def measure_contexts(
     )
     need: dict[tuple[str, str], float] = {}
     for context in contexts:
-        told = {part.class_name: part for part in slices if part.context == context}
-        told = {name: part for name, part in told.items() if not np.isnan(part.low)}
-        if told:
-            need |= _need_under(context, images.class_names, told)
-    return ContextNeed(need, _boundaries(images, index, asked, plain, contexts))
+        measured = {
+            part.class_name: part
+            for part in slices
+            if part.context == context and not np.isnan(part.low)
+        }
+        if measured:
+            need |= _need_in_context(context, images.class_names, measured)
+    return ContextNeed(need, _context_answers(images, index, vectors, plain, contexts))
 
 
-def _need_under(
-    context: str, class_names: Sequence[str], told: Mapping[str, Slice]
+def _need_in_context(
+    context: str, class_names: Sequence[str], measured: Mapping[str, Slice]
 ) -> dict[tuple[str, str], float]:
-    """Need of every class under a context; of those that were not told by the others alone."""
+    """Need of every class in a context; of those that were not measured, by the others alone."""
     gaps, errors, outside = np.zeros((3, len(class_names)))
     errors += np.inf
-    outside += np.mean([part.ap_outside for part in told.values()])
+    outside += np.mean([part.ap_outside for part in measured.values()])
     for row, name in enumerate(class_names):
-        if name in told:
-            part = told[name]
+        if name in measured:
+            part = measured[name]
             gaps[row], outside[row] = part.gap, part.ap_outside
             errors[row] = (part.high - part.low) / (2 * _DEVIATIONS)
     lost = shares_lost(gaps, errors, outside)
@@ -117,12 +133,12 @@ def _need_under(
 
 
 def shares_lost(gaps: Floats, errors: Floats, outside: Floats) -> Floats:
-    """Share of its AP that each of k classes loses, drawn towards what all of them lose.
+    """Share of its AP that each of k classes loses, pulled towards what all of them lose.
 
     1. all together lose the share r = Σ gap / Σ AP
-    2. a class's gap scatters around r · AP with a variance t that is what the measured gaps
-       scatter beyond their own errors; its estimate is (t · gap + error² · r · AP) / (t + error²)
-    3. a loss counts by how sure it is one, times 2 P(loss > 0) - 1; less than a twentieth is none
+    2. a class's true gap varies around r · AP with variance t: the variance of the measured gaps
+       beyond their own errors. Its estimate is (t · gap + error² · r · AP) / (t + error²)
+    3. a loss is multiplied by its certainty, 2 P(loss > 0) - 1; below 5 % it counts as none
 
     Args:
         gaps: (k,) how much lower AP is inside.
@@ -134,8 +150,8 @@ def shares_lost(gaps: Floats, errors: Floats, outside: Floats) -> Floats:
     array([0.3, 0.3, 0.3])
     """
     known = np.isfinite(errors)
-    own = np.where(known, errors, 0.0).clip(min=_LEAST_ERROR) ** 2
-    total = max(float(outside[known].sum()), _LEAST_ERROR)
+    own = np.where(known, errors, 0.0).clip(min=_MIN_ERROR) ** 2
+    total = max(float(outside[known].sum()), _MIN_ERROR)
     common = gaps[known].sum() / total * outside
     common_variance = own[known].sum() / total**2 * outside**2
     scatter = (gaps - common)[known] ** 2 - own[known]
@@ -143,25 +159,25 @@ def shares_lost(gaps: Floats, errors: Floats, outside: Floats) -> Floats:
     pull = np.where(known, own / (own + between), 1.0)
     estimate = (1 - pull) * gaps + pull * common
     variance = pull * between + pull**2 * common_variance
-    # A class of AP 0 everywhere has nothing to lose, and is sure of it.
-    sure = erf(estimate / np.sqrt(2 * variance).clip(min=1e-12))
-    lost = estimate.clip(min=0) * sure / outside.clip(min=_LEAST_ERROR)
-    return np.where(lost >= _LEAST_LOSS, lost, 0.0)
+    # A class of AP 0 everywhere has nothing to lose: certainty 0 / 0 becomes 0.
+    certainty = erf(estimate / np.sqrt(2 * variance).clip(min=1e-12))
+    lost = estimate.clip(min=0) * certainty / outside.clip(min=_MIN_ERROR)
+    return np.where(lost >= _MIN_LOSS, lost, 0.0)
 
 
-def _boundaries(
+def _context_answers(
     images: ImageSet,
     index: Index,
-    asked: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32],
     plain: npt.NDArray[np.float32],
     contexts: Sequence[str],
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, ContextAnswer]:
     rows = index.rows_of(images.ids)
-    added = (index.scores(asked) - index.scores(plain))[:, rows[rows >= 0]]
-    likely = answering(added, share=ANSWERING_SHARE)
-    boundaries = {}
-    for context, values, chosen in zip(contexts, added, likely, strict=True):
+    added = (index.scores(vectors) - index.scores(plain))[:, rows[rows >= 0]]
+    certain = answering(added, share=ANSWERING_SHARE)
+    answers = {}
+    for context, values, chosen in zip(contexts, added, certain, strict=True):
         rest = values[~chosen] if not chosen.all() else values
-        least = (float(values[chosen].mean()) + float(rest.mean())) / 2
-        boundaries[context] = (least, float((values >= least).mean()))
-    return boundaries
+        threshold = (float(values[chosen].mean()) + float(rest.mean())) / 2
+        answers[context] = ContextAnswer(threshold, float((values >= threshold).mean()))
+    return answers

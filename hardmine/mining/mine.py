@@ -1,55 +1,54 @@
-"""The middle of a round, a pure function: queries -> scores -> trust -> targets -> weights.
-
-A weight is a product of two: how often an image would be drawn if all classes, and measured
-conditions, were shown as often as they should be, by images whose labels are complete; and how much
-more than that the queries want it.
-"""
+"""The middle of a round, a pure function: scores, trust, targets, balance, weights, exposure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from hardmine.encoders.base import Encoder
+from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.mining.balance import balance_factors
 from hardmine.mining.confusion import Confusion
-from hardmine.mining.contexts import PLAIN, context_phrases
+from hardmine.mining.contexts import PLAIN, ContextAnswer, context_phrases
+from hardmine.mining.exposure import Exposure, discount_weights
 from hardmine.mining.label_coverage import LabelCoverage
 from hardmine.mining.labels import Labels, read_labels
-from hardmine.mining.queries import Queries, phrases
+from hardmine.mining.queries import Queries, name_phrases
 from hardmine.mining.scores import ScoreCache
-from hardmine.mining.targets import TargetRules, Targets
-from hardmine.mining.trust import Trust, measure_trust, split_targets
-from hardmine.mining.weights import WeightRules, weights_from_boost
+from hardmine.mining.targets import TargetRules, Targets, split_targets
+from hardmine.mining.trust import Trust, measure_trust
+from hardmine.mining.weights import WeightRules, image_weights
 from hardmine.records import ImageSet
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MiningData:
-    """What a training loop mines in; the same in every round.
+    """Index, labels and training loop, matched by image id; the same in every round.
 
     Attributes:
         ids: (N,) image ids in the order of the sampler's rows.
         class_names: C names.
         synonyms: For each class its other names; empty for none.
         labels: Presence of the classes in the images.
-        book: Scores of the images.
-        class_phrases: For each class what it alone is asked as.
-        completeness: How much of what each image shows has a label.
+        scores: Similarity of texts to the images.
+        class_phrases: For each class the phrases of its name.
+        label_coverage: How much of what each image shows has a label.
     """
 
     ids: npt.NDArray[np.generic]
     class_names: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
     labels: Labels
-    book: ScoreCache
+    scores: ScoreCache
     class_phrases: tuple[tuple[str, ...], ...]
-    completeness: LabelCoverage
+    label_coverage: LabelCoverage
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,24 +63,65 @@ def match_data(
     class_names: Sequence[str],
     templates: str | Sequence[str] = "short",
 ) -> MiningData:
-    """Bring index, labels and training loop together by image id."""
+    """Match index, labels and training loop by image id."""
     names = tuple(class_names)
-    same = images is not None and images.class_names == names
-    synonyms = images.class_synonyms if images is not None and same else ()
+    same_classes = images is not None and images.class_names == names
+    synonyms = images.class_synonyms if images is not None and same_classes else ()
     labels = read_labels(images, ids, names)
-    book = ScoreCache(index, encoder, ids, templates=templates)
+    scores = ScoreCache(index, encoder, ids, num_classes=len(names), templates=templates)
     class_phrases = tuple(
-        phrases(name, synonyms[row] if synonyms else ()) for row, name in enumerate(names)
+        name_phrases(name, synonyms[row] if synonyms else ()) for row, name in enumerate(names)
     )
     return MiningData(
         ids=np.asarray(ids),
         class_names=names,
         synonyms=synonyms,
         labels=labels,
-        book=book,
+        scores=scores,
         class_phrases=class_phrases,
-        completeness=LabelCoverage(labels, book, class_phrases),
+        label_coverage=LabelCoverage(labels, scores, class_phrases),
     )
+
+
+@dataclass(frozen=True)
+class RoundInputs:
+    """All that a round's weights depend on, besides the data and the draws so far.
+
+    The record of a round holds it, so that the round can be replayed to the bit.
+
+    Attributes:
+        ap: (C,) as validation measured it; NaN is unknown.
+        need: (C,) in [0, 1], how weak each class is, after patience.
+        queries: Q text queries.
+        confusion: Which classes the detector confuses.
+        context_answers: For each measured context, how an image answers it.
+        targets: How targets are split.
+        weights: How weights are limited; None if a policy of one's own makes them.
+        policy: Name of that policy; empty for hardmine's own weights.
+        passes: Draws of the mean image before the round.
+        epoch_passes: Draws of the mean image in an epoch.
+        num_images: N.
+        encoder: Its fingerprint.
+        clusters: How the index was clustered.
+    """
+
+    ap: Floats
+    need: Floats
+    queries: Queries
+    confusion: Confusion = field(default_factory=Confusion)
+    context_answers: Mapping[str, ContextAnswer] = field(default_factory=dict)
+    targets: TargetRules = field(default_factory=TargetRules)
+    weights: WeightRules | None = field(default_factory=WeightRules)
+    policy: str = ""
+    passes: float = 0.0
+    epoch_passes: float = 1.0
+    num_images: int = 0
+    encoder: str = ""
+    clusters: str = ""
+
+
+# A policy of one's own: the round's inputs and the data -> (N,) weights.
+WeightPolicy: TypeAlias = Callable[[RoundInputs, MiningData], Floats]
 
 
 @dataclass(frozen=True)
@@ -90,95 +130,131 @@ class MiningResult:
 
     Attributes:
         trust: In each of Q queries.
-        targets: The images they found.
-        evened: (N,) factors, how often each image would be drawn if nothing were asked.
-        labelled: (N,) in (0, 1], how much of what each image shows probably has a label.
-        boost: (N,) in [0, 1], what is asked of each image, see ``Targets.boost``.
-        weights: (N,) the images' sampling weights.
+        targets: The images that the queries found.
+        balance: (N,) factors, how often each image would be drawn if nothing were weak.
+        label_share: (N,) in (0, 1], how much of what each image shows has a label.
+        demanded: (N,) weights before exposure counts.
+        weights: (N,) the sampling weights.
+        exposure: How often each image had been drawn before the round.
     """
 
     trust: Trust
     targets: Targets
-    evened: npt.NDArray[np.float64]
-    labelled: npt.NDArray[np.float64]
-    boost: npt.NDArray[np.float64]
-    weights: npt.NDArray[np.float64]
+    balance: Floats
+    label_share: Floats
+    demanded: Floats
+    weights: Floats
+    exposure: Exposure
 
 
 def mine(
-    queries: Queries,
-    ground: MiningData,
+    inputs: RoundInputs,
+    data: MiningData,
     *,
-    detections: scipy.sparse.csc_matrix | None = None,
-    confusion: Confusion | None = None,
-    answers: Mapping[str, tuple[float, float]] | None = None,
-    rules: TargetRules | None = None,
-    weighing: WeightRules | None = None,
+    exposure: Exposure | None = None,
+    drawn_by: Floats | None = None,
+    policy: WeightPolicy | None = None,
 ) -> MiningResult:
     """Turn queries into weights.
 
     Args:
-        queries: Q questions.
-        ground: Where to look.
-        detections: (N, C) the detector's best score for each class, where it was run.
-        confusion: Which class the detector takes for which, where that was measured.
-        answers: For contexts that were measured, from which added similarity an image answers,
-            and how many validation images do; see ``ContextNeed``.
-        rules: How targets are split.
-        weighing: How they become weights.
+        inputs: Queries and rules.
+        data: Index and labels.
+        exposure: How often each image had been drawn when the last weights were set.
+        drawn_by: (N,) the last weights; None if all images were drawn alike.
+        policy: Makes the weights in place of balance, boosts and exposure.
     """
-    rules = rules or TargetRules()
-    weighing = weighing or WeightRules()
-    confusion = confusion or Confusion()
-    answers = answers or {}
-    answering = _answering(ground.book, answers)
-    scores = ground.book.rows(queries.names)
-    bases = ground.book.rows([ground.class_phrases[row] for row in queries.class_rows.tolist()])
-    trust = measure_trust(scores, queries.class_rows, ground.labels, mute=rules.mute)
+    queries, rules = inputs.queries, inputs.targets
+    # 1. Scores: similarity of each image to each query.
+    scores = data.scores.rows(queries.phrases)
+    base_scores = data.scores.rows([data.class_phrases[row] for row in queries.class_rows.tolist()])
+    answering = _answering_images(data.scores, inputs.context_answers)
+    # 2. Trust: are a query's best hits right?
+    trust = measure_trust(scores, queries.class_rows, data.labels)
     if not rules.trust:
         trust = replace(trust, factor=np.ones(len(queries)))
+    # 3. Targets: what is each image to each query?
     targets = split_targets(
         scores,
         queries.class_rows,
-        ground.labels,
+        data.labels,
         trust,
-        base_scores=bases,
-        conditions=queries.conditions,
-        detections=detections,
-        confusion=confusion.seen_on,
+        base_scores=base_scores,
+        contexts=queries.contexts,
+        confusion=inputs.confusion.detected_on,
         answering=answering,
         rules=rules,
     )
-    boost = targets.boost(queries.need, queries.class_rows, len(ground))
-    labelled, evened = np.ones(len(ground)), np.ones(len(ground))
-    if weighing.balance > 0:
-        labelled = ground.completeness.share(rules.missing)
-        evened = balance_factors(
+    exposure = exposure or Exposure()
+    if policy is not None:
+        weights = _checked(policy(inputs, data), inputs.policy, len(data))
+        ones = np.ones(len(data))
+        exposure = exposure.after(inputs.passes, drawn_by)
+        return MiningResult(trust, targets, ones, ones, weights, weights, exposure)
+    # 4. Balance, weights, and exposure.
+    limits = inputs.weights or WeightRules()
+    label_share, balance = np.ones(len(data)), np.ones(len(data))
+    if limits.balance > 0:
+        label_share = data.label_coverage.label_share(rules.missing)
+        balance = balance_factors(
             queries,
             targets,
-            ground.labels,
-            labelled,
+            data.labels,
+            label_share,
             answering=answering,
-            answers=answers,
-            taken_for=[
-                (row, other, rules.taken * share) for row, other, share in confusion.taken_for
+            context_answers=inputs.context_answers,
+            mistaken_for=[
+                (row, other, rules.mistaken * share)
+                for row, other, share in inputs.confusion.mistaken_for
             ],
         )
-        evened **= weighing.balance
-    weights = weights_from_boost(
-        boost, floor=weighing.floor, cap=weighing.cap, budget=weighing.budget, base=evened
+        balance **= limits.balance
+    demanded = image_weights(
+        targets,
+        queries.need,
+        num_images=len(data),
+        class_rows=queries.class_rows,
+        balance=balance,
+        rules=limits,
     )
-    return MiningResult(trust, targets, evened, labelled, boost, weights)
+    weights, exposure = discount_weights(
+        demanded,
+        exposure,
+        drawn_by=drawn_by,
+        passes=inputs.passes,
+        epoch_passes=inputs.epoch_passes,
+        scale=limits.exposure_scale,
+    )
+    return MiningResult(trust, targets, balance, label_share, demanded, weights, exposure)
 
 
-def _answering(
-    book: ScoreCache, answers: Mapping[str, tuple[float, float]]
+def policy_name(policy: WeightPolicy) -> str:
+    """The name of a policy of one's own, for the record."""
+    return getattr(policy, "__name__", type(policy).__name__)
+
+
+def _answering_images(
+    scores: ScoreCache, context_answers: Mapping[str, ContextAnswer]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which images answer each measured context: (N,) by context."""
-    texts = [PLAIN, *map(context_phrases, answers)]
-    plain, *asked = book.rows(texts, bare=True) if answers else [np.zeros(0)]
+    """(N,) which images answer each measured context."""
+    if not context_answers:
+        return {}
+    texts = [PLAIN, *map(context_phrases, context_answers)]
+    plain, *similar = scores.rows(texts, bare=True)
     with np.errstate(invalid="ignore"):  # an image that is not in the index answers nothing
         return {
-            context: scores - plain >= least
-            for (context, (least, _)), scores in zip(answers.items(), asked, strict=True)
+            context: row - plain >= answer.threshold
+            for (context, answer), row in zip(context_answers.items(), similar, strict=True)
         }
+
+
+def _checked(weights: npt.ArrayLike, name: str, num_images: int) -> Floats:
+    checked = np.array(weights, np.float64)
+    valid = checked.shape == (num_images,) and np.isfinite(checked).all() and (checked >= 0).all()
+    if not valid or not checked.any():
+        raise InputError(
+            f"the weight policy {name} must return {num_images} finite weights, none negative and "
+            f"not all 0; got shape {checked.shape}, from {checked.min(initial=0.0)} to "
+            f"{checked.max(initial=0.0)}"
+        )
+    return checked

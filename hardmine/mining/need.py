@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,92 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.metrics import read_scores
 from hardmine.metrics.names import NameMatch, match_names
-from hardmine.mining.policies import Policy, parse_policy
+from hardmine.mining.need_policies import Policy, parse_policy
 from hardmine.records import ClassScores
 
-__all__ = ["Need", "class_need", "read_scores"]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NeedRules:
+    """Which classes count as weak, and for how long.
+
+    Attributes:
+        policy: "mean" (below the mean AP), "below:0.5" (below a target), "bottom:10" (classes),
+            "bottom:20%", "stalled:0.01" (less gain than that), or a function (AP, gain) -> need.
+        momentum: Weight of the previous rounds in the running average of AP, in [0, 1); 0 looks at
+            this validation alone.
+        prior: Number of instances at the mean AP that are added to each class's own: an AP over
+            that many instances counts half. 0 turns this shrinkage off.
+        patience: Rounds without a rise in AP after which a class's need is reduced; None for never.
+        class_names: The classes to judge; None for all that the labels know.
+        num_instances: Validation instances of each class, where the metrics do not say.
+        prefix: Data set to read where the metrics hold several; see ``read_scores``.
+        percent: Whether AP runs to 100.
+    """
+
+    policy: str | Policy = "mean"
+    momentum: float = 0.5
+    prior: float = 10.0
+    patience: int | None = 3
+    class_names: tuple[str, ...] | None = None
+    num_instances: tuple[int, ...] | None = None
+    prefix: str | None = None
+    percent: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.policy, str):
+            parse_policy(self.policy)
+        elif not callable(self.policy):
+            raise InputError(f"policy must be a name or a function, got {self.policy!r}")
+        _require_number("momentum", self.momentum, "in [0, 1)", lambda value: 0 <= value < 1)
+        _require_number("prior", self.prior, "a number of instances, at least 0", _not_negative)
+        if self.patience is not None and (
+            isinstance(self.patience, bool)
+            or not isinstance(self.patience, int | np.integer)
+            or self.patience < 1
+        ):
+            raise InputError(
+                f"patience must be a number of rounds, at least 1, or None, got {self.patience!r}"
+            )
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", as_texts("class_names", self.class_names))
+        if self.num_instances is not None:
+            counts = np.asarray(self.num_instances, np.int64).tolist()
+            object.__setattr__(self, "num_instances", tuple(counts))
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's name, for the record."""
+        if isinstance(self.policy, str):
+            return self.policy
+        return getattr(self.policy, "__name__", type(self.policy).__name__)
+
+    @property
+    def policy_function(self) -> Policy:
+        """The policy as a function."""
+        return parse_policy(self.policy) if isinstance(self.policy, str) else self.policy
+
+
+def as_texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Check that values are a list of texts; a lone text is refused, since it is one too.
+
+    >>> as_texts("contexts", ["at night"])
+    ('at night',)
+    """
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise InputError(f"{name} must be a list of texts, such as ['...'], got {values!r}")
+    return tuple(values)
+
+
+def _not_negative(value: float) -> bool:
+    return 0 <= value < float("inf")
+
+
+def _require_number(name: str, value: Any, expected: str, fits: Callable[[float], bool]) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not fits(float(value)):
+        raise InputError(f"{name} must be {expected}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -26,7 +108,7 @@ class Need:
         class_names: C names.
         need: (C,) in [0, 1]; 1 = weakest, 0 = strong enough or unknown.
         ap: (C,) as measured, in [0, 1]; NaN is unknown.
-        level: (C,) what the policy judged: ``ap`` shrunk by its instances and averaged over
+        level: (C,) AP that the policy saw: ``ap`` shrunk by its instances and averaged over
             rounds; NaN if never known.
         known: (C,) bool, whether this validation measured the class.
         by_size: (C, 3) need by the AP of small, medium and large objects; None if not measured.
@@ -38,12 +120,12 @@ class Need:
     """
 
     class_names: tuple[str, ...]
-    need: npt.NDArray[np.float64]
-    ap: npt.NDArray[np.float64]
-    level: npt.NDArray[np.float64]
+    need: Floats
+    ap: Floats
+    level: Floats
     known: npt.NDArray[np.bool_]
-    by_size: npt.NDArray[np.float64] | None = None
-    ap_by_size: npt.NDArray[np.float64] | None = None
+    by_size: Floats | None = None
+    ap_by_size: Floats | None = None
     num_instances: npt.NDArray[np.int64] | None = None
     names: NameMatch = field(default_factory=lambda: NameMatch(np.zeros(0, np.int64)))
     policy: str = ""
@@ -70,35 +152,24 @@ def class_need(
     metrics: Any,
     class_names: Sequence[str] | None = None,
     *,
-    policy: str | Policy = "mean",
+    rules: NeedRules | None = None,
     previous: Need | None = None,
-    momentum: float = 0.5,
-    prior: float = 10.0,
-    num_instances: npt.ArrayLike | None = None,
-    prefix: str | None = None,
-    percent: bool = False,
 ) -> Need:
-    """Judge from validation metrics how weak each class is.
+    """Compute from validation metrics how weak each class is.
 
     1. shrink:  s = (n · AP + prior · mean) / (n + prior), where the number of instances n is known
     2. average: level = momentum · previous level + (1 - momentum) · s
-    3. judge:   need = policy(level, level - previous level)
+    3. need:    policy(level, level - previous level)
 
-    A class that this validation did not measure keeps its previous level, if it has one; a class
-    never measured has need 0.
+    A class that this validation did not measure keeps its previous level, if it has one. A class
+    that was never measured has need 0.
 
     Args:
         metrics: Any form that ``read_scores`` reads.
-        class_names: The C classes to judge, e.g. the index's; those of the metrics if None.
-        policy: "mean" (below the mean), "below:0.5" (a target), "bottom:10", "bottom:20%",
-            "stalled:0.01", or a function of (AP, gain).
+        class_names: The C classes, in the order of the result; those of ``rules`` if None, else
+            those of the metrics.
+        rules: Policy, average and shrinkage.
         previous: The need of the round before.
-        momentum: Weight of the previous level, in [0, 1); 0 looks at this round alone.
-        prior: How many instances at the mean AP each class is taken to have besides its own: an
-            AP over that few is believed half. 0 turns shrinkage off.
-        num_instances: (C,) validation instances by class, where the metrics do not say.
-        prefix: See ``read_scores``.
-        percent: See ``read_scores``.
 
     Raises:
         InputError: If the metrics cannot be read or name none of the classes.
@@ -106,42 +177,30 @@ def class_need(
     >>> class_need({"person": 0.6, "fork": 0.15, "cow": -1}).need.round(3)
     array([0. , 0.6, 0. ])
     """
-    if not 0 <= momentum < 1:
-        raise InputError(f"momentum must be in [0, 1), got {momentum}")
-    if prior < 0:
-        raise InputError(f"prior is a number of instances, at least 0, got {prior}")
-    judge = parse_policy(policy) if isinstance(policy, str) else policy
-    scores = read_scores(metrics, class_names, prefix=prefix, percent=percent)
-    wanted = scores.class_names if class_names is None else tuple(class_names)
-    names = match_names(wanted, scores.class_names)
-    if wanted and (names.rows < 0).all():
-        raise InputError(
-            f"the metrics name none of the {len(wanted)} classes: they name "
-            f"{', '.join(scores.class_names[:3])} ..., the classes are {', '.join(wanted[:3])} ..."
-        )
-    scores = _reorder(scores, wanted, names.rows)
+    rules = rules or NeedRules()
+    class_names = class_names if class_names is not None else rules.class_names
+    names, scores = _scores_of_classes(metrics, class_names, rules)
     counts = scores.num_instances
-    if counts is None and num_instances is not None:
-        counts = np.asarray(num_instances, np.int64)
-        if counts.shape != (len(wanted),):
-            raise InputError(
-                f"num_instances must have one value a class ({len(wanted)}), got {counts.shape}"
-            )
-    shrunk = scores.ap if counts is None else shrink(scores.ap, counts, prior=prior)
-    before = _previous_level(previous, wanted)
+    shrunk = scores.ap if counts is None else shrink(scores.ap, counts, prior=rules.prior)
+    before = _previous_level(previous, scores.class_names)
     level = np.where(
         np.isnan(shrunk) | np.isnan(before),
         np.where(np.isnan(shrunk), before, shrunk),
-        momentum * before + (1 - momentum) * shrunk,
+        rules.momentum * before + (1 - rules.momentum) * shrunk,
     )
     gain = level - before
     by_size = None
     if scores.ap_by_size is not None:
-        columns = scores.ap_by_size.T
-        by_size = np.stack([_checked(judge(column, gain), wanted) for column in columns], axis=1)
+        by_size = np.stack(
+            [
+                _checked(rules.policy_function(ap, gain), scores.class_names)
+                for ap in scores.ap_by_size.T
+            ],
+            axis=1,
+        )
     return Need(
-        class_names=wanted,
-        need=_checked(judge(level, gain), wanted),
+        class_names=scores.class_names,
+        need=_checked(rules.policy_function(level, gain), scores.class_names),
         ap=scores.ap,
         level=level,
         known=~np.isnan(scores.ap),
@@ -149,14 +208,35 @@ def class_need(
         ap_by_size=scores.ap_by_size,
         num_instances=counts,
         names=names,
-        policy=policy if isinstance(policy, str) else getattr(policy, "__name__", "own policy"),
+        policy=rules.policy_name,
         source=scores.source,
     )
 
 
-def shrink(
-    ap: npt.NDArray[np.float64], num_instances: npt.NDArray[np.int64], *, prior: float = 10.0
-) -> npt.NDArray[np.float64]:
+def _scores_of_classes(
+    metrics: Any, class_names: Sequence[str] | None, rules: NeedRules
+) -> tuple[NameMatch, ClassScores]:
+    """Read the metrics and put their classes in the order asked for."""
+    scores = read_scores(metrics, class_names, prefix=rules.prefix, percent=rules.percent)
+    names = scores.class_names if class_names is None else tuple(class_names)
+    match = match_names(names, scores.class_names)
+    if names and (match.rows < 0).all():
+        raise InputError(
+            f"the metrics name none of the {len(names)} classes: they name "
+            f"{', '.join(scores.class_names[:3])} ..., the classes are {', '.join(names[:3])} ..."
+        )
+    scores = _reorder(scores, names, match.rows)
+    if scores.num_instances is None and rules.num_instances is not None:
+        if len(rules.num_instances) != len(names):
+            raise InputError(
+                f"num_instances must have one value a class (expected {len(names)}, "
+                f"got {len(rules.num_instances)})"
+            )
+        scores = replace(scores, num_instances=np.array(rules.num_instances, np.int64))
+    return match, scores
+
+
+def shrink(ap: Floats, num_instances: npt.NDArray[np.int64], *, prior: float = 10.0) -> Floats:
     """Pull APs over few instances towards the mean; NaN stays.
 
     The mean itself counts each class by n / (n + prior), so noisy classes hardly move it.
@@ -171,9 +251,7 @@ def shrink(
     return np.asarray(belief * ap + (1 - belief) * mean)
 
 
-def _checked(
-    need: npt.NDArray[np.float64], class_names: tuple[str, ...]
-) -> npt.NDArray[np.float64]:
+def _checked(need: Floats, class_names: tuple[str, ...]) -> Floats:
     if np.shape(need) != (len(class_names),) or not ((need >= 0) & (need <= 1)).all():
         raise InputError(
             f"a policy must give one need a class ({len(class_names)}) in [0, 1], 0 for unknown; "
@@ -202,7 +280,7 @@ def _reorder(
     )
 
 
-def _previous_level(previous: Need | None, class_names: tuple[str, ...]) -> npt.NDArray[np.float64]:
+def _previous_level(previous: Need | None, class_names: tuple[str, ...]) -> Floats:
     before = np.full(len(class_names), np.nan)
     if previous is not None:
         place = {name: row for row, name in enumerate(previous.class_names)}

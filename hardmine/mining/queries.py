@@ -1,4 +1,4 @@
-"""Weak classes and conditions -> the texts that are asked, and their vectors."""
+"""From weak classes and contexts to the texts that are searched for, and their vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hardmine.mining.labels import SIZES
 if TYPE_CHECKING:
     from hardmine.encoders.base import Encoder
 
-# What a weak size asks for; medium objects are what a plain name finds.
+# Phrases for weak sizes. Medium objects are what the plain name finds.
 SIZE_FORMS: dict[str, tuple[str, ...]] = {
     "small": ("small {}", "tiny {} far away"),
     "large": ("large {}", "{} close up"),
@@ -27,28 +27,23 @@ _JOINS = ("of ", "for ", "on ", "in ", "with ", "to ", "from ", "at ")
 
 @dataclass(frozen=True)
 class Queries:
-    """Q questions to the index, sorted by class, the class itself before its conditions.
+    """Q text queries, sorted by class, the class itself before its contexts.
 
     Attributes:
-        names: For each query the phrases that are embedded and averaged, e.g.
+        phrases: For each query the phrases that are embedded and averaged, e.g.
             ``("small fork", "tiny fork far away")``; templates are put around them.
         class_rows: (Q,) int64 position of the query's class.
-        conditions: Q conditions, ``""`` where the class itself is asked for, else ``"small"``,
-            ``"at night"`` ...
-        need: (Q,) float64 in [0, 1], how weak the class is under that condition.
+        contexts: Q contexts: ``""`` for the class itself, else ``"small"``, ``"at night"`` ...
+        need: (Q,) float64 in [0, 1], how weak the class is in that context.
     """
 
-    names: tuple[tuple[str, ...], ...]
+    phrases: tuple[tuple[str, ...], ...]
     class_rows: npt.NDArray[np.int64]
-    conditions: tuple[str, ...]
+    contexts: tuple[str, ...]
     need: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
-        return len(self.names)
-
-    def label(self, row: int) -> str:
-        """The query in a word, for people: the first phrase asked."""
-        return self.names[row][0]
+        return len(self.phrases)
 
 
 def clean_name(name: str) -> str:
@@ -66,29 +61,29 @@ def clean_name(name: str) -> str:
     'stop sign'
     """
     parts = [part for part in re.split(r"\.(?=\S)", name) if part]
-    if len(parts) > 1:  # a path of ever finer kinds (nuImages): the finest says most
+    if len(parts) > 1:  # a path from coarse to fine (nuImages): the finest comes first
         name = " ".join([parts[-1], *parts[1:-1]])
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = words.replace("_", " ").replace("/", " or ")
     words = re.sub(r"\s+", " ", words).strip()
-    words = " ".join(word if _shouted(word) else word.lower() for word in words.split(" "))
+    words = " ".join(word if _is_acronym(word) else word.lower() for word in words.split(" "))
     qualifier = _QUALIFIER.search(words)
     if qualifier and qualifier[1].startswith(_JOINS):
         words = f"{words[: qualifier.start()]} {qualifier[1]}"
     return words
 
 
-def _shouted(word: str) -> bool:
-    """Whether a word is an acronym that means less in small letters (TV, SUV)."""
+def _is_acronym(word: str) -> bool:
+    """Whether a word is an acronym that should stay in capitals (TV, SUV)."""
     return word.isupper() and len(word) <= 4
 
 
-def phrases(
+def name_phrases(
     name: str, synonyms: Sequence[str] = (), *, form: str = "{}", limit: int = 4
 ) -> tuple[str, ...]:
-    """List what a class is called, cleaned, its own name first, without repeats.
+    """List the cleaned names of a class, its own name first, without repeats.
 
-    >>> phrases("flip-flop_(sandal)", ["thong_(footwear)"], form="{} at night")
+    >>> name_phrases("flip-flop_(sandal)", ["thong_(footwear)"], form="{} at night")
     ('flip-flop (sandal) at night', 'thong (footwear) at night')
     """
     cleaned = dict.fromkeys(clean_name(word) for word in (name, *synonyms))
@@ -96,7 +91,7 @@ def phrases(
 
 
 def fill(form: str, word: str) -> str:
-    """Put a word where a form has ``{}``; a form without it follows the word."""
+    """Put a word in place of ``{}``, or in front of a form that has none."""
     return form.replace("{}", word) if "{}" in form else f"{word} {form}"
 
 
@@ -110,18 +105,18 @@ def build_queries(
     sizes: npt.ArrayLike | None = None,
     max_synonyms: int = 4,
 ) -> Queries:
-    """Ask for every weak class, and for its weak sizes and conditions.
+    """Build queries for every weak class, and for its weak sizes and contexts.
 
     Args:
         class_names: C names as the data set has them; they are cleaned here.
-        need: (C,) in [0, 1]; a class with need 0 is not asked for.
+        need: (C,) in [0, 1]; a class with need 0 gets no query.
         synonyms: For each class its other names; empty for none.
-        contexts: Conditions asked of every weak class, e.g. ``"at night"`` or ``"a wet {}"``, with
-            the class's own need where ``context_need`` does not know better.
-        context_need: Need of (class name, condition) where it was measured; a condition of a class
-            that is not weak as a whole is asked for too.
-        sizes: (C, 3) need of small, medium and large objects; NaN or 0 asks nothing.
-        max_synonyms: At most so many names a class.
+        contexts: Contexts of every weak class, e.g. ``"at night"`` or ``"a wet {}"``, with the
+            need in ``context_need`` where it is given, else the class's own.
+        context_need: Need of (class name, context) where it was measured. A class that is strong
+            as a whole gets a query for a weak context too.
+        sizes: (C, 3) need of small, medium and large objects; NaN or 0 makes no query.
+        max_synonyms: Most names used for a class.
 
     Raises:
         InputError: If lengths do not fit or ``context_need`` names an unknown class.
@@ -138,29 +133,29 @@ def build_queries(
             f"synonyms must be empty or one tuple a class "
             f"(expected {len(class_names)}, got {len(synonyms)})"
         )
-    asked: list[tuple[tuple[str, ...], int, str, float]] = []
+    queries: list[tuple[tuple[str, ...], int, str, float]] = []
     for row, name in enumerate(class_names):
         others = synonyms[row] if synonyms else ()
         forms: dict[str, tuple[tuple[str, ...], float]] = {"": (("{}",), float(needs[row]))}
-        conditions = dict.fromkeys(contexts, float(needs[row])) | measured.get(row, {})
-        for context, value in conditions.items():
+        of_contexts = dict.fromkeys(contexts, float(needs[row])) | measured.get(row, {})
+        for context, value in of_contexts.items():
             forms[context] = ((context,), value)
         if size_need is not None:
             for size, wordings in SIZE_FORMS.items():
                 forms[size] = (wordings, float(size_need[row, SIZES.index(size)]))
-        for condition, (wordings, value) in forms.items():
+        for context, (wordings, value) in forms.items():
             if value > 0:
                 texts = tuple(
                     text
                     for wording in wordings
-                    for text in phrases(name, others, form=wording, limit=max_synonyms)
+                    for text in name_phrases(name, others, form=wording, limit=max_synonyms)
                 )
-                asked.append((texts, row, condition, value))
+                queries.append((texts, row, context, value))
     return Queries(
-        names=tuple(texts for texts, _, _, _ in asked),
-        class_rows=np.array([row for _, row, _, _ in asked], np.int64),
-        conditions=tuple(condition for _, _, condition, _ in asked),
-        need=np.array([value for _, _, _, value in asked], np.float64),
+        phrases=tuple(texts for texts, _, _, _ in queries),
+        class_rows=np.array([row for _, row, _, _ in queries], np.int64),
+        contexts=tuple(context for _, _, context, _ in queries),
+        need=np.array([value for _, _, _, value in queries], np.float64),
     )
 
 
@@ -171,7 +166,7 @@ def _checked_need(need: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float
             f"need must have one value per class (expected {num_classes}, got shape {needs.shape})"
         )
     if not bool(((needs >= 0) & (needs <= 1)).all()):
-        raise InputError("need must lie in [0, 1]; an unknown class has need 0, not NaN")
+        raise InputError("need must lie in [0, 1]; give an unknown class need 0, not NaN")
     return needs
 
 
@@ -180,20 +175,20 @@ def _by_class(
 ) -> dict[int, dict[str, float]]:
     places = {name: row for row, name in enumerate(class_names)}
     measured: dict[int, dict[str, float]] = {}
-    for (name, condition), value in context_need.items():
+    for (name, context), value in context_need.items():
         if name not in places:
-            raise InputError(f"context_need names a class that is not there: {name!r}")
-        measured.setdefault(places[name], {})[condition] = float(np.clip(value, 0, 1))
+            raise InputError(f"context_need names an unknown class: {name!r}")
+        measured.setdefault(places[name], {})[context] = float(np.clip(value, 0, 1))
     return measured
 
 
 def embed_queries(
-    encoder: Encoder, names: Iterable[Sequence[str]], *, templates: str | Sequence[str] = "short"
+    encoder: Encoder, phrases: Iterable[Sequence[str]], *, templates: str | Sequence[str] = "short"
 ) -> npt.NDArray[np.float32]:
     """Embed each query as the mean of its phrases, every phrase in every template: (Q, D)."""
     from hardmine.encoders.templates import embed_prompts
 
-    queries = [tuple(texts) for texts in names]
+    queries = [tuple(texts) for texts in phrases]
     flat = list(dict.fromkeys(text for texts in queries for text in texts))
     if not flat:
         return np.zeros((0, encoder.dim), np.float32)

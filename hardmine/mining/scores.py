@@ -1,4 +1,4 @@
-"""Scores of texts against every image of the training loop, kept from round to round."""
+"""Similarity of texts to every training image, cached from round to round."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from hardmine.mining.queries import embed_queries
 from hardmine.records import rows_of
 
 _MAX_BYTES = 512 * 2**20
-_Key = tuple[tuple[str, ...], bool]  # phrases, and whether they stand without templates
+_Key = tuple[tuple[str, ...], bool]  # phrases, and whether they are embedded without templates
 
 
 class ScoreCache:
-    """Answers queries from an index in the order of the training loop's images.
+    """Scores of queries in the order of the sampler's rows.
 
-    A query is read from the index once: between rounds only new ones cost a pass over it. Rows of
-    scores are float32, or float16 where those of one request exceed ``max_bytes`` (LVIS on a large
-    set); rows that a request does not ask for are dropped when space runs out.
+    Each query is scored against the index once; later rounds reuse its row. When memory runs out,
+    rows that the current request does not use are dropped.
+
+    Scores are float32, or float16 where one row for each class would not fit into ``max_bytes``.
+    Which of the two depends on the sizes alone, never on what is cached, so that every run and
+    every replay sees the same values.
 
     Args:
-        index: Holds the images' regions.
+        index: Holds the regions of the images.
         encoder: Makes the text vectors; must be the one that made the index.
         ids: (N,) image ids in the order of the sampler's rows; one that the index lacks scores
             -inf.
+        num_classes: Classes that rows are kept for.
         templates: Put around each phrase.
-        max_bytes: MinerState for kept scores.
+        max_bytes: Memory for cached rows.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class ScoreCache:
         encoder: Encoder,
         ids: npt.ArrayLike,
         *,
+        num_classes: int,
         templates: str | Sequence[str] = "short",
         max_bytes: int = _MAX_BYTES,
     ) -> None:
@@ -53,42 +58,45 @@ class ScoreCache:
         self.templates = templates
         self.max_bytes = max_bytes
         self._ids = np.asarray(ids)
-        self._kept: dict[_Key, npt.NDArray[np.floating[Any]]] = {}
+        fits = num_classes * len(self._ids) * 4 <= max_bytes
+        self.dtype: type[np.floating[Any]] = np.float32 if fits else np.float16
+        self._cached: dict[_Key, npt.NDArray[np.floating[Any]]] = {}
         self._rows = np.zeros(0, np.int64)
-        self._state: object = None
+        self._version: object = None
 
     def __len__(self) -> int:
         return len(self._ids)
 
     @property
-    def state(self) -> object:
+    def version(self) -> object:
         """Another object whenever the index has changed."""
         return getattr(self.index, "store", self.index.ids)
 
     def rows(
-        self, names: Sequence[tuple[str, ...]], *, bare: bool = False
+        self, phrases: Sequence[tuple[str, ...]], *, bare: bool = False
     ) -> list[npt.NDArray[np.floating[Any]]]:
         """Score each query's phrases: Q rows of (N,), -inf where an image is not in the index.
 
         Args:
-            names: Phrases of each query.
-            bare: Whether to ask them as they are, without templates.
+            phrases: Phrases of each of Q queries.
+            bare: Whether to embed them without templates.
         """
         self._follow_index()
-        keys = [(texts, bare) for texts in names]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        keys = [(texts, bare) for texts in phrases]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._cached]
         if missing:
             self._make_room(keys, len(missing))
-            asked = [texts for texts, _ in missing]
-            self._kept.update(zip(missing, self._read(asked, bare), strict=True))
-        return [self._kept[key] for key in keys]
+            scored = self._score([texts for texts, _ in missing], bare)
+            self._cached.update(zip(missing, scored, strict=True))
+        return [self._cached[key] for key in keys]
 
-    def _read(self, names: Sequence[tuple[str, ...]], bare: bool) -> npt.NDArray[np.floating[Any]]:
+    def _score(
+        self, phrases: Sequence[tuple[str, ...]], bare: bool
+    ) -> npt.NDArray[np.floating[Any]]:
         templates = ["{}"] if bare else self.templates
-        vectors = embed_queries(self.encoder, names, templates=templates)
-        wide = len(names) * len(self) * 4 <= self.max_bytes
-        out = np.full((len(names), len(self)), -np.inf, np.float32 if wide else np.float16)
-        # A loop may draw an image from several rows (RepeatDataset), or not at all.
+        vectors = embed_queries(self.encoder, phrases, templates=templates)
+        out = np.full((len(phrases), len(self)), -np.inf, self.dtype)
+        # The sampler may have several rows for an image (RepeatDataset), or none.
         order = np.argsort(self._rows, kind="stable")
         for images, scores in self.index.iter_scores(vectors):
             first, end = np.searchsorted(self._rows, [images.start, images.stop], sorter=order)
@@ -97,11 +105,11 @@ class ScoreCache:
         return out
 
     def _follow_index(self) -> None:
-        """Forget everything when the index has changed under us."""
-        if self.state is self._state:
+        """Drop everything if the index has changed."""
+        if self.version is self._version:
             return
-        self._state = self.state
-        self._kept.clear()
+        self._version = self.version
+        self._cached.clear()
         self._rows = rows_of(self.index.ids, self._ids)
         if len(self) and not (self._rows >= 0).any():
             raise InputError(
@@ -110,8 +118,8 @@ class ScoreCache:
                 "was the index built on another split?"
             )
 
-    def _make_room(self, keys: Sequence[_Key], coming: int) -> None:
-        used = sum(row.nbytes for row in self._kept.values())
-        if used + coming * len(self) * 4 > self.max_bytes:
-            wanted = set(keys)
-            self._kept = {key: row for key, row in self._kept.items() if key in wanted}
+    def _make_room(self, keys: Sequence[_Key], num_new: int) -> None:
+        used = sum(row.nbytes for row in self._cached.values())
+        if used + num_new * len(self) * np.dtype(self.dtype).itemsize > self.max_bytes:
+            needed = set(keys)
+            self._cached = {key: row for key, row in self._cached.items() if key in needed}

@@ -13,7 +13,71 @@ import torch
 from hardmine.errors import InputError, require_keys
 from hardmine.mining.exposure import Exposure
 from hardmine.mining.need import Need
-from hardmine.mining.patience import Patience
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long C classes have been boosted without a rise in AP.
+
+    Attributes:
+        best: (C,) best AP seen, NaN if none yet.
+        waited: (C,) int64 boosted rounds since AP last rose.
+        boosted: (C,) bool, whether the last round boosted the class.
+    """
+
+    best: Floats
+    waited: npt.NDArray[np.int64]
+    boosted: npt.NDArray[np.bool_]
+
+    @classmethod
+    def fresh(cls, num_classes: int) -> Patience:
+        """Before the first validation."""
+        return cls(
+            np.full(num_classes, np.nan),
+            np.zeros(num_classes, np.int64),
+            np.zeros(num_classes, bool),
+        )
+
+    def after(self, ap: Floats, *, min_gain: float = 0.005) -> Patience:
+        """The state after a validation.
+
+        A rise of ``min_gain`` over the best AP resets the count. A class that was not boosted
+        gets one round back.
+
+        Args:
+            ap: (C,) AP, NaN unknown.
+            min_gain: Smallest rise that counts.
+        """
+        better = (ap > self.best + min_gain) | (np.isnan(self.best) & ~np.isnan(ap))
+        waited = np.where(self.boosted, self.waited + 1, np.maximum(self.waited - 1, 0))
+        waited = np.where(np.isnan(ap), self.waited, np.where(better, 0, waited))
+        return Patience(np.where(better, ap, self.best), waited, self.boosted)
+
+    def factor(self, patience: int | None, *, decay: float = 0.5, minimum: float = 0.1) -> Floats:
+        """(C,) factors for need: 1 during the first ``patience`` rounds, then halved each round."""
+        if patience is None:
+            return np.ones(len(self.best))
+        late = np.maximum(self.waited - patience + 1, 0)
+        return np.maximum(decay ** late.astype(np.float64), minimum)
+
+    def to_state(self) -> dict[str, list[Any]]:
+        """Plain values; unknown is None."""
+        return {
+            "best": _to_numbers(self.best),
+            "waited": self.waited.tolist(),
+            "boosted": self.boosted.tolist(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, list[Any]]) -> Patience:
+        """Read what ``to_state`` wrote."""
+        return cls(
+            _from_numbers(state["best"]),
+            np.array(state["waited"], np.int64),
+            np.array(state["boosted"], bool),
+        )
 
 
 @dataclass(frozen=True)
@@ -24,17 +88,17 @@ class MinerState:
         class_names: C names.
         number: Rounds so far, failed ones included.
         need: Of the last round that did not fail; None before the first.
-        patience: What each class has been given.
-        weights: (N,) the last weights; None before the first.
-        lead: Draws that each image was ahead of the mean one when those were set.
+        patience: How long each class has been boosted in vain.
+        weights: (N,) the last weights; None before the first round.
+        exposure: How often each image had been drawn when those were set.
     """
 
     class_names: tuple[str, ...]
     number: int
     need: Need | None
     patience: Patience
-    weights: npt.NDArray[np.float64] | None
-    lead: Exposure
+    weights: Floats | None
+    exposure: Exposure
 
     @classmethod
     def fresh(cls, class_names: tuple[str, ...]) -> MinerState:
@@ -43,34 +107,35 @@ class MinerState:
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and tensors."""
-        levels = None
-        if self.need is not None:
-            levels = [None if np.isnan(value) else float(value) for value in self.need.level]
         return {
             "class_names": list(self.class_names),
             "number": self.number,
-            "levels": levels,
+            "levels": None if self.need is None else _to_numbers(self.need.level),
             "patience": self.patience.to_state(),
             "weights": _to_tensor(self.weights),
-            "passes": self.lead.passes,
-            "lead": _to_tensor(self.lead.draws),
+            "passes": self.exposure.passes,
+            "exposure": _to_tensor(self.exposure.extra_draws),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], class_names: tuple[str, ...]) -> MinerState:
-        """What ``to_state`` said, if it is whole and of the same classes."""
+        """Read what ``to_state`` wrote.
+
+        Raises:
+            InputError: If the state is incomplete or of other classes.
+        """
         require_keys(state, cls.fresh(class_names).to_state(), "miner")
         saved = tuple(state["class_names"])
         if saved != class_names:
             raise InputError(
-                f"the saved miner judged {len(saved)} classes ({', '.join(saved[:3])} ...), this "
-                f"one {len(class_names)} ({', '.join(class_names[:3])} ...); "
+                f"the saved miner has {len(saved)} classes ({', '.join(saved[:3])} ...), this one "
+                f"{len(class_names)} ({', '.join(class_names[:3])} ...); "
                 "resume with the same classes"
             )
         need = None
         if state["levels"] is not None:
-            level = np.array([np.nan if one is None else one for one in state["levels"]], float)
-            # The next round looks at the levels alone.
+            level = _from_numbers(state["levels"])
+            # The next round reads the levels alone.
             need = Need(class_names, np.zeros(len(level)), level, level, ~np.isnan(level))
         return cls(
             class_names,
@@ -78,13 +143,21 @@ class MinerState:
             need,
             Patience.from_state(state["patience"]),
             _to_array(state["weights"]),
-            Exposure(float(state["passes"]), _to_array(state["lead"])),
+            Exposure(float(state["passes"]), _to_array(state["exposure"])),
         )
 
 
-def _to_tensor(values: npt.NDArray[np.float64] | None) -> torch.Tensor | None:
+def _to_numbers(values: Floats) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _from_numbers(values: list[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _to_tensor(values: Floats | None) -> torch.Tensor | None:
     return None if values is None else torch.from_numpy(values.copy())
 
 
-def _to_array(values: torch.Tensor | None) -> npt.NDArray[np.float64] | None:
+def _to_array(values: torch.Tensor | None) -> Floats | None:
     return None if values is None else values.numpy().astype(np.float64)

@@ -1,18 +1,19 @@
-"""From hits and need to one sampling weight an image, and what the weights will do."""
+"""From targets and need to one sampling weight an image, and what the weights do to an epoch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from hardmine.errors import InputError
+from hardmine.mining.targets import HIT, Targets
 from hardmine.records import Hits
 
-if TYPE_CHECKING:
-    import scipy.sparse
+Floats = npt.NDArray[np.float64]
 
 _HALVINGS = 30
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -20,130 +21,148 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 @dataclass(frozen=True)
 class WeightRules:
-    """How far the weights of a training loop may lie apart, and what draws them apart.
+    """How far weights may lie apart.
 
     Attributes:
-        floor: Factor of an image that nothing asks for.
-        cap: Largest factor: ``cap / floor`` is how much more often what is asked for most is drawn
-            than what is not, all else alike.
-        budget: Largest share of an epoch's draws that mining may move, before ``fade``; None for no
-            limit.
-        fade: Draws by which an image is ahead of the mean one when it is wanted 1/e as much for
-            that: the more often it has been seen, the less there is to learn from seeing it once
-            more. None for never.
-        balance: How far the draws are evened out whatever is asked, in [0, 1]: 0 not at all; 1 as
-            if a class were chosen, each as likely, then one of its objects, so that images of many
-            objects gain too, measured contexts came as often as in validation, and classes that are
-            taken for others as often as those; images that probably lack labels count the less.
+        cap: How many times as often an image that fully answers the weakest class is drawn as one
+            that answers nothing, all else alike. 1 turns boosts off.
+        budget: Largest share of an epoch's draws that mining may move, before exposure counts;
+            None for no limit.
+        exposure_scale: Draws beyond the mean image's after which one more draw of an image is
+            worth 37 % (1/e) of what it was; None for never.
+        balance: How far draws are evened out whatever is weak, in [0, 1]. 0: not at all. 1: as if
+            a class were drawn at random, then one of its objects; measured contexts come as often
+            as in validation, and classes as often as those they are mistaken for; images that
+            probably lack labels count less.
     """
 
-    floor: float = 1.0
     cap: float = 3.0
     budget: float | None = 0.5
-    fade: float | None = 5.0
+    exposure_scale: float | None = 5.0
     balance: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_limits(self.floor, self.cap, self.budget)
-        if self.fade is not None and not self.fade > 0:
-            raise InputError(f"fade is a number of draws above 0, or None, got {self.fade}")
-        if not 0 <= self.balance <= 1:
-            raise InputError(f"balance must lie in [0, 1], got {self.balance}")
+        _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
+        _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
+        if self.budget is not None:
+            _require("budget", self.budget, 0.0, 1.0, "a share of the draws in [0, 1], or None")
+        if self.exposure_scale is not None:
+            smallest = np.finfo(float).tiny
+            _require(
+                "exposure_scale", self.exposure_scale, smallest, np.inf, "above 0 draws, or None"
+            )
+
+
+def _require(name: str, value: object, low: float, high: float, expected: str) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (low <= float(value) <= high and np.isfinite(float(value))):  # type: ignore[arg-type]
+        raise InputError(f"WeightRules.{name} must be {expected}, got {value!r}")
 
 
 def image_weights(
-    hits: Hits,
+    found: Targets | Hits,
     need: npt.ArrayLike,
     *,
     num_images: int,
+    class_rows: npt.NDArray[np.int64] | None = None,
     trust: npt.ArrayLike | None = None,
-    strengths: npt.ArrayLike | None = None,
-    floor: float = 1.0,
-    cap: float = 10.0,
-    budget: float | None = None,
-) -> npt.NDArray[np.float64]:
+    balance: Floats | None = None,
+    rules: WeightRules | None = None,
+) -> Floats:
     """Give every image a sampling weight, larger where weak classes were found.
 
-    A query of need and trust 1 that an image fully answers multiplies its weight by cap / floor,
-    half an answer by the square root of that. Weights are relative. An image that no query reached
-    keeps the floor, so raising some lowers the share of the rest but never to zero.
+    1. boost:   what the image answers of what is weak, in [0, 1]; see ``Targets.boost``
+    2. weight:  cap^boost · balance, both exponents scaled down together to meet the budget
+
+    Factors rather than summands: where most images answer a little, those that answer most must
+    still stand out. Weights are relative. An image that no query found keeps its balance factor.
 
     Args:
-        hits: Images found for each of C queries.
-        need: (C,) how weak the class behind each query is, in [0, 1]; 0 switches it off.
+        found: The images found for each of Q queries: targets, or the hits of ``Index.search``,
+            whose scores, cut to [0, 1], then say how far an image answers.
+        need: (Q,) how weak the class behind each query is, in [0, 1]; 0 switches the query off.
         num_images: N.
-        trust: (C,) how far each query's hits are right, in [0, 1]; 1 if None.
-        strengths: (C, K) how far each hit answers its query, in [0, 1]; the scores cut to that
-            range if None. Not read where there is no hit.
-        floor: Weight of an image that no query reached, above 0.
-        cap: Weight of an image that fully answers a query of need and trust 1; equal to the floor
-            turns mining off.
-        budget: The largest share of draws, in [0, 1], that may go to other images than uniform
-            drawing would take: the sum of ``max(0, w_i / sum(w) - 1 / N)``. Boosts are scaled
-            down together to meet it. None for no limit.
+        class_rows: (Q,) ascending, the class of each query, so that a class and its contexts add
+            up; None if each query is a class of its own.
+        trust: (Q,) in [0, 1], how far each query's hits are right; 1 if None. For hits alone:
+            the strengths of targets include it.
+        balance: (N,) factors above 0; see ``balance_factors``. 1 if None.
+        rules: Limits; those of a training loop by default.
 
     Returns:
-        (N,) weights in [floor, cap].
+        (N,) weights.
 
     >>> hits = Hits(np.array([[2, 0]]), np.float32([[1.0, 0.5]]), np.zeros((1, 2, 4), np.float32))
-    >>> image_weights(hits, [1.0], num_images=4)
-    array([ 3.16227766,  1.        , 10.        ,  1.        ])
+    >>> image_weights(hits, [1.0], num_images=4).round(3)
+    array([1.732, 1.   , 3.   , 1.   ])
     """
-    queries = len(hits.image_rows)
-    factor = _share("need", need, (queries,))
-    if trust is not None:
-        factor = factor * _share("trust", trust, (queries,))
-    found = hits.found
-    answers = hits.scores.clip(0, 1) if strengths is None else strengths
-    boosts = (factor[:, None] * _share("strengths", answers, found.shape, where=found))[found]
-    rows = hits.image_rows[found]
+    rules = rules or WeightRules()
+    needs = _shares("need", need)
+    targets = found if isinstance(found, Targets) else _targets_of_hits(found, trust)
+    rows = targets.image_rows
     if len(rows) and rows.max() >= num_images:
         raise InputError(
             f"a hit names image row {rows.max()} of {num_images} images; "
             "was the index built on another split?"
         )
-    boost = np.zeros(num_images)
-    # Max, not sum: an image that answers five queries is not five times as useful.
-    np.maximum.at(boost, rows, boosts)
-    return weights_from_boost(boost, floor=floor, cap=cap, budget=budget)
+    num_queries = len(found.image_rows) if isinstance(found, Hits) else len(needs)
+    if len(needs) != num_queries:
+        raise InputError(
+            f"need must have one value a query (expected {num_queries}, got {len(needs)})"
+        )
+    classes = np.arange(num_queries) if class_rows is None else class_rows
+    boost = targets.boost(needs, classes, num_images)
+    return weights_from_boost(boost, balance=balance, rules=rules)
 
 
 def weights_from_boost(
-    boost: npt.NDArray[np.float64],
-    *,
-    floor: float = 1.0,
-    cap: float = 10.0,
-    budget: float | None,
-    base: npt.NDArray[np.float64] | None = None,
-) -> npt.NDArray[np.float64]:
-    """Weights of images whose boost is known: base · floor · (cap / floor)^boost, within a budget.
-
-    Factors rather than summands: where most images are wanted a little, those that are wanted
-    most must still stand out.
+    boost: Floats, *, balance: Floats | None = None, rules: WeightRules | None = None
+) -> Floats:
+    """Weights of images whose boost is known: cap^boost · balance, within the budget.
 
     Args:
         boost: (N,) in [0, 1].
-        floor: As in ``image_weights``, like the others.
-        cap: Largest weight, but for the base.
-        budget: Largest share of the draws that may move; None for no limit. Base and boosts are
-            scaled down together to meet it.
-        base: (N,) factors above 0 that images have anyway; 1 if None.
+        balance: (N,) factors above 0; 1 if None.
+        rules: Cap and budget.
     """
-    _check_limits(floor, cap, budget)
-    base = np.ones(len(boost)) if base is None else base
-    logs = float(np.log(cap / floor)) * boost
-    scale = 1.0 if budget is None else _budget_scale(logs + np.log(base), budget)
-    # floor · exp(log(cap / floor)) may round above the cap.
-    return np.asarray(np.minimum(floor * np.exp(scale * logs), cap) * base**scale)
+    rules = rules or WeightRules()
+    balance = np.ones(len(boost)) if balance is None else balance
+    logs = float(np.log(rules.cap)) * boost
+    scale = 1.0
+    if rules.budget is not None:
+        scale = _budget_scale(logs + np.log(balance), rules.budget)
+    # exp(log(cap)) may round above the cap.
+    return np.asarray(np.minimum(np.exp(scale * logs), rules.cap) * balance**scale)
 
 
-def _check_limits(floor: float, cap: float, budget: float | None) -> None:
-    if not 0.0 < floor <= cap < np.inf:
-        raise InputError(
-            f"floor and cap must satisfy 0 < floor <= cap, got floor={floor}, cap={cap}"
-        )
-    if budget is not None and not 0.0 <= budget <= 1.0:
-        raise InputError(f"budget is a share of draws in [0, 1], got {budget}")
+def _targets_of_hits(hits: Hits, trust: npt.ArrayLike | None) -> Targets:
+    found = hits.found
+    queries = np.nonzero(found)[0].astype(np.int32)
+    scores = hits.scores[found]
+    strengths = scores.clip(0, 1)
+    if trust is not None:
+        factors = _shares("trust", trust)
+        if len(factors) != len(found):
+            raise InputError(
+                f"trust must have one value a query (expected {len(found)}, got {len(factors)})"
+            )
+        strengths = strengths * factors[queries]
+    return Targets(
+        queries,
+        hits.image_rows[found],
+        np.full(len(queries), HIT, np.int8),
+        strengths.astype(np.float32),
+        scores,
+    )
+
+
+def _shares(name: str, values: npt.ArrayLike) -> Floats:
+    shares = np.asarray(values, np.float64)
+    bad = shares[~((shares >= 0) & (shares <= 1))]
+    if shares.ndim != 1 or len(bad):
+        got = f"shape {shares.shape}" if shares.ndim != 1 else f"{bad[0]} and {len(bad) - 1} more"
+        raise InputError(f"{name} must be one value in [0, 1] a query, got {got}")
+    return shares
 
 
 def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -260,25 +279,3 @@ def _head(instances: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     order = np.argsort(-instances, kind="stable")
     half = np.searchsorted(np.cumsum(instances[order]), instances.sum() / 2)
     return order[: half + 1]
-
-
-def _share(
-    name: str,
-    values: npt.ArrayLike,
-    shape: tuple[int, ...],
-    *,
-    where: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[np.float64]:
-    """Check that values are shares; what lies outside ``where`` is not looked at and becomes 0."""
-    shares = np.asarray(values, np.float64)
-    if shares.shape != shape:
-        raise InputError(
-            f"{name} must have shape {shape}, one value a query"
-            f"{' and hit' if len(shape) > 1 else ''}, got {shares.shape}"
-        )
-    if where is not None:
-        shares = np.where(where, shares, 0.0)
-    bad = shares[~((shares >= 0) & (shares <= 1))]
-    if len(bad):
-        raise InputError(f"{name} must lie in [0, 1], got {bad[0]} and {len(bad) - 1} more")
-    return shares

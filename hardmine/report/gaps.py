@@ -14,7 +14,7 @@ from hardmine.detections.average_precision import average_precision_from_matches
 from hardmine.detections.detections import Matches, load_detections, match_detections
 from hardmine.errors import InputError
 from hardmine.metrics.names import match_names
-from hardmine.mining.need import class_need
+from hardmine.mining.need import NeedRules, class_need
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.errors import ClassErrors, error_types
 
@@ -183,7 +183,7 @@ def class_gaps(
         raise InputError(f"{scores.source or 'the metrics'}: no class has a known AP")
     labels = val if val is not None else train
     names = labels.class_names if labels is not None else scores.class_names
-    need = class_need(scores, names, policy=policy)
+    need = class_need(scores, names, rules=NeedRules(policy=policy))
     place = match_names(names, scores.class_names).rows
     amounts = [_amounts(one, names) for one in (val, train)]
     gaps = []

@@ -25,9 +25,9 @@ class RoundLine:
         seconds: What mining took.
         ap: Mean AP over the known classes; NaN if none.
         weak: Classes in need, the weakest first.
-        asked: The queries' first phrases.
-        taken: Which classes were taken for which others, beyond what most classes are, the most
-            taken first, e.g. ``"bus for car 40 %"``.
+        queries: The queries' first phrases.
+        mistaken: Which classes were mistaken for which others more than most classes are, the
+            largest share first, e.g. ``"bus for car 40 %"``.
         counts: Images of each kind.
         raised: Images drawn more often.
         moved: Share of the draws that mining moved.
@@ -36,15 +36,15 @@ class RoundLine:
         gain_weak: Mean change of AP of this round's weak classes until the next validation; NaN
             in the last round.
         gain_rest: The same of the other classes.
-        note: Why the round failed, ``"dry run"``, or nothing.
+        error: Why the round failed; empty if it did not.
     """
 
     number: int
     seconds: float
     ap: float
     weak: tuple[str, ...]
-    asked: tuple[str, ...]
-    taken: tuple[str, ...]
+    queries: tuple[str, ...]
+    mistaken: tuple[str, ...]
     counts: dict[str, int]
     raised: int
     moved: float
@@ -52,7 +52,7 @@ class RoundLine:
     head: float
     gain_weak: float
     gain_rest: float
-    note: str
+    error: str
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def read_history(rounds: Sequence[Round]) -> History:
             gain_plain=_total(gains[~boosted[:, row], row]),
             trust=_mean(
                 [
-                    asked.precision
+                    query.precision
                     for done in rounds
-                    for asked in done.asked
-                    if asked.class_name == name
+                    for query in done.queries
+                    if query.class_name == name
                 ]
             ),
             draws=_last_draws(rounds, row),
@@ -163,36 +163,38 @@ def _next_known(ap: Floats) -> Floats:
 
 
 def _boosted(done: Round) -> npt.NDArray[np.bool_]:
-    """Classes that were weak as a whole, not under a condition alone."""
-    return (done.need > 0) & done.applied
+    """Classes that were weak as a whole, not in a context alone."""
+    return np.asarray(done.need > 0)
 
 
 def _round_line(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> RoundLine:
-    drawn = done.drawn
+    draws = done.draws
     before = after = np.nan
-    if drawn is not None and drawn.head_share_before is not None:
-        before, after = drawn.head_share_before, drawn.head_share_after or np.nan
+    if draws is not None and draws.head_share_before is not None:
+        before, after = draws.head_share_before, draws.head_share_after or np.nan
     return RoundLine(
         number=done.number,
         seconds=done.seconds,
         ap=_mean(done.ap.tolist()),
         weak=tuple(done.weak),
-        asked=tuple(asked.names[0] for asked in done.asked),
-        taken=_taken(done),
-        counts=done.counts() if done.asked else dict.fromkeys(KINDS, 0),
-        raised=0 if drawn is None else drawn.num_raised,
-        moved=np.nan if drawn is None else drawn.moved_share,
-        effective=np.nan if drawn is None else drawn.effective_size / max(drawn.num_images, 1),
+        queries=tuple(query.phrases[0] for query in done.queries),
+        mistaken=_mistaken(done),
+        counts=done.counts() if done.queries else dict.fromkeys(KINDS, 0),
+        raised=0 if draws is None else draws.num_raised,
+        moved=np.nan if draws is None else draws.moved_share,
+        effective=np.nan if draws is None else draws.effective_size / max(draws.num_images, 1),
         head=after - before,
         gain_weak=_mean(gains[boosted].tolist()),
         gain_rest=_mean(gains[~boosted].tolist()),
-        note=done.error or ("" if done.applied else "dry run"),
+        error=done.error,
     )
 
 
-def _taken(done: Round) -> tuple[str, ...]:
+def _mistaken(done: Round) -> tuple[str, ...]:
+    if done.inputs is None:
+        return ()
     names = done.class_names
-    pairs = sorted(done.settings.get("taken_for", ()), key=lambda pair: (-pair[2], pair))
+    pairs = sorted(done.inputs.confusion.mistaken_for, key=lambda pair: (-pair[2], pair))
     return tuple(
         f"{names[row]} for {names[other]} {percent(share, 0)} %" for row, other, share in pairs
     )
@@ -200,8 +202,8 @@ def _taken(done: Round) -> tuple[str, ...]:
 
 def _last_draws(rounds: Sequence[Round], row: int) -> float:
     for done in reversed(rounds):
-        if done.drawn is not None and done.drawn.class_draws is not None:
-            return float(done.drawn.class_draws[row])
+        if done.draws is not None and done.draws.class_draws is not None:
+            return float(done.draws.class_draws[row])
     return float("nan")
 
 

@@ -38,8 +38,6 @@ def make_report(
     encoder: Encoder | None = None,
     slices: Sequence[str] = (),
     suggest: bool = False,
-    templates: str | Sequence[str] = "short",
-    sizes: bool = True,
 ) -> GapReport:
     """Put a report together from detections or metrics, and whatever else is there.
 
@@ -55,8 +53,6 @@ def make_report(
         encoder: The one that made the indexes.
         slices: Texts that split the validation images.
         suggest: Whether to try conditions of its own.
-        templates: Put around class names; see ``HardMiner``.
-        sizes: Whether mining asks for weak sizes.
 
     Raises:
         InputError: If files do not belong together; the message says which.
@@ -81,8 +77,6 @@ def make_report(
             measured.scores,
             val=val,
             detections=given,
-            templates=templates,
-            sizes=sizes,
         )
         gaps = [replace(gap, retrieval=mined.retrieval.get(gap.name)) for gap in gaps]
     sliced: list[TextSlice] = []

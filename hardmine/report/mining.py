@@ -15,12 +15,13 @@ from hardmine.errors import InputError
 from hardmine.history.rounds import Round
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
+from hardmine.mining.assess import ValidationSet
 from hardmine.mining.calibration import calibrate
 from hardmine.mining.labels import ABSENT, PRESENT
 from hardmine.mining.mine import MiningData
 from hardmine.mining.queries import embed_queries
-from hardmine.mining.targets import KINDS, SUSPECT, Targets
-from hardmine.mining.trust import Scores, Trust, measure_trust, split_targets
+from hardmine.mining.targets import KINDS, SUSPECT, Targets, split_targets
+from hardmine.mining.trust import Scores, Trust, measure_trust
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
@@ -94,8 +95,6 @@ def mine_once(
     val: ImageSet | None = None,
     detections: Any = None,
     examples: int = 4,
-    templates: str | Sequence[str] = "short",
-    sizes: bool = True,
 ) -> Mined:
     """Ask what a round of mining would draw, and how far its index can be trusted.
 
@@ -107,8 +106,6 @@ def mine_once(
         val: Validation images, for ``detections``.
         detections: What the detector found on them, to know which classes it confuses.
         examples: Images a class and kind.
-        templates: Put around class names; see ``HardMiner``.
-        sizes: Whether weak sizes are asked for.
 
     Raises:
         InputError: If the index is of other images.
@@ -127,58 +124,57 @@ def mine_once(
         encoder=encoder,
         images=train,
         dataset_ids=ids,
-        val_images=val if detections is not None else None,
-        sizes=sizes,
-        templates=templates,
-        dry_run=True,
+        validation=ValidationSet(val) if val is not None else None,
         strict=True,
     )
     done = miner.step(scores, val_detections=detections)
-    assert done.drawn is not None
-    assert done.targets is not None
+    data = miner.data
+    assert done.draws is not None
+    assert done.result is not None
     assert done.weights is not None
-    report = done.drawn
-    ground = miner.ground
-    assert ground is not None
+    assert data is not None
     # Every class, weak or not.
-    class_rows = np.arange(len(ground.class_names))
-    similarity = ground.book.rows(ground.class_phrases)
-    trust = measure_trust(similarity, class_rows, ground.labels)
-    targets = split_targets(similarity, class_rows, ground.labels, trust)
+    class_rows = np.arange(len(data.class_names))
+    scores_of_classes = data.scores.rows(data.class_phrases)
+    trust = measure_trust(scores_of_classes, class_rows, data.labels)
+    targets = split_targets(scores_of_classes, class_rows, data.labels, trust)
     suspects = targets.take(targets.kinds == SUSPECT)
-    shown = partial(_examples, index, encoder, ids, done.weights / done.weights.mean(), templates)
-    asked = [
-        (query, asked.class_name, asked.names)
-        for query, asked in enumerate(done.asked)
-        if not asked.condition
+    shown = partial(_examples, index, encoder, ids, done.weights / done.weights.mean())
+    of_classes = [
+        (row, query.class_name, query.phrases)
+        for row, query in enumerate(done.queries)
+        if not query.context
     ]
     weakest_first = [
-        (row, ground.class_names[row], ground.class_phrases[row])
+        (row, data.class_names[row], data.class_phrases[row])
         for row in np.argsort(-done.need, kind="stable").tolist()
     ]
     return Mined(
         num_images=len(ids),
-        num_raised=report.num_raised,
-        moved_share=report.moved_share,
-        effective_size=report.effective_size / max(len(ids), 1),
+        num_raised=done.draws.num_raised,
+        moved_share=done.draws.moved_share,
+        effective_size=done.draws.effective_size / max(len(ids), 1),
         examples=shown(
-            done.targets, asked, (("hard", "positive"), ("confuser",), ("hit",)), examples
+            done.result.targets,
+            of_classes,
+            (("hard", "positive"), ("confuser",), ("hit",)),
+            examples,
         ),
         suspects=shown(suspects, weakest_first, (("suspect",),), None),
-        retrieval=_retrieval(ground, similarity, trust, suspects, done),
+        retrieval=_retrieval(data, scores_of_classes, trust, suspects, done),
     )
 
 
 def _retrieval(
-    ground: MiningData, scores: Scores, trust: Trust, suspects: Targets, done: Round
+    data: MiningData, scores: Scores, trust: Trust, suspects: Targets, done: Round
 ) -> dict[str, Retrieval]:
     """Trust and coverage of every class, weak or not."""
-    suspected = np.bincount(suspects.query_rows, minlength=len(ground.class_names))
+    suspected = np.bincount(suspects.query_rows, minlength=len(data.class_names))
     confusers = _count_by_class(done, "confuser")
-    draws = done.drawn.class_draws if done.drawn is not None else None
+    draws = done.draws.class_draws if done.draws is not None else None
     said = {}
-    for row, name in enumerate(ground.class_names):
-        status = ground.labels.status(row)
+    for row, name in enumerate(data.class_names):
+        status = data.labels.status(row)
         scored = np.isfinite(scores[row])
         present = scores[row][(status == PRESENT) & scored]
         answering = labelled = 0
@@ -200,10 +196,11 @@ def _retrieval(
 
 def _count_by_class(done: Round, kind: str) -> dict[str, int]:
     """Images of a kind by class name, each once."""
-    assert done.targets is not None
-    chosen = done.targets.take(done.targets.kinds == KINDS.index(kind))
+    assert done.result is not None
+    targets = done.result.targets
+    chosen = targets.take(targets.kinds == KINDS.index(kind))
     pairs = {
-        (done.asked[query].class_name, image)
+        (done.queries[query].class_name, image)
         for query, image in zip(chosen.query_rows.tolist(), chosen.image_rows.tolist(), strict=True)
     }
     counts: dict[str, int] = {}
@@ -217,23 +214,22 @@ def _examples(
     encoder: Encoder,
     ids: npt.NDArray[Any],
     drawn: npt.NDArray[np.float64],
-    templates: str | Sequence[str],
     targets: Targets,
-    asked: Sequence[tuple[int, str, tuple[str, ...]]],
+    queries: Sequence[tuple[int, str, tuple[str, ...]]],
     groups: Sequence[Sequence[str]],
     limit: int | None,
 ) -> tuple[Shown, ...]:
     """The strongest images of each class and group of kinds with the region that matched.
 
     Of N images it is known how many times as often as on average they would be ``drawn``; of each
-    query ``asked`` its row among the targets, its class and its phrases. No ``limit`` is all.
+    query its row among the targets, its class and its phrases. No ``limit`` is all.
     """
     shown = []
     index_rows = index.rows_of(ids)
-    for query, class_name, names in asked:
+    for query, class_name, phrases in queries:
         if not (targets.query_rows == query).any():
             continue
-        vector = embed_queries(encoder, [names], templates=templates)
+        vector = embed_queries(encoder, [phrases])
         for kinds in groups:
             wanted = [KINDS.index(kind) for kind in kinds]
             mine = (targets.query_rows == query) & np.isin(targets.kinds, wanted)

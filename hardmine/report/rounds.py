@@ -97,7 +97,7 @@ def rounds_page(history: History, *, title: str = "rounds") -> str:
         gain=gain,
         other=other,
         sparks={line.name: spark(line) for line in history.classes},
-        failed=[line for line in history.rounds if line.note and not line.asked],
+        failed=[line for line in history.rounds if line.error],
         points=points,
         percent=percent,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 import hardmine
-from hardmine import defaults
+from hardmine import NeedRules, ValidationSet, defaults
+from hardmine.config import miner_arguments
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.records import ClassScores, ImageSet
@@ -55,7 +57,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             for which and, where the miner has ``contexts``, which class is weak under which.
         val_index: Folder of the index of the validation images, which is built where contexts are
             measured; ``hardmine/val-index.hmx`` in the work folder if None.
-        miner: More arguments of ``hardmine.HardMiner``: policy, contexts, cap, budget ...
+        miner: More arguments of ``hardmine.HardMiner``: contexts, and need, targets and weights,
+            which may be dicts, e.g. ``dict(weights=dict(budget=0.4))``.
         strict: Whether a round that fails ends the training.
     """
 
@@ -99,7 +102,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         self._partners = partners
         self._measure = measure
         self._val_index = val_index
-        self._options = dict(miner or {})
+        self._options = miner_arguments(miner or {})
         self._strict = strict
         # Set up when training begins: the same config also serves to validate and to test.
         self._validation: ValidationReader | None = None
@@ -201,24 +204,24 @@ class HardMiningHook(Hook):  # type: ignore[misc]
 
         index = indexed(labels.images, self._index or self._folder / "index.hmx")
         assert self._validation is not None
-        val_images, val_index = None, None
+        validation = None
         if self._measure:
-            val_images = self._validation.images
+            val_images, val_index = self._validation.images, None
             if self._options.get("contexts"):
                 val_index = indexed(val_images, self._val_index or self._folder / "val-index.hmx")
+            validation = ValidationSet(val_images, val_index)
         options = {"rounds": self._folder / "rounds.jsonl"} | self._options
-        counts = self._validation.num_instances(labels.images.class_names)
-        options["need_options"] = {"num_instances": counts} | dict(
-            options.get("need_options") or {}
-        )
+        rules = options.get("need") or NeedRules()
+        if rules.num_instances is None:
+            counts = self._validation.num_instances(rules.class_names or labels.images.class_names)
+            options["need"] = replace(rules, num_instances=tuple(counts.tolist()))
         return hardmine.HardMiner(
             index,
             self._sampler,
             encoder=encoder,
             images=labels.images,
             dataset_ids=labels.images.ids[labels.image_rows],
-            val_images=val_images,
-            val_index=val_index,
+            validation=validation,
             strict=self._strict,
             **options,
         )
@@ -276,8 +279,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
                 runner, f"round {done.number} failed; the draws stay as they are: {done.error}"
             )
             return
-        if done.applied:
-            self._use(done.weights, done.number)
+        self._use(done.weights, done.number)
         log_round(runner, done)
 
     def _use(self, weights: Any, number: int) -> None:

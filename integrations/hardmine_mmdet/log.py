@@ -25,12 +25,12 @@ def tell_error(runner: Runner, message: str) -> None:
 
 def log_round(runner: Runner, done: Round) -> None:
     """Tell the log and the visualizer what a round did."""
-    drawn = done.drawn
-    assert drawn is not None
+    draws = done.draws
+    assert draws is not None
     scalars = {
         "hardmine/weak_classes": float(len(done.weak)),
-        "hardmine/drawn_share": drawn.moved_share,
-        "hardmine/effective_size": drawn.effective_size,
+        "hardmine/moved_share": draws.moved_share,
+        "hardmine/effective_size": draws.effective_size,
         "hardmine/seconds": done.seconds,
     }
     for name, need in zip(done.class_names, done.need, strict=True):
@@ -38,15 +38,14 @@ def log_round(runner: Runner, done: Round) -> None:
     runner.visualizer.add_scalars(scalars, step=runner.iter)
     runner.logger.info(
         "hardmine round %d: weak %s; %d images raised, %.0f %% of the draws moved, "
-        "effective size %.0f of %d, %.1f s%s",
+        "effective size %.0f of %d, %.1f s",
         done.number,
         ", ".join(done.weak[:5]) or "none",
-        drawn.num_raised,
-        100 * drawn.moved_share,
-        drawn.effective_size,
-        drawn.num_images,
+        draws.num_raised,
+        100 * draws.moved_share,
+        draws.effective_size,
+        draws.num_images,
         done.seconds,
-        "" if done.applied else " (dry run: the draws stay as they are)",
     )
     for note in done.notes:
         warn(runner, note)
