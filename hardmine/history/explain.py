@@ -65,10 +65,10 @@ class Explanation:
             f"drawn {self.expected_draws:.2f} times an epoch"
         ]
         if self.weight != self.demanded:
-            fewer = "fewer" if self.extra_draws < 0 else "more"
+            more = "fewer" if self.extra_draws < 0 else "more"
             lines.append(
-                f"  {self.demanded:.3f} before exposure: "
-                f"it has had {abs(self.extra_draws):.1f} draws {fewer} than the mean image"
+                f"  {self.demanded:.3f} before exposure counts "
+                f"({abs(self.extra_draws):.1f} draws {more} than the mean image so far)"
             )
         for reason in self.reasons:
             query = reason.query

@@ -21,14 +21,14 @@ index:
   clusters: kmeans:4+whole
 need:
   policy: below:0.5
-queries:
-  contexts: [at night]
+targets:
   templates: plain
 weights:
   cap: 2
   balance: 0
-  fade: null
+  exposure_scale: null
 miner:
+  contexts: [at night]
   rounds: {out}/rounds.jsonl
 """
 
@@ -40,7 +40,7 @@ def test_a_config_makes_a_miner_that_mines(tmp_path: Path) -> None:
     miner = HardMiner.from_config(load_config(file))
     name = miner.class_names[0]
     done = miner.step({name: 0.1})
-    assert [asked.names for asked in done.asked] == [(name,), (f"{name} at night",)]
+    assert [query.phrases for query in done.queries] == [(name,), (f"{name} at night",)]
     assert miner.sampler is not None
     assert 1.0 < miner.sampler.weights.max() <= 2.0
     assert (tmp_path / "rounds.jsonl").read_text().count("\n") == 1
@@ -61,9 +61,9 @@ validation:
 """
     )
     miner = HardMiner.from_config(load_config(file))
-    assert miner.judge.images is not None
-    assert miner.judge.index is not None
-    assert miner.judge.index.ids.tolist() == miner.judge.images.ids.tolist()
+    assert miner.validation is not None
+    assert miner.validation.index is not None
+    assert miner.validation.index.ids.tolist() == miner.validation.images.ids.tolist()
     assert (tmp_path / "val.hmx").is_dir()
     nothing_found = miner.step(dict.fromkeys(miner.class_names, 0.1), val_detections=[])
     assert nothing_found.error == ""
@@ -81,8 +81,8 @@ def test_without_contexts_the_validation_images_need_no_index(tmp_path: Path) ->
         miner=MinerConfig(rounds=None),
     )
     miner = HardMiner.from_config(config)
-    assert miner.judge.images is not None
-    assert miner.judge.index is None
+    assert miner.validation is not None
+    assert miner.validation.index is None
     assert not (tmp_path / "val.hmx").exists()
 
 

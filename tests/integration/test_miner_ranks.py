@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))  # for the spawned ranks
 
-from toy_data import WordEncoder, make_scenario
+from toy_data import WordEncoder, make_toy_data
 
 from hardmine import HardMiner, HardMiningSampler
 from hardmine.errors import HardmineError
@@ -37,14 +37,14 @@ def _rank(rank: int, world_size: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size
     )
-    world = make_scenario(101)
-    sampler = HardMiningSampler(len(world.images), seed=5)
+    toy = make_toy_data(101)
+    sampler = HardMiningSampler(len(toy.images), seed=5)
     first = rank == 0
     miner = HardMiner(
-        world.index if first else None,
+        toy.index if first else None,
         sampler,
         encoder=WordEncoder() if first else None,
-        images=world.images,
+        images=toy.images,
         rounds=f"{folder}/rounds.jsonl",
     )
     # Only rank 0 knows the metrics.
@@ -52,9 +52,9 @@ def _rank(rank: int, world_size: int, folder: str) -> None:
     draws = list(sampler)
     after_failure = miner.step({"unicorn": 1.0})
     strict = HardMiner(
-        world.index if first else None,
+        toy.index if first else None,
         encoder=Failing() if first else None,
-        images=world.images,
+        images=toy.images,
         strict=True,
     )
     raised = ""
@@ -92,8 +92,8 @@ def test_all_ranks_get_the_same_weights_and_share_the_stream(
         start_method="forkserver",
     )
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
-    world = make_scenario(101)
-    alone = HardMiner(world.index, encoder=WordEncoder(), images=world.images).step(METRICS)
+    toy = make_toy_data(101)
+    alone = HardMiner(toy.index, encoder=WordEncoder(), images=toy.images).step(METRICS)
     for rank in ranks:
         assert np.array_equal(rank["weights"].numpy(), alone.weights)
         assert torch.equal(rank["state_weights"], ranks[0]["weights"])

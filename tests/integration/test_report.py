@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_data import NAMES, WordEncoder, make_scenario
+from toy_data import NAMES, WordEncoder, make_toy_data
 
 from hardmine.cli.main import main
 from hardmine.datasets import load_images
@@ -26,7 +26,7 @@ from hardmine.report.relabel import coco_proposals
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes, and a detector that finds every second object and takes circles for squares."""
     place = tmp_path_factory.mktemp("report")
     assert main(["scenes", str(place), "--images", "40", "--seed", "3"]) == 0
@@ -52,17 +52,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(world: Path) -> Path:
-    images = load_images(
-        world / "train" / "images", annotations=world / "annotations" / "train.json"
-    )
-    build_index(images, load_encoder("tiny"), world / "index", clusters="kmeans:4", workers=1)
-    return world / "index"
+def index(toy: Path) -> Path:
+    images = load_images(toy / "train" / "images", annotations=toy / "annotations" / "train.json")
+    build_index(images, load_encoder("tiny"), toy / "index", clusters="kmeans:4", workers=1)
+    return toy / "index"
 
 
-def given(world: Path) -> list[str]:
-    val = world / "annotations" / "val.json"
-    return ["report", "--detections", str(world / "results.json"), "--val-ann", str(val)]
+def given(toy: Path) -> list[str]:
+    val = toy / "annotations" / "val.json"
+    return ["report", "--detections", str(toy / "results.json"), "--val-ann", str(val)]
 
 
 def reported(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -72,13 +70,13 @@ def reported(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return answer
 
 
-def test_without_an_index(world: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_without_an_index(toy: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     table, page = tmp_path / "gaps.csv", tmp_path / "deep" / "page.html"
-    said = reported(capsys, *given(world), "--csv", str(table), "--out", str(page))
+    said = reported(capsys, *given(toy), "--csv", str(table), "--out", str(page))
     assert said["schema"] == "hardmine-report/1"
     assert said["mining"] is None
     names = [one["name"] for one in said["classes"]]
-    labels = json.loads((world / "annotations" / "val.json").read_text())
+    labels = json.loads((toy / "annotations" / "val.json").read_text())
     assert sorted(names) == sorted(one["name"] for one in labels["categories"])
     for one in said["classes"]:
         if one["val"]["instances"]:
@@ -92,9 +90,9 @@ def test_without_an_index(world: Path, capsys: pytest.CaptureFixture[str], tmp_p
     assert names[0] in page.read_text()
 
 
-def test_the_terminal_names_the_weakest(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weakest = reported(capsys, *given(world))["classes"][0]["name"]
-    assert main([*given(world), "--classes", "1"]) == 0
+def test_the_terminal_names_the_weakest(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weakest = reported(capsys, *given(toy))["classes"][0]["name"]
+    assert main([*given(toy), "--classes", "1"]) == 0
     said = capsys.readouterr().out
     assert weakest in said
     assert "more classes: --classes" in said
@@ -110,11 +108,11 @@ def test_metrics_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert said["classes"][0]["low"] is None
 
 
-def test_with_an_index(world: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train = world / "annotations" / "train.json"
-    words = [*given(world), "--index", str(index), "--ann", str(train)]
-    relabel = world / "relabel"
-    said = reported(capsys, *words, "--relabel", str(relabel), "--out", str(world / "page.html"))
+def test_with_an_index(toy: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = toy / "annotations" / "train.json"
+    words = [*given(toy), "--index", str(index), "--ann", str(train)]
+    relabel = toy / "relabel"
+    said = reported(capsys, *words, "--relabel", str(relabel), "--out", str(toy / "page.html"))
     mining = said["mining"]
     assert mining["num_images"] == len(json.loads(train.read_text())["images"])
     assert mining["num_raised"] > 0
@@ -127,11 +125,11 @@ def test_with_an_index(world: Path, index: Path, capsys: pytest.CaptureFixture[s
         assert len(list(csv.DictReader(file))) == len(mining["suspects"])
     proposals = json.loads((relabel / "proposals.json").read_text())
     assert len(proposals["annotations"]) == len(mining["suspects"])
-    assert "data:image/jpeg" in (world / "page.html").read_text()
+    assert "data:image/jpeg" in (toy / "page.html").read_text()
 
 
 def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_ones() -> None:
-    faulty = make_scenario(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
+    faulty = make_toy_data(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
     scores = read_scores({"car": 0.8, "fork": 0.2, "zebra": 0.8}, NAMES)
     mined = mine_once(faulty.index, WordEncoder(), faulty.images, scores)
     classes = [one.class_name for one in mined.suspects]
@@ -145,18 +143,18 @@ def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_
     assert {one.class_name for one in mined.examples} == {"fork"}
 
 
-def test_slices(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = load_images(world / "val" / "images", annotations=world / "annotations" / "val.json")
-    build_index(images, load_encoder("tiny"), world / "val_index", clusters="none", workers=1)
-    words = ["--val-index", str(world / "val_index"), "--slice", "at night", "--suggest-slices"]
-    page = world / "slices.html"
-    said = reported(capsys, *given(world), *words, "--out", str(page))
+def test_slices(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = load_images(toy / "val" / "images", annotations=toy / "annotations" / "val.json")
+    build_index(images, load_encoder("tiny"), toy / "val_index", clusters="none", workers=1)
+    words = ["--val-index", str(toy / "val_index"), "--slice", "at night", "--suggest-slices"]
+    page = toy / "slices.html"
+    said = reported(capsys, *given(toy), *words, "--out", str(page))
     (one,) = [one for one in said["slices"] if not one["suggested"]]
     assert one["text"] == "at night"
     assert 1 <= one["num_images"] < len(images)
     assert len(one["images"]) == len(one["paths"]) <= one["num_images"]
     assert "at night" in page.read_text()
-    assert main([*given(world), *words]) == 0
+    assert main([*given(toy), *words]) == 0
     assert "at night:" in capsys.readouterr().out
 
 
@@ -191,16 +189,16 @@ def test_slices(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_bad_input(
-    world: Path,
+    toy: Path,
     tmp_path: Path,
     words: list[str],
     says: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = {
-        "r": world / "results.json",
-        "v": world / "annotations" / "val.json",
-        "i": world / "index",
+        "r": toy / "results.json",
+        "v": toy / "annotations" / "val.json",
+        "i": toy / "index",
         "bad": tmp_path / "bad.json",
         "no": tmp_path / "no.json",
         "other": tmp_path / "other.json",
@@ -216,16 +214,16 @@ def test_bad_input(
 
 
 def test_an_index_of_other_images(
-    world: Path, index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    toy: Path, index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    labels = json.loads((world / "annotations" / "train.json").read_text())
+    labels = json.loads((toy / "annotations" / "train.json").read_text())
     for one in labels["images"]:
         one["id"] += 100_000
     for one in labels["annotations"]:
         one["image_id"] += 100_000
     other = tmp_path / "other.json"
     other.write_text(json.dumps(labels))
-    assert main([*given(world), "--index", str(index), "--ann", str(other)]) == 2
+    assert main([*given(toy), "--index", str(index), "--ann", str(other)]) == 2
     assert "built from another data set or split?" in capsys.readouterr().err
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardmine.mining.labels import Labels
-from hardmine.mining.targets import SUSPECT, Targets
-from hardmine.mining.trust import measure_trust, split_targets
+from hardmine.mining.targets import SUSPECT, Targets, split_targets
+from hardmine.mining.trust import measure_trust
 
 
 def labels_of(rng: np.random.Generator, images: int, classes: int) -> Labels:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardmine.mining.weights import image_weights, importance_weights, report_weights
+from hardmine.mining.weights import WeightRules, image_weights, importance_weights, report_weights
 from hardmine.records import Hits
 
 share = st.floats(0, 1)
@@ -33,13 +33,13 @@ def rounds(draw: st.DrawFn) -> tuple[Hits, np.ndarray, np.ndarray, int]:
     return Hits(rows, scores, boxes), need, trust, num_images
 
 
-limits = st.tuples(st.floats(0.01, 2), st.floats(1, 10)).map(lambda f: (f[0], f[0] * f[1]))
+caps = st.floats(1, 10)
 
 
-@given(rounds(), limits, st.none() | share)
-def test_weights_lie_between_floor_and_cap(
+@given(rounds(), caps, st.none() | share)
+def test_weights_lie_between_one_and_the_cap(
     drawn: tuple[Hits, np.ndarray, np.ndarray, int],
-    limit: tuple[float, float],
+    cap: float,
     budget: float | None,
 ) -> None:
     hits, need, trust, num_images = drawn
@@ -48,13 +48,11 @@ def test_weights_lie_between_floor_and_cap(
         need,
         num_images=num_images,
         trust=trust,
-        floor=limit[0],
-        cap=limit[1],
-        budget=budget,
+        rules=WeightRules(cap=cap, budget=budget),
     )
     assert weights.shape == (num_images,)
-    assert (weights >= limit[0]).all()
-    assert (weights <= limit[1]).all()
+    assert (weights >= 1).all()
+    assert (weights <= cap).all()
     if budget is not None:
         assert report_weights(weights).moved_share <= budget + 1e-9
 
@@ -82,19 +80,20 @@ def test_the_order_of_queries_and_images_changes_nothing_else(
     images = np.array(data.draw(st.permutations(range(num_images))), int)  # old row -> new row
     moved = np.where(hits.found, images[hits.image_rows], -1)
     shuffled = Hits(moved[queries], hits.scores[queries], hits.boxes[queries])
-    before = image_weights(hits, need, num_images=num_images, trust=trust, budget=budget)
+    rules = WeightRules(budget=budget)
+    before = image_weights(hits, need, num_images=num_images, trust=trust, rules=rules)
     after = image_weights(
-        shuffled, need[queries], num_images=num_images, trust=trust[queries], budget=budget
+        shuffled, need[queries], num_images=num_images, trust=trust[queries], rules=rules
     )
     # With a budget, sums in another order may differ in the last digit.
     np.testing.assert_allclose(after[images], before, rtol=0 if budget is None else 1e-12)
 
 
-@given(rounds(), st.none() | share, limits)
+@given(rounds(), st.none() | share, caps)
 def test_no_need_is_all_equal(
     drawn: tuple[Hits, np.ndarray, np.ndarray, int],
     budget: float | None,
-    limit: tuple[float, float],
+    cap: float,
 ) -> None:
     hits, need, trust, num_images = drawn
     weights = image_weights(
@@ -102,11 +101,9 @@ def test_no_need_is_all_equal(
         np.zeros_like(need),
         num_images=num_images,
         trust=trust,
-        floor=limit[0],
-        cap=limit[1],
-        budget=budget,
+        rules=WeightRules(cap=cap, budget=budget),
     )
-    assert set(weights.tolist()) == {limit[0]}
+    assert set(weights.tolist()) == {1.0}
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=30))

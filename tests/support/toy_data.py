@@ -1,4 +1,4 @@
-"""A small world with a real encoder: every word is a direction, a text is the sum of its words."""
+"""A small data set with a real encoder: a word is a direction, a text the sum of its words."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def text_vector(text: str) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class World:
+class ToyData:
     """An index and its labels, and what the labels hide.
 
     Attributes:
@@ -79,7 +79,7 @@ class World:
     night: npt.NDArray[np.bool_]
 
 
-def make_scenario(
+def make_toy_data(
     num_images: int = 300,
     *,
     missing: float = 0.0,
@@ -87,7 +87,7 @@ def make_scenario(
     dark: float = 0.3,
     noise: float = 0.6,
     seed: int = 0,
-) -> World:
+) -> ToyData:
     """Lay out images whose regions are their objects' words, night's, and noise."""
     rng = np.random.default_rng(seed)
     present = rng.random((num_images, len(NAMES))) < np.asarray(rates)
@@ -107,7 +107,7 @@ def make_scenario(
         ids=ids,
         encoder_fingerprint=WordEncoder.fingerprint,
     )
-    return World(index, labelled_images(ids, labelled), present, night)
+    return ToyData(index, labelled_images(ids, labelled), present, night)
 
 
 def labelled_images(ids: npt.NDArray[Any], labelled: npt.NDArray[np.bool_]) -> ImageSet:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from hardmine import HardmineError, load_config
-from hardmine.config import Config, QueriesConfig, dump_config, read_config
+from hardmine import HardmineError, NeedRules, TargetRules, WeightRules, load_config
+from hardmine.config import Config, MinerConfig, dump_config, miner_arguments, read_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -38,29 +38,42 @@ def test_an_empty_file_and_an_empty_section_are_the_defaults(tmp_path: Path) -> 
 def test_values_of_each_kind() -> None:
     config = read_config(
         {
-            "queries": {"contexts": ["at night"], "templates": ["a {}"]},
+            "need": {"class_names": ["car", "bus"], "patience": None},
             "weights": {"cap": 3, "budget": None},
-            "miner": {"rounds": None, "strict": True},
-            "targets": {"missing": 0.1},
+            "miner": {"contexts": ["at night"], "rounds": None, "strict": True},
+            "targets": {"missing": 0.1, "templates": ["a {}"]},
         }
     )
-    assert config.queries == replace(QueriesConfig(), contexts=("at night",), templates=("a {}",))
+    assert config.miner == MinerConfig(contexts=("at night",), rounds=None, strict=True)
+    assert config.targets.templates == ("a {}",)
+    assert config.need.class_names == ("car", "bus")
     assert config.weights.cap == 3.0
     assert config.weights.budget is None
     assert config.targets.missing == 0.1
 
 
-def test_the_miner_takes_its_arguments_as_they_are() -> None:
+def test_sections_are_arguments_of_the_miner() -> None:
     import inspect
 
     from hardmine import HardMiner
 
-    taken = inspect.signature(HardMiner.__init__).parameters
-    given = Config().miner_arguments()
-    assert set(given) <= set(taken)
-    plain = {name: one.default for name, one in taken.items() if name in given}
-    for name in ("policy", "contexts", "sizes", "templates", "floor", "cap", "budget", "patience"):
-        assert given[name] == plain[name], name
+    arguments = inspect.signature(HardMiner.__init__).parameters
+    assert {"need", "targets", "weights"} <= set(arguments)
+    assert set(asdict(MinerConfig())) <= set(arguments)
+    assert len(arguments) - 1 <= 12  # without self
+
+
+def test_rules_may_be_mappings() -> None:
+    arguments = miner_arguments(
+        {"contexts": ["at night"], "need": {"patience": None}, "weights": {"cap": 2}}
+    )
+    assert arguments["contexts"] == ["at night"]
+    assert arguments["need"] == NeedRules(patience=None)
+    assert arguments["weights"] == WeightRules(cap=2.0)
+    rules = TargetRules(missing=0.0)
+    assert miner_arguments({"targets": rules}) == {"targets": rules}
+    with pytest.raises(HardmineError, match=r"miner: unknown key 'weights.buget'"):
+        miner_arguments({"weights": {"buget": 1}})
 
 
 @pytest.mark.parametrize(
@@ -69,16 +82,18 @@ def test_the_miner_takes_its_arguments_as_they_are() -> None:
         ([], "the file must be a mapping"),
         ({"wieghts": {}}, "unknown key 'wieghts'; did you mean 'weights'"),
         ({"weights": {"buget": 1}}, "unknown key 'weights.buget'; did you mean 'budget'"),
-        ({"weights": {"xyz": 1}}, "known: floor, cap, budget"),
+        ({"weights": {"xyz": 1}}, "known: cap, budget"),
         ({"weights": {"cap": "4"}}, r"weights.cap must be a number, got '4' \(str\); YAML reads"),
         ({"weights": {"cap": True}}, "weights.cap must be a number, got True"),
         ({"sampler": {"seed": 1.5}}, "sampler.seed must be a whole number"),
         ({"sampler": {"shuffle": 1}}, "sampler.shuffle must be true or false"),
         ({"index": {"workers": "two"}}, "index.workers must be a whole number or null"),
-        ({"queries": {"contexts": "at night"}}, "queries.contexts must be a list"),
-        ({"queries": {"contexts": ["a", 3]}}, r"queries.contexts\[1\] must be text, got 3"),
+        ({"miner": {"contexts": "at night"}}, "miner.contexts must be a list"),
+        ({"miner": {"contexts": ["a", 3]}}, r"miner.contexts\[1\] must be text, got 3"),
         ({"miner": 5}, "miner must be a mapping"),
-        ({"targets": {"base": 2}}, "targets: TargetRules.base must lie in"),
+        ({"targets": {"confuser": 2}}, "targets: TargetRules.confuser must lie in"),
+        ({"need": {"policy": 3}}, "need.policy must be text, got 3"),
+        ({"need": {"policy": "best"}}, 'need: policy must be "mean"'),
     ],
 )
 def test_mistakes_are_named_with_their_place(values: Any, message: str) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toy_data import NAMES, WordEncoder, make_scenario
+from toy_data import NAMES, WordEncoder, make_toy_data
 
 from hardmine import HardMiner
 from hardmine.cli.main import main
@@ -15,8 +15,8 @@ from hardmine.cli.main import main
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("run") / "rounds.jsonl"
-    world = make_scenario(120)
-    miner = HardMiner(world.index, encoder=WordEncoder(), images=world.images, rounds=file)
+    toy = make_toy_data(120)
+    miner = HardMiner(toy.index, encoder=WordEncoder(), images=toy.images, rounds=file)
     for ap in ([0.6, 0.2, 0.5], [0.6, 0.3, 0.5], [0.6, 0.32, 0.5]):
         miner.step(dict(zip(NAMES, ap, strict=True)))
     return file

@@ -3,63 +3,122 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.history.rounds import QueryRecord, Round, append_round, read_rounds, weights_digest
-from hardmine.mining.targets import KINDS
-from hardmine.mining.weights import report_weights
+from hardmine.history.rounds import (
+    Round,
+    append_round,
+    failed_round,
+    query_records,
+    read_rounds,
+    weights_digest,
+)
+from hardmine.mining.confusion import Confusion
+from hardmine.mining.contexts import ContextAnswer
+from hardmine.mining.exposure import Exposure
+from hardmine.mining.mine import MiningResult, RoundInputs
+from hardmine.mining.queries import Queries
+from hardmine.mining.targets import HARD, KINDS, SUSPECT, TargetRules, Targets
+from hardmine.mining.trust import Trust
+from hardmine.mining.weights import WeightRules, report_weights
 
 NAMES = ("car", "fork")
+PER_IMAGE = {"weights", "result"}
 
 
 def make(number: int, ap: tuple[float, float] = (0.5, 0.1), **changes: object) -> Round:
     weights = np.array([1.0, 4.0, 2.5])
+    queries = Queries(
+        phrases=(("fork", "table fork"), ("fork at night",)),
+        class_rows=np.array([1, 1]),
+        contexts=("", "at night"),
+        need=np.array([1 / 3, 0.2]),
+    )
+    trust = Trust(np.array([0.8, np.nan]), np.array([10, 0]), np.array([0.8, 1.0]))
+    targets = Targets(
+        np.array([0, 0, 1], np.int32),
+        np.array([0, 2, 1]),
+        np.array([HARD, SUSPECT, HARD], np.int8),
+        np.float32([1, 0, 0.5]),
+        np.float32([0.2, 0.3, 0.1]),
+    )
+    ones = np.ones(3)
+    result = MiningResult(trust, targets, ones, ones, weights, weights, Exposure(1.0, ones))
     done = Round(
         number=number,
-        when="2026-01-02T03:04:05+00:00",
+        time="2026-01-02T03:04:05+00:00",
         seconds=0.25,
         class_names=NAMES,
-        ap=np.array(ap),
-        need=np.array([0.0, 1 / 3]),
-        patience=np.ones(2),
-        asked=(
-            QueryRecord(
-                ("fork", "table fork"), "fork", "", 1 / 3, 0.8, 0.8, dict.fromkeys(KINDS, 2)
-            ),
-            QueryRecord(
-                ("fork at night",), "fork", "at night", 0.2, np.nan, 1.0, dict.fromkeys(KINDS, 1)
-            ),
+        inputs=RoundInputs(
+            ap=np.array(ap),
+            need=np.array([0.0, 1 / 3]),
+            queries=queries,
+            confusion=Confusion(((1, 0, 0.1),), ((0, 1, 2 / 3),)),
+            context_answers={"at night": ContextAnswer(0.1, 0.25)},
+            targets=TargetRules(missing=0.2, templates=("a {}",)),
+            weights=WeightRules(budget=None),
+            passes=1 / 3,
+            epoch_passes=0.7,
+            num_images=3,
+            encoder="words",
+            clusters="whole",
         ),
-        drawn=report_weights(weights, np.array([[1, 0], [0, 1], [1, 0]])),
-        settings={"cap": 4.0, "budget": None},
+        patience=np.ones(2),
+        queries=query_records(queries, result, NAMES),
+        draws=report_weights(weights, np.array([[1, 0], [0, 1], [1, 0]])),
         digest=weights_digest(weights),
         notes=("<b>",),
-        applied=True,
         weights=weights,
+        result=result,
     )
     return replace(done, **changes)
 
 
-def test_a_line_holds_all_but_weights_and_targets(tmp_path: Path) -> None:
+def test_every_field_of_a_round_survives_but_those_of_one_value_an_image(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "rounds.jsonl"
     done = make(1, ap=(0.5, np.nan))
     append_round(file, done)
     (read,) = read_rounds(file)
+    assert set(done.to_json()) == {each.name for each in fields(Round)} - PER_IMAGE | {"format"}
+    for each in fields(Round):
+        if each.name in PER_IMAGE:
+            assert getattr(read, each.name) is None
+        elif each.name not in ("inputs", "queries", "draws", "patience"):
+            assert getattr(read, each.name) == getattr(done, each.name), each.name
+    for each in fields(RoundInputs):
+        one, two = getattr(read.inputs, each.name), getattr(done.inputs, each.name)
+        if isinstance(two, np.ndarray):
+            assert np.array_equal(one, two, equal_nan=True), each.name
+        elif isinstance(two, Queries):
+            assert (one.phrases, one.contexts) == (two.phrases, two.contexts)
+            assert np.array_equal(one.class_rows, two.class_rows)
+            assert np.array_equal(one.need, two.need)
+        else:
+            assert one == two, each.name
     assert read.to_json() == done.to_json()
-    assert read.weights is None
-    assert np.array_equal(read.ap, done.ap, equal_nan=True)
-    assert read.need.tolist() == done.need.tolist()
-    assert read.asked[0] == done.asked[0]
-    assert np.isnan(read.asked[1].precision)
-    assert read.drawn.quantiles == done.drawn.quantiles
+    assert read.queries[0] == done.queries[0]
+    assert np.isnan(read.queries[1].precision)
+    assert read.draws.quantiles == done.draws.quantiles
     assert read.weak == ["fork"]
-    assert read.counts() == dict.fromkeys(KINDS, 3)
+    assert read.counts() == dict.fromkeys(KINDS, 0) | {"hard": 2, "suspect": 1}
+    assert done.suspects() == [(2, "fork", pytest.approx(0.3))]
     assert "NaN" not in file.read_text()
+
+
+def test_a_failed_round_knows_its_classes_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "rounds.jsonl"
+    failed = failed_round(3, NAMES, np.ones(3), ValueError("no such class"))
+    append_round(file, failed)
+    (read,) = read_rounds(file)
+    assert read.failed
+    assert read.error == "ValueError: no such class"
+    assert np.isnan(read.ap).all()
+    assert read.weak == []
 
 
 def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next(tmp_path: Path) -> None:
@@ -94,6 +153,9 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     file.write_text("[]\n" + file.read_text())
     with pytest.raises(InputError, match="line 1 is not a round"):
         read_rounds(file)
+    file.write_text(json.dumps(make(1).to_json() | {"format": 1}) + "\n")
+    with pytest.raises(InputError, match="has format 1, this version reads 2"):
+        read_rounds(file)
     with pytest.raises(InputError, match="cannot read rounds"):
         read_rounds(tmp_path / "none.jsonl")
 
@@ -106,5 +168,5 @@ def test_the_digest_changes_with_any_weight_but_not_with_the_last_bits() -> None
 
 def test_a_line_is_json_that_other_programs_read() -> None:
     record = json.loads(json.dumps(make(1).to_json(), allow_nan=False))
-    assert record["format"] == 1
-    assert record["asked"][1]["precision"] is None
+    assert record["format"] == 2
+    assert record["queries"][1]["precision"] is None

@@ -1,4 +1,4 @@
-"""How often images are to be drawn whatever is asked: the part that confusion has in it."""
+"""Balance factors: what confusion contributes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hardmine.mining.targets import HIT, Targets
 # Twelve cars, six buses, three trams, each of them beside a car.
 SHOWN = np.repeat(np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]], bool), [12, 6, 3], axis=0)
 CAR, BUS, TRAM = range(3)
-NOTHING_ASKED = Queries((), np.zeros(0, np.int64), (), np.zeros(0))
+NO_QUERIES = Queries((), np.zeros(0, np.int64), (), np.zeros(0))
 
 
-def evened(
-    *taken_for: tuple[int, int, float],
+def factors_of(
+    *mistaken_for: tuple[int, int, float],
     shown: npt.NDArray[np.bool_] = SHOWN,
-    queries: Queries = NOTHING_ASKED,
+    queries: Queries = NO_QUERIES,
     targets: Targets | None = None,
     pool: int = 0,
 ) -> npt.NDArray[np.float64]:
@@ -37,8 +37,8 @@ def evened(
         Labels(scipy.sparse.csc_matrix(shown), None, nothing, labelled),
         np.ones(len(shown)),
         answering={},
-        answers={},
-        taken_for=taken_for,
+        context_answers={},
+        mistaken_for=mistaken_for,
     )
 
 
@@ -49,31 +49,31 @@ def drawn(
     return float(factors @ shown[:, column])
 
 
-def test_a_class_that_is_shown_less_is_raised_by_all_that_it_is_taken_for() -> None:
-    plain = evened()
+def test_a_class_that_is_shown_less_is_raised_by_all_that_it_is_mistaken_for() -> None:
+    plain = factors_of()
     # Cars come with trams as well, so they are shown most.
     assert drawn(plain, BUS) < drawn(plain, TRAM) < drawn(plain, CAR)
     to_tram = drawn(plain, TRAM) / drawn(plain, BUS)
     to_car = drawn(plain, CAR) / drawn(plain, BUS)
     bus = SHOWN[:, BUS]
 
-    raised = evened((BUS, TRAM, 1.0))
+    raised = factors_of((BUS, TRAM, 1.0))
     np.testing.assert_allclose(drawn(raised, BUS), drawn(raised, TRAM))
     assert np.array_equal(raised[~bus], plain[~bus])
 
-    raised = evened((BUS, CAR, 0.25), (BUS, TRAM, 0.5))
+    raised = factors_of((BUS, CAR, 0.25), (BUS, TRAM, 0.5))
     np.testing.assert_allclose(raised[bus], plain[bus] * (0.25 * to_car + 0.5 * to_tram + 0.25))
 
 
 def test_a_class_that_is_shown_as_often_is_left_alone() -> None:
-    assert np.array_equal(evened((TRAM, BUS, 1.0), (CAR, TRAM, 0.5)), evened())
+    assert np.array_equal(factors_of((TRAM, BUS, 1.0), (CAR, TRAM, 0.5)), factors_of())
 
 
-def test_an_image_of_two_classes_is_raised_for_the_one_that_asks_more() -> None:
+def test_an_image_of_two_classes_is_raised_by_the_larger_factor() -> None:
     together = np.concatenate([SHOWN, [[False, True, True]]])
-    plain = evened(shown=together)
+    plain = factors_of(shown=together)
     cars, buses, trams = (drawn(plain, column, together) for column in (CAR, BUS, TRAM))
-    raised = evened((BUS, CAR, 1.0), (TRAM, CAR, 0.5), shown=together)
+    raised = factors_of((BUS, CAR, 1.0), (TRAM, CAR, 0.5), shown=together)
     more, less = cars / buses, (cars / trams + 1) / 2
     assert more > less > 1
     np.testing.assert_allclose(raised[-1], plain[-1] * more)
@@ -81,7 +81,7 @@ def test_an_image_of_two_classes_is_raised_for_the_one_that_asks_more() -> None:
 
 
 def test_an_image_of_a_pool_is_raised_as_far_as_it_shows_the_class() -> None:
-    asked = Queries((("bus",),), np.array([BUS]), ("",), np.array([1.0]))
+    queries = Queries((("bus",),), np.array([BUS]), ("",), np.array([1.0]))
     first = len(SHOWN)
     hits = Targets(
         np.zeros(2, np.int32),
@@ -90,24 +90,24 @@ def test_an_image_of_a_pool_is_raised_as_far_as_it_shows_the_class() -> None:
         np.array([1.0, 0.25], np.float32),
         np.zeros(2, np.float32),
     )
-    settings: dict[str, Any] = {"queries": asked, "targets": hits, "pool": 3}
-    plain, raised = evened(**settings), evened((BUS, CAR, 0.5), **settings)
+    settings: dict[str, Any] = {"queries": queries, "targets": hits, "pool": 3}
+    plain, raised = factors_of(**settings), factors_of((BUS, CAR, 0.5), **settings)
     ratio = raised / plain
     bus = ratio[:first][SHOWN[:, BUS]][0]
     assert bus > 1
     np.testing.assert_allclose(ratio[first:], [bus, 1 + (bus - 1) / 4, 1.0])
-    conditional = {**settings, "queries": replace(asked, conditions=("small",))}
-    assert np.array_equal(evened((BUS, CAR, 0.5), **conditional)[first:], np.ones(3))
+    in_context = {**settings, "queries": replace(queries, contexts=("small",))}
+    assert np.array_equal(factors_of((BUS, CAR, 0.5), **in_context)[first:], np.ones(3))
 
 
-def test_what_no_image_shows_is_not_raised() -> None:
+def test_a_class_that_no_image_shows_is_not_raised() -> None:
     without = np.where([False, False, True], False, SHOWN)
-    assert np.isfinite(evened((TRAM, CAR, 1.0), shown=without)).all()
-    assert np.array_equal(evened((TRAM, CAR, 1.0), shown=without), evened(shown=without))
+    assert np.isfinite(factors_of((TRAM, CAR, 1.0), shown=without)).all()
+    assert np.array_equal(factors_of((TRAM, CAR, 1.0), shown=without), factors_of(shown=without))
 
 
 def test_no_factor_leaves_the_limits() -> None:
     seldom = np.concatenate([np.eye(3, dtype=bool)[[CAR] * 5000 + [BUS]], SHOWN])
-    factors = evened((BUS, CAR, 1.0), shown=seldom)
+    factors = factors_of((BUS, CAR, 1.0), shown=seldom)
     assert factors.max() <= 20
     assert factors.min() >= 1 / 20

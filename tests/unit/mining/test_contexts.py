@@ -1,4 +1,4 @@
-"""What validation images say of conditions: shrinkage, and where an image begins to answer."""
+"""How much AP classes lose in a context: shrinkage towards what all of them lose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hardmine.mining.contexts import shares_lost
 
 
-def test_a_loss_that_all_classes_share_is_each_ones_however_unsure_it_is() -> None:
+def test_a_loss_that_all_classes_share_is_given_to_each() -> None:
     rng = np.random.default_rng(0)
     outside = rng.uniform(0.1, 0.6, 40)
     errors = np.full(40, 0.08)
@@ -27,20 +27,20 @@ def test_a_loss_of_one_class_stays_its_own() -> None:
     assert (lost[1:] == 0).all()
 
 
-def test_where_nothing_is_lost_little_is_asked() -> None:
+def test_where_nothing_is_lost_need_stays_small() -> None:
     rng = np.random.default_rng(1)
-    told = np.array(
+    lost = np.array(
         [
             shares_lost(rng.normal(0, 0.08, 36), np.full(36, 0.08), np.full(36, 0.3)).mean()
             for _ in range(200)
         ]
     )
     # The common loss has an error of 0.08 / 6 / 0.3 = 4 %, half the time it is a gain.
-    assert told.mean() < 0.02
-    assert told.max() < 0.15
+    assert lost.mean() < 0.02
+    assert lost.max() < 0.15
 
 
-def test_a_class_that_was_not_measured_is_told_by_the_others() -> None:
+def test_a_class_that_was_not_measured_follows_the_others() -> None:
     lost = shares_lost(
         np.array([0.2, 0.22, 0.0]), np.array([0.02, 0.02, np.inf]), np.array([0.5, 0.5, 0.4])
     )
@@ -54,7 +54,7 @@ def test_a_class_that_is_never_found_has_nothing_to_lose() -> None:
     assert lost == pytest.approx([0.4, 0.4, 0.0], abs=0.01)
 
 
-def test_one_class_alone_has_nothing_to_lean_on() -> None:
+def test_one_class_alone_keeps_its_own_estimate() -> None:
     assert shares_lost(np.array([0.3]), np.array([0.1]), np.array([0.6])) == pytest.approx(
         0.5, 0.01
     )

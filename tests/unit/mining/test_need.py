@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.mining.need import Need, class_need, shrink
+from hardmine.mining.need import Need, NeedRules, class_need, shrink
 from hardmine.records import ClassScores
 
 NAN = np.nan
@@ -33,7 +33,7 @@ def test_is_ordered_as_the_classes_asked_for_and_says_what_did_not_match() -> No
     need = class_need(
         {"traffic_light": 0.1, "cat": 0.5, "mAP": 0.3},
         ["cat", "traffic light", "zebra"],
-        policy="below:0.5",
+        rules=NeedRules(policy="below:0.5"),
     )
     np.testing.assert_allclose(need.need, [0, 0.8, 0])
     np.testing.assert_array_equal(need.ap, [0.5, 0.1, NAN])
@@ -83,39 +83,43 @@ def test_few_instances_make_less_need_than_many() -> None:
 
 
 def test_counts_can_be_given_beside_the_metrics() -> None:
-    given = class_need({"a": 0.1, "b": 0.5}, num_instances=[3, 300])
+    given = class_need({"a": 0.1, "b": 0.5}, rules=NeedRules(num_instances=[3, 300]))
     within = class_need(scores([0.1, 0.5], [3, 300]))
     np.testing.assert_array_equal(given.need, within.need)
-    with pytest.raises(InputError, match=r"one value a class \(2\)"):
-        class_need({"a": 0.1, "b": 0.5}, num_instances=[3])
+    with pytest.raises(InputError, match=r"one value a class \(expected 2, got 1\)"):
+        class_need({"a": 0.1, "b": 0.5}, rules=NeedRules(num_instances=[3]))
 
 
 def test_levels_average_over_rounds() -> None:
-    first = class_need(scores([0.2, 0.6]), policy="below:1")
-    second = class_need(scores([0.4, 0.6]), policy="below:1", previous=first, momentum=0.75)
+    slow, quick = (NeedRules(policy="below:1", momentum=value) for value in (0.75, 0))
+    first = class_need(scores([0.2, 0.6]), rules=slow)
+    second = class_need(scores([0.4, 0.6]), rules=slow, previous=first)
     np.testing.assert_allclose(second.level, [0.25, 0.6])
     np.testing.assert_allclose(second.need, [0.75, 0.4])
-    fresh = class_need(scores([0.4, 0.6]), policy="below:1", previous=first, momentum=0)
+    fresh = class_need(scores([0.4, 0.6]), rules=quick, previous=first)
     np.testing.assert_allclose(fresh.need, [0.6, 0.4])
 
 
 def test_a_class_that_was_not_measured_keeps_its_level() -> None:
-    first = class_need(scores([0.2, NAN, 0.6]), policy="below:1")
-    second = class_need(scores([NAN, NAN, 0.6]), policy="below:1", previous=first)
+    first = class_need(scores([0.2, NAN, 0.6]), rules=NeedRules(policy="below:1"))
+    second = class_need(scores([NAN, NAN, 0.6]), rules=NeedRules(policy="below:1"), previous=first)
     np.testing.assert_allclose(second.need, [0.8, 0, 0.4])
     assert second.known.tolist() == [False, False, True]
 
 
 def test_previous_need_is_matched_by_name() -> None:
-    first = class_need({"b": 0.2, "a": 0.8}, policy="below:1")
-    second = class_need({"a": 0.8, "c": 0.1, "b": 0.2}, policy="below:1", previous=first)
+    first = class_need({"b": 0.2, "a": 0.8}, rules=NeedRules(policy="below:1"))
+    second = class_need(
+        {"a": 0.8, "c": 0.1, "b": 0.2}, rules=NeedRules(policy="below:1"), previous=first
+    )
     np.testing.assert_allclose(second.level, [0.8, 0.1, 0.2])
 
 
 def test_stalled_classes_are_those_that_gained_nothing() -> None:
-    first = class_need(scores([0.3, 0.3, 0.9]), policy="stalled:0.05")
+    rules = NeedRules(policy="stalled:0.05", momentum=0)
+    first = class_need(scores([0.3, 0.3, 0.9]), rules=rules)
     assert not first.need.any()  # no progress is known yet
-    second = class_need(scores([0.3, 0.4, 0.9]), policy="stalled:0.05", previous=first, momentum=0)
+    second = class_need(scores([0.3, 0.4, 0.9]), rules=rules, previous=first)
     np.testing.assert_allclose(second.need, [0.7, 0, 0.1])
 
 
@@ -133,7 +137,7 @@ def test_ones_own_policy() -> None:
     def only_terrible(ap: np.ndarray, gain: np.ndarray) -> np.ndarray:
         return (ap < 0.15).astype(float)
 
-    need = class_need(scores([0.1, 0.2]), policy=only_terrible)
+    need = class_need(scores([0.1, 0.2]), rules=NeedRules(policy=only_terrible))
     assert need.need.tolist() == [1, 0]
     assert need.policy == "only_terrible"
 
@@ -142,15 +146,33 @@ def test_ones_own_policy() -> None:
     ("options", "message"),
     [
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
-        ({"prior": -1}, "prior is a number of instances, at least 0"),
+        ({"momentum": 1.5}, r"momentum must be in \[0, 1\), got 1.5"),
+        ({"momentum": "half"}, r"momentum must be in \[0, 1\), got 'half'"),
+        ({"prior": -1}, "prior must be a number of instances, at least 0, got -1"),
+        ({"patience": "x"}, "patience must be a number of rounds, at least 1, or None, got 'x'"),
+        ({"patience": 0}, "patience must be a number of rounds, at least 1"),
+        ({"class_names": "car"}, "class_names must be a list of texts, .* got 'car'"),
+        ({"class_names": [3]}, "class_names must be a list of texts"),
+        ({"policy": 5}, "policy must be a name or a function, got 5"),
         ({"policy": "weak"}, "policy must be"),
         ({"policy": lambda ap, gain: ap - 1}, "a policy must give one need a class"),
         ({"policy": lambda ap, gain: ap[:0]}, "a policy must give one need a class"),
     ],
 )
-def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
+def test_bad_rules_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        class_need({"a": 0.5}, **options)  # type: ignore[arg-type]
+        class_need({"a": 0.5}, rules=NeedRules(**options))  # type: ignore[arg-type]
+
+
+def test_an_unknown_rule_is_refused_when_made() -> None:
+    with pytest.raises(TypeError, match="momentm"):
+        NeedRules(momentm=0.5)  # type: ignore[call-arg]
+
+
+def test_classes_of_the_rules_are_judged_where_no_others_are_given() -> None:
+    rules = NeedRules(class_names=["b", "a"])
+    assert class_need({"a": 0.1, "b": 0.5}, rules=rules).class_names == ("b", "a")
+    assert class_need({"a": 0.1, "b": 0.5}, ["a"], rules=rules).class_names == ("a",)
 
 
 def test_weakest_first() -> None:

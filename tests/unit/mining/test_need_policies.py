@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hardmine.mining.policies import parse_policy
 
 from hardmine.errors import InputError
+from hardmine.mining.need_policies import parse_policy
 
 NAN = np.nan
 

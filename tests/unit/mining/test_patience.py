@@ -1,4 +1,4 @@
-"""A boost that AP does not answer fades, and comes back when it does."""
+"""A boost that AP does not respond to is reduced, and comes back when it does."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from hardmine.mining.patience import Patience
+
+from hardmine.mining.state import Patience
 
 
 def run(aps: list[float], patience: int | None = 2) -> list[float]:
     """Factors of one class, boosted in every round."""
     state, factors = Patience.fresh(1), []
     for ap in aps:
-        state = state.seeing(np.array([ap]))
+        state = state.after(np.array([ap]))
         factors.append(float(state.factor(patience)[0]))
         state = Patience(state.best, state.waited, np.array([True]))
     return factors
@@ -43,7 +44,7 @@ def test_no_patience_limit_never_fades() -> None:
 
 def test_a_class_left_alone_is_forgiven() -> None:
     state = Patience(np.array([0.5]), np.array([3]), np.array([False]))
-    assert state.seeing(np.array([0.4])).waited.tolist() == [2]
+    assert state.after(np.array([0.4])).waited.tolist() == [2]
 
 
 def test_the_state_survives_json() -> None:

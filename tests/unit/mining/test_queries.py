@@ -1,4 +1,4 @@
-"""Class names become words, weak classes become questions."""
+"""Class names become words, weak classes become queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from toy_data import WordEncoder, text_vector
 
 from hardmine.errors import InputError
-from hardmine.mining.queries import build_queries, clean_name, embed_queries, fill, phrases
+from hardmine.mining.queries import build_queries, clean_name, embed_queries, fill, name_phrases
 
 
 @pytest.mark.parametrize(
@@ -33,35 +33,37 @@ def test_names_are_cleaned_for_text(name: str, words: str) -> None:
 
 
 def test_synonyms_follow_the_name_without_repeats_up_to_a_limit() -> None:
-    assert phrases("tv", ["tv", "television_set", "telly", "box", "tube"], limit=3) == (
+    assert name_phrases("tv", ["tv", "television_set", "telly", "box", "tube"], limit=3) == (
         "tv",
         "television set",
         "telly",
     )
 
 
-def test_a_condition_stands_after_the_word_or_where_it_says() -> None:
+def test_a_context_follows_the_word_or_surrounds_it() -> None:
     assert fill("at night", "car") == "car at night"
     assert fill("a wet {}", "car") == "a wet car"
 
 
-def test_only_weak_classes_are_asked_for() -> None:
+def test_only_weak_classes_get_a_query() -> None:
     assert len(build_queries([], [])) == 0
-    asked = build_queries(["car", "fork", "zebra"], [0.0, 0.5, 1.0])
-    assert asked.names == (("fork",), ("zebra",))
-    assert asked.class_rows.tolist() == [1, 2]
-    assert asked.need.tolist() == [0.5, 1.0]
+    queries = build_queries(["car", "fork", "zebra"], [0.0, 0.5, 1.0])
+    assert queries.phrases == (("fork",), ("zebra",))
+    assert queries.class_rows.tolist() == [1, 2]
+    assert queries.need.tolist() == [0.5, 1.0]
 
 
-def test_conditions_come_after_their_class_and_measured_need_wins() -> None:
-    asked = build_queries(
+def test_contexts_come_after_their_class_and_measured_need_wins() -> None:
+    queries = build_queries(
         ["car", "fork", "cow"],
         [0.4, 0.0, 0.2],
         contexts=["at night", "in the rain"],
         context_need={("car", "at night"): 0.9, ("fork", "at night"): 0.7, ("cow", "at night"): 0},
     )
-    told = list(zip(asked.class_rows.tolist(), asked.conditions, asked.need.tolist(), strict=True))
-    assert told == [
+    rows = list(
+        zip(queries.class_rows.tolist(), queries.contexts, queries.need.tolist(), strict=True)
+    )
+    assert rows == [
         (0, "", 0.4),
         (0, "at night", 0.9),
         (0, "in the rain", 0.4),
@@ -71,17 +73,17 @@ def test_conditions_come_after_their_class_and_measured_need_wins() -> None:
     ]
 
 
-def test_weak_sizes_are_asked_for_in_words() -> None:
-    asked = build_queries(["car"], [0.0], sizes=[[0.8, 0.9, np.nan]])
-    assert asked.names == (("small car", "tiny car far away"),)
-    assert asked.need.tolist() == [0.8]
+def test_weak_sizes_are_searched_for_in_words() -> None:
+    queries = build_queries(["car"], [0.0], sizes=[[0.8, 0.9, np.nan]])
+    assert queries.phrases == (("small car", "tiny car far away"),)
+    assert queries.need.tolist() == [0.8]
 
 
 @pytest.mark.parametrize(
     ("need", "more", "message"),
     [
         ([0.5], {}, "one value per class"),
-        ([0.5, np.nan], {}, "an unknown class has need 0"),
+        ([0.5, np.nan], {}, "give an unknown class need 0"),
         ([0.5, 0.5], {"context_need": {("dog", "at night"): 1.0}}, "'dog'"),
         ([0.5, 0.5], {"sizes": [[1, 1, 1]]}, r"sizes must be \(2, 3\)"),
         ([0.5, 0.5], {"synonyms": [["a"]]}, "expected 2, got 1"),

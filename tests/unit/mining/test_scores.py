@@ -1,4 +1,4 @@
-"""Scores kept between rounds: the same numbers, fewer passes over the index."""
+"""Cached scores: the same numbers, fewer passes over the index."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_data import WordEncoder, make_scenario, text_vector
+from toy_data import WordEncoder, make_toy_data, text_vector
 
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.index.search.exact import ExactIndex
 from hardmine.mining.scores import ScoreCache
 
-WORLD = make_scenario(40)
+TOY = make_toy_data(40)
 
 
 class Counting(ExactIndex):
@@ -27,58 +27,64 @@ class Counting(ExactIndex):
 
 
 def counting() -> Counting:
-    index = Counting(WORLD.index.store)
+    index = Counting(TOY.index.store)
     index.passes = []
     return index
 
 
 def test_rows_follow_the_loops_ids_and_missing_images_score_nothing() -> None:
-    ids = np.concatenate([WORLD.images.ids[::-1], [5]])
-    book = ScoreCache(WORLD.index, WordEncoder(), ids, templates="plain")
-    (row,) = book.rows([("fork",)])
-    expected = WORLD.index.scores(text_vector("fork")[None])[0]
+    ids = np.concatenate([TOY.images.ids[::-1], [5]])
+    cache = ScoreCache(TOY.index, WordEncoder(), ids, templates="plain", num_classes=3)
+    (row,) = cache.rows([("fork",)])
+    expected = TOY.index.scores(text_vector("fork")[None])[0]
     assert np.allclose(row[:-1], expected[::-1], atol=1e-6)
     assert row[-1] == -np.inf
     assert row.dtype == np.float32
 
 
 def test_an_image_that_the_loop_repeats_scores_in_every_row() -> None:
-    ids = np.repeat(WORLD.images.ids[:3], 2)
-    (row,) = ScoreCache(WORLD.index, WordEncoder(), ids, templates="plain").rows([("car",)])
-    expected = WORLD.index.scores(text_vector("car")[None])[0, :3]
+    ids = np.repeat(TOY.images.ids[:3], 2)
+    (row,) = ScoreCache(TOY.index, WordEncoder(), ids, templates="plain", num_classes=3).rows(
+        [("car",)]
+    )
+    expected = TOY.index.scores(text_vector("car")[None])[0, :3]
     assert np.allclose(row, np.repeat(expected, 2), atol=1e-6)
 
 
 def test_a_query_is_read_once_whatever_the_order() -> None:
     index = counting()
-    book = ScoreCache(index, WordEncoder(), WORLD.images.ids)
-    first = book.rows([("car",), ("fork",), ("car",)])
-    again = book.rows([("fork",), ("zebra",)])
+    cache = ScoreCache(index, WordEncoder(), TOY.images.ids, num_classes=3)
+    first = cache.rows([("car",), ("fork",), ("car",)])
+    again = cache.rows([("fork",), ("zebra",)])
     assert index.passes == [2, 1]
     assert again[0] is first[1]
-    assert book.rows([]) == []
+    assert cache.rows([]) == []
 
 
 def test_a_changed_index_is_read_again() -> None:
     index = counting()
-    book = ScoreCache(index, WordEncoder(), WORLD.images.ids)
-    before = book.rows([("car",)])[0].copy()
-    other = make_scenario(40, seed=9)
+    cache = ScoreCache(index, WordEncoder(), TOY.images.ids, num_classes=3)
+    before = cache.rows([("car",)])[0].copy()
+    other = make_toy_data(40, seed=9)
     index.store = other.index.store
-    assert not np.allclose(book.rows([("car",)])[0], before)
+    assert not np.allclose(cache.rows([("car",)])[0], before)
     assert index.passes == [1, 1]
 
 
-def test_little_memory_keeps_what_is_asked_for_in_half_precision() -> None:
+def test_little_memory_means_half_precision_whatever_is_requested() -> None:
     index = counting()
-    book = ScoreCache(index, WordEncoder(), WORLD.images.ids, max_bytes=300)
-    wide = ScoreCache(WORLD.index, WordEncoder(), WORLD.images.ids).rows([("car",), ("fork",)])
-    rows = book.rows([("car",), ("fork",)])
+    cache = ScoreCache(index, WordEncoder(), TOY.images.ids, num_classes=3, max_bytes=300)
+    expected = ScoreCache(TOY.index, WordEncoder(), TOY.images.ids, num_classes=3).rows(
+        [("car",), ("fork",)]
+    )
+    rows = cache.rows([("car",), ("fork",)])
     assert rows[0].dtype == np.float16
-    assert np.allclose(rows, wide, atol=1e-3)
-    book.rows([("zebra",)])
-    book.rows([("car",)])
-    assert index.passes == [2, 1, 1]
+    assert np.allclose(rows, expected, atol=1e-3)
+    assert cache.rows([("zebra",)])[0].dtype == np.float16
+    cache.rows([("car",), ("fork",), ("zebra",)])
+    cache.rows([("street",)])
+    cache.rows([("car",)])
+    assert index.passes == [2, 1, 1, 1]
 
 
 def test_other_encoders_and_other_data_sets_are_refused() -> None:
@@ -86,6 +92,6 @@ def test_other_encoders_and_other_data_sets_are_refused() -> None:
         fingerprint = "other"
 
     with pytest.raises(IndexMismatch, match="words-64"):
-        ScoreCache(WORLD.index, Other(), WORLD.images.ids)
+        ScoreCache(TOY.index, Other(), TOY.images.ids, num_classes=3)
     with pytest.raises(InputError, match="was the index built on another split"):
-        ScoreCache(WORLD.index, WordEncoder(), [1, 2]).rows([("car",)])
+        ScoreCache(TOY.index, WordEncoder(), [1, 2], num_classes=3).rows([("car",)])

@@ -17,8 +17,9 @@ from hardmine.mining.targets import (
     SUSPECT,
     TargetRules,
     Targets,
+    split_targets,
 )
-from hardmine.mining.trust import Trust, measure_trust, split_targets
+from hardmine.mining.trust import Trust, measure_trust
 
 ONE = np.array([0])
 
@@ -42,7 +43,7 @@ def row(*scores: float) -> np.ndarray:
     return np.array([scores], np.float32)
 
 
-def told(targets: Targets) -> dict[int, tuple[str, float]]:
+def by_image(targets: Targets) -> dict[int, tuple[str, float]]:
     return {
         int(image): (KINDS[kind], round(float(strength), 3))
         for image, kind, strength in zip(
@@ -62,7 +63,7 @@ def test_trust_is_the_precision_of_the_best_hits() -> None:
     assert measure_trust(scores, ONE, labels(status), smoothing=0, mute=0.4).factor[0] == 0
 
 
-def test_few_checked_hits_are_drawn_towards_the_mean_of_all_queries() -> None:
+def test_few_checked_hits_are_pulled_towards_the_mean_of_all_queries() -> None:
     status = np.array([[1, 1], [0, 1], [0, 1], [0, 1]])
     both = Labels(
         scipy.sparse.csc_matrix(status == 1),
@@ -94,13 +95,13 @@ def test_federated_images_of_unknown_status_are_not_checked() -> None:
     )
     scores = row(0.9, 0.8, 0.7, 0.1)
     assert measure_trust(scores, ONE, known, smoothing=0).checked.tolist() == [2]
-    targets = split_targets(scores, ONE, known, trusted(), rules=TargetRules(closeness=0))
-    assert set(told(targets)) == {0}  # the two unknown ones are no confusers, 3 is not alike
+    targets = split_targets(scores, ONE, known, trusted(), rules=TargetRules())
+    assert set(by_image(targets)) == {0}  # the two unknown ones are no confusers, 3 is not alike
 
 
 def test_every_labelled_image_counts_and_the_least_typical_most() -> None:
     targets = split_targets(row(0.9, 0.5, 0.1, 0.0), ONE, labels([1, 1, 1, 0]), trusted())
-    assert told(targets) == {
+    assert by_image(targets) == {
         0: ("positive", 0.792),
         1: ("positive", 0.875),
         2: ("hard", 0.958),
@@ -109,27 +110,27 @@ def test_every_labelled_image_counts_and_the_least_typical_most() -> None:
 
 def test_an_untrusted_query_leaves_what_labels_alone_say() -> None:
     targets = split_targets(row(0.9, 0.5, 0.1, 0.8), ONE, labels([1, 1, 1, 0]), trusted(0.0))
-    assert told(targets) == dict.fromkeys(range(3), ("positive", 0.75))
+    assert by_image(targets) == dict.fromkeys(range(3), ("positive", 0.75))
 
 
 def test_a_labelled_image_that_is_not_in_the_index_keeps_the_middle() -> None:
     targets = split_targets(row(0.9, -np.inf), ONE, labels([1, 1]), trusted())
-    assert told(targets)[1] == ("positive", 0.875)
+    assert by_image(targets)[1] == ("positive", 0.875)
     assert np.isnan(targets.scores[1])
 
 
 def test_confusers_are_the_most_alike_and_no_more_than_allowed() -> None:
     scores = row(0.9, 0.8, 0.3, 0.2, 0.85, 0.7, 0.5, 0.1)
     status = [1, 1, 1, 1, 0, 0, 0, 0]
-    rules = TargetRules(confusers=0.5, confuser=0.4, closeness=0.4)
+    rules = TargetRules(confuser=0.4)
     targets = split_targets(scores, ONE, labels(status), trusted(), rules=rules)
     confusers = targets.take(targets.kinds == CONFUSER)
-    assert told(confusers) == {4: ("confuser", 0.3), 5: ("confuser", 0.2)}
-    none = split_targets(scores, ONE, labels(status), trusted(), rules=TargetRules(confusers=0.0))
-    assert not (none.kinds == CONFUSER).any()
+    assert by_image(confusers) == {4: ("confuser", 0.3)}
+    none = split_targets(scores, ONE, labels(status), trusted(), rules=TargetRules(confuser=0.0))
+    assert (none.strengths[none.kinds == CONFUSER] == 0).all()
 
 
-def test_suspects_are_reported_but_not_boosted_unless_asked() -> None:
+def test_suspects_are_reported_but_not_boosted_by_default() -> None:
     rng = np.random.default_rng(0)
     true = rng.random(2000) < 0.3
     scores = (rng.normal(size=2000) + 4 * true).astype(np.float32)[None]
@@ -145,40 +146,30 @@ def test_suspects_are_reported_but_not_boosted_unless_asked() -> None:
 
 def test_a_pool_gives_its_best_hits_by_rank_where_nothing_is_labelled() -> None:
     targets = split_targets(
-        row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4), trusted(), rules=TargetRules(hits=0.5)
+        row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4), trusted(), rules=TargetRules(pool_share=0.5)
     )
-    assert told(targets) == {1: ("hit", 1.0), 2: ("hit", 0.5)}
+    assert by_image(targets) == {1: ("hit", 1.0), 2: ("hit", 0.5)}
     assert (targets.kinds == HIT).all()
 
 
-def test_detections_overrule_similarity_half() -> None:
-    found = scipy.sparse.csc_matrix(np.array([[1.0], [0.0], [0.0], [0.9], [0.0]]))
-    scores = row(0.5, 0.5, 0.5, 0.1, 0.2)
-    targets = split_targets(scores, ONE, labels([1, 1, 1, 0, 0]), trusted(), detections=found)
-    assert told(targets) == {
-        0: ("positive", 0.812),
-        1: ("hard", 0.938),
-        2: ("hard", 0.938),
-        3: ("confuser", 0.45),
-    }
-
-
-def test_images_of_a_class_that_is_taken_for_it_are_the_first_confusers() -> None:
-    # Images 2 to 4 lack the class; 3 and 4 show the one that it is seen on.
+def test_images_of_a_class_that_it_is_detected_on_are_the_first_confusers() -> None:
+    # Images 2 to 4 lack the class; 3 and 4 show the one that it is detected on.
     present = scipy.sparse.csc_matrix(np.array([[1, 0], [1, 0], [0, 0], [0, 1], [0, 1]], bool))
     both = Labels(present, None, scipy.sparse.csc_matrix((5, 2), dtype=bool), np.ones(5, bool))
     scores = row(0.9, 0.5, 0.6, 0.2, 0.3)
-    rules = TargetRules(confusers=0.5, confuser=1.0)
+    rules = TargetRules(confuser=1.0)
     plain = split_targets(scores, ONE, both, trusted(), rules=rules)
-    assert KINDS[CONFUSER] not in {kind for kind, _ in told(plain).values()}
-    asked = split_targets(scores, ONE, both, trusted(), confusion=((0, 1, 0.8),), rules=rules)
-    assert told(asked)[4] == ("confuser", 0.8)
-    assert 3 not in told(asked)
-    deaf = split_targets(scores, ONE, both, trusted(0.0), confusion=((0, 1, 0.8),), rules=rules)
-    assert told(deaf)[4] == ("confuser", 0.8)
+    assert KINDS[CONFUSER] not in {kind for kind, _ in by_image(plain).values()}
+    confused = split_targets(scores, ONE, both, trusted(), confusion=((0, 1, 0.8),), rules=rules)
+    assert by_image(confused)[4] == ("confuser", 0.8)
+    assert 3 not in by_image(confused)
+    untrusted = split_targets(
+        scores, ONE, both, trusted(0.0), confusion=((0, 1, 0.8),), rules=rules
+    )
+    assert by_image(untrusted)[4] == ("confuser", 0.8)
 
 
-def test_a_condition_takes_the_labelled_images_that_its_text_adds_most_to() -> None:
+def test_a_context_takes_the_labelled_images_that_its_text_adds_most_to() -> None:
     base = row(0.9, 0.8, 0.2, 0.1, 0.9)
     night = row(0.8, 0.9, 0.4, 0.1, 1.9)
     targets = split_targets(
@@ -187,10 +178,9 @@ def test_a_condition_takes_the_labelled_images_that_its_text_adds_most_to() -> N
         labels([1, 1, 1, 1, 0]),
         trusted(),
         base_scores=base,
-        conditions=("at night",),
-        rules=TargetRules(answering=0.5),
+        contexts=("at night",),
     )
-    assert told(targets) == {1: ("hard", 0.25), 2: ("hard", 0.75)}
+    assert by_image(targets) == {2: ("hard", 0.583)}
 
 
 def test_boosts_of_a_class_add_up_and_of_classes_the_largest_counts() -> None:
@@ -231,8 +221,12 @@ def test_counts_by_kind_and_joining_sorts() -> None:
 
 
 def test_rules_and_targets_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"base must lie in \[0, 1\], got 2"):
-        TargetRules(base=2)
+    with pytest.raises(InputError, match=r"confuser must lie in \[0, 1\], got 2"):
+        TargetRules(confuser=2)
+    with pytest.raises(InputError, match="missing must lie"):
+        TargetRules(missing="some")
+    with pytest.raises(InputError):
+        TargetRules(templates="no such set")
     with pytest.raises(InputError, match="strengths"):
         Targets(
             np.zeros(1, np.int32),

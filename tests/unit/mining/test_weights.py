@@ -7,7 +7,12 @@ import scipy.sparse
 from hardmine.draws import epoch_stream
 from hardmine.errors import InputError
 from hardmine.mining.need import class_need
-from hardmine.mining.weights import image_weights, importance_weights, report_weights
+from hardmine.mining.weights import (
+    WeightRules,
+    image_weights,
+    importance_weights,
+    report_weights,
+)
 from hardmine.records import Hits
 from hardmine.sampler import HardMiningSampler
 
@@ -25,48 +30,57 @@ TWO = hits([[0, 1], [1, -1]], [[1.0, 0.5], [0.8, -np.inf]])
 
 
 @pytest.mark.parametrize(
-    ("found", "need", "options", "expected"),
+    ("found", "need", "options", "rules", "expected"),
     [
         # No query, no image raised.
-        (hits([], []), [], {}, [1, 1, 1]),
+        (hits([], []), [], {}, {}, [1, 1, 1]),
         # A full answer to the weakest class gets the cap; half of it the root of that.
-        (hits([[0, 1]], [[1.0, 0.5]]), [1.0], {"cap": 4}, [4, 2, 1]),
+        (hits([[0, 1]], [[1.0, 0.5]]), [1.0], {}, {"cap": 4}, [4, 2, 1]),
         # The best of an image's queries counts, not their sum: 0.5 * 1 against 0.8 * 0.5.
-        (TWO, [1.0, 0.5], {"cap": 4}, [4, 2, 1]),
-        (TWO, [0.25, 1.0], {"cap": 16}, [2, 16**0.8, 1]),
+        (TWO, [1.0, 0.5], {}, {"cap": 4}, [4, 2, 1]),
+        (TWO, [0.25, 1.0], {}, {"cap": 16}, [2, 16**0.8, 1]),
+        # A class and its context add up: 1 - (1 - 0.5) (1 - 0.4) = 0.7.
+        (TWO, [1.0, 0.5], {"class_rows": np.array([0, 0])}, {"cap": 16}, [16, 16**0.7, 1]),
         # Trust scales, and mutes.
-        (TWO, [1.0, 1.0], {"trust": [0.5, 0.0], "cap": 16}, [4, 2, 1]),
-        # Scores beyond [0, 1] are cut; strengths stand for them.
-        (hits([[0, 1]], [[1.7, -0.3]]), [1.0], {}, [10, 1, 1]),
-        (
-            TWO,
-            [1.0, 0.0],
-            {"strengths": [[0.1, 0.2], [0.0, np.nan]]},
-            [10**0.1, 10**0.2, 1],
-        ),
-        # Another floor and cap; a cap at the floor turns mining off.
-        (TWO, [1.0, 1.0], {"floor": 0.5, "cap": 8}, [8, 0.5 * 16**0.8, 0.5]),
-        (TWO, [1.0, 1.0], {"floor": 2, "cap": 2}, [2, 2, 2]),
+        (TWO, [1.0, 1.0], {"trust": [0.5, 0.0]}, {"cap": 16}, [4, 2, 1]),
+        # Scores beyond [0, 1] are cut.
+        (hits([[0, 1]], [[1.7, -0.3]]), [1.0], {}, {}, [3, 1, 1]),
+        # Balance multiplies.
+        (TWO, [1.0, 0.5], {"balance": np.array([0.5, 1, 3])}, {"cap": 4}, [2, 2, 3]),
+        # A cap of 1 turns boosts off.
+        (TWO, [1.0, 1.0], {}, {"cap": 1}, [1, 1, 1]),
         # No need, no budget: all equal.
-        (TWO, [0.0, 0.0], {}, [1, 1, 1]),
-        (TWO, [1.0, 1.0], {"budget": 0.0}, [1, 1, 1]),
+        (TWO, [0.0, 0.0], {}, {}, [1, 1, 1]),
+        (TWO, [1.0, 1.0], {}, {"budget": 0.0}, [1, 1, 1]),
         # A budget that is not reached changes nothing.
-        (TWO, [1.0, 0.5], {"budget": 0.9, "cap": 4}, [4, 2, 1]),
+        (TWO, [1.0, 0.5], {}, {"budget": 0.9, "cap": 4}, [4, 2, 1]),
     ],
 )
 def test_weights(
-    found: Hits, need: list[float], options: dict[str, object], expected: list[float]
+    found: Hits,
+    need: list[float],
+    options: dict[str, object],
+    rules: dict[str, float],
+    expected: list[float],
 ) -> None:
-    weights = image_weights(found, need, num_images=3, **options)  # type: ignore[arg-type]
+    limits = WeightRules(**{"budget": None, **rules})  # type: ignore[arg-type]
+    weights = image_weights(found, need, num_images=3, rules=limits, **options)  # type: ignore[arg-type]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_the_loops_defaults_are_those_of_the_function() -> None:
+    found = hits([[0, 1]], [[1.0, 0.5]])
+    assert image_weights(found, [1.0], num_images=9).max() == WeightRules().cap == 3
 
 
 def test_the_budget_is_the_share_of_draws_that_move() -> None:
     rng = np.random.default_rng(0)
     found = hits([rng.permutation(1000)[:200].tolist()], [rng.random(200).tolist()])
-    free = report_weights(image_weights(found, [1.0], num_images=1000))
+    free = report_weights(
+        image_weights(found, [1.0], num_images=1000, rules=WeightRules(cap=10, budget=None))
+    )
     assert free.moved_share > 0.15
-    weights = image_weights(found, [1.0], num_images=1000, budget=0.1)
+    weights = image_weights(found, [1.0], num_images=1000, rules=WeightRules(cap=10, budget=0.1))
     assert report_weights(weights).moved_share == pytest.approx(0.1)
     # As counted in draws: what comes on top of once an image, over many epochs.
     sampler = HardMiningSampler(1000)
@@ -86,16 +100,15 @@ def test_need_goes_in_as_it_comes_out_of_class_need() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"need": [1.0]}, r"need must have shape \(2,\), one value a query, got \(1,\)"),
-        ({"need": [1.0, np.nan]}, r"need must lie in \[0, 1\], got nan and 0 more"),
-        ({"need": [1.5, -1.0]}, r"need must lie in \[0, 1\], got 1.5 and 1 more"),
-        ({"trust": [1.0, 2.0]}, r"trust must lie in \[0, 1\]"),
-        ({"strengths": [[1.0, 3.0], [0.0, 0.0]]}, r"strengths must lie in \[0, 1\], got 3.0"),
-        ({"strengths": [[1.0], [0.0]]}, r"strengths must have shape \(2, 2\)"),
-        ({"floor": 0.0}, "0 < floor <= cap, got floor=0.0, cap=10.0"),
-        ({"cap": 0.5}, "0 < floor <= cap, got floor=1.0, cap=0.5"),
-        ({"cap": np.inf}, "0 < floor <= cap"),
-        ({"budget": 1.5}, r"budget is a share of draws in \[0, 1\], got 1.5"),
+        ({"need": [1.0]}, r"need must have one value a query \(expected 2, got 1\)"),
+        (
+            {"need": [1.0, np.nan]},
+            r"need must be one value in \[0, 1\] a query, got nan and 0 more",
+        ),
+        ({"need": [1.5, -1.0]}, r"need must be one value in \[0, 1\] a query, got 1.5 and 1 more"),
+        ({"need": [[1.0, 1.0]]}, r"need must be one value .* got shape \(1, 2\)"),
+        ({"trust": [1.0, 2.0]}, r"trust must be one value in \[0, 1\]"),
+        ({"trust": [1.0]}, r"trust must have one value a query \(expected 2, got 1\)"),
         ({"num_images": 1}, "a hit names image row 1 of 1 images; was the index built on another"),
     ],
 )
@@ -103,6 +116,22 @@ def test_bad_input_is_refused(options: dict[str, object], message: str) -> None:
     arguments = {"need": [1.0, 1.0], "num_images": 3, **options}
     with pytest.raises(InputError, match=message):
         image_weights(TWO, arguments.pop("need"), **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"cap": 0.5}, "cap must be at least 1 .* got 0.5"),
+        ({"cap": np.inf}, "cap must be at least 1"),
+        ({"cap": "4"}, "cap must be at least 1 .* got '4'"),
+        ({"budget": 1.5}, r"budget must be a share of the draws in \[0, 1\], or None, got 1.5"),
+        ({"exposure_scale": 0}, "exposure_scale must be above 0 draws, or None, got 0"),
+        ({"balance": 2}, r"balance must be in \[0, 1\], got 2"),
+    ],
+)
+def test_bad_rules_are_refused(rules: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        WeightRules(**rules)  # type: ignore[arg-type]
 
 
 def test_report_of_equal_weights() -> None:

@@ -1,0 +1,207 @@
+"""From the record of a run back to its weights, to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from toy_data import NAMES, ToyData, WordEncoder, make_toy_data
+from toy_miner import METRICS, detections_of, make_miner
+
+from hardmine import HardMiner, HardMiningSampler, ValidationSet, WeightRules
+from hardmine.errors import IndexMismatch, InputError
+from hardmine.history.rounds import Round, read_rounds
+from hardmine.mining.exposure import diminish
+from hardmine.mining.mine import MiningData, RoundInputs
+from hardmine.mining.scores import ScoreCache
+
+
+@pytest.fixture(scope="module")
+def toy() -> ToyData:
+    return make_toy_data()
+
+
+def train(
+    toy: ToyData, record: Path, rounds: int = 4, **options: object
+) -> tuple[HardMiner, list[Round]]:
+    """Epochs of one and a half passes with a round after each; the last but one fails."""
+    val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
+    sampler = HardMiningSampler(len(toy.images), epoch_length=len(toy.images) * 3 // 2)
+    miner = make_miner(
+        toy,
+        sampler,
+        contexts=["at night"],
+        validation=ValidationSet(val.images, val.index),
+        rounds=record,
+        **options,
+    )
+    results = detections_of(val, miss_at_night="fork", zebras_on_forks=True)
+    done = []
+    for number in range(rounds):
+        list(sampler)
+        metrics = {"unicorn": 0.1} if number == rounds - 2 else METRICS
+        done.append(miner.step(metrics, val_detections=results))
+    return miner, done
+
+
+def test_the_record_replays_the_weights_that_were_drawn_by(toy: ToyData, tmp_path: Path) -> None:
+    record = tmp_path / "rounds.jsonl"
+    _, run = train(toy, record)
+    recorded = read_rounds(record)
+    assert all(done.weights is None and done.result is None for done in recorded)
+    later = make_miner(toy)
+    for count in (1, 2, 4):
+        again, done = later.replay(recorded[:count]), run[count - 1]
+        assert np.array_equal(again.weights, done.weights)
+        assert not np.array_equal(again.weights, done.result.demanded)
+        for name in ("demanded", "balance", "label_share"):
+            assert np.array_equal(getattr(again.result, name), getattr(done.result, name)), name
+    why = later.explain(toy.images.ids[4], done=again)
+    assert why.weight == done.weights[4]
+    assert why.demanded == done.result.demanded[4]
+
+
+def test_a_replay_that_cannot_be_right_is_refused(toy: ToyData, tmp_path: Path) -> None:
+    record = tmp_path / "rounds.jsonl"
+    train(toy, record)
+    recorded = read_rounds(record)
+    with pytest.raises(IndexMismatch, match="gives other weights"):
+        make_miner(make_toy_data(seed=1)).replay(recorded)
+    with pytest.raises(InputError, match=r"round 4 needs rounds 1 to 4, .* got 2, 4"):
+        make_miner(toy).replay([recorded[1], recorded[3]])
+    with pytest.raises(InputError, match="round 3 failed and made no weights"):
+        make_miner(toy).replay(recorded[:3])
+    with pytest.raises(InputError, match="no rounds"):
+        make_miner(toy).replay([])
+    with pytest.raises(IndexMismatch, match="num_images 300, got 40"):
+        make_miner(make_toy_data(40)).replay(recorded[:1])
+    with pytest.raises(InputError, match="replay it first"):
+        make_miner(toy).explain(toy.images.ids[0], done=recorded[0])
+
+
+def nights(inputs: RoundInputs, data: MiningData) -> npt.NDArray[np.float64]:
+    """A policy of one's own: ten times the images that look like night, by need of the forks."""
+    (scores,) = data.scores.rows([("night",)])
+    return np.where(scores > np.median(scores), 1 + 9 * inputs.need[1], 1.0)
+
+
+def test_a_policy_of_ones_own_makes_the_weights_and_is_recorded(
+    toy: ToyData, tmp_path: Path
+) -> None:
+    record = tmp_path / "rounds.jsonl"
+    miner, run = train(toy, record, weights=nights)
+    expected = nights(run[0].inputs, miner.data)
+    assert 1 < expected.max() < 10
+    assert np.array_equal(run[0].weights, expected)
+    assert np.array_equal(miner.sampler.weights, run[-1].weights)
+    recorded = read_rounds(record)
+    assert recorded[0].inputs.policy == "nights"
+    assert recorded[0].inputs.weights is None
+    assert recorded[0].counts()["positive"] > 0
+    assert np.array_equal(make_miner(toy, weights=nights).replay(recorded).weights, run[-1].weights)
+    with pytest.raises(InputError, match="drew by the policy 'nights', this miner draws by hard"):
+        make_miner(toy).replay(recorded)
+
+
+def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:
+    def short(inputs: RoundInputs, data: MiningData) -> npt.NDArray[np.float64]:
+        return np.ones(3)
+
+    def negative(inputs: RoundInputs, data: MiningData) -> npt.NDArray[np.float64]:
+        return -np.ones(len(data))
+
+    for policy in (short, negative):
+        done = make_miner(toy, weights=policy).step(METRICS)
+        assert f"the weight policy {policy.__name__} must return 300 finite weights" in done.error
+    with pytest.raises(InputError, match="weights must be WeightRules or a function"):
+        make_miner(toy, weights=3.0)
+
+
+def test_the_line_of_a_round_holds_nothing_of_one_value_an_image(
+    toy: ToyData, tmp_path: Path
+) -> None:
+    record = tmp_path / "rounds.jsonl"
+    _, run = train(toy, record)
+    size = len(toy.images)
+    for done in run:
+        assert {field.name for field in fields(Round)} - {"weights", "result"} == (
+            set(done.to_json()) - {"format"}
+        )
+
+    def longest(value: object) -> int:
+        if isinstance(value, dict):
+            return max([len(value), *map(longest, value.values())])
+        if isinstance(value, list):
+            return max([len(value), *map(longest, value)])
+        return 0
+
+    assert max(longest(done.to_json()) for done in run) < 20 < size
+    for done, read in zip(run, read_rounds(record), strict=True):
+        assert read.to_json() == done.to_json()
+
+
+def test_an_image_is_discounted_as_it_is_drawn_more_than_others(
+    toy: ToyData, tmp_path: Path
+) -> None:
+    size = len(toy.images)
+    sampler = HardMiningSampler(size, epoch_length=2 * size)
+    list(sampler)  # an epoch before mining begins: all images alike
+    rules = WeightRules(budget=None, exposure_scale=4.0)
+    miner = make_miner(toy, sampler, weights=rules, rounds=tmp_path / "rounds.jsonl")
+    first = miner.step(METRICS)
+    assert first.result.exposure.extra_draws is None
+    drawn = np.bincount(list(sampler), minlength=size)
+    second = miner.step(METRICS)
+    assert np.array_equal(second.result.demanded, first.result.demanded)
+    # Exposure is what the weights expect; the draws are that but for rounding.
+    extra = second.result.exposure.extra_draws
+    assert np.abs(extra - (drawn - 2)).max() < 1
+    ahead, behind = extra.argmax(), extra.argmin()
+    for row, words in ((ahead, "draws more than"), (behind, "draws fewer than")):
+        why = miner.explain(toy.images.ids[row])
+        assert f"{why.demanded:.3f} before exposure" in str(why)
+        assert words in str(why)
+    # The same demand without exposure.
+    fresh = diminish(second.result.demanded, None, passes=2.0, scale=4.0)
+    discount = second.weights / fresh
+    assert discount[ahead] / discount[behind] < 0.5
+    assert np.corrcoef(np.log(discount), extra)[0, 1] < -0.9
+    one, two = read_rounds(tmp_path / "rounds.jsonl")
+    assert (one.inputs.passes, two.inputs.passes) == (2, 4)
+    plain = make_miner(toy, weights=WeightRules(exposure_scale=None)).step(METRICS)
+    assert np.array_equal(plain.weights, plain.result.demanded)
+
+
+def test_weights_do_not_depend_on_what_is_cached(
+    toy: ToyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that asks for one class more in each round, and one that asks for all at once."""
+
+    def tight(*args: object, **options: object) -> ScoreCache:
+        # Room for the rows of three queries: a first round with more of them overflows.
+        return ScoreCache(*args, **options, max_bytes=3 * 4 * len(toy.images))
+
+    monkeypatch.setattr("hardmine.mining.mine.ScoreCache", tight)
+    all_weak = dict.fromkeys(NAMES, 0.1) | {"car": 0.9}
+    cold = make_miner(toy, contexts=["at night", "in the rain", "in fog"])
+    warm = make_miner(toy, contexts=["at night", "in the rain", "in fog"])
+    warm.data.scores.rows([("fork",), ("fork at night",)])
+    assert np.array_equal(cold.step(all_weak).weights, warm.step(all_weak).weights)
+    assert cold.data.scores.dtype is np.float32
+
+
+def test_metrics_of_a_round_without_labels_are_recorded_too(toy: ToyData, tmp_path: Path) -> None:
+    from hardmine import NeedRules
+
+    record = tmp_path / "rounds.jsonl"
+    miner = HardMiner(
+        toy.index, encoder=WordEncoder(), need=NeedRules(class_names=NAMES), rounds=record
+    )
+    done = miner.step(METRICS)
+    (read,) = read_rounds(record)
+    assert np.isnan(read.queries[0].precision)
+    assert np.array_equal(miner.replay([read]).weights, done.weights)
+    assert replace(read, seconds=1.0).seconds == 1.0
