@@ -1,4 +1,4 @@
-"""Choices that several ways in share; here because they must be known before torch is imported."""
+"""Defaults that the command line shows without importing torch."""
 
 from __future__ import annotations
 

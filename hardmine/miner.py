@@ -21,13 +21,7 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
 from hardmine.history.replay import replay_rounds
-from hardmine.history.rounds import (
-    Round,
-    append_round,
-    failed_round,
-    query_records,
-    weights_digest,
-)
+from hardmine.history.rounds import Round, append_round, failed_round, query_records, weights_digest
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.mining.assess import Assessment, ValidationSet, assess
@@ -39,6 +33,7 @@ from hardmine.mining.mine import (
     match_data,
     mine,
     policy_name,
+    rules_or_policy,
 )
 from hardmine.mining.need import NeedRules, as_texts
 from hardmine.mining.state import MinerState
@@ -99,21 +94,38 @@ class HardMiner:
         rounds: str | Path | None = None,
         strict: bool = False,
     ) -> None:
+        for name, value, kind in (
+            ("validation", validation, ValidationSet),
+            ("need", need, NeedRules),
+            ("targets", targets, TargetRules),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"{name} must be a hardmine.{kind.__name__}, got {value!r:.200}")
         self.sampler = sampler
         self.contexts = as_texts("contexts", contexts)
         self.validation = validation
         self.need_rules = need or NeedRules()
         self.target_rules = targets or TargetRules()
-        self.weight_rules, self.policy = _rules_or_policy(weights)
+        self.weight_rules, self.policy = rules_or_policy(weights)
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
         self.class_names = _class_names(self.need_rules, images)
-        self._data: MiningData | None = None
+        # Index, labels and scores; None on ranks that do not mine.
+        self.data: MiningData | None = None
         if is_rank_zero():
-            self._data = _match_data(
-                index, encoder, images, dataset_ids, self.class_names, self.target_rules
+            if index is None or encoder is None:
+                raise InputError(
+                    "rank 0 mines and needs index and encoder; only other ranks may pass None"
+                )
+            self.data = match_data(
+                index,
+                encoder,
+                images,
+                ids=dataset_ids,
+                class_names=self.class_names,
+                templates=self.target_rules.templates,
+                num_rows=None if sampler is None else sampler.num_images,
             )
-            _check_lengths(self._data, sampler)
         self._state = MinerState.fresh(self.class_names)
         self._last: Round | None = None
         self._logged: dict[str, int] = {}  # error -> round that logged it
@@ -167,17 +179,12 @@ class HardMiner:
         )
 
     @property
-    def data(self) -> MiningData | None:
-        """Index, labels and scores; None on ranks that do not mine."""
-        return self._data
-
-    @property
     def last_round(self) -> Round | None:
         """The last round, with weights and result; None before the first and after a resume."""
         return self._last
 
     def step(self, metrics: Any, *, val_detections: Any = None) -> Round:
-        """Mine once: assess the metrics, search, compute weights, and give them to the sampler.
+        """Mine once: assess the metrics, search, and give the sampler new weights.
 
         Args:
             metrics: Per-class validation scores, in any form that ``read_scores`` reads. Those of
@@ -214,9 +221,9 @@ class HardMiner:
             InputError: If there was no round yet, it failed, or the image is not drawn from.
         """
         done = done or self._last
-        if self._data is None or done is None:
+        if self.data is None or done is None:
             raise InputError("nothing to explain: no round was mined yet on this process (rank 0)")
-        return explain_image(done, self._data.ids, image_id)
+        return explain_image(done, self.data.ids, image_id)
 
     def replay(self, rounds: Sequence[Round]) -> Round:
         """Compute the weights of a recorded round again, to the bit.
@@ -231,9 +238,9 @@ class HardMiner:
         Raises:
             IndexMismatch: If the weights are not those of the record.
         """
-        if self._data is None:
+        if self.data is None:
             raise InputError("only rank 0 can replay: it holds the index")
-        return replay_rounds(rounds, self._data, policy=self.policy)
+        return replay_rounds(rounds, self.data, policy=self.policy)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors, safe to load with ``weights_only=True``."""
@@ -281,13 +288,15 @@ class HardMiner:
 
     def _mine(self, metrics: Any, val_detections: Any) -> tuple[Round, MinerState]:
         """The method: need -> queries -> scores -> trust -> targets -> weights -> exposure."""
-        assert self._data is not None
-        data, before = self._data, self._state
+        assert self.data is not None
+        data, before = self.data, self._state
         # 1. Need and queries: what is weak, and what to search for.
         assessment = assess(
             metrics,
             val_detections,
-            state=before,
+            class_names=self.class_names,
+            previous=before.need,
+            patience=before.patience,
             rules=self.need_rules,
             contexts=self.contexts,
             validation=self.validation,
@@ -301,15 +310,15 @@ class HardMiner:
         )
         # 3. The record, and what the next round starts from. Patience counts boosts of the class
         #    itself: need in a context is measured anew in each round.
-        done = self._record(assessment, inputs, result, data)
+        done = self._record(assessment, inputs, result)
         patience = replace(assessment.patience, boosted=assessment.class_need > 0)
-        return done, MinerState(
-            self.class_names,
-            done.number,
-            assessment.need,
-            patience,
-            result.weights,
-            result.exposure,
+        return done, replace(
+            before,
+            number=done.number,
+            need=assessment.need,
+            patience=patience,
+            weights=result.weights,
+            exposure=result.exposure,
         )
 
     def _round_inputs(self, assessment: Assessment, data: MiningData) -> RoundInputs:
@@ -333,13 +342,8 @@ class HardMiner:
             clusters=data.scores.index.clusters,
         )
 
-    def _record(
-        self,
-        assessment: Assessment,
-        inputs: RoundInputs,
-        result: MiningResult,
-        data: MiningData,
-    ) -> Round:
+    def _record(self, assessment: Assessment, inputs: RoundInputs, result: MiningResult) -> Round:
+        assert self.data is not None
         return Round(
             number=self._state.number + 1,
             time="",
@@ -348,7 +352,7 @@ class HardMiner:
             inputs=inputs,
             patience=assessment.patience_factor,
             queries=query_records(inputs.queries, result, self.class_names),
-            draws=report_weights(result.weights, data.labels.objects()),
+            draws=report_weights(result.weights, self.data.labels.objects()),
             digest=weights_digest(result.weights),
             notes=tuple(assessment.need.unmatched),
             weights=result.weights,
@@ -378,19 +382,6 @@ class HardMiner:
             )
 
 
-def _rules_or_policy(
-    weights: WeightRules | WeightPolicy | None,
-) -> tuple[WeightRules | None, WeightPolicy | None]:
-    if weights is None or isinstance(weights, WeightRules):
-        return weights or WeightRules(), None
-    if not callable(weights):
-        raise InputError(
-            "weights must be WeightRules or a function of (RoundInputs, MiningData), "
-            f"got {weights!r}"
-        )
-    return None, weights
-
-
 def _class_names(need: NeedRules, images: ImageSet | None) -> tuple[str, ...]:
     names = need.class_names or (images.class_names if images is not None else ())
     if not names:
@@ -399,27 +390,3 @@ def _class_names(need: NeedRules, images: ImageSet | None) -> tuple[str, ...]:
             "need=NeedRules(class_names=[...])"
         )
     return names
-
-
-def _match_data(
-    index: Index | None,
-    encoder: Encoder | None,
-    images: ImageSet | None,
-    dataset_ids: npt.ArrayLike | None,
-    class_names: tuple[str, ...],
-    rules: TargetRules,
-) -> MiningData:
-    if index is None or encoder is None:
-        raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
-    ids = dataset_ids if dataset_ids is not None else (index if images is None else images).ids
-    return match_data(
-        index, encoder, images, ids=ids, class_names=class_names, templates=rules.templates
-    )
-
-
-def _check_lengths(data: MiningData, sampler: HardMiningSampler | None) -> None:
-    if sampler is not None and sampler.num_images != len(data):
-        raise InputError(
-            f"the sampler draws from {sampler.num_images} images, the labels (or the index) have "
-            f"{len(data)}; pass dataset_ids=, the image id of each of the sampler's rows"
-        )

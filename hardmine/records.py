@@ -1,4 +1,4 @@
-"""Values that cross the borders between parts: frozen, validated once on birth."""
+"""Values that pass between the parts: frozen, validated once when made."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ImageSet:
         negatives: (N, C) bool, classes verified absent (LVIS); None where every class is
             labelled exhaustively.
         not_exhaustive: (N, C) bool, classes of which an image may hold unlabelled instances.
-        notes: What the reader left out or mended, one line each, for people.
+        notes: What the reader left out or corrected, one line each, for people.
     """
 
     root: Path
@@ -207,22 +207,22 @@ class ImageSet:
         )
 
 
-def rows_of(ids: npt.NDArray[Any], wanted: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Positions of ``wanted`` in ``ids`` (unique, in any order); -1 where missing.
+def rows_of(ids: npt.NDArray[Any], values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Positions of ``values`` in ``ids`` (unique, in any order); -1 where missing.
 
     >>> rows_of(np.array([30, 10]), [10, 20, 30])
     array([ 1, -1,  0])
     """
-    asked = np.asarray(wanted)
-    if len(ids) == 0 or asked.size == 0:
-        return np.full(asked.shape, -1, np.int64)
-    if (asked.dtype.kind in "US") != (ids.dtype.kind in "US"):
-        # As text, where anything can be compared: a name never is a number, and no error.
-        ids, asked = ids.astype(str), asked.astype(str)
+    queried = np.asarray(values)
+    if len(ids) == 0 or queried.size == 0:
+        return np.full(queried.shape, -1, np.int64)
+    if (queried.dtype.kind in "US") != (ids.dtype.kind in "US"):
+        # Compared as text: a name and a number are never equal, and that is no error.
+        ids, queried = ids.astype(str), queried.astype(str)
     order = np.argsort(ids, kind="stable")
-    place = np.minimum(np.searchsorted(ids, asked, sorter=order), len(ids) - 1)
+    place = np.minimum(np.searchsorted(ids, queried, sorter=order), len(ids) - 1)
     rows = order[place]
-    return np.where(ids[rows] == asked, rows, -1).astype(np.int64)
+    return np.where(ids[rows] == queried, rows, -1).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What a validation said of each class.
+    """Per-class validation scores.
 
     Attributes:
         class_names: C names.
@@ -309,7 +309,7 @@ class ClassScores:
         return len(self.class_names)
 
 
-def names_to_rows(wanted: Sequence[str], names: Sequence[str]) -> npt.NDArray[np.int64]:
+def names_to_rows(queried: Sequence[str], names: Sequence[str]) -> npt.NDArray[np.int64]:
     """Positions of class names in a list of names; -1 where missing."""
     place = {name: row for row, name in enumerate(names)}
-    return np.array([place.get(name, -1) for name in wanted], dtype=np.int64)
+    return np.array([place.get(name, -1) for name in queried], dtype=np.int64)

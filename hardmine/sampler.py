@@ -1,4 +1,4 @@
-"""A torch sampler over a weight vector; knows no classes and no index."""
+"""HardMiningSampler: a torch sampler that draws by a weight vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hardmine.errors import InputError, require_keys
 
 _CHUNK = 1 << 14  # images turned into Python integers at a time
 _KEPT = 16  # passes remembered: a loader rarely draws ahead of training by more
-_MOST = 2**31 - 1  # images or draws; the exact integers of draws.py rely on it
+_MAX_COUNT = 2**31 - 1  # images or draws; the exact integers of draws.py rely on it
 
 
 class HardMiningSampler(Sampler[int]):
@@ -30,8 +30,8 @@ class HardMiningSampler(Sampler[int]):
     start, as torch's DistributedSampler does, so all ranks get ceil(L / W) images. Equal weights
     give each image once, in the very order of DistributedSampler with the same seed and epoch.
 
-    An epoch drawn to its end moves on to the next by itself; ``set_epoch`` overrules that. The
-    infinite form goes through epoch after epoch in one iterator.
+    An epoch that was drawn to its end is followed by the next; ``set_epoch`` overrides that. The
+    infinite form draws epoch after epoch in one iterator.
 
     Args:
         dataset: The data set to draw from, or the number of its images.
@@ -71,8 +71,8 @@ class HardMiningSampler(Sampler[int]):
         self.shuffle = shuffle
         self.infinite = infinite
         for name, count in (("num_images", self.num_images), ("epoch_length", self.epoch_length)):
-            if not 0 < count <= _MOST:
-                raise InputError(f"{name} must be in 1 to {_MOST}, got {count}")
+            if not 0 < count <= _MAX_COUNT:
+                raise InputError(f"{name} must be in 1 to {_MAX_COUNT}, got {count}")
         if (rank is None) != (world_size is None):
             raise InputError(
                 f"give rank and world_size together or neither, got {rank} and {world_size}"
@@ -103,7 +103,7 @@ class HardMiningSampler(Sampler[int]):
 
     @property
     def passes(self) -> float:
-        """How often the images have been drawn so far, in the mean."""
+        """Draws of the mean image so far."""
         current, position = self._where(None)
         return (current.epoch * self.epoch_length + position) / self.num_images
 
@@ -118,7 +118,7 @@ class HardMiningSampler(Sampler[int]):
         return array
 
     def set_weights(self, weights: Any) -> None:
-        """Draw by new weights from the next epoch on; one under way goes on with its own.
+        """Draw by new weights from the next epoch on; a running one keeps its own.
 
         Args:
             weights: (N,) array, tensor or sequence, copied. Relative: finite, not negative, not
@@ -130,7 +130,7 @@ class HardMiningSampler(Sampler[int]):
         self._weights = _checked(weights, self.num_images)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iterator draws; one that is running counts by itself."""
+        """Set the epoch that the next iterator draws; a running one is not changed."""
         self._epoch = epoch
         if not self.infinite and self._passes and self._passes[-1].epoch != epoch:
             self._passes = ()
@@ -140,7 +140,7 @@ class HardMiningSampler(Sampler[int]):
         return -(-self.epoch_length // self.world_size)
 
     def __iter__(self) -> Iterator[int]:
-        # Nothing happens before the first image is asked for: loaders make iterators they drop.
+        # Nothing happens before the first image is requested: loaders make iterators they drop.
         current = self._begin()
         while True:
             shard = self._shard(current)
@@ -160,7 +160,7 @@ class HardMiningSampler(Sampler[int]):
             self._passes = (*self._passes[1 - _KEPT :], current)
 
     def state_dict(self, *, used: int | None = None) -> dict[str, Any]:
-        """Say all that is needed to go on with the very next image, at any number of ranks.
+        """All that is needed to resume with the very next image, at any number of ranks.
 
         torchdata's StatefulDataLoader calls this at the right moments. A plain DataLoader with
         workers draws ahead of training: tell it how far training is.
@@ -189,7 +189,7 @@ class HardMiningSampler(Sampler[int]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken; iterators that are running already are not touched.
+        """Resume where a state was taken; iterators that are already running are not changed.
 
         The number of ranks may have changed, the seed and the lengths may not.
         """

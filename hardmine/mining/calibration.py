@@ -1,4 +1,4 @@
-"""What a similarity means for one class: cosines of different classes are not comparable."""
+"""From similarity to probability, class by class: cosines of classes are not comparable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _BINS = 512
-_FEWEST = 5  # labelled images from which a missing label can be suspected
+_MIN_LABELLED = 5  # images needed before a missing label can be suspected
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Calibration:
 
     Attributes:
         present: (P,) float64 ascending scores of the images labelled with the class.
-        slope: Of the log odds of being labelled, at least 0: a query that ranks the wrong way
-            round says nothing.
-        intercept: Of the same, at score 0.
+        slope: Of the log odds of being labelled against the score, at least 0. A query that ranks
+            in the wrong order carries no information.
+        intercept: Of the log odds at score 0.
         label_rate: Share of the images showing the class that are labelled with it.
     """
 
@@ -32,20 +32,20 @@ class Calibration:
 
     @property
     def can_detect_missing(self) -> bool:
-        """Whether there are enough labelled images to suspect of others that they lack a label."""
-        return len(self.present) >= _FEWEST
+        """Whether there are enough labelled images to suspect missing labels elsewhere."""
+        return len(self.present) >= _MIN_LABELLED
 
     def closeness(self, scores: npt.ArrayLike) -> Floats:
-        """Share of the labelled images that an image looks more like the class than, [0, 1]."""
+        """Share of the labelled images that score lower, in [0, 1]."""
         place = np.searchsorted(self.present, scores, side="left")
         return np.asarray(place / max(len(self.present), 1))
 
     def presence(self, scores: npt.ArrayLike) -> Floats:
-        """Probability of being labelled with the class, at the share of images that are."""
+        """Probability of being labelled with the class."""
         return _sigmoid(self.slope * np.asarray(scores, np.float64) + self.intercept)
 
     def missing(self, scores: npt.ArrayLike) -> Floats:
-        """Probability that an image not labelled with the class shows it all the same.
+        """Probability that an image shows the class although it is not labelled with it.
 
         With labels missing at random, an unlabelled image at a score where a share g of the
         images is labelled shows the class with probability (1 - c) / c · g / (1 - g), c being the
@@ -64,8 +64,8 @@ def calibrate(
     Args:
         present: (P,) scores of the images labelled with the class.
         absent: (A,) scores of the images labelled without it.
-        missing: Share of the true images whose label is missing; None reads it off the labels
-            among the best scores.
+        missing: Share of the true images whose label is missing; None estimates it from the
+            labels among the best scores.
     """
     right = np.sort(np.asarray(present, np.float64))
     wrong = np.asarray(absent, np.float64)
@@ -76,35 +76,35 @@ def calibrate(
 
 def _fit(right: Floats, wrong: Floats) -> tuple[float, float]:
     """Slope and intercept of P(labelled | score) by Newton's method on binned scores."""
-    plain = 0.0, float(np.log((len(right) + 1) / (len(wrong) + 1)))
+    constant = 0.0, float(np.log((len(right) + 1) / (len(wrong) + 1)))
     if len(right) == 0 or len(wrong) == 0:
-        return plain
-    everything = np.concatenate([right, wrong])
-    low, spread = float(everything.min()), float(np.ptp(everything))
+        return constant
+    scores = np.concatenate([right, wrong])
+    low, spread = float(scores.min()), float(np.ptp(scores))
     if spread == 0:
-        return plain
+        return constant
     # Bins make the cost of a step independent of the number of images.
-    ours, theirs = (
+    right_bins, wrong_bins = (
         np.bincount(((part - low) * ((_BINS - 1) / spread) + 0.5).astype(np.int64), minlength=_BINS)
         for part in (right, wrong)
     )
     x = np.linspace(0.0, 1.0, _BINS)
     yes = (len(right) + 1) / (len(right) + 2)
     no = 1 / (len(wrong) + 2)
-    count = (ours + theirs).astype(np.float64)
-    wanted = ours * yes + theirs * no
-    slope, intercept = 0.0, float(np.log(wanted.sum() / (count - wanted).sum()))
-    loss = _loss(slope, intercept, x, count, wanted)
+    count = (right_bins + wrong_bins).astype(np.float64)
+    target = right_bins * yes + wrong_bins * no
+    slope, intercept = 0.0, float(np.log(target.sum() / (count - target).sum()))
+    loss = _loss(slope, intercept, x, count, target)
     for _ in range(50):
         chance = _sigmoid(slope * x + intercept)
-        error, curve = chance * count - wanted, count * chance * (1 - chance) + 1e-9
+        error, curve = chance * count - target, count * chance * (1 - chance) + 1e-9
         gradient = np.array([error @ x, error.sum()])
         hessian = np.array([[curve @ (x * x), curve @ x], [curve @ x, curve.sum()]])
         step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
         scale = 1.0
         while scale > 1e-6:
             there = slope - scale * step[0], intercept - scale * step[1]
-            lower = _loss(*there, x, count, wanted)
+            lower = _loss(*there, x, count, target)
             if lower <= loss:
                 break
             scale /= 2
@@ -112,29 +112,29 @@ def _fit(right: Floats, wrong: Floats) -> tuple[float, float]:
         if fall < 1e-9 * max(loss, 1.0):
             break
     if slope <= 0:
-        return plain
+        return constant
     return slope / spread, intercept - slope * low / spread
 
 
-def _loss(slope: float, intercept: float, x: Floats, count: Floats, wanted: Floats) -> float:
+def _loss(slope: float, intercept: float, x: Floats, count: Floats, target: Floats) -> float:
     logit = slope * x + intercept
-    return float(count @ np.logaddexp(0.0, logit) - wanted @ logit)
+    return float(count @ np.logaddexp(0.0, logit) - target @ logit)
 
 
 def _label_rate(right: Floats, wrong: Floats) -> float:
-    """Share of labelled images among the best scores, drawn towards 95 % where there are few.
+    """Share of labelled images among the best scores, pulled towards 95 % where there are few.
 
-    Bounded below: where a third of the best hits is not labelled, the query is wrong more likely
+    At least 80 %: where more of the best hits lack a label, the query is more likely to be wrong
     than the labels.
     """
-    both = np.concatenate([right, wrong])
-    if len(both) == 0:
+    scores = np.concatenate([right, wrong])
+    if len(scores) == 0:
         return 0.95
-    wanted = min(max(len(right) // 4, 20), len(both))
-    edge = np.partition(both, len(both) - wanted)[len(both) - wanted]
-    hits = (right >= edge).sum()
-    seen = hits + (wrong >= edge).sum()
-    return float(np.clip((hits + 0.95 * 20) / (seen + 20), 0.8, 0.99))
+    count = min(max(len(right) // 4, 20), len(scores))
+    edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+    labelled = (right >= edge).sum()
+    checked = labelled + (wrong >= edge).sum()
+    return float(np.clip((labelled + 0.95 * 20) / (checked + 20), 0.8, 0.99))
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -21,14 +21,14 @@ class Labels:
     """Presence of C classes in N images, one column at a time.
 
     Attributes:
-        present: (N, C) bool sparse by column, classes labelled in an image.
-        absent: (N, C) bool sparse by column, classes verified absent; None where every labelled
+        present: (N, C) bool, sparse by column: classes labelled in an image.
+        absent: (N, C) bool, sparse by column: classes verified absent; None where every labelled
             image is labelled with all classes.
-        unsure: (N, C) bool sparse by column, never taken as absent: not exhaustively annotated,
-            or shown as a crowd only.
+        unsure: (N, C) bool, sparse by column: never taken as absent, because not exhaustively
+            annotated or shown as a crowd only.
         labelled: (N,) bool, images that were labelled at all; the rest is an unlabelled pool.
-        by_size: For small, medium and large objects, ``present`` of those alone.
-        counts: (N, C) sparse, objects of each class in each image, crowds left out; None takes
+        by_size: ``present`` for small, medium and large objects alone.
+        counts: (N, C) sparse, objects of each class in each image, crowds left out; None counts
             one for each class that is present.
     """
 
@@ -67,7 +67,7 @@ class Labels:
         return counts.astype(np.float64)
 
     def worth(self) -> npt.NDArray[np.float64]:
-        """(C,) 1 / n_c, where n_c objects of class c are labelled in all images; 0 for none."""
+        """(C,) 1 / n_c, where n_c objects of class c are labelled in all images; 0 if none are."""
         totals = np.asarray(self.objects().sum(axis=0)).ravel()
         return np.asarray(np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0))
 
@@ -77,7 +77,7 @@ class Labels:
 
     @classmethod
     def unlabelled(cls, num_images: int, num_classes: int) -> Labels:
-        """A pool of which nothing is known."""
+        """An unlabelled pool."""
         nothing = scipy.sparse.csc_matrix((num_images, num_classes), dtype=bool)
         return cls(nothing, None, nothing, np.zeros(num_images, bool))
 
@@ -85,7 +85,7 @@ class Labels:
 def read_labels(
     images: ImageSet | None, ids: npt.ArrayLike, class_names: tuple[str, ...]
 ) -> Labels:
-    """Lay an image set's labels out by the ids and classes of the training loop.
+    """Arrange an image set's labels by the ids and classes of the training loop.
 
     Args:
         images: The labels; None, or a set without labels, makes all images a pool.
@@ -93,22 +93,22 @@ def read_labels(
             unlabelled pool images.
         class_names: C names; one that ``images`` lacks is unknown everywhere.
     """
-    wanted = np.asarray(ids)
-    count, classes = len(wanted), len(class_names)
+    image_ids = np.asarray(ids)
+    count, classes = len(image_ids), len(class_names)
     if images is None or images.instances is None:
         return Labels.unlabelled(count, classes)
-    rows = rows_of(images.ids, wanted)
+    rows = rows_of(images.ids, image_ids)
     labelled = rows >= 0
     if count and not labelled.any():
         raise InputError(
-            f"no image id of the training set is in the labels (e.g. {wanted[0]!r} against "
+            f"no image id of the training set is in the labels (e.g. {image_ids[0]!r} against "
             f"{images.ids[0] if len(images) else 'none'!r}); are they of another data set or split?"
         )
     places = {name: place for place, name in enumerate(images.class_names)}
     columns = np.array([places.get(name, -1) for name in class_names], np.int64)
 
-    def laid_out(matrix: scipy.sparse.spmatrix, kind: type = bool) -> scipy.sparse.csc_matrix:
-        # A row and a column of nothing at the end stand for what the labels lack.
+    def arrange(matrix: scipy.sparse.spmatrix, kind: type = bool) -> scipy.sparse.csc_matrix:
+        # An empty row and column at the end stand for images and classes that the labels lack.
         padded = scipy.sparse.csr_matrix(matrix, dtype=kind)
         padded.resize(padded.shape[0] + 1, padded.shape[1] + 1)
         return padded[rows][:, columns].tocsc()
@@ -124,18 +124,18 @@ def read_labels(
         chosen = (buckets == bucket) & ~instances.crowd
         pairs = (instances.image_rows[chosen], instances.class_rows[chosen])
         sized = scipy.sparse.csr_matrix((np.ones(int(chosen.sum()), np.int32), pairs), shape=shape)
-        by_size.append(laid_out(sized > 0))
+        by_size.append(arrange(sized > 0))
     if images.not_exhaustive is not None:
         unsure = unsure + images.not_exhaustive.astype(bool)
-    present = laid_out(images.class_counts > 0)
-    absent = None if images.negatives is None else laid_out(images.negatives)
-    strange = columns < 0
-    if strange.any():  # a class the labels do not know is neither present nor absent anywhere
-        missing = scipy.sparse.csc_matrix(np.tile(strange, (count, 1)))
-        unsure = laid_out(unsure) + missing
+    present = arrange(images.class_counts > 0)
+    absent = None if images.negatives is None else arrange(images.negatives)
+    unknown = columns < 0
+    if unknown.any():  # a class that the labels do not know is neither present nor absent
+        missing = scipy.sparse.csc_matrix(np.tile(unknown, (count, 1)))
+        unsure = arrange(unsure) + missing
     else:
-        unsure = laid_out(unsure)
-    counts = laid_out(images.class_counts, np.int64)
+        unsure = arrange(unsure)
+    counts = arrange(images.class_counts, np.int64)
     return Labels(present, absent, unsure.tocsc(), labelled, tuple(by_size), counts)
 
 

@@ -59,21 +59,40 @@ def match_data(
     encoder: Encoder,
     images: ImageSet | None,
     *,
-    ids: npt.ArrayLike,
+    ids: npt.ArrayLike | None = None,
     class_names: Sequence[str],
     templates: str | Sequence[str] = "short",
+    num_rows: int | None = None,
 ) -> MiningData:
-    """Match index, labels and training loop by image id."""
-    names = tuple(class_names)
+    """Match index, labels and training loop by image id.
+
+    Args:
+        index: Regions of the images.
+        encoder: The one that made the index.
+        images: The labels; None if all images are an unlabelled pool.
+        ids: (N,) image ids in the order of the sampler's rows; those of ``images`` if None, else
+            those of the index.
+        class_names: C names.
+        templates: Put around each phrase.
+        num_rows: Rows of the sampler, to check the ids against; None for no check.
+    """
+    if ids is None:
+        ids = (index if images is None else images).ids
+    image_ids, names = np.asarray(ids), tuple(class_names)
+    if num_rows is not None and num_rows != len(image_ids):
+        raise InputError(
+            f"the sampler draws from {num_rows} images, the labels (or the index) have "
+            f"{len(image_ids)}; pass dataset_ids=, the image id of each of the sampler's rows"
+        )
     same_classes = images is not None and images.class_names == names
     synonyms = images.class_synonyms if images is not None and same_classes else ()
-    labels = read_labels(images, ids, names)
-    scores = ScoreCache(index, encoder, ids, num_classes=len(names), templates=templates)
+    labels = read_labels(images, image_ids, names)
+    scores = ScoreCache(index, encoder, image_ids, num_classes=len(names), templates=templates)
     class_phrases = tuple(
         name_phrases(name, synonyms[row] if synonyms else ()) for row, name in enumerate(names)
     )
     return MiningData(
-        ids=np.asarray(ids),
+        ids=image_ids,
         class_names=names,
         synonyms=synonyms,
         labels=labels,
@@ -226,6 +245,20 @@ def mine(
         scale=limits.exposure_scale,
     )
     return MiningResult(trust, targets, balance, label_share, demanded, weights, exposure)
+
+
+def rules_or_policy(
+    weights: WeightRules | WeightPolicy | None,
+) -> tuple[WeightRules | None, WeightPolicy | None]:
+    """Tell rules from a policy of one's own; None is the default rules."""
+    if weights is None or isinstance(weights, WeightRules):
+        return weights or WeightRules(), None
+    if not callable(weights):
+        raise InputError(
+            "weights must be WeightRules or a function of (RoundInputs, MiningData), "
+            f"got {weights!r}"
+        )
+    return None, weights
 
 
 def policy_name(policy: WeightPolicy) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.metrics import read_scores
 from hardmine.metrics.names import NameMatch, match_names
-from hardmine.mining.need_policies import Policy, parse_policy
 from hardmine.records import ClassScores
 
 Floats = npt.NDArray[np.float64]
+# (C,) AP now and (C,) gain since the last round, both NaN where unknown -> (C,) need in [0, 1].
+Policy = Callable[[Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Need:
         ap_by_size: (C, 3) as measured, NaN unknown; None if not given.
         num_instances: (C,) validation instances, 0 if unknown; None if not given.
         names: How the names of the metrics were matched to the classes.
-        policy: Which policy judged.
+        policy: Name of the policy.
         source: Where the metrics come from.
     """
 
@@ -139,7 +142,7 @@ class Need:
 
     @property
     def unmatched(self) -> list[str]:
-        """What did not match between metrics and classes, one line each; empty if all did."""
+        """Names that did not match between metrics and classes, one line each."""
         return self.names.lines()
 
     def weakest(self, count: int | None = None) -> list[str]:
@@ -265,7 +268,7 @@ def _reorder(
 ) -> ClassScores:
     missing = rows < 0
 
-    def taken(values: npt.NDArray[Any], nothing: float) -> npt.NDArray[Any]:
+    def select(values: npt.NDArray[Any], nothing: float) -> npt.NDArray[Any]:
         chosen: npt.NDArray[Any] = values[rows]
         chosen[missing] = nothing
         return chosen
@@ -273,9 +276,9 @@ def _reorder(
     by_size, counts = scores.ap_by_size, scores.num_instances
     return ClassScores(
         class_names,
-        taken(scores.ap, np.nan),
-        None if by_size is None else taken(by_size, np.nan),
-        None if counts is None else taken(counts, 0),
+        select(scores.ap, np.nan),
+        None if by_size is None else select(by_size, np.nan),
+        None if counts is None else select(counts, 0),
         scores.source,
     )
 
@@ -288,3 +291,77 @@ def _previous_level(previous: Need | None, class_names: tuple[str, ...]) -> Floa
             if name in place:
                 before[row] = previous.level[place[name]]
     return before
+
+
+def below_target(ap: Floats, gain: Floats, *, target: float = 0.5) -> Floats:
+    """Need grows from 0 at the target to 1 at an AP of 0."""
+    return _known(1.0 - ap / target)
+
+
+def below_mean(ap: Floats, gain: Floats) -> Floats:
+    """Need grows from 0 at the mean AP of all known classes to 1 at an AP of 0."""
+    known = ap[~np.isnan(ap)]
+    if known.size == 0 or known.mean() == 0:
+        return np.zeros_like(ap)
+    return _known(1.0 - ap / known.mean())
+
+
+def bottom(ap: Floats, gain: Floats, *, count: int) -> Floats:
+    """Need is 1 for the ``count`` weakest known classes, with all that tie with the last."""
+    known = np.sort(ap[~np.isnan(ap)])
+    if count < 1 or known.size == 0:
+        return np.zeros_like(ap)
+    weak: Floats = (ap <= known[min(count, known.size) - 1]).astype(np.float64)
+    return weak
+
+
+def bottom_share(ap: Floats, gain: Floats, *, share: float) -> Floats:
+    """``bottom`` of a share of the known classes, at least one."""
+    known = int((~np.isnan(ap)).sum())
+    return bottom(ap, gain, count=max(1, round(share * known)))
+
+
+def stalled(ap: Floats, gain: Floats, *, expected: float = 0.01) -> Floats:
+    """Need is the room left, 1 - AP, where a round gained nothing; 0 where it gained enough.
+
+    A class whose gain is not known yet is not stalled.
+    """
+    return _known((1.0 - ap) * (1.0 - gain / expected).clip(0, 1))
+
+
+_FORMS = (
+    '"mean", "below:0.5" (a target AP), "bottom:10" (classes), "bottom:20%" or "stalled:0.01" '
+    "(gain in AP that a round should bring)"
+)
+
+
+def parse_policy(text: str) -> Policy:
+    """Turn the name of a policy into its function.
+
+    >>> parse_policy("bottom:1")(np.array([0.2, 0.1, np.nan]), np.zeros(3))
+    array([0., 1., 0.])
+    """
+    match = re.fullmatch(r"(?P<name>[a-z]+)(?::(?P<value>[0-9.]+)(?P<percent>%?))?", text.strip())
+    if match is None or match["value"] in ("", "."):
+        raise InputError(f"policy must be {_FORMS}; got {text!r}")
+    name, value = match["name"], None if match["value"] is None else float(match["value"])
+    if value is not None and match["percent"]:
+        value /= 100
+    policy: Policy | None = None
+    if name == "mean" and value is None:
+        policy = below_mean
+    elif name == "below" and value is not None and 0 < value <= 1:
+        policy = partial(below_target, target=value)
+    elif name == "bottom" and match["percent"] and value is not None and 0 < value <= 1:
+        policy = partial(bottom_share, share=value)
+    elif name == "bottom" and value is not None and value >= 1 and value == int(value):
+        policy = partial(bottom, count=int(value))
+    elif name == "stalled" and (value is None or 0 < value <= 1):
+        policy = partial(stalled, expected=0.01 if value is None else value)
+    if policy is None:
+        raise InputError(f"policy must be {_FORMS}; got {text!r}")
+    return policy
+
+
+def _known(need: Floats) -> Floats:
+    return np.nan_to_num(need, nan=0.0).clip(0.0, 1.0)

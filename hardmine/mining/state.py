@@ -11,73 +11,11 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError, require_keys
+from hardmine.mining.assess import Patience, from_numbers, to_numbers
 from hardmine.mining.exposure import Exposure
 from hardmine.mining.need import Need
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long C classes have been boosted without a rise in AP.
-
-    Attributes:
-        best: (C,) best AP seen, NaN if none yet.
-        waited: (C,) int64 boosted rounds since AP last rose.
-        boosted: (C,) bool, whether the last round boosted the class.
-    """
-
-    best: Floats
-    waited: npt.NDArray[np.int64]
-    boosted: npt.NDArray[np.bool_]
-
-    @classmethod
-    def fresh(cls, num_classes: int) -> Patience:
-        """Before the first validation."""
-        return cls(
-            np.full(num_classes, np.nan),
-            np.zeros(num_classes, np.int64),
-            np.zeros(num_classes, bool),
-        )
-
-    def after(self, ap: Floats, *, min_gain: float = 0.005) -> Patience:
-        """The state after a validation.
-
-        A rise of ``min_gain`` over the best AP resets the count. A class that was not boosted
-        gets one round back.
-
-        Args:
-            ap: (C,) AP, NaN unknown.
-            min_gain: Smallest rise that counts.
-        """
-        better = (ap > self.best + min_gain) | (np.isnan(self.best) & ~np.isnan(ap))
-        waited = np.where(self.boosted, self.waited + 1, np.maximum(self.waited - 1, 0))
-        waited = np.where(np.isnan(ap), self.waited, np.where(better, 0, waited))
-        return Patience(np.where(better, ap, self.best), waited, self.boosted)
-
-    def factor(self, patience: int | None, *, decay: float = 0.5, minimum: float = 0.1) -> Floats:
-        """(C,) factors for need: 1 during the first ``patience`` rounds, then halved each round."""
-        if patience is None:
-            return np.ones(len(self.best))
-        late = np.maximum(self.waited - patience + 1, 0)
-        return np.maximum(decay ** late.astype(np.float64), minimum)
-
-    def to_state(self) -> dict[str, list[Any]]:
-        """Plain values; unknown is None."""
-        return {
-            "best": _to_numbers(self.best),
-            "waited": self.waited.tolist(),
-            "boosted": self.boosted.tolist(),
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, list[Any]]) -> Patience:
-        """Read what ``to_state`` wrote."""
-        return cls(
-            _from_numbers(state["best"]),
-            np.array(state["waited"], np.int64),
-            np.array(state["boosted"], bool),
-        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +48,7 @@ class MinerState:
         return {
             "class_names": list(self.class_names),
             "number": self.number,
-            "levels": None if self.need is None else _to_numbers(self.need.level),
+            "levels": None if self.need is None else to_numbers(self.need.level),
             "patience": self.patience.to_state(),
             "weights": _to_tensor(self.weights),
             "passes": self.exposure.passes,
@@ -134,7 +72,7 @@ class MinerState:
             )
         need = None
         if state["levels"] is not None:
-            level = _from_numbers(state["levels"])
+            level = from_numbers(state["levels"])
             # The next round reads the levels alone.
             need = Need(class_names, np.zeros(len(level)), level, level, ~np.isnan(level))
         return cls(
@@ -145,14 +83,6 @@ class MinerState:
             _to_array(state["weights"]),
             Exposure(float(state["passes"]), _to_array(state["exposure"])),
         )
-
-
-def _to_numbers(values: Floats) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
-
-
-def _from_numbers(values: list[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _to_tensor(values: Floats | None) -> torch.Tensor | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.mining.need_policies import parse_policy
+from hardmine.mining.need import parse_policy
 
 NAN = np.nan
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from hardmine.mining.state import Patience
+from hardmine.mining.assess import Patience
 
 
 def run(aps: list[float], patience: int | None = 2) -> list[float]:
