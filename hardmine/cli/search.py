@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Search and show; 1 if no query found an image."""
     from hardmine.encoders import load_encoder
     from hardmine.index import open_index, stored_encoder
-    from hardmine.index.search.without import search_without
+    from hardmine.index.search.exclude import search_excluding
 
     if not args.texts and not args.image:
         raise InputError("nothing to search for: give a TEXT, or an image with --image")
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     )
     unwanted = _embed_texts(encoder, args.unwanted, args.templates)
     start = time.perf_counter()
-    hits = search_without(index, vectors, unwanted, args.k, rows=rows)
+    hits = search_excluding(index, vectors, unwanted, args.k, rows=rows)
     seconds = time.perf_counter() - start
     if args.json:
         print(json.dumps(_plain(index, queries, hits), indent=1))

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hardmine.index.search.exact import ExactIndex
+from hardmine.index.search.kernels import fastest_float32_product
 from hardmine.index.search.product import fastest_dtype
-from hardmine.index.search.tensors import fastest_float32_product
 from hardmine.index.storage.store import Shard, Store
 
 pytestmark = pytest.mark.benchmark

@@ -26,9 +26,9 @@ from hardmine.index import build_index, compact_index, open_index, update_index,
 from hardmine.index.builder.commit import commit
 from hardmine.index.builder.plan import BuildFolder, Plan
 from hardmine.index.storage.format import read_store, write_shard
+from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import ClustersRecord, EncoderRecord, read_manifest
 from hardmine.index.storage.store import quantize_rows
-from hardmine.index.storage.table import FileFacts, ImageTable
 
 
 @given(

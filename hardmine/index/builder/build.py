@@ -19,12 +19,13 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.index.builder.commit import clear_up, commit, left_over, own_files
 from hardmine.index.builder.lock import LOCK, locked
-from hardmine.index.builder.pipeline import Progress, ShardMaker
+from hardmine.index.builder.pipeline import Progress, ShardBuilder
 from hardmine.index.builder.plan import BuildFolder, Plan, places, require_same
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
-from hardmine.index.builder.team import Team
+from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index
 from hardmine.index.storage.files import explained, sync_folder
+from hardmine.index.storage.image_table import ImageTable, check_path
 from hardmine.index.storage.manifest import (
     NAME,
     WORK,
@@ -33,7 +34,6 @@ from hardmine.index.storage.manifest import (
     Manifest,
     read_manifest,
 )
-from hardmine.index.storage.table import ImageTable, check_path
 from hardmine.records import ImageSet
 
 if TYPE_CHECKING:
@@ -105,14 +105,16 @@ def build_index(
     require_proposals(plan.clusters, proposals)
     record = encoder_record(encoder)
     build_folder = BuildFolder(folder)
-    with Team() as team:
-        if resume and team.lead(lambda: _is_finished(build_folder, plan)):
+    with RankGroup() as ranks:
+        if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan)):
             return open_index(folder, encoder=encoder, images=images)
-        with held(team, folder):
-            pending = team.lead(lambda: _prepare(build_folder, plan, images, resume=resume))
+        with held(ranks, folder):
+            pending = ranks.on_rank_zero(
+                lambda: _prepare(build_folder, plan, images, resume=resume)
+            )
             if pending is not None:
                 make_shards(
-                    team,
+                    ranks,
                     plan,
                     pending,
                     images,
@@ -123,7 +125,7 @@ def build_index(
                     proposals=proposals,
                     progress=progress,
                 )
-                team.lead(lambda: _finish(build_folder, plan, images, record))
+                ranks.on_rank_zero(lambda: _finish(build_folder, plan, images, record))
     return open_index(folder, encoder=encoder, images=images)
 
 
@@ -147,15 +149,15 @@ def require_proposals(clusters: str, proposals: Proposals | None) -> None:
 
 
 @contextmanager
-def held(team: Team, folder: Path) -> Iterator[None]:
-    """Let rank 0 hold the folder for the whole team."""
+def held(ranks: RankGroup, folder: Path) -> Iterator[None]:
+    """Let rank 0 hold the folder for the whole group."""
     with ExitStack() as stack:
-        team.lead(lambda: stack.enter_context(locked(folder)))
+        ranks.on_rank_zero(lambda: stack.enter_context(locked(folder)))
         yield
 
 
 def make_shards(
-    team: Team,
+    ranks: RankGroup,
     plan: Plan,
     pending: list[int],
     images: ImageSet,
@@ -168,7 +170,7 @@ def make_shards(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Let every rank make its share of the shards that are not whole yet."""
-    maker = ShardMaker(
+    maker = ShardBuilder(
         plan,
         images,
         encoder,
@@ -180,9 +182,9 @@ def make_shards(
     missing = sum(len(plan.rows(number)) for number in pending)
     if missing < plan.count:
         log.info("going on: %d of %d images are done", plan.count - missing, plan.count)
-    before = plan.count - missing if team.size == 1 else 0
-    mine = pending[team.rank :: team.size]
-    team.share(lambda: maker.make(mine, progress, before=before))
+    before = plan.count - missing if ranks.size == 1 else 0
+    mine = pending[ranks.rank :: ranks.size]
+    ranks.on_every_rank(lambda: maker.make(mine, progress, before=before))
 
 
 def check_paths(images: ImageSet) -> None:

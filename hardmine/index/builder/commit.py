@@ -7,6 +7,7 @@ from pathlib import Path
 from hardmine._version import __version__
 from hardmine.index.builder.plan import BuildFolder
 from hardmine.index.storage.files import explained
+from hardmine.index.storage.image_table import ImageTable, write_table
 from hardmine.index.storage.manifest import (
     FORMAT,
     ClustersRecord,
@@ -17,7 +18,6 @@ from hardmine.index.storage.manifest import (
     table_name,
     write_manifest,
 )
-from hardmine.index.storage.table import ImageTable, write_table
 
 
 def commit(

@@ -13,9 +13,9 @@ from hardmine.index.builder.commit import clear_up, commit
 from hardmine.index.builder.lock import locked
 from hardmine.index.builder.plan import BuildFolder, Plan
 from hardmine.index.storage.format import read_images, read_store, write_shard
+from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import Manifest, ShardRecord, read_manifest
 from hardmine.index.storage.store import Store
-from hardmine.index.storage.table import ImageTable
 
 log = logging.getLogger(__name__)
 

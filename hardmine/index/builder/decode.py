@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hardmine.datasets import open_image
 from hardmine.errors import InputError
-from hardmine.index.storage.table import FileFacts
+from hardmine.index.storage.image_table import FileFacts
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -21,8 +21,8 @@ from hardmine.index.builder.plan import BuildFolder, FinishedShard, Plan
 from hardmine.index.builder.proposals import Proposals, proposals_of
 from hardmine.index.builder.regions import regions_of_batch
 from hardmine.index.storage.format import write_shard
+from hardmine.index.storage.image_table import FileFacts
 from hardmine.index.storage.store import quantize_rows
-from hardmine.index.storage.table import FileFacts
 from hardmine.records import ImageSet, Regions
 
 
@@ -103,7 +103,7 @@ class _Batch:
     last: bool
 
 
-class ShardMaker:
+class ShardBuilder:
     """Makes the shards of a plan, one after the other.
 
     Three things go on at once: threads decode the next batches, the calling thread drives the
@@ -127,7 +127,7 @@ class ShardMaker:
         self._plan = plan
         self._images = images
         self._encoder = encoder
-        self._workplace = build_folder
+        self._build_folder = build_folder
         self._batch_size = batch_size
         self._workers = workers
         self._proposals = proposals
@@ -223,12 +223,12 @@ class ShardMaker:
 
     def _write(self, number: int, shard: _OpenShard) -> None:
         record = write_shard(
-            self._workplace.folder,
+            self._build_folder.folder,
             number,
             shard.vectors,
             shard.layout(quantized=self._plan.dtype == "int8"),
             dim=self._encoder.dim,
             dtype=self._plan.dtype,
-            scratch=self._workplace.path,
+            scratch=self._build_folder.path,
         )
-        self._workplace.save(FinishedShard(shard=record, facts=tuple(shard.facts)))
+        self._build_folder.save(FinishedShard(shard=record, facts=tuple(shard.facts)))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from hardmine.errors import IndexMismatch
 from hardmine.index.storage.files import explained, sync_folder, write_durably
+from hardmine.index.storage.image_table import BROKEN, FileFacts
 from hardmine.index.storage.manifest import WORK, ShardRecord
-from hardmine.index.storage.table import BROKEN, FileFacts
 
 _PLAN = "plan.json"
 

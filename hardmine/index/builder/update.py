@@ -25,12 +25,12 @@ from hardmine.index.builder.commit import clear_up, commit
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import BuildFolder, Plan, places
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
-from hardmine.index.builder.team import Team
+from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index, require_fit
 from hardmine.index.storage.files import sha256_of
 from hardmine.index.storage.format import read_images
+from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import Manifest, read_manifest
-from hardmine.index.storage.table import FileFacts, ImageTable
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
@@ -143,14 +143,14 @@ def update_index(
     folder = Path(path)
     read_manifest(folder)  # before a lock file is laid down in a folder that is no index
     build_folder = BuildFolder(folder)
-    with Team() as team, held(team, folder):
-        manifest, changes, pending, plan = team.lead(
+    with RankGroup() as ranks, held(ranks, folder):
+        manifest, changes, pending, plan = ranks.on_rank_zero(
             lambda: _prepare(build_folder, images, encoder, proposals, shard_size)
         )
         if plan is not None:
             wanted = images.subset(changes.encode)
             make_shards(
-                team,
+                ranks,
                 plan,
                 pending,
                 wanted,
@@ -161,7 +161,9 @@ def update_index(
                 proposals=proposals,
                 progress=progress,
             )
-            team.lead(lambda: _finish(build_folder, plan, manifest, changes, images, encoder))
+            ranks.on_rank_zero(
+                lambda: _finish(build_folder, plan, manifest, changes, images, encoder)
+            )
     return open_index(folder, encoder=encoder, images=images)
 
 

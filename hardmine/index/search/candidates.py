@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.index.search.best import Best
 from hardmine.index.search.blocks import Block, max_by_image
-from hardmine.index.search.tensors import bits_of, floats_of, reaching
-from hardmine.index.search.workers import share_out
+from hardmine.index.search.kernels import bits_of, floats_of, reaching
+from hardmine.index.search.threads import run_in_threads
+from hardmine.index.search.top_k import TopK
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Candidates:
     """Regions that may be why an image answers a query; one entry a query and region.
 
     Attributes:
@@ -38,12 +38,12 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def where(self, chosen: npt.NDArray[np.intp] | slice) -> Pairs:
+    def where(self, chosen: npt.NDArray[np.intp] | slice) -> Candidates:
         """Some of the entries."""
-        return Pairs(*(getattr(self, column.name)[chosen] for column in fields(self)))
+        return Candidates(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
-class Candidates:
+class CandidateFilter:
     """Images of which each may be among the best k of a query.
 
     An image that scores more than twice the error below the k-th is none of the best k. The
@@ -61,7 +61,7 @@ class Candidates:
 
     def __init__(
         self,
-        best: Best,
+        best: TopK,
         *,
         absolute: npt.NDArray[np.float64],
         relative: float,
@@ -80,7 +80,7 @@ class Candidates:
         self._reach = self._below(guess, np.arange(count), 1)
         self._tops = [np.zeros(0, np.float32) for _ in range(count)]
         self._fresh: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
-        self._waiting: list[Pairs] = []
+        self._waiting: list[Candidates] = []
         self._lock = threading.Lock()
 
     def offer(self, block: Block, scores: torch.Tensor) -> None:
@@ -103,7 +103,7 @@ class Candidates:
         if len(near) == 0:
             return
         tops, places = np.repeat(tops, counts)[near], places[near]
-        found = Pairs(
+        found = Candidates(
             queries[near].astype(np.int16),
             np.full(len(near), block.shard, np.int32),
             regions[near] + (block.starts - block.offsets[:-1])[places],
@@ -144,10 +144,10 @@ class Candidates:
             return
         # In the order in which they are stored, then by query.
         self._waiting.sort(key=lambda one: (one.shards[0], one.regions[0]))
-        pairs = Pairs(
+        pairs = Candidates(
             *(
                 np.concatenate([getattr(one, column.name) for one in self._waiting])
-                for column in fields(Pairs)
+                for column in fields(Candidates)
             )
         )
         self._waiting.clear()
@@ -161,9 +161,9 @@ class Candidates:
             for query in queries:
                 self._take(query, own[query])
 
-        share_out(work, asked, most=min(threads, len(asked)))
+        run_in_threads(work, asked, most=min(threads, len(asked)))
 
-    def _take(self, query: int, pairs: Pairs) -> None:
+    def _take(self, query: int, pairs: Candidates) -> None:
         """Score one query's: first the k that look best, then what may still be as good."""
         starts = np.flatnonzero(np.diff(pairs.rows, prepend=-1))
         tops, counts = pairs.tops[starts], np.diff(starts, append=len(pairs))
@@ -174,7 +174,7 @@ class Candidates:
             left = ~first & (tops >= self._reach[query])
         self._score(query, pairs.where(np.flatnonzero(np.repeat(left, counts))))
 
-    def _score(self, query: int, pairs: Pairs) -> None:
+    def _score(self, query: int, pairs: Candidates) -> None:
         self._best.take(query, pairs.shards, pairs.regions, pairs.rows)
         # An exact score is off by nothing, so this is once the error, not twice.
         worst = self._below(self._best.scores[query, -1:], np.array([query]), 1)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.search.best import exact_scores, first_best
 from hardmine.index.search.blocks import region_rows
 from hardmine.index.search.product import MAX_NORM, can_multiply
 from hardmine.index.search.scan import find_best, score_images
+from hardmine.index.search.top_k import argmax_per_image, exact_scores
 from hardmine.index.storage.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
@@ -115,7 +115,7 @@ class ExactIndex:
             rows: Search among these images only.
 
         Returns:
-            Best first, equal scores ordered by row. Scores are those of the stored vectors in
+            TopK first, equal scores ordered by row. Scores are those of the stored vectors in
             float64, rounded once.
         """
         queries = self._checked(vectors)
@@ -186,7 +186,7 @@ class ExactIndex:
                 shard, places = self.store.shards[number], place_in[wanted[place, here]]
                 regions = region_rows(shard.offsets, places)
                 values = exact_scores(shard.tensor, shard.scales, regions, query)
-                tops = first_best(values, np.diff(shard.offsets)[places])
+                tops = argmax_per_image(values, np.diff(shard.offsets)[places])
                 scores[place, here] = values[tops]
                 boxes[place, here] = shard.boxes[regions[tops]]
         return scores, boxes

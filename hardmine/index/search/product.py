@@ -10,15 +10,15 @@ import numpy.typing as npt
 import torch
 
 from hardmine.index.search.blocks import Block
-from hardmine.index.search.tensors import (
+from hardmine.index.search.kernels import (
     LIFT,
     MIDDLE,
     SMALLEST,
-    as_bfloat16,
-    as_tensor,
     fastest_float32_product,
+    shift_to_bfloat16,
 )
-from hardmine.index.search.workers import best_seconds
+from hardmine.index.search.threads import best_seconds
+from hardmine.index.storage.store import as_tensor
 
 # Stored vectors are unit vectors rounded to half precision or int8.
 MAX_NORM = 1.01
@@ -53,7 +53,7 @@ class Product:
         self._rooms: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         wide = torch.from_numpy(queries)
         self._queries = wide.to(self.device, self.dtype)
-        # For vectors that as_bfloat16 gave back.
+        # For vectors that shift_to_bfloat16 gave back.
         self._lifted = (wide * (MIDDLE * LIFT)).to(torch.bfloat16)
         self._float32_product = fastest_float32_product(queries.shape[1])
         self.absolute = self._bound(queries.astype(np.float64))
@@ -95,7 +95,7 @@ class Product:
         else:
             part = self._room("part", stored.shape[0], stored.shape[1], self.dtype)
             if self.dtype == torch.bfloat16 and stored.dtype == torch.float16:
-                as_bfloat16(stored, part)
+                shift_to_bfloat16(stored, part)
                 queries = self._lifted
             else:
                 part.copy_(stored)

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.index.search.best import Best
 from hardmine.index.search.blocks import Block, iter_blocks, max_by_image
-from hardmine.index.search.candidates import Candidates
+from hardmine.index.search.candidates import CandidateFilter
+from hardmine.index.search.kernels import largest
 from hardmine.index.search.product import Product
-from hardmine.index.search.tensors import largest
-from hardmine.index.search.workers import share_out
+from hardmine.index.search.threads import run_in_threads
+from hardmine.index.search.top_k import TopK
 from hardmine.index.storage.store import Store
 
 # Scores a thread holds at once, queries x regions: 2 M float32 are 8 MB.
@@ -39,7 +39,7 @@ def find_best(
     dtype: torch.dtype | None = None,
     device: torch.device,
     guessing: bool = True,
-) -> Best:
+) -> TopK:
     """Find the k best images of each query.
 
     Args:
@@ -53,8 +53,8 @@ def find_best(
             not foresee is searched for again, without a guess.
     """
     product = Product(queries, dtype, device)
-    best = Best(store, queries, k)
-    candidates = Candidates(
+    best = TopK(store, queries, k)
+    candidates = CandidateFilter(
         best,
         absolute=product.absolute,
         relative=product.relative,
@@ -129,7 +129,7 @@ def _look_at_all(
     fair = max(count // (4 * torch.get_num_threads()), _REGIONS)
     most = max(min(_SCORES // product.num_queries, fair), 1)
     threads = count // most if product.device.type == "cpu" else 1
-    share_out(work, iter_blocks(store, most, rows), most=threads)
+    run_in_threads(work, iter_blocks(store, most, rows), most=threads)
 
 
 def _scores_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.float32]:

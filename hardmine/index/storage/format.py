@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hardmine.errors import HardmineError, IndexDamaged
 from hardmine.index.storage.files import FileRecord, sha256_of, write_durably
+from hardmine.index.storage.image_table import ImageTable, read_table
 from hardmine.index.storage.manifest import (
     Manifest,
     ShardRecord,
@@ -22,7 +23,6 @@ from hardmine.index.storage.manifest import (
     vectors_name,
 )
 from hardmine.index.storage.store import Shard, Store
-from hardmine.index.storage.table import ImageTable, read_table
 
 # Vectors up to this size are hashed at every open (a fraction of a second); beyond it their
 # lengths and headers are, and `verify` hashes the rest.

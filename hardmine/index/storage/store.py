@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.search.tensors import as_tensor
 
 
 @dataclass(frozen=True)
@@ -153,3 +153,11 @@ def quantize_rows(
     scales = np.abs(wide).max(axis=1, initial=0.0) / 127.0
     safe = np.where(scales > 0, scales, 1.0)[:, None]
     return np.rint(wide / safe).astype(np.int8), scales.astype(np.float32)
+
+
+def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """View an array, or a read-only memory map, as a tensor without copying it."""
+    with warnings.catch_warnings():
+        # torch warns that writing into a read-only array is undefined; nothing here writes.
+        warnings.filterwarnings("ignore", message=".*not writable")
+        return torch.from_numpy(array)

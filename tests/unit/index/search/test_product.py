@@ -7,9 +7,9 @@ import pytest
 import torch
 from half_precision import PRODUCTS
 
-from hardmine.index.search.best import exact_scores
 from hardmine.index.search.blocks import Block, max_by_image, region_rows
 from hardmine.index.search.product import Product, fastest_dtype
+from hardmine.index.search.top_k import exact_scores
 from hardmine.index.storage.store import quantize_rows
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]  # that a search may choose

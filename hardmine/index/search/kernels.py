@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.index.search.workers import best_seconds
+from hardmine.index.search.threads import best_seconds
 
 # Both half types have a sign, an exponent and a fraction, of 5 + 10 and 8 + 7 bits: moved three
 # places to the right, and the copies of the sign cleared, a float16 reads as the bfloat16 that is
@@ -25,15 +24,7 @@ MIDDLE = 2 / (2 - 7 / 1031)
 SMALLEST = 2.0**-14
 
 
-def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """See an array, a read-only memory map too, as a tensor without a copy."""
-    with warnings.catch_warnings():
-        # torch warns that it could write into a read-only array; nothing here does.
-        warnings.filterwarnings("ignore", message=".*not writable")
-        return torch.from_numpy(array)
-
-
-def as_bfloat16(halves: torch.Tensor, out: torch.Tensor) -> None:
+def shift_to_bfloat16(halves: torch.Tensor, out: torch.Tensor) -> None:
     """Write float16 numbers as bfloat16: ``LIFT`` times smaller, and cut off, not rounded.
 
     Several times as fast as converting them. A number of at least ``SMALLEST`` times ``MIDDLE`` is

@@ -15,7 +15,7 @@ from hardmine.index.storage.store import Store
 _ROWS = 128
 
 
-class Best:
+class TopK:
     """The best k images of C queries among those it was shown.
 
     Attributes:
@@ -63,7 +63,7 @@ class Best:
             ]
         )
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        picks = first_best(values, np.diff(starts, append=len(rows)))
+        picks = argmax_per_image(values, np.diff(starts, append=len(rows)))
         found = self.rows[query] >= 0
         scores = np.concatenate([self.scores[query, found], values[picks]])
         columns = (
@@ -77,7 +77,7 @@ class Best:
         for (kept, _), column in zip(columns, both, strict=True):
             kept[query, : len(order)] = column[order]
 
-    def put(self, queries: npt.NDArray[np.intp], other: Best) -> None:
+    def put(self, queries: npt.NDArray[np.intp], other: TopK) -> None:
         """Take over what another one found for some of the queries."""
         for mine, its in (
             (self.rows, other.rows),
@@ -116,12 +116,12 @@ def exact_scores(
     return np.round(out, 12)
 
 
-def first_best(
+def argmax_per_image(
     values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Position of the first largest value of each run; every run has one at least.
 
-    >>> first_best(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
+    >>> argmax_per_image(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
     array([1, 3])
     """
     starts = np.cumsum(counts) - counts

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from hardmine.index.search.tensors import (
+from hardmine.index.search.kernels import (
     LIFT,
     MIDDLE,
     SMALLEST,
-    as_bfloat16,
     bits_of,
     fastest_float32_product,
     floats_of,
     largest,
     reaching,
+    shift_to_bfloat16,
 )
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -25,7 +25,7 @@ def test_every_float16_as_bfloat16() -> None:
     every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16)
     every = every[every.isfinite()][None]
     narrow = torch.empty(every.shape, dtype=torch.bfloat16)
-    as_bfloat16(every, narrow)
+    shift_to_bfloat16(every, narrow)
     exact = every.double()
     error = (narrow.double() * LIFT * MIDDLE - exact).abs()
     normal = exact.abs() >= SMALLEST

@@ -9,7 +9,7 @@ from hardmine.index.base import Index
 from hardmine.records import Hits
 
 
-def search_without(
+def search_excluding(
     index: Index,
     vectors: npt.NDArray[np.float32],
     unwanted: npt.NDArray[np.float32],

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 _MOST = 8
 
 
-def share_out(
+def run_in_threads(
     work: Callable[[Iterator[Item]], object], items: Iterable[Item], *, most: int = _MOST
 ) -> None:
     """Call ``work`` in several threads, each with an iterator over its part of the items.
