@@ -16,7 +16,7 @@ import scipy.sparse
 
 from hardmine.config import Config
 from hardmine.datasets import load_images
-from hardmine.distributed import from_rank_zero, is_rank_zero
+from hardmine.distributed import broadcast_from_rank_zero, is_rank_zero
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
 from hardmine.encoders.templates import resolve_templates
@@ -208,7 +208,7 @@ class HardMiner:
         """
         caught: list[Exception] = []
         # Errors travel as text: not every exception can be sent to another process.
-        done, memory, failure = from_rank_zero(
+        done, memory, failure = broadcast_from_rank_zero(
             lambda: self._attempt(metrics, val_detections, detections, caught)
         )
         if failure and self.strict:

@@ -76,7 +76,10 @@ def test_ranks_make_the_same_index_as_one_process(tmp_path: Path) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, messages
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "one")
-    # Neither rank waits for the other, and both say why.
+    # No rank waits for one that failed, and each reports the cause.
+    zero = "integer division or modulo by zero"
+    assert (tmp_path / "broadcast-0").read_text() == f"ZeroDivisionError: {zero}"
+    assert (tmp_path / "broadcast-1").read_text() == f"HardmineError: {zero}"
     assert (tmp_path / "error-0").read_text() == "rank 1: out of memory"
     assert (tmp_path / "error-1").read_text() == "out of memory"
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from pixel_images import PixelEncoder, list_images
 
+from hardmine.distributed import broadcast_from_rank_zero
 from hardmine.encoders.base import DenseFeatures
 from hardmine.index import build_index, update_index
 
@@ -28,8 +29,14 @@ class FailingEncoder(PixelEncoder):
 
 
 def work(place: Path) -> None:
-    """Build, update, and a build that fails on one rank."""
+    """Broadcast from rank 0, build, update, and start a build that fails on one rank."""
     dist.init_process_group("gloo")
+    assert broadcast_from_rank_zero(dist.get_rank) == 0
+    try:
+        broadcast_from_rank_zero(lambda: 1 // dist.get_rank())
+    except Exception as error:
+        name = type(error).__name__
+        (place / f"broadcast-{dist.get_rank()}").write_text(f"{name}: {error}")
     files = place / "images"
     images = list_images(files, range(13))
     out = place / "out"
