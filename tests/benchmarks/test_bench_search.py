@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hardmine.index.search.exact import ExactIndex
-from hardmine.index.search.kernels import fastest_float32_product
-from hardmine.index.search.product import fastest_dtype
+from hardmine.index.search.kernels import float32_product
+from hardmine.index.search.product import search_dtype
 from hardmine.index.storage.store import Shard, Store
 
 pytestmark = pytest.mark.benchmark
@@ -97,8 +97,7 @@ def matrix_product(
     part = store.shards[0].tensor[:rows].to(dtype)
     wide = torch.from_numpy(queries).to(dtype)
     if dtype == torch.float32:
-        product = fastest_float32_product(DIM)
-        return lambda: product(part, wide)
+        return lambda: float32_product(part, wide)
     out = torch.empty(rows, len(queries), dtype=dtype)
     return lambda: torch.mm(part, wide.T, out=out)
 
@@ -131,7 +130,7 @@ def test_top_images_of_many_queries(store: Store, queries: npt.NDArray[np.float3
     start = time.perf_counter()
     index.search(queries, TOP)
     first = time.perf_counter() - start
-    chosen = fastest_dtype(DIM, QUERIES, CPU)
+    chosen = search_dtype(DIM, QUERIES, CPU)
     flat = faiss.IndexFlatIP(DIM)
     vectors = store.shards[0].vectors
     for start in range(0, len(vectors), 65_536):
@@ -200,7 +199,7 @@ def test_one_query(store: Store, queries: npt.NDArray[np.float32]) -> None:
     }
     for dtype in dtypes:
         index = ExactIndex(store, dtype=dtype)
-        mark = " (chosen here)" if dtype == fastest_dtype(DIM, 1, CPU) else ""
+        mark = " (chosen here)" if dtype == search_dtype(DIM, 1, CPU) else ""
         runs[f"exact search, {short(dtype)}{mark}"] = lambda index=index: index.search(
             queries[:1], 20
         )
@@ -238,7 +237,7 @@ def test_large_index_from_disk(tmp_path: Path, queries: npt.NDArray[np.float32])
         {
             "many": lambda: index.search(queries, TOP),
             "one": lambda: index.search(queries[:1], 20),
-            "product": matrix_product(large, queries, fastest_dtype(DIM, QUERIES, CPU), rows),
+            "product": matrix_product(large, queries, search_dtype(DIM, QUERIES, CPU), rows),
             "reading": only_read(large),
         },
         3,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.index.search.blocks import Block, max_by_image
-from hardmine.index.search.kernels import bits_of, floats_of, reaching
+from hardmine.index.search.kernels import bits_of, floats_of, positions_at_least
 from hardmine.index.search.threads import run_in_threads
 from hardmine.index.search.top_k import TopK
 
@@ -122,7 +122,7 @@ class CandidateFilter:
         """Region and query of all scores that may matter."""
         reach = self._reach.copy()
         if (reach > 0).all():
-            return np.divmod(reaching(scores, reach), len(reach))
+            return np.divmod(positions_at_least(scores, reach), len(reach))
         # Nearly all images may: only what may be an image's best region, then.
         wide = scores.float().numpy()
         tops = max_by_image(wide, block.offsets)

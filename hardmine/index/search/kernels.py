@@ -1,44 +1,43 @@
-"""Steps of a search that torch does not do as fast as the machine can."""
+"""Small tensor operations that a search needs faster than torch's own."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.index.search.threads import best_seconds
+from hardmine.processor import has_onednn
 
-# Both half types have a sign, an exponent and a fraction, of 5 + 10 and 8 + 7 bits: moved three
-# places to the right, and the copies of the sign cleared, a float16 reads as the bfloat16 that is
-# 2^112 times smaller.
-LIFT = 2.0**112
-_KEEP = 0x8FFF - 0x10000
-# What falls out makes a number smaller by 0 to 7 of at least 1031 parts. Made larger again by half
-# of that, it is off as much to either side.
-MIDDLE = 2 / (2 - 7 / 1031)
-# The processor may take smaller ones, which have no leading 1, for zero.
-SMALLEST = 2.0**-14
+# float16 has 1 sign bit, 5 exponent bits and 10 fraction bits; bfloat16 has 1, 8 and 7. Shift a
+# float16 right by three bits and clear the copies of its sign bit: read as bfloat16, the result is
+# the number times 2^-112, without the lowest three bits of its fraction.
+SHIFT_SCALE = 2.0**112
+_SIGN_AND_REST = 0x8FFF - 0x10000
+# The lost bits make a number smaller by 0 to 7 parts in at least 1031. This factor makes it larger
+# by half of that, so that the error is the same to both sides.
+SHIFT_CENTER = 2 / (2 - 7 / 1031)
+# Smaller float16 numbers are subnormal, and the CPU may treat them as zero.
+SMALLEST_NORMAL = 2.0**-14
 
 
 def shift_to_bfloat16(halves: torch.Tensor, out: torch.Tensor) -> None:
-    """Write float16 numbers as bfloat16: ``LIFT`` times smaller, and cut off, not rounded.
+    """Write float16 numbers as bfloat16, ``SHIFT_SCALE`` times smaller and truncated.
 
-    Several times as fast as converting them. A number of at least ``SMALLEST`` times ``MIDDLE`` is
-    off by at most ``MIDDLE - 1`` of itself.
+    Several times as fast as a conversion. A number of at least ``SMALLEST_NORMAL``, multiplied by
+    ``SHIFT_CENTER``, has a relative error of at most ``SHIFT_CENTER - 1``.
     """
     bits = out.view(torch.int16)
     torch.bitwise_right_shift(halves.view(torch.int16), 3, out=bits)
-    bits.bitwise_and_(_KEEP)
+    bits.bitwise_and_(_SIGN_AND_REST)
 
 
-def largest(values: torch.Tensor) -> torch.Tensor:
-    """Maximum over the middle dimension, (n, m, C) to (n, C), by halves that may overlap.
+def max_over_middle(values: torch.Tensor) -> torch.Tensor:
+    """Maximum over the middle dimension: (n, m, C) to (n, C).
 
-    torch's amax takes twice as long: it does not go through C by vector instructions.
+    Compares halves that may overlap. torch's ``amax`` takes twice as long, as it does not use
+    vector instructions along C.
     """
     while values.shape[1] > 1:
         half = (values.shape[1] + 1) // 2
@@ -47,7 +46,7 @@ def largest(values: torch.Tensor) -> torch.Tensor:
 
 
 def bits_of(scores: torch.Tensor) -> npt.NDArray[np.signedinteger[Any]]:
-    """See scores as whole numbers: NumPy looks up faster than torch, but knows no bfloat16."""
+    """View scores as integers of their bits, since NumPy indexes faster but lacks bfloat16."""
     bits: npt.NDArray[np.signedinteger[Any]]
     bits = scores.view(torch.int16 if scores.element_size() == 2 else torch.int32).numpy()
     return bits
@@ -56,52 +55,39 @@ def bits_of(scores: torch.Tensor) -> npt.NDArray[np.signedinteger[Any]]:
 def floats_of(
     bits: npt.NDArray[np.signedinteger[Any]], dtype: torch.dtype
 ) -> npt.NDArray[np.float32]:
-    """Turn back what ``bits_of`` made of scores of that type."""
+    """Turn the result of ``bits_of`` for scores of a dtype into float32."""
     return np.asarray(torch.from_numpy(bits).view(dtype).float().numpy())
 
 
-def reaching(scores: torch.Tensor, least: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """Find the scores that reach their column's least, and perhaps some just below.
+def positions_at_least(
+    scores: torch.Tensor, thresholds: npt.NDArray[np.float32]
+) -> npt.NDArray[np.intp]:
+    """Find scores that reach the threshold of their column, and perhaps some just below it.
 
     Args:
         scores: (r, C) of any float type.
-        least: (C,) all above 0.
+        thresholds: (C,), all above 0.
 
     Returns:
-        Their positions in the flattened scores.
+        Positions in the flattened scores.
     """
     if scores.dtype == torch.float32:
-        return np.flatnonzero(scores.numpy() >= least)
-    wide = torch.from_numpy(least)
+        return np.flatnonzero(scores.numpy() >= thresholds)
+    wide = torch.from_numpy(thresholds)
     narrow = wide.to(scores.dtype)
-    # Positive numbers are in the order of their bits, negative ones have the sign of theirs.
+    # Positive floats are in the order of their bits, and a negative float has negative bits.
+    # A threshold that was rounded up goes down by one step.
     bits = bits_of(narrow) - (narrow.float() > wide).numpy()
     return np.flatnonzero(bits_of(scores) >= bits.astype(np.int16))
 
 
-FloatProduct = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+def float32_product(rows: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """Multiply (r, D) by (C, D) to (r, C) in float32 on the CPU.
 
-
-@functools.lru_cache(maxsize=64)
-def fastest_float32_product(dim: int) -> FloatProduct:
-    """Choose how to multiply (r, D) by (C, D) to (r, C) in float32 on the CPU.
-
-    torch.mm asks the BLAS it was built with, which for some processors is half as fast as what
-    torch.compile calls instead.
+    By oneDNN wherever torch has it, else by the BLAS that torch was built with. The rule is fixed,
+    because the two differ in the last bits: every process on a machine must get equal scores.
     """
-    ways: list[FloatProduct] = [_by_blas]
-    if torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-        torch.ops.mkldnn, "_linear_pointwise"
-    ):
-        ways.append(_by_onednn)
-    rows, queries = torch.full((2048, dim), dim**-0.5), torch.full((64, dim), dim**-0.5)
-    return min(ways, key=lambda way: best_seconds(lambda: way(rows, queries)))
-
-
-def _by_blas(rows: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-    return torch.mm(rows, queries.T)
-
-
-def _by_onednn(rows: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    if not has_onednn():
+        return torch.mm(rows, queries.T)
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, queries, None, "none", [], "")
     return product

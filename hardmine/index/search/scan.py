@@ -11,7 +11,7 @@ import torch
 
 from hardmine.index.search.blocks import Block, iter_blocks, max_by_image
 from hardmine.index.search.candidates import CandidateFilter
-from hardmine.index.search.kernels import largest
+from hardmine.index.search.kernels import max_over_middle
 from hardmine.index.search.product import Product
 from hardmine.index.search.threads import run_in_threads
 from hardmine.index.search.top_k import TopK
@@ -136,5 +136,5 @@ def _scores_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.floa
     """Maximum over each image's regions: (r, C) to (n, C); -inf for an image without any."""
     each = block.regions_each
     if each:
-        return np.asarray(largest(scores.view(len(block), each, -1)).float().numpy())
+        return np.asarray(max_over_middle(scores.view(len(block), each, -1)).float().numpy())
     return max_by_image(scores.float().numpy(), block.offsets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -66,28 +65,6 @@ def run_in_threads(
                 call.result()
         finally:
             shared.close()
-
-
-def best_seconds(call: Callable[[], object], times: int = 5) -> float:
-    """Least time that a call takes in one thread, which other processes disturb little."""
-    least = float("inf")
-
-    def run() -> None:
-        nonlocal least
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-        for _ in range(times):
-            start = time.perf_counter()
-            call()
-            least = min(least, time.perf_counter() - start)
-
-    total = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(1, "probe") as pool:
-            pool.submit(run).result()
-    finally:
-        torch.set_num_threads(total)
-    return least
 
 
 class _Shared(Iterator[Item]):
