@@ -92,7 +92,7 @@ def _build(args: argparse.Namespace) -> int:
     from hardmine.clusters import parse_spec
     from hardmine.encoders import load_encoder
     from hardmine.index import build_index
-    from hardmine.index.builder.build import check_readable
+    from hardmine.index.builder.checks import check_readable
     from hardmine.index.builder.lock import locked
 
     # All that can be wrong is looked at before the encoder, which takes long to load.
@@ -135,7 +135,7 @@ def _build(args: argparse.Namespace) -> int:
 def _update(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest, stored_encoder, update_index
     from hardmine.index.builder.update import find_changes
-    from hardmine.index.storage.format import read_images
+    from hardmine.index.storage.read import read_images
 
     manifest = read_manifest(args.index)
     images = _load(args)
@@ -168,8 +168,8 @@ def _update(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest
-    from hardmine.index.storage.format import read_images
-    from hardmine.index.storage.manifest import WORK
+    from hardmine.index.storage.manifest import BUILD_FOLDER
+    from hardmine.index.storage.read import read_images
 
     manifest = read_manifest(args.index)
     table = read_images(args.index, manifest)
@@ -195,7 +195,7 @@ def _info(args: argparse.Namespace) -> int:
         "bytes_an_image": round(size / present) if present else 0,
         "generation": manifest.generation,
         "hardmine": manifest.hardmine,
-        "unfinished_update": (args.index / WORK).exists(),
+        "unfinished_update": (args.index / BUILD_FOLDER).exists(),
     }
     if args.json:
         problems = {
@@ -287,7 +287,7 @@ def _bar(what: str, total: int, rank: int) -> Iterator[Callable[[Progress], None
 
 def _summary(folder: Path) -> None:
     from hardmine.index import read_manifest
-    from hardmine.index.storage.format import read_images
+    from hardmine.index.storage.read import read_images
 
     manifest = read_manifest(folder)
     console.print(f"{folder}: {manifest.summary}", highlight=False, soft_wrap=True)

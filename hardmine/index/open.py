@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.storage.format import read_images, read_store
 from hardmine.index.storage.manifest import Manifest, read_manifest
+from hardmine.index.storage.read import read_images, read_store
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:

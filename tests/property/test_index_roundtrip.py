@@ -23,11 +23,13 @@ from pixel_images import (
 
 from hardmine.errors import IndexDamaged, IndexMismatch
 from hardmine.index import build_index, compact_index, open_index, update_index, verify_index
+from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.commit import commit
-from hardmine.index.builder.plan import BuildFolder, Plan
-from hardmine.index.storage.format import read_store, write_shard
+from hardmine.index.builder.plan import Plan
 from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import ClustersRecord, EncoderRecord, read_manifest
+from hardmine.index.storage.read import read_store
+from hardmine.index.storage.shard_files import write_shard
 from hardmine.index.storage.store import quantize_rows
 
 

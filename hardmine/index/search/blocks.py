@@ -65,8 +65,8 @@ def iter_blocks(
         if rows is None:
             places = np.flatnonzero(shard.rows >= 0)
         else:
-            shard_of, place_in = store.places
-            places = np.sort(place_in[rows[shard_of[rows] == number]])
+            shard_of, slot_of = store.locations
+            places = np.sort(slot_of[rows[shard_of[rows] == number]])
         ends = np.cumsum(np.diff(shard.offsets)[places])
         start, used = 0, 0
         while start < len(places):

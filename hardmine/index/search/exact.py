@@ -176,14 +176,14 @@ class ExactIndex:
         self._checked_rows(wanted[wanted >= 0])
         scores = np.full(wanted.shape, -np.inf, np.float32)
         boxes = np.zeros((*wanted.shape, 4), np.float32)
-        shard_of, place_in = self.store.places
+        shard_of, slot_of = self.store.locations
         # The row -1 falls on what is appended: no shard, no regions.
         shards = np.append(shard_of, -1)[wanted]
         owning = np.append(self.store.counts, 0)[wanted] > 0
         for place, query in enumerate(queries.astype(np.float64)):
             for number in np.unique(shards[place, owning[place]]):
                 here = np.flatnonzero(owning[place] & (shards[place] == number))
-                shard, places = self.store.shards[number], place_in[wanted[place, here]]
+                shard, places = self.store.shards[number], slot_of[wanted[place, here]]
                 regions = region_rows(shard.offsets, places)
                 values = exact_scores(shard.tensor, shard.scales, regions, query)
                 tops = argmax_per_image(values, np.diff(shard.offsets)[places])

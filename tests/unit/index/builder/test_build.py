@@ -17,14 +17,14 @@ from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.index import build_index, open_index, read_manifest, update_index
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.search.exact import ExactIndex
-from hardmine.index.storage.format import read_images
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet
 
 
 def regions_of(index: ExactIndex, row: int) -> tuple[Any, Any, Any]:
     """Stored vectors (as float32), boxes and mass of one image."""
-    shard_of, place_in = index.store.places
-    shard, place = index.store.shards[shard_of[row]], place_in[row]
+    shard_of, slot_of = index.store.locations
+    shard, place = index.store.shards[shard_of[row]], slot_of[row]
     mine = slice(shard.offsets[place], shard.offsets[place + 1])
     vectors = np.asarray(shard.vectors[mine], np.float32)
     if shard.scales is not None:

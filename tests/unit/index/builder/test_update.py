@@ -22,7 +22,7 @@ from hardmine.index import (
 from hardmine.index.base import Index
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.update import find_changes
-from hardmine.index.storage.format import read_images
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet
 
 QUERIES = PixelEncoder().encode_texts(["a", "b", "night", "zebra"])
@@ -152,7 +152,7 @@ def test_a_data_set_that_moved_is_found_in_its_new_folder(place: Path) -> None:
 
 def test_a_wrong_folder_does_not_empty_the_index(place: Path) -> None:
     before = folder_bytes(place / "out")
-    with pytest.raises(InputError, match=r"none of the 10 images .* do they lie below"):
+    with pytest.raises(InputError, match=r"none of the 10 images .* are the images below"):
         update(place, list_images(place / "nowhere", range(10)))
     after = folder_bytes(place / "out")
     assert after == before

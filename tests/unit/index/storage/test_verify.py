@@ -10,7 +10,7 @@ from pixel_images import PixelEncoder, folder_bytes, reseal, write_images
 
 from hardmine.errors import IndexDamaged
 from hardmine.index import build_index, open_index, verify_index
-from hardmine.index.storage import format
+from hardmine.index.storage import read, shard_files
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_large_vectors_are_hashed_on_request_only(
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    monkeypatch.setattr(format, "HASHED_AT_OPEN", 100)
+    monkeypatch.setattr(read, "HASHED_AT_OPEN", 100)
     assert len(open_index(out)) == 6
     with pytest.raises(IndexDamaged, match=r"00001\.vectors\.npy is damaged"):
         open_index(out, verify=True)
@@ -99,7 +99,7 @@ def test_vectors_that_are_none_are_named(out: Path, scale: np.float32) -> None:
     # As someone would who also mends the archive's and the manifest's checksums.
     layout_of = dict(np.load(out / "shards" / "00001.regions.npz"))
     layout_of["scales"] = np.full_like(layout_of["scales"], scale)
-    (out / "shards" / "00001.regions.npz").write_bytes(format._pack(layout_of))
+    (out / "shards" / "00001.regions.npz").write_bytes(shard_files._pack(layout_of))
     path.write_bytes(content)
     reseal(out)
     (problem,) = verify_index(out)
