@@ -1,4 +1,4 @@
-"""Searching for one thing and not another."""
+"""Searches for one thing and not another."""
 
 from __future__ import annotations
 
@@ -12,38 +12,37 @@ from hardmine.records import Hits
 def search_excluding(
     index: Index,
     vectors: npt.NDArray[np.float32],
-    unwanted: npt.NDArray[np.float32],
+    excluded: npt.NDArray[np.float32],
     k: int,
     *,
     rows: npt.ArrayLike | None = None,
 ) -> Hits:
-    """Find the k best images that answer each query better than anything unwanted.
+    """Find the k best images of each query that score higher for it than for anything excluded.
 
-    An image is left out for a query where it scores at least as high for one of the unwanted
-    vectors. The scores of the others stay what they are.
+    Scores of the images found are those of the query alone.
 
     Args:
-        index: Where to search.
+        index: The index to search.
         vectors: (C, D).
-        unwanted: (U, D); none changes nothing.
-        k: K.
-        rows: Search among these images only.
+        excluded: (U, D); with U = 0 this is a plain search.
+        k: Number of images.
+        rows: Search only these rows; all if None.
     """
-    if len(unwanted) == 0 or len(vectors) == 0:
+    if len(excluded) == 0 or len(vectors) == 0:
         return index.search(vectors, k, rows=rows)
-    wins = np.empty((len(vectors), len(index)), bool)
-    for part, scores in index.iter_scores(np.concatenate([vectors, unwanted])):
-        wins[:, part] = scores[: len(vectors)] > scores[len(vectors) :].max(axis=0)
+    allowed = np.empty((len(vectors), len(index)), bool)
+    for part, scores in index.iter_scores(np.concatenate([vectors, excluded])):
+        allowed[:, part] = scores[: len(vectors)] > scores[len(vectors) :].max(axis=0)
     if rows is not None:
-        among = np.zeros(len(index), bool)
-        among[np.asarray(rows, np.int64)] = True
-        wins &= among
-    single = [
+        in_rows = np.zeros(len(index), bool)
+        in_rows[np.asarray(rows, np.int64)] = True
+        allowed &= in_rows
+    hits_of_query = [
         index.search(vector[None], k, rows=np.flatnonzero(mask))
-        for vector, mask in zip(vectors, wins, strict=True)
+        for vector, mask in zip(vectors, allowed, strict=True)
     ]
     return Hits(
-        np.concatenate([hits.image_rows for hits in single]),
-        np.concatenate([hits.scores for hits in single]),
-        np.concatenate([hits.boxes for hits in single]),
+        np.concatenate([hits.image_rows for hits in hits_of_query]),
+        np.concatenate([hits.scores for hits in hits_of_query]),
+        np.concatenate([hits.boxes for hits in hits_of_query]),
     )

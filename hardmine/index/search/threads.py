@@ -1,4 +1,4 @@
-"""Spreads the blocks of a search over threads."""
+"""Runs a function over shared items in several threads."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
-# Each takes Python's lock now and then; more of them would wait for it.
-_MOST = 8
+# Each thread needs the GIL now and then; more threads would wait for it.
+_MAX_THREADS = 8
 
 
 def run_in_threads(
-    work: Callable[[Iterator[Item]], object], items: Iterable[Item], *, most: int = _MOST
+    work: Callable[[Iterator[Item]], object],
+    items: Iterable[Item],
+    *,
+    max_threads: int = _MAX_THREADS,
 ) -> None:
-    """Call ``work`` in several threads, each with an iterator over its part of the items.
+    """Call ``work`` in several threads, each with an iterator over the shared items.
 
-    The parts are taken as they come. torch's threads are divided among the calls: one that goes
-    through all steps of an item finds its numbers in its own cache and never waits for another,
-    whereas torch's own threads meet after every operation, which is slow where other processes
-    want the cores too.
+    torch's threads are divided among the calls. A thread that does all steps of an item keeps its
+    values in its own cache and never waits for another. torch's own threads meet after every
+    operation, which is slow when other processes use the cores too.
 
     Args:
-        work: Called with items until there are none; must not share out work itself.
-        items: Drawn from by one thread at a time.
-        most: Threads there is enough to do for.
+        work: Called with an iterator that ends when all items are taken. Must not call
+            ``run_in_threads`` itself.
+        items: Only one thread at a time advances it.
+        max_threads: Largest number of threads.
     """
     total = torch.get_num_threads()
-    count = min(total, most, _MOST)
+    count = min(total, max_threads, _MAX_THREADS)
     if count <= 1:
         work(iter(items))
         return
-    shared = _Shared(items)
+    shared = _SharedIterator(items)
     ready = threading.Barrier(count + 1)
 
     def start() -> None:
-        # torch sets a thread up when it is first asked; what is set before is lost then.
+        # torch initializes a thread at its first call and then overwrites what was set before.
         torch.get_num_threads()
         torch.set_num_threads(total // count)
         ready.wait()
@@ -47,7 +50,7 @@ def run_in_threads(
         try:
             work(shared)
         finally:
-            # An error in one thread ends the others.
+            # After an error in one thread, the others end too.
             shared.close()
 
     with ThreadPoolExecutor(count, "search", start) as pool:
@@ -58,7 +61,7 @@ def run_in_threads(
             ready.abort()
             raise
         finally:
-            # The number is each thread's own, but threads that start later take the last one set.
+            # The setting is per thread, but threads that start later take the last value set.
             torch.set_num_threads(total)
         try:
             for call in calls:
@@ -67,8 +70,8 @@ def run_in_threads(
             shared.close()
 
 
-class _Shared(Iterator[Item]):
-    """An iterator that threads may draw from together."""
+class _SharedIterator(Iterator[Item]):
+    """An iterator that several threads may advance."""
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._items = iter(items)
@@ -79,6 +82,6 @@ class _Shared(Iterator[Item]):
             return next(self._items)
 
     def close(self) -> None:
-        """Give nothing more."""
+        """End the iteration for all threads."""
         with self._lock:
             self._items = iter(())

@@ -104,7 +104,7 @@ def test_small_blocks_change_nothing(budget: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(exact, "_SCORES", budget)
     monkeypatch.setattr(exact, "_QUERIES", 2)
     monkeypatch.setattr(scan, "_SCORES", budget)
-    monkeypatch.setattr(scan, "_WAITING", budget)
+    monkeypatch.setattr(scan, "_MAX_PENDING", budget)
     cut = index.search(queries, 12)
     assert cut.image_rows.tolist() == whole.image_rows.tolist()
     np.testing.assert_array_equal(cut.scores, whole.scores)
@@ -129,8 +129,8 @@ def test_a_wrong_guess_changes_nothing(threads: int, monkeypatch: pytest.MonkeyP
         return find_best(store, vectors, *rest, **more)
 
     monkeypatch.setattr(scan, "find_best", counting)
-    monkeypatch.setattr(scan, "_guess", lambda *_: guesses)
-    monkeypatch.setattr(scan, "_REGIONS", 10)
+    monkeypatch.setattr(scan, "_guess_threshold", lambda *_: guesses)
+    monkeypatch.setattr(scan, "_MIN_REGIONS", 10)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -68,5 +68,5 @@ def test_an_error_ends_all(threads: int) -> None:
 
 def test_no_more_threads_than_asked_for(threads: int) -> None:
     names: set[str] = set()
-    run_in_threads(lambda _: names.add(threading.current_thread().name), [], most=0)
+    run_in_threads(lambda _: names.add(threading.current_thread().name), [], max_threads=0)
     assert names == {threading.current_thread().name}
