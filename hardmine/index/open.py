@@ -55,7 +55,9 @@ def open_index(
     if name == "faiss":
         from hardmine.index.search.faiss import FaissIndex
 
-        return FaissIndex(store, kind=kind or "flat")
+        return FaissIndex(
+            store, kind=kind or "flat", device=None if device is None else str(device)
+        )
     from hardmine.index.search.exact import ExactIndex
 
     return ExactIndex(store, device=device)
