@@ -1,4 +1,4 @@
-"""Builds an index on two gloo ranks, forked from one process with torchrun's environment.
+"""Builds an index on two gloo ranks, forked from one process with torchrun's variables.
 
 Run as a script: ``index_ranks.py FOLDER``, the folder holding ``images/0.jpg`` to ``15.jpg``.
 """
@@ -23,7 +23,7 @@ class FailingEncoder(PixelEncoder):
     """Runs out of memory on rank 1."""
 
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
-        """Fail there."""
+        """Raise an error."""
         assert dist.get_rank() == 1
         raise RuntimeError("out of memory")
 
@@ -54,7 +54,7 @@ def work(place: Path) -> None:
 
 
 def main(place: Path) -> int:
-    """Fork the ranks and wait for them; how many failed."""
+    """Fork the ranks, wait for them and return how many failed."""
     torch.set_num_threads(1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Each fast way beside the plain one."""
+"""Each fast operation against torch's or NumPy's plain one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_float16_as_bfloat16() -> None:
     error = (narrow.double() * SHIFT_SCALE * SHIFT_CENTER - exact).abs()
     normal = exact.abs() >= SMALLEST_NORMAL
     assert (error[normal] <= (SHIFT_CENTER - 1) * exact[normal].abs() * (1 + 1e-12)).all()
-    # As small ones may count as nothing, the error may be all there is, and is no more.
+    # Smaller numbers may become zero: the error is at most the number itself.
     assert (error[~normal] <= SMALLEST_NORMAL).all()
     assert (exact[~normal].abs() < SMALLEST_NORMAL).all()
 
@@ -55,7 +55,7 @@ def test_positions_at_least(dtype: torch.dtype) -> None:
     rng = np.random.default_rng(0)
     scores = torch.from_numpy(0.2 * rng.standard_normal((500, 6))).to(dtype)
     scores[0], scores[1] = 0.0, -0.0
-    # Some that are a score, some that no score of the type can be, one that is tiny.
+    # Thresholds equal to a score, between two values of the dtype, and one tiny threshold.
     least = scores[7].float().abs().numpy() + np.array([0, 0, 1e-5, 1e-5, 1e-3, 0], np.float32)
     least[5] = 1e-30
     found = positions_at_least(scores, least)

@@ -1,4 +1,4 @@
-"""Blocks shared among threads: each once, no error lost, torch's threads as before."""
+"""Items shared among threads: each once, no error lost, torch's thread count restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_each_item_once(threads: int) -> None:
 
 
 def test_no_items(threads: int) -> None:
-    run_in_threads(lambda items: pytest.fail("item from nowhere") if list(items) else None, [])
+    run_in_threads(lambda items: pytest.fail("an item appeared") if list(items) else None, [])
 
 
 def test_torchs_threads_are_divided(threads: int) -> None:
@@ -37,7 +37,7 @@ def test_torchs_threads_are_divided(threads: int) -> None:
     assert len(set(used)) == 1
 
 
-def test_threads_started_later_get_all(threads: int) -> None:
+def test_threads_started_later_have_torchs_full_thread_count(threads: int) -> None:
     run_in_threads(lambda _: None, [])
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -47,11 +47,11 @@ def test_threads_started_later_get_all(threads: int) -> None:
 
 
 def test_an_error_ends_all(threads: int) -> None:
-    drawn: list[int] = []
+    taken: list[int] = []
 
     def work(items: Iterator[int]) -> None:
         for item in items:
-            drawn.append(item)
+            taken.append(item)
             if item == 7:
                 raise ValueError("seven")
 
@@ -66,7 +66,7 @@ def test_an_error_ends_all(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_no_more_threads_than_asked_for(threads: int) -> None:
+def test_max_threads(threads: int) -> None:
     names: set[str] = set()
     run_in_threads(lambda _: names.add(threading.current_thread().name), [], max_threads=0)
     assert names == {threading.current_thread().name}

@@ -1,6 +1,6 @@
-"""Files of an index that someone made to do harm: all refused before they can.
+"""Hostile files of an index are refused before they do harm.
 
-Every case has a manifest that fits its files, hash for hash.
+In every case the manifest has the hashes of the hostile files.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "no such shard": column("shard", [0, 0, 0, 0, 1]),
     "negative shard": column("shard", [0, 0, 0, 0, -7]),
     "stored and broken": column("problem", ["", "", "", "", "gone"]),
-    "nowhere and sound": column("shard", [0, 0, 0, 0, -1]),
+    "neither stored nor broken": column("shard", [0, 0, 0, 0, -1]),
     "negative size": column("height", [1, 1, 1, 1, -1]),
     "empty cell": column("height", [1, 1, 1, 1, None]),
     "row missing": lambda table: table.slice(0, 4),
@@ -190,7 +190,7 @@ def test_a_compressed_table_is_refused(index: Path, options: dict[str, Any]) -> 
 
 
 def test_an_unknown_codec_is_refused(index: Path) -> None:
-    # In a process of its own: where pyarrow is asked for the codec's name, it aborts.
+    # In a process of its own, which pyarrow would abort if it looked up the codec's name.
     path = index / "images-0.parquet"
     content = bytearray(path.read_bytes())
     script = (
