@@ -29,7 +29,7 @@ from hardmine.index.builder.plan import Plan, image_locations, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
 from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index
-from hardmine.index.storage.files import explained, sync_folder
+from hardmine.index.storage.files import explain_os_errors, sync_folder
 from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import (
     BUILD_FOLDER,
@@ -226,7 +226,7 @@ def _remove(build_folder: BuildFolder) -> None:
     """Remove the index and any unfinished build."""
     build_folder.clear()
     folder = build_folder.folder
-    with explained(f"clear {folder}"):
+    with explain_os_errors(f"clear {folder}"):
         # The manifest goes first: half an index must not open.
         (folder / MANIFEST).unlink(missing_ok=True)
         sync_folder(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from hardmine.index.builder.plan import FinishedShard, Plan
-from hardmine.index.storage.files import explained, sync_folder, write_durably
+from hardmine.index.storage.files import explain_os_errors, sync_folder, write_durably
 from hardmine.index.storage.manifest import BUILD_FOLDER
 
 _PLAN = "plan.json"
@@ -35,7 +35,7 @@ class BuildFolder:
     def begin(self, plan: Plan) -> None:
         """Start a new plan and forget any other."""
         self.clear()
-        with explained(f"write {self.path}"):
+        with explain_os_errors(f"write {self.path}"):
             for path in (self.folder / "shards", self.path):
                 path.mkdir(exist_ok=True)
             sync_folder(self.folder)
@@ -50,7 +50,7 @@ class BuildFolder:
 
     def clear(self) -> None:
         """Remove the build folder."""
-        with explained(f"clear {self.path}"):
+        with explain_os_errors(f"clear {self.path}"):
             if self.path.exists():
                 # The plan goes last: as long as it exists, the other files belong to it.
                 for path in self.path.iterdir():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hardmine._version import __version__
 from hardmine.index.builder.build_folder import BuildFolder
-from hardmine.index.storage.files import explained
+from hardmine.index.storage.files import explain_os_errors
 from hardmine.index.storage.image_table import ImageTable, write_table
 from hardmine.index.storage.manifest import (
     FORMAT,
@@ -62,7 +62,7 @@ def commit(
 
 def remove_unused(build_folder: BuildFolder, manifest: Manifest) -> None:
     """Remove the files that the manifest does not name, and the build folder."""
-    with explained(f"remove unused files of {build_folder.folder}"):
+    with explain_os_errors(f"remove unused files of {build_folder.folder}"):
         for path in unused_files(build_folder.folder, manifest):
             path.unlink()
     build_folder.clear()

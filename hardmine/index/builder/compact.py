@@ -63,6 +63,7 @@ def _rewrite(
     rewritten: list[int],
     shard_size: int,
 ) -> Manifest:
+    """Replace the shards at some positions by new ones without removed images."""
     shard_of, _ = store.locations
     rows = np.flatnonzero(np.isin(shard_of, rewritten))
     build_folder.begin(_plan(manifest, len(rows), shard_size))
@@ -75,7 +76,7 @@ def _rewrite(
         new_shards.append(_copy(build_folder, manifest, store, chunk, number))
         shards[in_table[chunk]] = number
         slots[in_table[chunk]] = np.arange(len(chunk))
-    kept = [shard for place, shard in enumerate(manifest.shards) if place not in set(rewritten)]
+    kept = [shard for number, shard in enumerate(manifest.shards) if number not in set(rewritten)]
     compacted = commit(
         build_folder,
         replace(table, shards=shards, slots=slots),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hardmine.errors import HardmineError
-from hardmine.index.storage.files import explained
+from hardmine.index.storage.files import explain_os_errors
 
 LOCK = ".lock"
 
@@ -28,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         HardmineError: If another process holds the lock; the message names it.
     """
-    with explained(f"write to {folder}"):
+    with explain_os_errors(f"write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         handle = _acquire(folder / LOCK)
         os.ftruncate(handle, 0)

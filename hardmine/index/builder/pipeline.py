@@ -99,6 +99,8 @@ class _OpenShard:
 
 @dataclass(frozen=True)
 class _Batch:
+    """A batch of one shard: the shard's number, rows of its images, and whether it is the last."""
+
     number: int
     rows: range
     last: bool

@@ -40,7 +40,7 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @contextmanager
-def explained(action: str) -> Iterator[None]:
+def explain_os_errors(action: str) -> Iterator[None]:
     """Turn an ``OSError`` into a ``HardmineError`` with the action, the cause and a remedy."""
     try:
         yield
@@ -65,7 +65,7 @@ def write_durably(folder: Path, name: str, chunks: Iterable[Any], *, scratch: Pa
     # The process id separates two builders on a file system without locks.
     unfinished = scratch / f"{target.name}.{os.getpid()}.part"
     digest, length = hashlib.sha256(), 0
-    with explained(f"write {target}"):
+    with explain_os_errors(f"write {target}"):
         try:
             with unfinished.open("wb", buffering=0) as file:
                 for chunk in chunks:

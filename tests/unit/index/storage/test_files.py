@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import HardmineError
-from hardmine.index.storage.files import explained, sha256_of, write_durably
+from hardmine.index.storage.files import explain_os_errors, sha256_of, write_durably
 
 
 @pytest.mark.parametrize(
@@ -82,5 +82,5 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> 
     ],
 )
 def test_an_os_error_is_explained(code: int, advice: str) -> None:
-    with pytest.raises(HardmineError, match=advice), explained("write a file"):
+    with pytest.raises(HardmineError, match=advice), explain_os_errors("write a file"):
         raise OSError(code, os.strerror(code))
