@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hardmine.config import Config
 from hardmine.datasets import load_images
-from hardmine.distributed import from_rank_zero, is_rank_zero
+from hardmine.distributed import broadcast_from_rank_zero, is_rank_zero
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
@@ -198,7 +198,7 @@ class HardMiner:
         """
         caught: list[Exception] = []
         # Errors travel as text: not every exception can be sent to another process.
-        done, state, failure = from_rank_zero(
+        done, state, failure = broadcast_from_rank_zero(
             lambda: self._attempt(metrics, val_detections, caught)
         )
         if failure and self.strict:

@@ -1,4 +1,4 @@
-"""``hardmine index``: build, update, check and describe an index."""
+"""``hardmine index``: build, update, verify, compact and describe an index."""
 
 from __future__ import annotations
 
@@ -18,72 +18,101 @@ if TYPE_CHECKING:
     from hardmine.index.builder.proposals import Proposals
     from hardmine.records import ImageSet
 
-_SHOWN = 10
+_MAX_SHOWN = 10  # broken images listed in a summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    build = actions.add_parser("build", help="embed images into a new index; goes on if broken off")
+    build = actions.add_parser(
+        "build", help="embed images into a new index; continues an unfinished build"
+    )
     _add_images(build)
     build.add_argument("--out", required=True, type=Path, help="folder of the index")
-    build.add_argument("--encoder", default="tiny", help="default: %(default)s")
+    build.add_argument("--encoder", default="tiny", help="encoder (default: %(default)s)")
     build.add_argument("--image-size", type=int, help="side that images are resized to")
-    build.add_argument("--dense", default="value", help="what the last attention does to patches")
-    build.add_argument("--clusters", default=defaults.CLUSTERS, help="default: %(default)s")
-    build.add_argument("--seed", type=int, default=0, help="of the clustering")
-    build.add_argument("--quantize", choices=["int8"], help="half the size, a little less exact")
-    build.add_argument("--precision", help="fp32, bf16 or fp16; the device's best if not given")
-    build.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    build.add_argument("--restart", action="store_true", help="remove what is in OUT, begin anew")
+    build.add_argument(
+        "--dense",
+        default="value",
+        help="how a ViT's last attention treats patches (default: %(default)s)",
+    )
+    build.add_argument(
+        "--clusters", default=defaults.CLUSTERS, help="clustering (default: %(default)s)"
+    )
+    build.add_argument(
+        "--seed", type=int, default=0, help="seed of the clustering (default: %(default)s)"
+    )
+    build.add_argument(
+        "--quantize", choices=["int8"], help="store int8: half the size, slightly less exact"
+    )
+    build.add_argument("--precision", help="fp32, bf16 or fp16 (default: chosen for the device)")
+    build.add_argument("--limit", type=int, metavar="N", help="index only the first N images")
+    build.add_argument(
+        "--restart",
+        action="store_true",
+        help="remove the index or unfinished build in OUT and start again",
+    )
     _add_pipeline(build)
     build.set_defaults(action_run=_build)
 
     update = actions.add_parser("update", help="encode new and changed images, forget removed ones")
     update.add_argument("index", type=Path, help="the index")
     _add_images(update)
-    update.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    update.add_argument("--dry-run", action="store_true", help="only count the changes")
     update.add_argument("--json", action="store_true", help="JSON on stdout")
     _add_pipeline(update)
     update.set_defaults(action_run=_update)
 
-    info = actions.add_parser("info", help="what an index holds")
+    info = actions.add_parser("info", help="describe an index")
     info.add_argument("index", type=Path, help="the index")
     info.add_argument("--json", action="store_true", help="JSON on stdout")
     info.set_defaults(action_run=_info)
 
-    verify = actions.add_parser("verify", help="check every byte; 1 if anything is wrong")
+    verify = actions.add_parser(
+        "verify", help="check every byte; exit status 1 if anything is wrong"
+    )
     verify.add_argument("index", type=Path, help="the index")
     verify.set_defaults(action_run=_verify)
 
-    compact = actions.add_parser("compact", help="give back the space of removed images")
+    compact = actions.add_parser("compact", help="free the space of removed images")
     compact.add_argument("index", type=Path, help="the index")
-    compact.add_argument("--shard-size", type=int, default=1024, help="default: %(default)s")
+    compact.add_argument(
+        "--shard-size", type=int, default=1024, help="images in a shard (default: %(default)s)"
+    )
     compact.set_defaults(action_run=_compact)
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, help="folder of images, or a data set's file")
     parser.add_argument("--ann", type=Path, help="annotation file, if not below IMAGES")
-    parser.add_argument("--format", help="data set format; recognised if not given")
-    parser.add_argument("--split", help="part of the data set, where it has several")
+    parser.add_argument("--format", help="data set format (default: detected)")
+    parser.add_argument("--split", help="split of the data set, if it has several")
 
 
 def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--boxes", type=Path, metavar="FILE", help="JSON of image_id and bbox, for clusters boxes"
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="JSON list of image_id and bbox, for --clusters boxes",
     )
     parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, help="threads that decode images")
     parser.add_argument(
-        "--shard-size", type=int, default=1024, help="images a shard (default: %(default)s)"
+        "--batch-size", type=int, default=32, help="images per batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="threads that decode images (default: one per CPU core, at most 16)",
+    )
+    parser.add_argument(
+        "--shard-size", type=int, default=1024, help="images in a shard (default: %(default)s)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it; what was asked for on stdout, progress and summaries on stderr."""
+    """Run the action: results go to stdout, progress and summaries to stderr."""
     action: Callable[[argparse.Namespace], int] = args.action_run
     return action(args)
 
@@ -92,10 +121,10 @@ def _build(args: argparse.Namespace) -> int:
     from hardmine.clusters import parse_spec
     from hardmine.encoders import load_encoder
     from hardmine.index import build_index
-    from hardmine.index.builder.build import check_readable
+    from hardmine.index.builder.checks import check_readable
     from hardmine.index.builder.lock import locked
 
-    # All that can be wrong is looked at before the encoder, which takes long to load.
+    # Check the arguments before the encoder, which takes long to load.
     clusters = parse_spec(args.clusters)
     images = _load(args)
     if args.limit is not None:
@@ -112,7 +141,7 @@ def _build(args: argparse.Namespace) -> int:
             device=args.device or device,
             precision=args.precision,
         )
-        with _bar("embedding", len(images), rank) as report:
+        with _progress("embedding", len(images), rank) as show_progress:
             build_index(
                 images,
                 encoder,
@@ -125,7 +154,7 @@ def _build(args: argparse.Namespace) -> int:
                 shard_size=args.shard_size,
                 proposals=proposals,
                 resume=not args.restart,
-                progress=report,
+                progress=show_progress,
             )
     if rank == 0:
         _summary(args.out)
@@ -135,7 +164,7 @@ def _build(args: argparse.Namespace) -> int:
 def _update(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest, stored_encoder, update_index
     from hardmine.index.builder.update import find_changes
-    from hardmine.index.storage.format import read_images
+    from hardmine.index.storage.read import read_images
 
     manifest = read_manifest(args.index)
     images = _load(args)
@@ -150,7 +179,7 @@ def _update(args: argparse.Namespace) -> int:
     proposals = _proposals(args, images)
     with _ranks() as (rank, device):
         encoder = stored_encoder(args.index, device=args.device or device)
-        with _bar("embedding", len(changes.encode), rank) as report:
+        with _progress("embedding", len(changes.encode), rank) as show_progress:
             update_index(
                 args.index,
                 images,
@@ -159,7 +188,7 @@ def _update(args: argparse.Namespace) -> int:
                 workers=args.workers,
                 shard_size=args.shard_size,
                 proposals=proposals,
-                progress=report,
+                progress=show_progress,
             )
     if rank == 0:
         _summary(args.index)
@@ -168,8 +197,8 @@ def _update(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest
-    from hardmine.index.storage.format import read_images
-    from hardmine.index.storage.manifest import WORK
+    from hardmine.index.storage.manifest import BUILD_FOLDER
+    from hardmine.index.storage.read import read_images
 
     manifest = read_manifest(args.index)
     table = read_images(args.index, manifest)
@@ -195,7 +224,7 @@ def _info(args: argparse.Namespace) -> int:
         "bytes_an_image": round(size / present) if present else 0,
         "generation": manifest.generation,
         "hardmine": manifest.hardmine,
-        "unfinished_update": (args.index / WORK).exists(),
+        "unfinished_update": (args.index / BUILD_FOLDER).exists(),
     }
     if args.json:
         problems = {
@@ -232,7 +261,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> ImageSet:
     from hardmine.datasets import load_images
 
-    # Images that are not there are counted and listed, like any others that cannot be read.
+    # Missing images are skipped and listed later, like others that cannot be read.
     images = load_images(
         args.images, args.format, annotations=args.ann, split=args.split, check_files=False
     )
@@ -249,7 +278,7 @@ def _proposals(args: argparse.Namespace, images: ImageSet) -> Proposals | None:
 
 @contextmanager
 def _ranks() -> Iterator[tuple[int, str | None]]:
-    """Rank and device of this process, alone or among those that torchrun started."""
+    """Rank and device of this process; (0, None) unless torchrun started it."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0, None
         return
@@ -265,13 +294,13 @@ def _ranks() -> Iterator[tuple[int, str | None]]:
 
 
 @contextmanager
-def _bar(what: str, total: int, rank: int) -> Iterator[Callable[[Progress], None] | None]:
-    """Show progress on rank 0: count, time left, rate, images that could not be read."""
+def _progress(label: str, total: int, rank: int) -> Iterator[Callable[[Progress], None] | None]:
+    """Show progress on rank 0: count, time left, images per second, skipped images."""
     if rank != 0:
         yield None
         return
     with progress_bar() as bar:
-        task = bar.add_task(what, total=total, note="")
+        task = bar.add_task(label, total=total, note="")
 
         def report(progress: Progress) -> None:
             skipped = f", {progress.skipped} skipped" if progress.skipped else ""
@@ -287,7 +316,7 @@ def _bar(what: str, total: int, rank: int) -> Iterator[Callable[[Progress], None
 
 def _summary(folder: Path) -> None:
     from hardmine.index import read_manifest
-    from hardmine.index.storage.format import read_images
+    from hardmine.index.storage.read import read_images
 
     manifest = read_manifest(folder)
     console.print(f"{folder}: {manifest.summary}", highlight=False, soft_wrap=True)
@@ -299,10 +328,12 @@ def _summary(folder: Path) -> None:
         for path, fact in zip(table.paths, table.facts, strict=True)
         if fact.problem
     ]
-    console.print("\n".join(broken[:_SHOWN]), highlight=False, markup=False, soft_wrap=True)
-    if len(broken) > _SHOWN:
-        more = len(broken) - _SHOWN
-        console.print(f"  and {more} more: hardmine index info --json {folder}", highlight=False)
+    console.print("\n".join(broken[:_MAX_SHOWN]), highlight=False, markup=False, soft_wrap=True)
+    if len(broken) > _MAX_SHOWN:
+        more = len(broken) - _MAX_SHOWN
+        console.print(
+            f"  and {more} more; list all: hardmine index info --json {folder}", highlight=False
+        )
 
 
 def _compact(args: argparse.Namespace) -> int:

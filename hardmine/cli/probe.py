@@ -9,13 +9,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-_HALF = ("amx_fp16", "amx_bf16", "avx512_fp16", "avx512_bf16", "avx_ne_convert", "asimdhp", "bf16")
 
 
 def modules(*names: str) -> dict[str, str | None]:
@@ -40,6 +37,8 @@ def machine() -> dict[str, Any]:
     """Threads, half-precision units and GPUs, as torch sees them; folders of model weights."""
     import torch
 
+    from hardmine.processor import half_precision_units
+
     gpus = [
         {
             "name": torch.cuda.get_device_name(row),
@@ -52,25 +51,12 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "half_precision": _half_precision_units(),
+        "half_precision": half_precision_units(),
         "cuda": torch.version.cuda,
         "gpus": gpus,
         "mps": torch.backends.mps.is_available(),
         "caches": _caches(torch.hub.get_dir()),
     }
-
-
-def _half_precision_units() -> list[str] | None:
-    """Instruction sets that multiply in 16 bits; None where the system does not list them."""
-    if platform.system() == "Darwin":
-        return ["asimdhp"] if platform.machine() == "arm64" else []
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return None
-    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
-    flags = set(next(lines, "").partition(":")[2].split())
-    return [name for name in _HALF if name in flags]
 
 
 def tiny() -> dict[str, Any]:

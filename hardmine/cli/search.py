@@ -34,15 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--not",
-        dest="unwanted",
+        dest="excluded",
         action="append",
         default=[],
         metavar="TEXT",
-        help="leave out images that answer TEXT at least as well as the query",
+        help="leave out images that score at least as high for TEXT as for the query",
     )
-    parser.add_argument("-k", type=int, default=20, help="images a query (default: %(default)s)")
+    parser.add_argument("-k", type=int, default=20, help="images per query (default: %(default)s)")
     parser.add_argument(
-        "--templates", help="prompt set for class names: clip80 or short (default: TEXT as it is)"
+        "--templates", help="prompt templates around TEXT: clip80 or short (default: none)"
     )
     parser.add_argument("--ann", type=Path, help="annotation file, for --class")
     parser.add_argument(
@@ -51,12 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="only among images labelled with a class",
+        help="search only images labelled with this class",
     )
-    parser.add_argument("--ids", type=Path, metavar="FILE", help="only among these ids, one a line")
-    parser.add_argument("--images", type=Path, help="folder of the images, if they were moved")
-    parser.add_argument("--encoder", help="encoder to use (default: the one that built the index)")
-    parser.add_argument("--backend", default="exact", help="exact, or faiss:flat, ivfpq, hnsw")
+    parser.add_argument(
+        "--ids", type=Path, metavar="FILE", help="search only images with these ids, one per line"
+    )
+    parser.add_argument("--images", type=Path, help="folder of the images, if they have moved")
+    parser.add_argument(
+        "--encoder", help="encoder of the queries (default: the one that built the index)"
+    )
+    parser.add_argument(
+        "--backend",
+        default="exact",
+        help="exact, faiss:flat, faiss:ivfpq or faiss:hnsw (default: %(default)s)",
+    )
     parser.add_argument("--device", help="such as cpu or cuda:0")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="JSON on stdout")
@@ -64,10 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search and show; 1 if no query found an image."""
+    """Search and show the hits; exit status 1 if no query found an image."""
     from hardmine.encoders import load_encoder
     from hardmine.index import open_index, stored_encoder
-    from hardmine.index.search.without import search_without
+    from hardmine.index.search.exclude import search_excluding
 
     if not args.texts and not args.image:
         raise InputError("nothing to search for: give a TEXT, or an image with --image")
@@ -88,12 +96,12 @@ def run(args: argparse.Namespace) -> int:
     vectors = np.concatenate(
         [_embed_texts(encoder, args.texts, args.templates), _embed_images(encoder, args.image)]
     )
-    unwanted = _embed_texts(encoder, args.unwanted, args.templates)
+    excluded = _embed_texts(encoder, args.excluded, args.templates)
     start = time.perf_counter()
-    hits = search_without(index, vectors, unwanted, args.k, rows=rows)
+    hits = search_excluding(index, vectors, excluded, args.k, rows=rows)
     seconds = time.perf_counter() - start
     if args.json:
-        print(json.dumps(_plain(index, queries, hits), indent=1))
+        print(json.dumps(_to_json(index, queries, hits), indent=1))
     elif args.html is not None:
         _write_page(args, index, queries, hits, seconds)
     else:
@@ -114,7 +122,7 @@ def _embed_texts(
 
 
 def _embed_images(encoder: Encoder, paths: list[Path]) -> npt.NDArray[np.float32]:
-    """Whole-image vectors, one at a time: their preprocessed sizes may differ."""
+    """Embed whole images, one at a time, as their preprocessed sizes may differ."""
     from hardmine.datasets import open_image
 
     vectors = [np.zeros((0, encoder.dim), np.float32)]
@@ -125,26 +133,28 @@ def _embed_images(encoder: Encoder, paths: list[Path]) -> npt.NDArray[np.float32
 
 
 def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | None:
-    """Rows that the options leave to search in; None for all."""
+    """Rows that --class and --ids select; None for all."""
     ids: list[npt.NDArray[Any]] = []
     if args.classes:
         ids.append(_labelled(args))
     if args.ids is not None:
-        ids.append(_read_ids(args.ids, whole=index.ids.dtype.kind == "i"))
+        ids.append(_read_ids(args.ids, integers=index.ids.dtype.kind == "i"))
     if not ids:
         return None
     rows = index.rows_of(ids[0])
-    for more in ids[1:]:
-        rows = np.intersect1d(rows, index.rows_of(more))
-    found = rows[rows >= 0]
-    if len(found) == 0:
-        raise InputError("none of the images that --class and --ids leave is in the index")
-    if len(found) < len(rows):
-        console.print(f"{len(rows) - len(found)} of {len(rows)} images are not in the index")
-    return found
+    for selected in ids[1:]:
+        rows = np.intersect1d(rows, index.rows_of(selected))
+    indexed = rows[rows >= 0]
+    if len(indexed) == 0:
+        raise InputError("none of the images that --class and --ids select is in the index")
+    if len(indexed) < len(rows):
+        missing = len(rows) - len(indexed)
+        console.print(f"{missing} of the {len(rows)} selected images are not in the index")
+    return indexed
 
 
 def _labelled(args: argparse.Namespace) -> npt.NDArray[Any]:
+    """Ids of the images labelled with any of the --class names."""
     from hardmine.datasets import load_images
     from hardmine.metrics.names import match_names
 
@@ -155,26 +165,27 @@ def _labelled(args: argparse.Namespace) -> npt.NDArray[Any]:
     for name, near in match.missing:
         hint = f"; did you mean {near!r}?" if near else ""
         raise InputError(f"{args.ann} has no class {name!r}{hint}")
-    held = np.asarray(images.class_counts[:, match.rows].sum(axis=1)).ravel() > 0
-    return np.asarray(images.ids[held])
+    has_class = np.asarray(images.class_counts[:, match.rows].sum(axis=1)).ravel() > 0
+    return np.asarray(images.ids[has_class])
 
 
-def _read_ids(path: Path, *, whole: bool) -> npt.NDArray[Any]:
+def _read_ids(path: Path, *, integers: bool) -> npt.NDArray[Any]:
+    """Ids in a text file, one per line."""
     try:
         words = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     words = [word.strip() for word in words if word.strip()]
-    if not whole:
+    if not integers:
         return np.array(words, dtype=str)
     try:
         return np.array([int(word) for word in words], np.int64)
     except ValueError as error:
-        raise InputError(f"{path}: the index has whole numbers as ids: {error}") from error
+        raise InputError(f"{path}: ids of this index are integers: {error}") from error
 
 
-def _plain(index: Index, queries: list[str], hits: Hits) -> dict[str, Any]:
-    """The answer as JSON values."""
+def _to_json(index: Index, queries: list[str], hits: Hits) -> dict[str, Any]:
+    """Queries and hits as JSON values."""
     return {
         "root": str(index.root),
         "queries": [
@@ -185,31 +196,31 @@ def _plain(index: Index, queries: list[str], hits: Hits) -> dict[str, Any]:
                         "rank": column + 1,
                         "id": index.ids[row].item(),
                         "path": index.paths[row],
-                        "score": round(float(hits.scores[place, column]), 6),
-                        "box": [round(float(edge), 4) for edge in hits.boxes[place, column]],
+                        "score": round(float(hits.scores[number, column]), 6),
+                        "box": [round(float(edge), 4) for edge in hits.boxes[number, column]],
                     }
-                    for column, row in enumerate(hits.image_rows[place].tolist())
+                    for column, row in enumerate(hits.image_rows[number].tolist())
                     if row >= 0
                 ],
             }
-            for place, query in enumerate(queries)
+            for number, query in enumerate(queries)
         ],
     }
 
 
 def _show(index: Index, queries: list[str], hits: Hits) -> None:
-    """A table in a terminal; in a pipe one line a hit: query, rank, score, id, path."""
-    answers = _plain(index, queries, hits)["queries"]
+    """Print a table in a terminal, else a line per hit: query, rank, score, id, path."""
+    results = _to_json(index, queries, hits)["queries"]
     if not sys.stdout.isatty():
-        for answer in answers:
-            for hit in answer["hits"]:
-                line = (answer["query"], hit["rank"], f"{hit['score']:.4f}", hit["id"], hit["path"])
+        for result in results:
+            for hit in result["hits"]:
+                line = (result["query"], hit["rank"], f"{hit['score']:.4f}", hit["id"], hit["path"])
                 print(*line, sep="\t")
         return
-    screen = Console()
-    for answer in answers:
+    terminal = Console()
+    for result in results:
         table = Table(
-            title=escape(answer["query"]),
+            title=escape(result["query"]),
             title_justify="left",
             title_style="bold",
             box=box.SIMPLE_HEAD,
@@ -219,7 +230,7 @@ def _show(index: Index, queries: list[str], hits: Hits) -> None:
         table.add_column("image", overflow="fold")
         table.add_column("id", style="dim")
         table.add_column("region x, y, w, h in %", justify="right", style="dim")
-        for hit in answer["hits"]:
+        for hit in result["hits"]:
             left, top, right, bottom = (100 * edge for edge in hit["box"])
             region = f"{left:3.0f} {top:3.0f} {right - left:3.0f} {bottom - top:3.0f}"
             table.add_row(
@@ -229,7 +240,7 @@ def _show(index: Index, queries: list[str], hits: Hits) -> None:
                 escape(str(hit["id"])),
                 region,
             )
-        screen.print(table if answer["hits"] else f"{escape(answer['query'])}: no image found")
+        terminal.print(table if result["hits"] else f"{escape(result['query'])}: no image found")
 
 
 def _write_page(
@@ -237,17 +248,21 @@ def _write_page(
 ) -> None:
     from hardmine.report.search import search_page
 
-    about = [("index", args.index.name), ("images", f"{len(index):,}"), ("regions", index.clusters)]
-    if args.unwanted:
-        about.append(("not", ", ".join(args.unwanted)))
+    summary = [
+        ("index", args.index.name),
+        ("images", f"{len(index):,}"),
+        ("clusters", index.clusters),
+    ]
+    if args.excluded:
+        summary.append(("not", ", ".join(args.excluded)))
     if args.classes:
-        about.append(("class", ", ".join(args.classes)))
+        summary.append(("class", ", ".join(args.classes)))
     if args.ids is not None:
-        about.append(("among", args.ids.name))
-    about.append(("searched in", f"{1000 * seconds:.0f} ms"))
+        summary.append(("ids", args.ids.name))
+    summary.append(("searched in", f"{1000 * seconds:.0f} ms"))
     with progress_bar() as bar:
         task = bar.add_task("reading images", total=int(hits.found.sum()), note="")
-        page = search_page(index, queries, hits, about=about, progress=lambda: bar.advance(task))
+        page = search_page(index, queries, hits, about=summary, progress=lambda: bar.advance(task))
     try:
         args.html.write_text(page, encoding="utf-8")
     except OSError as error:

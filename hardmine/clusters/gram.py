@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hardmine.processor import has_onednn
+
 
 def gram(patches: Tensor) -> Tensor:
     """Cosine similarity of every pair of patches, image by image.
@@ -87,7 +89,7 @@ def _multiplier(device: torch.device) -> Callable[[Tensor, Tensor], object]:
         return lambda vectors, out: torch.mm(vectors, vectors.T, out=out)
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     rounds = getattr(matmul, "fp32_precision", "none") not in ("none", "ieee")
-    return _multiply_with_onednn if _has_onednn() and not rounds else _multiply_with_numpy
+    return _multiply_with_onednn if has_onednn() and not rounds else _multiply_with_numpy
 
 
 def _multiply_with_onednn(vectors: Tensor, out: Tensor) -> None:
@@ -106,14 +108,7 @@ def _multiply_with_numpy(vectors: Tensor, out: Tensor) -> None:
 
 
 @cache
-def _has_onednn() -> bool:
-    """Whether this torch was built with oneDNN."""
-    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-@cache
 def _multiplies_bytes() -> bool:
     """Whether this processor has units for products of bytes that oneDNN uses."""
     probe = getattr(torch.cpu, "_is_vnni_supported", None)
-    return _has_onednn() and bool(probe and probe())
+    return has_onednn() and bool(probe and probe())

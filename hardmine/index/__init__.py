@@ -1,6 +1,10 @@
-"""The index: regions of every image, built once, updated cheaply, searched exactly.
+"""The index: region vectors of every image, built once, updated when images change, searched.
 
-Names load on first use: reading a manifest needs no torch.
+``base`` is the interface and ``open`` opens a folder. ``storage`` holds the files on disk,
+``search`` scores images, ``builder`` makes and changes the folder. A module imports only what
+stands before it in this order: ``base``, ``storage``, ``search``, ``open``, ``builder``.
+
+Names load on first use, so that reading a manifest does not import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from hardmine.index.storage.manifest import read_manifest
     from hardmine.index.storage.verify import verify_index
 
-_HOME = {
+_MODULE_OF = {
     "build_index": "hardmine.index.builder.build",
     "compact_index": "hardmine.index.builder.compact",
     "index_from_regions": "hardmine.index.search.exact",
@@ -41,6 +45,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'hardmine.index' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)

@@ -1,4 +1,4 @@
-"""The index seam: what the loop, the evaluation and the command line ask of an index."""
+"""The interface of an index, which mining, evaluation and the command line use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hardmine.records import Hits
 
 
 class Index(Protocol):
-    """Regions of N images, answering text (or image) vectors.
+    """Regions of N images that can be searched by text or image vectors.
 
-    An image row is a position in ``ids``: removed images have none, so rows run from 0 to N - 1
-    without holes and change only when the index itself is changed.
+    An image row is a position in ``ids``, from 0 to N - 1. Removed images have no row. Rows change
+    only when the index on disk is changed.
     """
 
     @property
@@ -26,7 +26,7 @@ class Index(Protocol):
 
     @property
     def encoder_fingerprint(self) -> str:
-        """The encoder that made the vectors."""
+        """Fingerprint of the encoder that made the vectors."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class Index(Protocol):
 
     @property
     def ids(self) -> npt.NDArray[Any]:
-        """(N,) image ids as the data set has them: int64, or str."""
+        """(N,) image ids of the data set: int64, or str."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Index(Protocol):
 
     @property
     def num_regions(self) -> int:
-        """Regions of all images together."""
+        """Number of regions of all images."""
         ...
 
     def __len__(self) -> int:
@@ -74,24 +74,27 @@ class Index(Protocol):
         *,
         rows: npt.ArrayLike | None = None,
     ) -> Hits:
-        """Find the k best images for each of C vectors, optionally among ``rows`` only.
+        """Find the k best images for each of C vectors, among ``rows`` only if given.
 
-        Equal scores are ordered by row. NumPy or torch in, NumPy out.
+        Equal scores are ordered by row. Takes NumPy or torch, returns NumPy.
         """
         ...
 
     def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
-        """Score every image: (C, N), the maximum over each image's regions."""
+        """Score every image: (C, N), the maximum over each image's regions.
+
+        Processes on the same machine with the same number of threads get the same bits.
+        """
         ...
 
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Score every image in bounded memory: (image rows, (C, n)) chunk by chunk."""
+        """Yield the scores of every image in chunks: image rows, and scores (C, n)."""
         ...
 
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Where each image matched: scores (C, K) and normalised xyxy boxes (C, K, 4).
+        """Find the best region of given images: scores (C, K) and normalised xyxy boxes (C, K, 4).
 
         Args:
             vectors: (C, D).

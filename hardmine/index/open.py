@@ -1,4 +1,4 @@
-"""Opening an index: only if it is whole and fits what it is to be used with."""
+"""Opens an index, after checking that it is whole and fits its encoder and images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.storage.format import read_images, read_store
 from hardmine.index.storage.manifest import Manifest, read_manifest
+from hardmine.index.storage.read import read_images, read_store
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ def open_index(
 
     Args:
         path: Folder that ``build_index`` filled.
-        encoder: The encoder whose vectors will be asked for; must be the one that built it.
-        images: The data set it will be used with; must be the one it was built from.
-        clusters: The clustering it must have been built with; any if None.
+        encoder: The encoder of the queries; must be the one that built the index.
+        images: The data set to use it with; must be the one that it was built from.
+        clusters: The clustering that it must have been built with; any if None.
         backend: ``"exact"``, or ``"faiss:flat"``, ``"faiss:ivfpq"``, ``"faiss:hnsw"``.
-        device: Where exact scores are computed; the backend's choice if None.
-        root: Where the images lie now; the folder of ``images``, else the one they were built
-            from, if None. Only needed to show them.
-        verify: Whether to check every byte. None checks everything but large vectors.
+        device: Where exact scores are computed; the backend chooses if None.
+        root: Folder of the images, needed only to show them. If None, the folder of ``images``, or
+            else the folder from which the index was built.
+        verify: Whether to check every byte. None checks every byte except vectors above 256 MiB.
 
     Raises:
-        IndexDamaged: If a file is missing, altered or makes no sense.
-        IndexMismatch: If it was made with another encoder, clustering or data set.
+        IndexDamaged: If a file is missing, altered or inconsistent.
+        IndexMismatch: If it was built with another encoder, clustering or data set.
     """
     folder = Path(path)
     name, _, kind = backend.partition(":")
@@ -55,7 +55,9 @@ def open_index(
     if name == "faiss":
         from hardmine.index.search.faiss import FaissIndex
 
-        return FaissIndex(store, kind=kind or "flat")
+        return FaissIndex(
+            store, kind=kind or "flat", device=None if device is None else str(device)
+        )
     from hardmine.index.search.exact import ExactIndex
 
     return ExactIndex(store, device=device)
@@ -69,10 +71,10 @@ def require_fit(
     images: ImageSet | None = None,
     clusters: str | ClusterSpec | None = None,
 ) -> None:
-    """Refuse an index that was made with something else than it is to be used with.
+    """Refuse an index that was built with another encoder, clustering or data set.
 
     Raises:
-        IndexMismatch: Naming both sides.
+        IndexMismatch: Naming what was expected and what the index has.
     """
     if encoder is not None and encoder.fingerprint != manifest.encoder.fingerprint:
         raise IndexMismatch(
@@ -82,10 +84,10 @@ def require_fit(
     if clusters is not None:
         from hardmine.clusters import parse_spec
 
-        if (wanted := str(parse_spec(clusters))) != manifest.clusters.spec:
+        if (expected := str(parse_spec(clusters))) != manifest.clusters.spec:
             raise IndexMismatch(
-                f"{folder} was built with clusters {manifest.clusters.spec}, expected {wanted}; "
-                "open another index, or build one"
+                f"{folder} was built with clusters {manifest.clusters.spec}, expected {expected}; "
+                "open another index, or build one with these clusters"
             )
     if images is not None and images.fingerprint != manifest.images.fingerprint:
         difference = _difference(folder, manifest, images)
@@ -96,13 +98,14 @@ def require_fit(
 
 
 def _difference(folder: Path, manifest: Manifest, images: ImageSet) -> str:
+    """How the images differ from the indexed ones, in words."""
     table = read_images(folder, manifest)
     rows = rows_of(table.ids, images.ids)
-    known = rows >= 0
+    indexed = rows >= 0
     moved = sum(
         images.paths[row] != table.paths[old] for row, old in enumerate(rows.tolist()) if old >= 0
     )
-    added, removed = int((~known).sum()), len(table) - int(known.sum())
+    added, removed = int((~indexed).sum()), len(table) - int(indexed.sum())
     if added == removed == moved == 0:
         return "the same images in another order"
     return f"since then {added} were added, {removed} removed, {moved} moved"
@@ -113,11 +116,11 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
 
     Args:
         path: The index.
-        device: Where it computes; its own choice if None.
+        device: Where it computes; the encoder chooses if None.
 
     Raises:
-        IndexMismatch: If it was an object of the caller's own, which no name stands for, or if
-            the name now gives other vectors.
+        IndexMismatch: If it was an encoder object without a name, or if the name now loads an
+            encoder with other vectors.
     """
     from hardmine.encoders import load_encoder
 
@@ -126,7 +129,7 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
     if manifest.encoder.spec is None:
         raise IndexMismatch(
             f"{folder} was built with an encoder that has no name "
-            f"({manifest.encoder.fingerprint}); open it in Python and bring that encoder"
+            f"({manifest.encoder.fingerprint}); open it in Python and pass that encoder"
         )
     encoder = load_encoder(**manifest.encoder.spec, device=device)
     require_fit(folder, manifest, encoder=encoder)
@@ -134,7 +137,7 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
 
 
 def describe_encoder(manifest: Manifest) -> str:
-    """Name of the encoder that built an index, for people."""
+    """Name and fingerprint of the encoder that built an index, for messages."""
     record = manifest.encoder
     name = (record.spec or {}).get("name")
     return f"{name} ({record.fingerprint})" if name else record.fingerprint

@@ -1,4 +1,4 @@
-"""What smaller vectors cost: bytes an image against mAP@50, on photos and on generated scenes."""
+"""Loss of mAP@50 by smaller vectors, on photos and on generated scenes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLUSTERS = "kmeans:10"
 
 
 def mean_ap(index: ExactIndex, images: ImageSet, texts: npt.NDArray[np.float32]) -> float:
-    """MAP@50 in points."""
+    """Return mAP@50 in points."""
     return 100 * evaluate_classes(index, images, texts).everything.mean()
 
 
@@ -50,10 +50,10 @@ def with_vectors(
 
 
 def product_quantized(vectors: npt.NDArray[np.float32], parts: int) -> npt.NDArray[np.float32]:
-    """What is left of vectors after one byte for each of some parts."""
+    """Vectors after product quantization to one byte per part."""
     faiss = pytest.importorskip("faiss")
     quantizer = faiss.ProductQuantizer(vectors.shape[1], parts, 8)
-    quantizer.cp.min_points_per_centroid = 1  # else it prints what it would rather have
+    quantizer.cp.min_points_per_centroid = 1  # avoids a printed warning
     quantizer.train(vectors)
     decoded = quantizer.decode(quantizer.compute_codes(vectors))
     return np.asarray(decoded / np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), 1))
@@ -62,26 +62,31 @@ def product_quantized(vectors: npt.NDArray[np.float32], parts: int) -> npt.NDArr
 def compare(
     name: str, regions: Regions, images: ImageSet, texts: npt.NDArray[np.float32]
 ) -> dict[str, float]:
-    """Print the table of one set of images; points of mAP@50 lost by each form."""
+    """Print a table for one set of images; return the points of mAP@50 that each format loses."""
     wide = regions.vectors.numpy().astype(np.float32)
     count, dim = wide.shape
     plain = full_index(regions, images)
-    forms = {
+    formats = {
         "float16": (2.0 * dim, plain),
         "int8": (dim + 4.0, with_vectors(plain, *quantize_rows(wide))),
     }
     for share in (4, 8, 16):
         decoded = torch.from_numpy(product_quantized(wide, dim // share))
         smaller = Regions(decoded, regions.image_rows, regions.boxes, regions.mass)
-        forms[f"faiss PQ, {dim // share} bytes"] = (dim / share, full_index(smaller, images))
+        formats[f"faiss PQ, {dim // share} bytes"] = (dim / share, full_index(smaller, images))
     best = mean_ap(plain, images, texts)
-    lost = {form: best - mean_ap(index, images, texts) for form, (_, index) in forms.items()}
+    lost = {
+        format_name: best - mean_ap(index, images, texts)
+        for format_name, (_, index) in formats.items()
+    }
     table = Table(title=f"{name}: {len(images)} images, {CLUSTERS}, {len(texts)} class names")
-    for column in ("vectors kept as", "bytes an image", "mAP@50", "lost"):
-        table.add_column(column, justify="left" if column == "vectors kept as" else "right")
-    for form, (size, _) in forms.items():
+    for column in ("vectors stored as", "bytes per image", "mAP@50", "lost"):
+        table.add_column(column, justify="left" if column == "vectors stored as" else "right")
+    for format_name, (size, _) in formats.items():
         each = f"{size * count / len(images):,.0f}"
-        table.add_row(form, each, f"{best - lost[form]:.2f}", f"{lost[form]:.2f}")
+        table.add_row(
+            format_name, each, f"{best - lost[format_name]:.2f}", f"{lost[format_name]:.2f}"
+        )
     Console(width=110).print(table)
     return lost
 

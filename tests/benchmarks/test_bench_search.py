@@ -1,7 +1,7 @@
-"""How fast the exact index is, beside faiss and beside what the machine can do at all.
+"""Speed of the exact index relative to faiss and to the limits of the machine.
 
 20,000 images × 50 regions × 512 dimensions of random directions (1 GB of float16, 2 GB more for
-faiss, which wants float32). ``HARDMINE_BENCH_LARGE=1`` adds 200,000 images from a 10 GB file.
+faiss, which needs float32). ``HARDMINE_BENCH_LARGE=1`` adds 200,000 images from a 10 GB file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hardmine.index.search.exact import ExactIndex
-from hardmine.index.search.product import fastest_dtype
-from hardmine.index.search.tensors import fastest_float32_product
+from hardmine.index.search.kernels import float32_product
+from hardmine.index.search.product import search_dtype
 from hardmine.index.storage.store import Shard, Store
 
 pytestmark = pytest.mark.benchmark
@@ -30,25 +30,25 @@ CPU = torch.device("cpu")
 
 
 def best_of(run: Callable[[], object], times: int = 5) -> float:
-    """Least seconds of a few runs, after one that warms up."""
+    """Shortest time in seconds of a few runs, after a warm-up run."""
     run()
-    least = float("inf")
+    shortest = float("inf")
     for _ in range(times):
         start = time.perf_counter()
         run()
-        least = min(least, time.perf_counter() - start)
-    return least
+        shortest = min(shortest, time.perf_counter() - start)
+    return shortest
 
 
 def best_of_each(runs: dict[str, Callable[[], object]], times: int = 5) -> dict[str, float]:
-    """The same for several, taken in turns: other work on the machine then hits all alike."""
-    least = {name: best_of(run, 1) for name, run in runs.items()}
+    """Shortest time of each of several actions, in turns: other work slows all alike."""
+    shortest = {name: best_of(run, 1) for name, run in runs.items()}
     for _ in range(times - 1):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
-            least[name] = min(least[name], time.perf_counter() - start)
-    return least
+            shortest[name] = min(shortest[name], time.perf_counter() - start)
+    return shortest
 
 
 def short(dtype: torch.dtype) -> str:
@@ -93,24 +93,23 @@ def queries() -> npt.NDArray[np.float32]:
 def matrix_product(
     store: Store, queries: npt.NDArray[np.float32], dtype: torch.dtype, rows: int
 ) -> Callable[[], object]:
-    """The product alone on some of the rows, operands already in the type, results thrown away."""
+    """The product alone on some of the rows, with operands already converted to the dtype."""
     part = store.shards[0].tensor[:rows].to(dtype)
     wide = torch.from_numpy(queries).to(dtype)
     if dtype == torch.float32:
-        product = fastest_float32_product(DIM)
-        return lambda: product(part, wide)
+        return lambda: float32_product(part, wide)
     out = torch.empty(rows, len(queries), dtype=dtype)
     return lambda: torch.mm(part, wide.T, out=out)
 
 
 def only_read(store: Store) -> Callable[[], object]:
-    """Read every byte of the stored vectors and do next to nothing with it."""
+    """Read every byte of the stored vectors and do almost nothing with it."""
     floats = store.shards[0].tensor.view(torch.int32).view(torch.float32)
     return lambda: floats.amax()
 
 
 def faiss_images(index: object, queries: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    """Top k images as one would write it: k grows until there are enough after the duplicates."""
+    """Top k images by faiss: the number of vectors grows until they belong to k images."""
     depth = 2 * k
     while True:
         _, numbers = index.search(queries, depth)  # type: ignore[attr-defined]
@@ -131,7 +130,7 @@ def test_top_images_of_many_queries(store: Store, queries: npt.NDArray[np.float3
     start = time.perf_counter()
     index.search(queries, TOP)
     first = time.perf_counter() - start
-    chosen = fastest_dtype(DIM, QUERIES, CPU)
+    chosen = search_dtype(DIM, QUERIES, CPU)
     flat = faiss.IndexFlatIP(DIM)
     vectors = store.shards[0].vectors
     for start in range(0, len(vectors), 65_536):
@@ -185,7 +184,7 @@ def test_top_images_of_many_queries(store: Store, queries: npt.NDArray[np.float3
     agree = np.mean(
         [len(np.intersect1d(*pair)) / TOP for pair in zip(hits.image_rows, images, strict=True)]
     )
-    # faiss sums in float32 over the same float16 values: only the last places may differ.
+    # faiss sums in float32 over the same float16 values: only the last images may differ.
     assert agree > 0.999
 
 
@@ -200,7 +199,7 @@ def test_one_query(store: Store, queries: npt.NDArray[np.float32]) -> None:
     }
     for dtype in dtypes:
         index = ExactIndex(store, dtype=dtype)
-        mark = " (chosen here)" if dtype == fastest_dtype(DIM, 1, CPU) else ""
+        mark = " (chosen here)" if dtype == search_dtype(DIM, 1, CPU) else ""
         runs[f"exact search, {short(dtype)}{mark}"] = lambda index=index: index.search(
             queries[:1], 20
         )
@@ -228,7 +227,7 @@ def test_large_index_from_disk(tmp_path: Path, queries: npt.NDArray[np.float32])
     vectors = np.lib.format.open_memmap(tmp_path / "vectors.npy", "w+", np.float16, shape)
     tile = unit(rng, 50_000).astype(np.float16)
     for number, start in enumerate(range(0, len(vectors), len(tile))):
-        # The same directions turned by another angle: cheap, and different in every place.
+        # The same vectors with shifted components: cheap to make, and all different.
         vectors[start : start + len(tile)] = np.roll(tile, number, axis=1)
     vectors.flush()
     large = make_store(np.load(tmp_path / "vectors.npy", mmap_mode="r"))
@@ -238,7 +237,7 @@ def test_large_index_from_disk(tmp_path: Path, queries: npt.NDArray[np.float32])
         {
             "many": lambda: index.search(queries, TOP),
             "one": lambda: index.search(queries[:1], 20),
-            "product": matrix_product(large, queries, fastest_dtype(DIM, QUERIES, CPU), rows),
+            "product": matrix_product(large, queries, search_dtype(DIM, QUERIES, CPU), rows),
             "reading": only_read(large),
         },
         3,
@@ -262,17 +261,17 @@ def test_recall_of_faiss_kinds() -> None:
 
     rng = np.random.default_rng(3)
     dim, regions, images = 128, 10, 6_000
-    # Regions of an image are alike, and images come in kinds.
-    kinds = unit(rng, 60, dim)[rng.integers(0, 60, images)]
-    centres = kinds + 1.2 * unit(rng, images, dim)
+    # Regions of an image are similar, and images form 60 groups.
+    groups = unit(rng, 60, dim)[rng.integers(0, 60, images)]
+    centres = groups + 1.2 * unit(rng, images, dim)
     vectors = np.repeat(centres, regions, axis=0) + unit(rng, images * regions, dim)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     store = make_store(vectors.astype(np.float16), regions)
-    queries = kinds[:40] + 0.8 * unit(rng, 40, dim)
+    queries = groups[:40] + 0.8 * unit(rng, 40, dim)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     truth = ExactIndex(store).search(queries, 20)
     table = Table(title=f"{images} × {regions} × {dim}, one query at a time, top 20")
-    for name in ("", "build s", "ms a query", "recall against exact"):
+    for name in ("", "build s", "ms per query", "recall against exact"):
         table.add_column(name, justify="right" if name else "left")
     exact = ExactIndex(store)
 

@@ -1,4 +1,4 @@
-"""What every index does, whichever way it searches."""
+"""Behaviour that every index shares, for each backend."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from half_precision import needs_half_product
+from pixel_images import PixelEncoder, write_images
 
 from hardmine.errors import InputError
+from hardmine.index import build_index, open_index
 from hardmine.index.base import Index
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.storage.store import Shard, Store, quantize_rows
@@ -66,7 +68,7 @@ def unit(seed: int, count: int) -> np.ndarray:
 
 
 def make_store(counts: list[list[int]], rows: list[list[int]], *, int8: bool = False) -> Store:
-    """A store of some shards, given the regions and the row (-1: removed) of each stored image."""
+    """A store of shards, given the region count and row (-1: removed) of each stored image."""
     shards = []
     for number, (shard_counts, shard_rows) in enumerate(zip(counts, rows, strict=True)):
         vectors = unit(number, sum(shard_counts))
@@ -88,20 +90,20 @@ def large_store(*, int8: bool = False) -> Store:
     generator = np.random.default_rng(3)
     counts = [generator.integers(0, 10, 300).tolist(), generator.integers(0, 10, 200).tolist()]
     order = iter(generator.permutation(400).tolist())
-    rows = [[-1 if place % 5 == 0 else next(order) for place in range(size)] for size in (300, 200)]
+    rows = [[-1 if slot % 5 == 0 else next(order) for slot in range(size)] for size in (300, 200)]
     return make_store(counts, rows, int8=int8)
 
 
-def truth(store: Store, queries: np.ndarray) -> np.ndarray:
+def brute_force(store: Store, queries: np.ndarray) -> np.ndarray:
     """(C, N) float64 scores."""
     scores = np.full((len(queries), len(store)), -np.inf)
     for shard in store.shards:
         wide = shard.vectors.astype(np.float64)
         wide = wide if shard.scales is None else wide * shard.scales[:, None]
-        for place, row in enumerate(shard.rows.tolist()):
-            mine = wide[shard.offsets[place] : shard.offsets[place + 1]]
-            if row >= 0 and len(mine):
-                scores[:, row] = (queries.astype(np.float64) @ mine.T).max(axis=1)
+        for slot, row in enumerate(shard.rows.tolist()):
+            regions = wide[shard.offsets[slot] : shard.offsets[slot + 1]]
+            if row >= 0 and len(regions):
+                scores[:, row] = (queries.astype(np.float64) @ regions.T).max(axis=1)
     return scores
 
 
@@ -110,14 +112,14 @@ def truth(store: Store, queries: np.ndarray) -> np.ndarray:
 def test_search(make: Make, backend: str, count: int, k: int, int8: bool) -> None:
     store = large_store(int8=int8)
     queries = unit(50, count)
-    expected = truth(store, queries)
+    expected = brute_force(store, queries)
     hits = make(store).search(queries, k)
     assert hits.image_rows.shape == (count, k)
     recalled = total = 0
     for query in range(count):
         rows = hits.image_rows[query][hits.found[query]]
         assert len(np.unique(rows)) == len(rows)
-        # Whatever was found is scored and ordered right, by whichever backend.
+        # Every backend scores and orders correctly the images that it finds.
         np.testing.assert_allclose(
             hits.scores[query, : len(rows)], expected[query, rows], atol=1e-6
         )
@@ -134,7 +136,7 @@ def test_search(make: Make, backend: str, count: int, k: int, int8: bool) -> Non
     assert recalled >= (0.7 if backend in APPROXIMATE else 1) * total
 
 
-def test_boxes_are_those_of_the_best_region(make: Make) -> None:
+def test_boxes_are_of_the_best_region(make: Make) -> None:
     store = large_store()
     index = make(store)
     queries = unit(51, 4)
@@ -150,7 +152,7 @@ def test_scores_of_all_images(make: Make) -> None:
     queries = unit(52, 7)
     index = make(store)
     scores = index.scores(torch.from_numpy(queries))
-    np.testing.assert_allclose(scores, truth(store, queries), atol=1e-5)
+    np.testing.assert_allclose(scores, brute_force(store, queries), atol=1e-5)
     rows = 0
     for part, chunk in index.iter_scores(queries):
         assert part.start == rows
@@ -162,10 +164,10 @@ def test_scores_of_all_images(make: Make) -> None:
 def test_search_among_rows(make: Make) -> None:
     store = large_store()
     queries = unit(53, 3)
-    among = np.arange(40, 90)
-    expected = truth(store, queries)[:, among]
-    hits = make(store).search(queries, 5, rows=among)
-    assert hits.image_rows.tolist() == among[np.argsort(-expected, axis=1)[:, :5]].tolist()
+    rows = np.arange(40, 90)
+    expected = brute_force(store, queries)[:, rows]
+    hits = make(store).search(queries, 5, rows=rows)
+    assert hits.image_rows.tolist() == rows[np.argsort(-expected, axis=1)[:, :5]].tolist()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_equal_images_come_in_row_order(make: Make) -> None:
     assert hits.image_rows.tolist() == [[0, 1, 2, 3, 4, 5]]
 
 
-def test_says_what_it_holds(make: Make) -> None:
+def test_properties(make: Make) -> None:
     index = make(make_store([[1, 2], [3]], [[0, 2], [1]]))
     assert len(index) == 3
     assert index.ids.tolist() == ["image-0", "image-1", "image-2"]
@@ -206,7 +208,7 @@ def test_says_what_it_holds(make: Make) -> None:
     assert index.sizes.tolist() == [[100, 100]] * 3
 
 
-def test_refuses_what_it_cannot_search(make: Make) -> None:
+def test_invalid_queries_are_refused(make: Make) -> None:
     index = make(make_store([[1, 2]], [[0, 1]]))
     with pytest.raises(InputError, match="dimension"):
         index.search(np.zeros((1, DIM + 1), np.float32), 1)
@@ -214,6 +216,22 @@ def test_refuses_what_it_cannot_search(make: Make) -> None:
         index.search(unit(55, 1), 0)
     with pytest.raises(InputError, match="finite"):
         index.scores(np.full((1, DIM), np.inf, np.float32))
+
+
+def test_the_cpu_keeps_faiss_off_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    faiss = pytest.importorskip("faiss")
+    moved: list[object] = []
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(
+        faiss, "index_cpu_to_all_gpus", lambda index: moved.append(index) or index, raising=False
+    )
+    images = write_images(tmp_path / "images", 3)
+    build_index(images, PixelEncoder(), tmp_path / "out")
+    for device in ("cpu", torch.device("cpu")):
+        open_index(tmp_path / "out", backend="faiss:flat", device=device)
+    assert moved == []
+    open_index(tmp_path / "out", backend="faiss:flat")
+    assert len(moved) == 1
 
 
 def test_an_unknown_kind_of_faiss_index() -> None:

@@ -1,4 +1,4 @@
-"""``hardmine index``: the commands as people type them, with the offline encoder."""
+"""``hardmine index`` from the command line, with the offline encoder."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ def run(*arguments: str | Path) -> int:
     return main(["index", *map(str, arguments)])
 
 
-def test_an_index_is_built_described_checked_updated_and_compacted(
-    tmp_path: Path, capsys: Captured
-) -> None:
+def test_build_info_verify_update_and_compact(tmp_path: Path, capsys: Captured) -> None:
     files, out = tmp_path / "images", tmp_path / "x.hmx"
     write_images(files, 7, broken=[3])
     build = ["build", files, "--out", out, "--clusters", "kmeans:2", "--shard-size", 3]
     assert run(*map(str, build)) == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "6 images, 1 skipped, 12 regions" in said.err
-    assert "3.jpg: cannot be decoded" in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "6 images, 1 skipped, 12 regions" in output.err
+    assert "3.jpg: cannot be decoded" in output.err
 
     assert run("info", out, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
@@ -48,10 +46,10 @@ def test_an_index_is_built_described_checked_updated_and_compacted(
     write_image(files / "9.jpg", 9)
     (files / "0.jpg").unlink()
     assert run("update", out, files, "--dry-run", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"added": 1, "changed": 0, "removed": 1}
+    changes = json.loads(capsys.readouterr().out)
+    assert changes == {"added": 1, "changed": 0, "removed": 1}
     assert run("update", out, files, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == told
+    assert json.loads(capsys.readouterr().out) == changes
     assert read_manifest(out).images.count == 7
     assert run("compact", out) == 0
     assert "MiB freed" in capsys.readouterr().err
@@ -64,7 +62,7 @@ def test_an_index_is_built_described_checked_updated_and_compacted(
     assert path.name in capsys.readouterr().out
 
 
-def test_what_cannot_work_is_said_in_a_line(tmp_path: Path, capsys: Captured) -> None:
+def test_errors_are_one_line(tmp_path: Path, capsys: Captured) -> None:
     files, out = tmp_path / "images", tmp_path / "x.hmx"
     images = write_images(files, 3)
     for arguments, message in (
@@ -77,18 +75,18 @@ def test_what_cannot_work_is_said_in_a_line(tmp_path: Path, capsys: Captured) ->
         (["update", files, files], "is not an index"),
     ):
         assert run(*arguments) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.startswith("hardmine index: ")
-        assert message in said.err
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("hardmine index: ")
+        assert message in output.err
     build_index(images, PixelEncoder(), tmp_path / "own")
     assert run("update", tmp_path / "own", files) == 2
     assert "built with an encoder that has no name" in capsys.readouterr().err
-    with pytest.raises(IndexMismatch, match="bring that encoder"):
+    with pytest.raises(IndexMismatch, match="pass that encoder"):
         stored_encoder(tmp_path / "own")
 
 
-def test_a_trial_takes_the_first_images(tmp_path: Path) -> None:
+def test_limit_takes_the_first_images(tmp_path: Path) -> None:
     write_images(tmp_path / "images", 5)
     out = tmp_path / "x.hmx"
     arguments = ["build", tmp_path / "images", "--out", out, "--limit", "2", "--quantize", "int8"]

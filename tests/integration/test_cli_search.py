@@ -1,4 +1,4 @@
-"""``hardmine search`` over an index of six small pictures whose vectors are known."""
+"""``hardmine search`` over an index of six small images with known vectors."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.index import build_index
 
-# What each picture holds; a picture's regions are unit vectors of these axes.
-HELD = [("cat",), ("dog",), ("cat", "dog"), ("bus",), ("bus", "cat"), ("dog", "bus")]
+# Classes of each image; an image's regions are unit vectors along the axes of its classes.
+CLASSES = [("cat",), ("dog",), ("cat", "dog"), ("bus",), ("bus", "cat"), ("dog", "bus")]
 NAMES = ("cat", "dog", "bus")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures with labels, an encoder from files and an index built with it."""
-    place = tmp_path_factory.mktemp("world")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with labels, an encoder from files and an index built with it."""
+    place = tmp_path_factory.mktemp("search")
     (place / "images").mkdir()
     paths = [f"{number}.jpg" for number in range(5)] + ["<b>&.jpg"]
     vectors = np.zeros((6, 2, 4), np.float32)
     images, annotations = [], []
-    for row, (path, held) in enumerate(zip(paths, HELD, strict=True)):
+    for row, (path, classes) in enumerate(zip(paths, CLASSES, strict=True)):
         Image.new("RGB", (40, 30), (40 * row, 90, 200)).save(place / "images" / path)
         images.append({"id": 10 + row, "file_name": path, "height": 30, "width": 40})
         for region in range(2):
-            # The later a picture, the less it is like what it holds.
-            vectors[row, region, NAMES.index(held[region % len(held)])] = 1
+            # A later image has a lower similarity to its own classes.
+            vectors[row, region, NAMES.index(classes[region % len(classes)])] = 1
             vectors[row, region, 3] = 0.1 * (row + 1)
-        for name in held:
+        for name in classes:
             category = NAMES.index(name) + 1
             annotations.append(
                 {
@@ -64,19 +64,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def found(world: Path, capsys: pytest.CaptureFixture[str], *words: str) -> list[list[int]]:
-    """Ids by query."""
-    assert main(["search", str(world / "index"), *words, "--json"]) == 0
+def found(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> list[list[int]]:
+    """Ids of the hits of each query."""
+    assert main(["search", str(folder / "index"), *words, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     return [[hit["id"] for hit in query["hits"]] for query in answer["queries"]]
 
 
-def test_texts(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert found(world, capsys, "cat", "bus", "-k", "3") == [[10, 12, 14], [13, 14, 15]]
+def test_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(folder, capsys, "cat", "bus", "-k", "3") == [[10, 12, 14], [13, 14, 15]]
 
 
-def test_the_region_and_the_score_are_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", str(world / "index"), "cat", "-k", "3", "--json"]) == 0
+def test_region_and_score_of_each_hit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", str(folder / "index"), "cat", "-k", "3", "--json"]) == 0
     hits = json.loads(capsys.readouterr().out)["queries"][0]["hits"]
     assert [hit["box"] for hit in hits] == [[0, 0, 0.5, 1], [0, 0, 0.5, 1], [0.5, 0, 1, 1]]
     truth = [1 / np.hypot(1, 0.1 * rank) for rank in (1, 3, 5)]
@@ -84,27 +84,29 @@ def test_the_region_and_the_score_are_told(world: Path, capsys: pytest.CaptureFi
     assert hits[0]["path"] == "0.jpg"
 
 
-def test_not(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert found(world, capsys, "cat", "--not", "dog", "-k", "2") == [[10, 14]]
-    assert found(world, capsys, "cat", "--not", "dog", "--not", "bus", "-k", "1") == [[10]]
+def test_excluded_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(folder, capsys, "cat", "--not", "dog", "-k", "2") == [[10, 14]]
+    assert found(folder, capsys, "cat", "--not", "dog", "--not", "bus", "-k", "1") == [[10]]
 
 
-def test_an_image_as_the_query(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = str(world / "images" / "3.jpg")
-    assert found(world, capsys, "--image", image, "-k", "2") == [[13, 14]]
+def test_a_query_image(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(folder / "images" / "3.jpg")
+    assert found(folder, capsys, "--image", image, "-k", "2") == [[13, 14]]
 
 
-def test_only_a_class_or_a_list(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = ("--ann", str(world / "labels.json"), "--images", str(world / "images"))
-    assert found(world, capsys, "cat", "--class", "dog", *labels) == [[12, 11, 15]]
-    listed = world / "ids.txt"
+def test_classes_and_ids_restrict_the_search(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ("--ann", str(folder / "labels.json"), "--images", str(folder / "images"))
+    assert found(folder, capsys, "cat", "--class", "dog", *labels) == [[12, 11, 15]]
+    listed = folder / "ids.txt"
     listed.write_text("15\n14\n99\n")
-    assert found(world, capsys, "cat", "--ids", str(listed)) == [[14, 15]]
-    assert found(world, capsys, "cat", "--ids", str(listed), "--class", "dog", *labels) == [[15]]
+    assert found(folder, capsys, "cat", "--ids", str(listed)) == [[14, 15]]
+    assert found(folder, capsys, "cat", "--ids", str(listed), "--class", "dog", *labels) == [[15]]
 
 
-def test_lines_in_a_pipe(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", str(world / "index"), "dog", "-k", "2"]) == 0
+def test_output_in_a_pipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", str(folder / "index"), "dog", "-k", "2"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [line[:2] + line[3:] for line in lines] == [
         ["dog", "1", "11", "1.jpg"],
@@ -114,14 +116,14 @@ def test_lines_in_a_pipe(world: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("backend", ["faiss:flat", "faiss:hnsw"])
-def test_another_backend(world: Path, capsys: pytest.CaptureFixture[str], backend: str) -> None:
+def test_another_backend(folder: Path, capsys: pytest.CaptureFixture[str], backend: str) -> None:
     pytest.importorskip("faiss")
-    assert found(world, capsys, "cat", "-k", "3", "--backend", backend) == [[10, 12, 14]]
+    assert found(folder, capsys, "cat", "-k", "3", "--backend", backend) == [[10, 12, 14]]
 
 
-def test_the_page_is_whole_and_escaped(world: Path, tmp_path: Path) -> None:
+def test_the_page_is_complete_and_escaped(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    assert main(["search", str(world / "index"), "dog", "bus", "--html", str(page)]) == 0
+    assert main(["search", str(folder / "index"), "dog", "bus", "--html", str(page)]) == 0
     text = page.read_text()
     assert text.count('<figure class="tile"') == 12
     assert text.count("data:image/jpeg;base64,") == 12
@@ -132,9 +134,9 @@ def test_the_page_is_whole_and_escaped(world: Path, tmp_path: Path) -> None:
         assert request not in text.replace("http://www.w3.org", "")
 
 
-def test_a_page_without_its_pictures(world: Path, tmp_path: Path) -> None:
+def test_a_page_with_missing_images(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    words = ["search", str(world / "index"), "dog", "--html", str(page), "-k", "2"]
+    words = ["search", str(folder / "index"), "dog", "--html", str(page), "-k", "2"]
     assert main([*words, "--images", str(tmp_path / "gone")]) == 0
     assert page.read_text().count("cannot be shown") == 2
 
@@ -152,25 +154,27 @@ def test_a_page_without_its_pictures(world: Path, tmp_path: Path) -> None:
     ],
 )
 def test_errors_say_what_to_do(
-    world: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert main(["search", str(world / "index"), *words]) == 2
+    assert main(["search", str(folder / "index"), *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
 
 
-def test_a_class_is_named_wrongly(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = ["--ann", str(world / "labels.json"), "--images", str(world / "images")]
-    assert main(["search", str(world / "index"), "cat", "--class", "dgo", *labels]) == 2
+def test_an_unknown_class_gets_a_suggestion(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ["--ann", str(folder / "labels.json"), "--images", str(folder / "images")]
+    assert main(["search", str(folder / "index"), "cat", "--class", "dgo", *labels]) == 2
     assert "did you mean 'dog'" in capsys.readouterr().err
 
 
 def test_another_encoder_is_refused(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with np.load(world / "encoder.npz") as stored:
+    with np.load(folder / "encoder.npz") as stored:
         np.savez(tmp_path / "other.npz", **(dict(stored) | {"texts": ["cat", "dog", "lorry"]}))
-    words = ["search", str(world / "index"), "cat", "--encoder"]
+    words = ["search", str(folder / "index"), "cat", "--encoder"]
     assert main([*words, f"precomputed:{tmp_path / 'other.npz'}"]) == 2
     assert "built with the encoder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Building an index against what breaks builds off: kills, other builders, disks, ranks."""
+"""Builds interrupted by kills, other builders, full disks and failing ranks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 @pytest.fixture
 def memory_folder() -> Iterator[Path]:
-    """A folder in memory where there is one: a kill does not ask what the disk has synced."""
+    """A folder in memory if the system has one: a killed process loses nothing there either."""
     with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
         yield Path(folder)
 
 
-@pytest.mark.parametrize(("scenario", "least"), [("build", 50), ("update", 60), ("compact", 40)])
-def test_a_kill_at_any_step_costs_nothing_that_was_finished(
-    scenario: str, least: int, memory_folder: Path
+@pytest.mark.parametrize(
+    ("scenario", "min_steps"), [("build", 50), ("update", 60), ("compact", 40)]
+)
+def test_a_kill_at_any_step_loses_no_finished_shard(
+    scenario: str, min_steps: int, memory_folder: Path
 ) -> None:
     process = subprocess.run(
         [sys.executable, str(SUPPORT / "index_killer.py"), scenario, str(memory_folder)],
@@ -44,7 +46,7 @@ def test_a_kill_at_any_step_costs_nothing_that_was_finished(
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout)
     assert report["problems"] == []
-    assert report["steps"] >= least
+    assert report["steps"] >= min_steps
     assert report["kills"] > 0
 
 
@@ -71,12 +73,15 @@ def test_ranks_make_the_same_index_as_one_process(tmp_path: Path) -> None:
         try:
             messages = process.communicate(timeout=200)[1]
         finally:
-            # Ranks that wait for each other would outlive their parent.
+            # Ranks that wait for each other would outlive their parent process.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, messages
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "one")
-    # Neither rank waits for the other, and both say why.
+    # No rank waits for one that failed, and each reports the cause.
+    zero = "integer division or modulo by zero"
+    assert (tmp_path / "broadcast-0").read_text() == f"ZeroDivisionError: {zero}"
+    assert (tmp_path / "broadcast-1").read_text() == f"HardmineError: {zero}"
     assert (tmp_path / "error-0").read_text() == "rank 1: out of memory"
     assert (tmp_path / "error-1").read_text() == "out of memory"
 
@@ -97,7 +102,7 @@ def test_a_second_builder_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
             build_index(images, PixelEncoder(), out)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        # The dead holder's file is still there and stands in nobody's way.
+        # The lock file of the killed process is still there, and blocks nobody.
         assert (out / ".lock").exists()
         assert len(build_index(images, PixelEncoder(), out)) == 5
     assert not (out / ".lock").exists()
@@ -105,7 +110,7 @@ def test_a_second_builder_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
 
 @contextmanager
 def files_no_longer_than(limit: int) -> Iterator[None]:
-    """Let the system refuse to write on, as a quota does."""
+    """Make the system refuse longer files, as a quota does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -149,7 +154,7 @@ def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Without root's right to write anywhere."""
+    """Run as a user without root's right to write anywhere."""
     if os.geteuid() != 0:
         yield
         return
@@ -180,7 +185,7 @@ def test_a_read_only_index_opens_and_refuses_to_change() -> None:
         out.chmod(0o755)
 
 
-def test_a_build_that_is_interrupted_reports_the_cause_and_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_build_raises_the_cause_and_continues(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 9)
     options = {"shard_size": 2, "batch_size": 2}
     seen: list[int] = []
@@ -205,7 +210,7 @@ def test_a_build_that_is_interrupted_reports_the_cause_and_goes_on(tmp_path: Pat
         progress=lambda progress: seen.append(progress.done),
         **options,  # type: ignore[arg-type]
     )
-    # It starts with what was done: at least the first two shards of two.
+    # Progress starts with the images already done: at least the first two shards of two.
     assert seen[0] >= 6
     assert seen[-1] == 9
     build_index(images, PixelEncoder(), tmp_path / "whole", **options)  # type: ignore[arg-type]

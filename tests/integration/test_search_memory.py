@@ -1,4 +1,4 @@
-"""A search of an index ten times as large as the memory it may use."""
+"""A search of an index ten times as large as the memory that it may use."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import numpy as np, torch
 from hardmine.index.search.exact import ExactIndex, index_from_regions
 from hardmine.index.storage.store import Shard, Store
 
-folder, dim, limit, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+folder, dim, limit, action = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 torch.set_num_threads(1)
 queries = np.load(folder / "queries.npy")
-# Libraries take their own buffers the first time.
+# Libraries allocate their own buffers at the first call.
 warm = index_from_regions(np.tile(queries[:1], (5000, 1)), np.arange(5001), ids=np.arange(5000))
 warm.search(queries, 3)
 warm.scores(queries)
@@ -40,7 +40,7 @@ ids = np.arange(images)
 store = Store(Path("."), ids, ("x",) * images, sizes, dim, "", "none", (shard,))
 used = int(next(x for x in open("/proc/self/status") if x.startswith("VmData")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
-if how == "copy":
+if action == "copy":
     np.array(vectors)
 index = ExactIndex(store)
 hits = index.search(queries, 10)
@@ -54,7 +54,7 @@ assert total == images
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Vectors of 20 regions an image, the same images ten times over, and three queries."""
+    """Vectors of 20 regions per image, each image ten times, and three queries."""
     place = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     tile = rng.standard_normal((TILE, DIM), dtype=np.float32)
@@ -68,25 +68,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", SEARCH, str(folder), str(DIM), str(LIMIT), how]
+def run(folder: Path, action: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", SEARCH, str(folder), str(DIM), str(LIMIT), action]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's memory limits")
 def test_a_search_needs_a_tenth_of_the_index(folder: Path) -> None:
     done = run(folder, "search")
     assert done.returncode == 0, done.stderr
     rows = np.load(folder / "rows.npy")
-    # Each image is there ten times: the ten best are one image, in the order of their rows.
+    # Each image exists ten times: the ten best are copies of one image, in the order of rows.
     tile = np.load(folder / "vectors.npy", mmap_mode="r")[:TILE].astype(np.float64)
     queries = np.load(folder / "queries.npy").astype(np.float64)
     best = (queries @ tile.T).reshape(3, -1, 20).max(axis=2).argmax(axis=1)
     np.testing.assert_array_equal(rows, best[:, None] + np.arange(10) * (TILE // 20))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
-def test_the_limit_bites(folder: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's memory limits")
+def test_a_copy_of_the_vectors_exceeds_the_limit(folder: Path) -> None:
     done = run(folder, "copy")
     assert done.returncode != 0
     assert "allocate" in done.stderr

@@ -1,4 +1,4 @@
-"""Whatever is written is read back; whatever happens to a data set, an update follows it."""
+"""What is written is read back, and an update follows any change of a data set."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from pixel_images import (
 
 from hardmine.errors import IndexDamaged, IndexMismatch
 from hardmine.index import build_index, compact_index, open_index, update_index, verify_index
+from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.commit import commit
-from hardmine.index.builder.plan import BuildFolder, Plan
-from hardmine.index.storage.format import read_store, write_shard
+from hardmine.index.builder.plan import Plan
+from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import ClustersRecord, EncoderRecord, read_manifest
+from hardmine.index.storage.read import read_store
+from hardmine.index.storage.shard_files import write_shard
 from hardmine.index.storage.store import quantize_rows
-from hardmine.index.storage.table import FileFacts, ImageTable
 
 
 @given(
@@ -53,8 +55,8 @@ def test_shards_of_any_shape_are_read_as_they_were_written(
         shards=shard_of[order],
         slots=slots[order].astype(np.int32),
     )
-    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as place:
-        build_folder = BuildFolder(Path(place))
+    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
+        build_folder = BuildFolder(Path(folder))
         build_folder.begin(Plan(-1, "e", "none", 0, dtype, "i", "", total, 1, 0))
         written, records = [], []
         for number, shard in enumerate(counts):
@@ -93,8 +95,8 @@ def test_shards_of_any_shape_are_read_as_they_were_written(
             fingerprint="i",
             root=Path("/images"),
         )
-        store = read_store(place)
-        assert verify_index(place) == ()
+        store = read_store(folder)
+        assert verify_index(folder) == ()
         assert store.ids.tolist() == table.ids.tolist()
         assert store.paths == table.paths
         np.testing.assert_array_equal(store.sizes, table.sizes)
@@ -124,7 +126,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sealed=st.booleans(),
 )
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_junk_anywhere_is_refused_or_is_sound_data(
+def test_random_bytes_anywhere_are_refused_or_make_a_sound_index(
     sound: Path, name: int, place: float, junk: bytes, sealed: bool
 ) -> None:
     with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as copy:
@@ -143,7 +145,7 @@ def test_junk_anywhere_is_refused_or_is_sound_data(
                 index = open_index(out)
             except IndexDamaged:
                 return
-            # Only values can have changed, and they still make an index.
+            # Only values can have changed, and the index is still sound.
             assert len(index) == 5
             index.search(PixelEncoder().encode_texts(["a"]), 3)
         elif changed:
@@ -153,7 +155,7 @@ def test_junk_anywhere_is_refused_or_is_sound_data(
 
 
 class DataSetLife(RuleBasedStateMachine):
-    """Images come, go and change; the index is updated and compacted now and then."""
+    """Images are added, removed and changed; the index is updated and compacted in between."""
 
     encoder = PixelEncoder()
     queries = encoder.encode_texts(["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""The exact search equals a brute force in float64, whatever the index looks like."""
+"""The exact search equals a brute force in float64 on any index."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = [None, *(dtype for dtype in TYPES if can_multiply(dtype, torch.device("
 
 @st.composite
 def stores(draw: st.DrawFn) -> Store:
-    """A few shards: ragged, some images removed, some empty, some regions alike."""
+    """A few shards: ragged, some images removed, some without regions, some regions equal."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dim, int8 = draw(st.integers(1, 20)), draw(st.booleans())
     palette = rng.standard_normal((draw(st.integers(1, 30)), dim))
@@ -38,7 +38,7 @@ def stores(draw: st.DrawFn) -> Store:
         kept, scales = quantize_rows(vectors) if int8 else (vectors.astype(np.float16), None)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         boxes = rng.random((len(vectors), 4)).astype(np.float32)
-        rows = np.array([-1 if one else next(order) for one in gone], np.int64)
+        rows = np.array([-1 if missing else next(order) for missing in gone], np.int64)
         shards.append(Shard(kept, scales, offsets, boxes, np.ones(len(boxes), np.float32), rows))
     ids, sizes = np.arange(total), np.zeros((total, 2), np.int32)
     return Store(Path(), ids, ("",) * total, sizes, dim, "", "none", tuple(shards))
@@ -49,10 +49,10 @@ def brute_force(store: Store, query: np.ndarray) -> np.ndarray:
     for shard in store.shards:
         wide = shard.vectors.astype(np.float64)
         wide = wide if shard.scales is None else wide * shard.scales[:, None]
-        for place, row in enumerate(shard.rows.tolist()):
-            mine = wide[shard.offsets[place] : shard.offsets[place + 1]]
-            if row >= 0 and len(mine):
-                scores[row] = (mine * query.astype(np.float64)).sum(axis=1).max()
+        for slot, row in enumerate(shard.rows.tolist()):
+            regions = wide[shard.offsets[slot] : shard.offsets[slot + 1]]
+            if row >= 0 and len(regions):
+                scores[row] = (regions * query.astype(np.float64)).sum(axis=1).max()
     return scores.round(12)
 
 
@@ -83,19 +83,19 @@ def test_search(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_SCORES", budget)
         patch.setattr(scan, "_SCORES", budget)
-        patch.setattr(scan, "_WAITING", budget)
-        patch.setattr(scan, "_REGIONS", 10)
-        patch.setattr(scan, "_SHARE", sampled)
-        patch.setattr(scan, "_MANY", 1)
+        patch.setattr(scan, "_MAX_PENDING", budget)
+        patch.setattr(scan, "_MIN_REGIONS", 10)
+        patch.setattr(scan, "_SAMPLE_EVERY", sampled)
+        patch.setattr(scan, "_MIN_RESULTS", 1)
         index = ExactIndex(store, dtype=dtype)
         hits = index.search(queries, k, rows=rows)
         scores = index.scores(queries)
-    for place, query in enumerate(queries):
+    for number, query in enumerate(queries):
         truth = brute_force(store, query)
-        np.testing.assert_allclose(scores[place], truth, atol=1e-5)
+        np.testing.assert_allclose(scores[number], truth, atol=1e-5)
         if rows is not None:
             truth[np.setdiff1d(np.arange(len(store)), rows)] = -np.inf
         best = np.lexsort((np.arange(len(store)), -truth))
         best = best[truth[best] > -np.inf][:k]
-        assert hits.image_rows[place].tolist() == best.tolist() + [-1] * (k - len(best))
-        np.testing.assert_allclose(hits.scores[place, : len(best)], truth[best], atol=1e-6)
+        assert hits.image_rows[number].tolist() == best.tolist() + [-1] * (k - len(best))
+        np.testing.assert_allclose(hits.scores[number, : len(best)], truth[best], atol=1e-6)

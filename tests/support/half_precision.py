@@ -1,4 +1,4 @@
-"""What an old torch lacks in half precision on a CPU, so that tests of it are skipped there."""
+"""Skips tests that need half precision on a CPU where this torch lacks it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hardmine.encoders.device import can_compute
 from hardmine.index.search.product import can_multiply
 
 _CPU = torch.device("cpu")
-_REASON = f"torch {torch.__version__} cannot do this in half precision on a CPU"
+_REASON = f"torch {torch.__version__} lacks this in half precision on a CPU"
 
 needs_half_product = pytest.mark.skipif(not can_multiply(torch.float16, _CPU), reason=_REASON)
 needs_half_tower = pytest.mark.skipif(not can_compute("fp16", _CPU), reason=_REASON)
 
-# What a search can be made to multiply in.
+# dtypes that a search can multiply in.
 PRODUCTS = [torch.float32, torch.bfloat16, pytest.param(torch.float16, marks=needs_half_product)]

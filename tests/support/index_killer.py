@@ -1,7 +1,7 @@
-"""Kills a build, an update or a compaction at every step and says whether the index survived.
+"""Kills a build, an update or a compaction at every step and checks that the index survives.
 
 Run as a script: ``index_killer.py SCENARIO FOLDER``; prints a JSON report. Every attempt is a fork
-of one process that has imported everything, which costs far less than a new process.
+of one process that has imported everything, which is much faster than a new process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hardmine.errors import HardmineError
 from hardmine.index import build_index, compact_index, open_index, update_index, verify_index
 
 COUNT = 8
-# What changes files or their names; each is announced before it happens.
+# Audit events that change files or their names; Python raises each before it happens.
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
@@ -41,7 +41,7 @@ def update(folder: Path) -> None:
 
 
 def compact(folder: Path) -> None:
-    """The waste of that update."""
+    """Free the space that the update left."""
     compact_index(folder, shard_size=4)
 
 
@@ -53,7 +53,7 @@ SCENARIOS: dict[str, tuple[list[Callable[[Path], None]], Callable[[Path], None]]
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Start some work in a child process."""
+    """Run a function in a child process and return its process id."""
     child = os.fork()
     if child:
         return child
@@ -74,7 +74,7 @@ def ended(child: int) -> str:
 
 
 def killed_before(step: int, folder: Path, work: Callable[[Path], None]) -> str:
-    """Do some work until it is about to take a step on the folder, and die there."""
+    """Kill the work before its step with this number that changes the folder."""
 
     def child() -> None:
         steps = 0
@@ -93,7 +93,7 @@ def killed_before(step: int, folder: Path, work: Callable[[Path], None]) -> str:
 
 
 def state(folder: Path) -> str:
-    """Whether an index opens and every byte of it is sound."""
+    """Describe whether an index opens and every byte of it is sound."""
     try:
         rows = len(open_index(folder))
     except HardmineError:
@@ -103,12 +103,12 @@ def state(folder: Path) -> str:
 
 
 def main(scenario: str, place: Path) -> None:
-    """Kill at every step, then at random moments, and compare with an unbroken run."""
+    """Kill at every step, then at random moments, and compare with an uninterrupted run."""
     torch.set_num_threads(1)
     gc.freeze()
     before, work = SCENARIOS[scenario]
     write_images(place / "images", COUNT + 3, broken=[5])
-    start, folder, whole = place / "start", place / "out", place / "whole"
+    start, folder, uninterrupted = place / "start", place / "out", place / "uninterrupted"
     for step in before:
         step(start)
     write_image(place / "images" / "7.jpg", 1007)
@@ -118,9 +118,9 @@ def main(scenario: str, place: Path) -> None:
         if start.exists():
             shutil.copytree(start, target)
 
-    begin(whole)
-    work(whole)
-    wanted, good = folder_bytes(whole), {state(whole), state(start)}
+    begin(uninterrupted)
+    work(uninterrupted)
+    expected, good = folder_bytes(uninterrupted), {state(uninterrupted), state(start)}
     problems: list[str] = []
 
     def check(moment: str) -> None:
@@ -131,8 +131,8 @@ def main(scenario: str, place: Path) -> None:
         except Exception as error:
             problems.append(f"{moment}: the next run failed with {type(error).__name__}: {error}")
         else:
-            if folder_bytes(folder) != wanted:
-                problems.append(f"{moment}: the next run ended otherwise")
+            if folder_bytes(folder) != expected:
+                problems.append(f"{moment}: the next run made other files")
 
     steps = 0
     while True:
@@ -145,7 +145,7 @@ def main(scenario: str, place: Path) -> None:
     for seed in range(2):
         begin(folder)
         generator = random.Random(seed)
-        # Killed again and again, each time a little later, until there is nothing left to kill.
+        # Kill repeatedly, each time a little later, until the work finishes first.
         for attempt in range(100):
             child = fork(lambda: work(folder))
             time.sleep(generator.uniform(0, 0.02 * (attempt + 1)))

@@ -1,4 +1,4 @@
-"""Builds an index on two gloo ranks, forked from one process with torchrun's environment.
+"""Builds an index on two gloo ranks, forked from one process with torchrun's variables.
 
 Run as a script: ``index_ranks.py FOLDER``, the folder holding ``images/0.jpg`` to ``15.jpg``.
 """
@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from pixel_images import PixelEncoder, list_images
 
+from hardmine.distributed import broadcast_from_rank_zero
 from hardmine.encoders.base import DenseFeatures
 from hardmine.index import build_index, update_index
 
@@ -22,14 +23,20 @@ class FailingEncoder(PixelEncoder):
     """Runs out of memory on rank 1."""
 
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
-        """Fail there."""
+        """Raise an error."""
         assert dist.get_rank() == 1
         raise RuntimeError("out of memory")
 
 
 def work(place: Path) -> None:
-    """Build, update, and a build that fails on one rank."""
+    """Broadcast from rank 0, build, update, and start a build that fails on one rank."""
     dist.init_process_group("gloo")
+    assert broadcast_from_rank_zero(dist.get_rank) == 0
+    try:
+        broadcast_from_rank_zero(lambda: 1 // dist.get_rank())
+    except Exception as error:
+        name = type(error).__name__
+        (place / f"broadcast-{dist.get_rank()}").write_text(f"{name}: {error}")
     files = place / "images"
     images = list_images(files, range(13))
     out = place / "out"
@@ -47,7 +54,7 @@ def work(place: Path) -> None:
 
 
 def main(place: Path) -> int:
-    """Fork the ranks and wait for them; how many failed."""
+    """Fork the ranks, wait for them and return how many failed."""
     torch.set_num_threads(1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

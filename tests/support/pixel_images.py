@@ -1,4 +1,4 @@
-"""Small image files and a small real encoder, for whatever builds an index."""
+"""Small image files and a small real encoder, for tests that build an index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hardmine.index.storage.files import FileRecord, sha256_of
 from hardmine.index.storage.manifest import read_manifest, write_manifest
 from hardmine.records import ImageSet
 
-# Where many small files are synced: in memory if the system has it, else on the disk.
+# Folder for many small synced files: in memory if the system has one, else None for the default.
 FAST_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -32,12 +32,12 @@ class PixelEncoder:
         self._weight = torch.randn(48, self.dim, generator=generator)
 
     def preprocess(self, image: PIL.Image.Image) -> torch.Tensor:
-        """The thumbnail, colours around 0."""
+        """The 16×16 thumbnail, colours in [-1, 1]."""
         pixels = np.asarray(image.resize((16, 16)), np.float32) / 127.5 - 1
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
-        """Blocks and their mean."""
+        """Project the blocks; the image vector is their mean."""
         patches = F.normalize(
             batch.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(3)
             @ self._weight,
@@ -53,14 +53,14 @@ class PixelEncoder:
 
 
 def write_image(path: Path, seed: int) -> None:
-    """Write one small image of random blocks; the seed is its content."""
+    """Write one small image of random blocks, which the seed determines."""
     blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     PIL.Image.fromarray(blocks.repeat(4, axis=0).repeat(4, axis=1)).save(path, quality=90)
 
 
 def write_images(root: Path, count: int, *, broken: Iterable[int] = ()) -> ImageSet:
-    """Write ``count`` images, some of them no images at all, and list them."""
+    """Write ``count`` image files, some of them broken, and list them."""
     for number in range(count):
         write_image(root / f"{number}.jpg", number)
     for number in broken:
@@ -80,7 +80,7 @@ def list_images(root: Path, numbers: Iterable[int]) -> ImageSet:
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by path."""
+    """Content of every file below a folder, by relative path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -89,7 +89,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def reseal(folder: Path, **changes: object) -> None:
-    """Make a manifest fit what its files hold now, as someone who means harm would."""
+    """Update the hashes in a manifest to its changed files, as an attacker would."""
     manifest = read_manifest(folder)
 
     def record(old: FileRecord) -> FileRecord:

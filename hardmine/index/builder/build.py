@@ -1,4 +1,4 @@
-"""Images to an index on disk; broken off at any moment, the next call goes on."""
+"""Builds an index of all images; after an interruption the next call continues."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
 
 from hardmine import defaults
 from hardmine.clusters import parse_spec
-from hardmine.datasets import open_image
 from hardmine.encoders.base import Encoder
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.builder.commit import clear_up, commit, left_over, own_files
+from hardmine.index.builder.build_folder import BuildFolder
+from hardmine.index.builder.checks import (
+    check_counts,
+    check_paths,
+    check_proposals,
+    check_readable,
+)
+from hardmine.index.builder.commit import commit, index_files, remove_unused, unused_files
 from hardmine.index.builder.lock import LOCK, locked
-from hardmine.index.builder.pipeline import Progress, ShardMaker
-from hardmine.index.builder.plan import BuildFolder, Plan, places, require_same
+from hardmine.index.builder.pipeline import Progress, ShardBuilder
+from hardmine.index.builder.plan import Plan, image_locations, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
-from hardmine.index.builder.team import Team
+from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index
-from hardmine.index.storage.files import explained, sync_folder
+from hardmine.index.storage.files import explain_os_errors, sync_folder
+from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import (
-    NAME,
-    WORK,
+    BUILD_FOLDER,
+    MANIFEST,
     ClustersRecord,
     EncoderRecord,
     Manifest,
     read_manifest,
 )
-from hardmine.index.storage.table import ImageTable, check_path
 from hardmine.records import ImageSet
 
 if TYPE_CHECKING:
@@ -41,8 +46,6 @@ if TYPE_CHECKING:
     from hardmine.index.base import Index
 
 log = logging.getLogger(__name__)
-
-_SAMPLE = 16  # images tried before work begins
 
 
 def build_index(
@@ -60,34 +63,35 @@ def build_index(
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
-    """Embed and cluster every image and keep the regions in a folder.
+    """Embed and cluster every image, and store the regions in a folder.
 
-    Killed at any moment, the same call goes on after the last whole shard and ends with the same
-    bytes. Called again on a finished index it only opens it, and writes nothing. Images that
-    cannot be read are left out, counted and listed with the reason. Under ``torch.distributed``
-    every rank calls this and makes its share of the shards, in a folder that all of them see.
+    A build may be killed at any moment: the same call then continues after the last finished
+    shard and ends with the same bytes. On a finished index it only opens it, and writes nothing.
+    Images that cannot be read are skipped, counted and listed with the reason. Under
+    ``torch.distributed`` every rank calls this and makes its share of the shards, in a folder
+    that all ranks see.
 
     Args:
         images: N images.
-        encoder: What embeds them; its ``preprocess`` is called from several threads at once.
-        out: Folder of the index, made if it is not there.
-        clusters: How patches become regions, such as ``"agglomerative:k=50+whole"``.
-        seed: Of the clustering.
+        encoder: Embeds them. Its ``preprocess`` is called from several threads at once.
+        out: Folder of the index; made if missing.
+        clusters: Clustering that makes regions of patches, such as ``"agglomerative:k=50+whole"``.
+        seed: Seed of the clustering.
         quantize: ``"int8"`` halves the size at a small loss; None keeps float16.
-        batch_size: Images the encoder takes at once.
-        workers: Threads that decode; one a CPU core, 16 at most, if None.
-        shard_size: Images a shard: what a kill can cost, and what is held in memory.
+        batch_size: Images that the encoder takes at once.
+        workers: Threads that decode images; one per CPU core, at most 16, if None.
+        shard_size: Images in a shard: so many are held in memory, and lost by a kill.
         proposals: For the clustering "boxes": by image id (n, 4) boxes, xyxy as shares of the
-            image's width and height, such as ``read_proposals`` gives.
-        resume: False removes what is in the folder and begins anew.
+            image's width and height. ``read_proposals`` reads them from a file.
+        resume: False removes an index or unfinished build in the folder and starts again.
         progress: Called after every batch.
 
     Raises:
-        IndexMismatch: If the folder holds an index, or an unfinished build, of another kind.
+        IndexMismatch: If the folder holds an index, or an unfinished build, with other settings.
         HardmineError: If another process is writing the folder, or the disk is full.
     """
     folder = Path(out)
-    _check_counts(batch_size=batch_size, workers=workers, shard_size=shard_size)
+    check_counts(batch_size=batch_size, workers=workers, shard_size=shard_size)
     if quantize not in (None, "int8"):
         raise InputError(f'quantize must be "int8" or None, got {quantize!r}')
     plan = Plan(
@@ -102,17 +106,19 @@ def build_index(
         shard_size=shard_size,
         first_number=0,
     )
-    require_proposals(plan.clusters, proposals)
+    check_proposals(plan.clusters, proposals)
     record = encoder_record(encoder)
     build_folder = BuildFolder(folder)
-    with Team() as team:
-        if resume and team.lead(lambda: _is_finished(build_folder, plan)):
+    with RankGroup() as ranks:
+        if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan)):
             return open_index(folder, encoder=encoder, images=images)
-        with held(team, folder):
-            pending = team.lead(lambda: _prepare(build_folder, plan, images, resume=resume))
+        with locked_for_all(ranks, folder):
+            pending = ranks.on_rank_zero(
+                lambda: _prepare(build_folder, plan, images, resume=resume)
+            )
             if pending is not None:
                 make_shards(
-                    team,
+                    ranks,
                     plan,
                     pending,
                     images,
@@ -123,12 +129,12 @@ def build_index(
                     proposals=proposals,
                     progress=progress,
                 )
-                team.lead(lambda: _finish(build_folder, plan, images, record))
+                ranks.on_rank_zero(lambda: _finish(build_folder, plan, images, record))
     return open_index(folder, encoder=encoder, images=images)
 
 
 def encoder_record(encoder: Encoder) -> EncoderRecord:
-    """What the manifest keeps of an encoder."""
+    """The manifest's record of an encoder."""
     spec: dict[str, Any] | None = getattr(encoder, "spec", None)
     try:
         msgspec.json.encode(spec)
@@ -137,25 +143,16 @@ def encoder_record(encoder: Encoder) -> EncoderRecord:
     return EncoderRecord(fingerprint=encoder.fingerprint, dim=encoder.dim, spec=spec)
 
 
-def require_proposals(clusters: str, proposals: Proposals | None) -> None:
-    """Refuse a clustering of boxes without boxes, and boxes without such a clustering."""
-    if (parse_spec(clusters).method == "boxes") != (proposals is not None):
-        raise InputError(
-            f"clusters {clusters!r} {'needs' if proposals is None else 'takes no'} proposals: "
-            "boxes by image id"
-        )
-
-
 @contextmanager
-def held(team: Team, folder: Path) -> Iterator[None]:
-    """Let rank 0 hold the folder for the whole team."""
+def locked_for_all(ranks: RankGroup, folder: Path) -> Iterator[None]:
+    """Lock the folder on rank 0 on behalf of all ranks."""
     with ExitStack() as stack:
-        team.lead(lambda: stack.enter_context(locked(folder)))
+        ranks.on_rank_zero(lambda: stack.enter_context(locked(folder)))
         yield
 
 
 def make_shards(
-    team: Team,
+    ranks: RankGroup,
     plan: Plan,
     pending: list[int],
     images: ImageSet,
@@ -167,8 +164,8 @@ def make_shards(
     proposals: Proposals | None,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    """Let every rank make its share of the shards that are not whole yet."""
-    maker = ShardMaker(
+    """Make the pending shards, each rank its share."""
+    shard_builder = ShardBuilder(
         plan,
         images,
         encoder,
@@ -179,100 +176,73 @@ def make_shards(
     )
     missing = sum(len(plan.rows(number)) for number in pending)
     if missing < plan.count:
-        log.info("going on: %d of %d images are done", plan.count - missing, plan.count)
-    before = plan.count - missing if team.size == 1 else 0
-    mine = pending[team.rank :: team.size]
-    team.share(lambda: maker.make(mine, progress, before=before))
-
-
-def check_paths(images: ImageSet) -> None:
-    """Refuse an image set whose paths lead out of its folder."""
-    try:
-        for path in images.paths:
-            check_path(path)
-    except ValueError as error:
-        raise InputError(f"{error} ({images.root})") from None
-
-
-def check_readable(images: ImageSet) -> None:
-    """Refuse an image set of which not one of a sample can be read."""
-    if not len(images):
-        raise InputError("there are no images to index")
-    sample = np.unique(np.linspace(0, len(images) - 1, _SAMPLE, dtype=int)).tolist()
-    problems = [_problem(images.path(row)) for row in sample]
-    if all(problems):
-        raise InputError(
-            f"none of the {len(sample)} images that were tried can be read, the first: "
-            f"{problems[0]}; do they lie below {images.root}?"
-        )
-
-
-def _problem(path: Path) -> str:
-    try:
-        open_image(path)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}")
+        log.info("continuing: %d of %d images are done", plan.count - missing, plan.count)
+    already_done = plan.count - missing if ranks.size == 1 else 0
+    numbers = pending[ranks.rank :: ranks.size]
+    ranks.on_every_rank(lambda: shard_builder.make(numbers, progress, already_done=already_done))
 
 
 def _is_finished(build_folder: BuildFolder, plan: Plan) -> bool:
-    """Whether the index is there and nobody left anything to be cleared up, nor writes to it.
+    """Whether the folder holds the finished index, without unused files or a running writer.
 
-    Several trainings may begin with it at once, also from a folder that is read-only.
+    It is then opened without a lock: several trainings may start on it at once, also from a
+    read-only folder.
     """
     folder = build_folder.folder
-    if not (folder / NAME).exists():
+    if not (folder / MANIFEST).exists():
         return False
     manifest = read_manifest(folder)
-    _require_fit(folder, manifest, plan)
-    busy = build_folder.path.exists() or (folder / LOCK).exists()
-    return not busy and not left_over(folder, manifest)
+    _require_same_settings(folder, manifest, plan)
+    in_use = build_folder.path.exists() or (folder / LOCK).exists()
+    return not in_use and not unused_files(folder, manifest)
 
 
 def _prepare(
     build_folder: BuildFolder, plan: Plan, images: ImageSet, *, resume: bool
 ) -> list[int] | None:
-    """Shards to make; None where the index is finished already."""
+    """Numbers of the shards to make; None if the index is finished."""
     folder = build_folder.folder
     if not resume:
-        _require_ours(folder)
+        _require_own_folder(folder)
         _remove(build_folder)
-    if (folder / NAME).exists():
+    if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
-        _require_fit(folder, manifest, plan)
-        clear_up(build_folder, manifest)
+        _require_same_settings(folder, manifest, plan)
+        remove_unused(build_folder, manifest)
         return None
     check_paths(images)
     check_readable(images)
-    found = build_folder.plan()
-    if found is None:
-        _require_ours(folder)
+    unfinished = build_folder.plan()
+    if unfinished is None:
+        _require_own_folder(folder)
         build_folder.begin(plan)
     else:
-        require_same(found, plan, folder)
-        build_folder.go_on()
+        require_same_plan(unfinished, plan, folder)
+        build_folder.resume()
     return build_folder.pending(plan)
 
 
 def _remove(build_folder: BuildFolder) -> None:
+    """Remove the index and any unfinished build."""
     build_folder.clear()
     folder = build_folder.folder
-    with explained(f"clear {folder}"):
-        # The manifest first: half an index must not open.
-        (folder / NAME).unlink(missing_ok=True)
+    with explain_os_errors(f"clear {folder}"):
+        # The manifest goes first: half an index must not open.
+        (folder / MANIFEST).unlink(missing_ok=True)
         sync_folder(folder)
-        for path in own_files(folder):
+        for path in index_files(folder):
             path.unlink()
 
 
-def _require_ours(folder: Path) -> None:
-    own = {LOCK, WORK, NAME, "shards", *(path.name for path in folder.glob("images-*.parquet"))}
+def _require_own_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an index."""
+    own = {
+        LOCK,
+        BUILD_FOLDER,
+        MANIFEST,
+        "shards",
+        *(path.name for path in folder.glob("images-*.parquet")),
+    }
     foreign = sorted({path.name for path in folder.iterdir()} - own)
     if foreign:
         raise InputError(
@@ -281,14 +251,15 @@ def _require_ours(folder: Path) -> None:
         )
 
 
-def _require_fit(folder: Path, manifest: Manifest, plan: Plan) -> None:
-    found = {
+def _require_same_settings(folder: Path, manifest: Manifest, plan: Plan) -> None:
+    """Refuse a finished index whose settings or images differ from the plan's."""
+    settings = {
         "encoder": (manifest.encoder.fingerprint, plan.encoder),
         "clusters": (manifest.clusters.spec, plan.clusters),
         "seed": (manifest.clusters.seed, plan.seed),
         "dtype": (manifest.dtype, plan.dtype),
     }
-    different = [f"{name} {old}, not {new}" for name, (old, new) in found.items() if old != new]
+    different = [f"{name} {old}, not {new}" for name, (old, new) in settings.items() if old != new]
     if different:
         raise IndexMismatch(
             f"{folder} holds an index made with {', '.join(different)}; choose another folder, "
@@ -296,7 +267,7 @@ def _require_fit(folder: Path, manifest: Manifest, plan: Plan) -> None:
         )
     if manifest.images.fingerprint != plan.images:
         raise IndexMismatch(
-            f"{folder} holds an index of {manifest.images.count} images that are not the "
+            f"{folder} holds an index of {manifest.images.count} images, which are not the "
             f"{plan.count} given; bring it up to date with update_index (hardmine index update), "
             "or choose another folder"
         )
@@ -306,7 +277,7 @@ def _finish(
     build_folder: BuildFolder, plan: Plan, images: ImageSet, encoder: EncoderRecord
 ) -> None:
     finished_shards = build_folder.finished_shards(plan)
-    facts, shards, slots = places(finished_shards)
+    facts, shards, slots = image_locations(finished_shards)
     manifest = commit(
         build_folder,
         ImageTable(images.ids, images.paths, facts, shards, slots),

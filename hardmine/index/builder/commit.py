@@ -1,12 +1,13 @@
-"""Finished shards become the index that readers see: table, then manifest, then clearing up."""
+"""Makes finished shards the index: writes the table, then the manifest, removes unused files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from hardmine._version import __version__
-from hardmine.index.builder.plan import BuildFolder
-from hardmine.index.storage.files import explained
+from hardmine.index.builder.build_folder import BuildFolder
+from hardmine.index.storage.files import explain_os_errors
+from hardmine.index.storage.image_table import ImageTable, write_table
 from hardmine.index.storage.manifest import (
     FORMAT,
     ClustersRecord,
@@ -17,7 +18,6 @@ from hardmine.index.storage.manifest import (
     table_name,
     write_manifest,
 )
-from hardmine.index.storage.table import ImageTable, write_table
 
 
 def commit(
@@ -32,10 +32,10 @@ def commit(
     fingerprint: str,
     root: Path,
 ) -> Manifest:
-    """Make an index out of shards that are whole.
+    """Make an index of finished shards.
 
-    Until the manifest is replaced, in one step, the index before it (if any) stays whole: nothing
-    of it is written over or removed.
+    A previous index stays whole until its manifest is replaced, in one step: before that, none of
+    its files is overwritten or removed.
     """
     folder = build_folder.folder
     record = write_table(folder, table_name(generation), table, scratch=build_folder.path)
@@ -56,25 +56,25 @@ def commit(
         shards=shards,
     )
     write_manifest(folder, manifest, scratch=build_folder.path)
-    clear_up(build_folder, manifest)
+    remove_unused(build_folder, manifest)
     return manifest
 
 
-def clear_up(build_folder: BuildFolder, manifest: Manifest) -> None:
-    """Remove what the manifest no longer names, and the unfinished work."""
-    with explained(f"clear up {build_folder.folder}"):
-        for path in left_over(build_folder.folder, manifest):
+def remove_unused(build_folder: BuildFolder, manifest: Manifest) -> None:
+    """Remove the files that the manifest does not name, and the build folder."""
+    with explain_os_errors(f"remove unused files of {build_folder.folder}"):
+        for path in unused_files(build_folder.folder, manifest):
             path.unlink()
     build_folder.clear()
 
 
-def left_over(folder: Path, manifest: Manifest) -> list[Path]:
-    """Files of an index that its manifest does not name."""
+def unused_files(folder: Path, manifest: Manifest) -> list[Path]:
+    """Files of earlier generations or builds, which the manifest does not name."""
     kept = {record.name for record in manifest.files}
-    return [path for path in own_files(folder) if path.relative_to(folder).as_posix() not in kept]
+    return [path for path in index_files(folder) if path.relative_to(folder).as_posix() not in kept]
 
 
-def own_files(folder: Path) -> list[Path]:
-    """Files that only an index writes, whether or not the manifest names them."""
+def index_files(folder: Path) -> list[Path]:
+    """Tables and shard files in a folder, whether or not the manifest names them."""
     patterns = ("images-*.parquet", "shards/*.vectors.npy", "shards/*.regions.npz")
     return sorted(path for pattern in patterns for path in folder.glob(pattern))

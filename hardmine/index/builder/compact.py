@@ -1,4 +1,4 @@
-"""Giving back the space of removed images."""
+"""Frees the space of removed images."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.index.builder.commit import clear_up, commit
+from hardmine.index.builder.build_folder import BuildFolder
+from hardmine.index.builder.commit import commit, remove_unused
 from hardmine.index.builder.lock import locked
-from hardmine.index.builder.plan import BuildFolder, Plan
-from hardmine.index.storage.format import read_images, read_store, write_shard
+from hardmine.index.builder.plan import Plan
+from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import Manifest, ShardRecord, read_manifest
+from hardmine.index.storage.read import read_images, read_store
+from hardmine.index.storage.shard_files import write_shard
 from hardmine.index.storage.store import Store
-from hardmine.index.storage.table import ImageTable
 
 log = logging.getLogger(__name__)
 
 
 def compact_index(path: str | Path, *, shard_size: int = 1024) -> Manifest:
-    """Write shards that hold removed images, or few images, anew without the waste.
+    """Rewrite the shards that hold removed images, or few images.
 
-    Searches answer as before. Killed at any moment, the index is what it was. Needs room for the
-    shards it rewrites beside the old ones.
+    Searches give the same hits as before. If killed at any moment, the old index stays. The disk
+    needs room for the rewritten shards beside the old ones.
 
     Args:
         path: The index.
-        shard_size: Images a shard; those at least half full and without waste are left alone.
+        shard_size: Images in a shard. Shards at least half full and without removed images stay.
 
     Raises:
-        IndexDamaged: If the index is not whole: every byte is checked, so that no damage is
-            copied under a fresh hash.
+        IndexDamaged: If the index is damaged. Every byte is checked, so that no damage gets a
+            new, matching hash.
         HardmineError: If another process is writing the index, or the disk is full.
     """
     folder = Path(path)
@@ -42,15 +44,15 @@ def compact_index(path: str | Path, *, shard_size: int = 1024) -> Manifest:
         manifest = read_manifest(folder)
         table = read_images(folder, manifest)
         store = read_store(folder, verify=True)
-        wasteful = [
+        rewritten = [
             number
             for number, shard in enumerate(store.shards)
             if (shard.rows < 0).any() or len(shard) < shard_size // 2
         ]
-        if not wasteful or (len(wasteful) == 1 and (store.shards[wasteful[0]].rows >= 0).all()):
-            clear_up(build_folder, manifest)
+        if not rewritten or (len(rewritten) == 1 and (store.shards[rewritten[0]].rows >= 0).all()):
+            remove_unused(build_folder, manifest)
             return manifest
-        return _rewrite(build_folder, manifest, table, store, wasteful, shard_size)
+        return _rewrite(build_folder, manifest, table, store, rewritten, shard_size)
 
 
 def _rewrite(
@@ -58,26 +60,27 @@ def _rewrite(
     manifest: Manifest,
     table: ImageTable,
     store: Store,
-    wasteful: list[int],
+    rewritten: list[int],
     shard_size: int,
 ) -> Manifest:
-    shard_of, _ = store.places
-    rows = np.flatnonzero(np.isin(shard_of, wasteful))
+    """Replace the shards at some positions by new ones without removed images."""
+    shard_of, _ = store.locations
+    rows = np.flatnonzero(np.isin(shard_of, rewritten))
     build_folder.begin(_plan(manifest, len(rows), shard_size))
-    # Rows of the store are the table's without the broken ones.
+    # The store has the table's rows without the broken ones.
     in_table = np.flatnonzero(~table.broken)
     shards, slots = table.shards.copy(), table.slots.copy()
-    made = []
+    new_shards = []
     for number, start in enumerate(range(0, len(rows), shard_size), manifest.next_number):
-        chosen = rows[start : start + shard_size]
-        made.append(_copy(build_folder, manifest, store, chosen, number))
-        shards[in_table[chosen]] = number
-        slots[in_table[chosen]] = np.arange(len(chosen))
-    kept = [shard for place, shard in enumerate(manifest.shards) if place not in set(wasteful)]
+        chunk = rows[start : start + shard_size]
+        new_shards.append(_copy(build_folder, manifest, store, chunk, number))
+        shards[in_table[chunk]] = number
+        slots[in_table[chunk]] = np.arange(len(chunk))
+    kept = [shard for number, shard in enumerate(manifest.shards) if number not in set(rewritten)]
     compacted = commit(
         build_folder,
         replace(table, shards=shards, slots=slots),
-        (*kept, *made),
+        (*kept, *new_shards),
         generation=manifest.generation + 1,
         encoder=manifest.encoder,
         clusters=manifest.clusters,
@@ -90,7 +93,7 @@ def _rewrite(
 
 
 def _plan(manifest: Manifest, count: int, shard_size: int) -> Plan:
-    """Marks the unfinished work as nobody else's: no update ever makes this plan."""
+    """A plan that no build or update makes, so that none continues an unfinished compaction."""
     return Plan(
         base=manifest.generation,
         encoder=manifest.encoder.fingerprint,
@@ -112,17 +115,18 @@ def _copy(
     rows: npt.NDArray[np.int64],
     number: int,
 ) -> ShardRecord:
-    shard_of, place_in = store.places
+    """Write a new shard with the regions of some rows of the store."""
+    shard_of, slot_of = store.locations
     vectors, boxes, mass, scales, counts = [], [], [], [], []
     for row in rows.tolist():
-        shard, place = store.shards[shard_of[row]], place_in[row]
-        mine = slice(int(shard.offsets[place]), int(shard.offsets[place + 1]))
-        vectors.append(shard.vectors[mine])
-        boxes.append(shard.boxes[mine])
-        mass.append(shard.mass[mine])
-        counts.append(mine.stop - mine.start)
+        shard, slot = store.shards[shard_of[row]], slot_of[row]
+        regions = slice(int(shard.offsets[slot]), int(shard.offsets[slot + 1]))
+        vectors.append(shard.vectors[regions])
+        boxes.append(shard.boxes[regions])
+        mass.append(shard.mass[regions])
+        counts.append(regions.stop - regions.start)
         if shard.scales is not None:
-            scales.append(shard.scales[mine])
+            scales.append(shard.scales[regions])
     layout = {
         "offsets": np.cumsum([0, *counts], dtype=np.int64),
         "boxes": np.concatenate(boxes),

@@ -1,4 +1,4 @@
-"""Image files to tensors in worker threads, a few batches ahead of the encoder."""
+"""Decodes image files to tensors in threads, a few batches ahead of the encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hardmine.datasets import open_image
 from hardmine.errors import InputError
-from hardmine.index.storage.table import FileFacts
+from hardmine.index.storage.image_table import FileFacts
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image ready for the encoder, or why it is not."""
+    """The state of an image's file, and its pixels for the encoder; None if it is broken."""
 
     facts: FileFacts
     pixels: torch.Tensor | None
 
 
 def decode(path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]) -> Decoded:
-    """Read one image; a file that cannot be read is a fact, not an error."""
+    """Read one image; a broken file is reported in the facts, not raised."""
     try:
         status = path.stat()
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -40,7 +40,7 @@ def decode(path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]) ->
     try:
         image = open_image(path)
     except InputError as error:
-        # The path stands beside it in the table already.
+        # The table of images has the path beside the problem.
         problem = str(error).removeprefix(f"{path}: ") or "cannot be decoded"
         return Decoded(FileFacts(0, 0, size, mtime, digest, problem=problem), None)
     return Decoded(FileFacts(image.height, image.width, size, mtime, digest), preprocess(image))
@@ -53,27 +53,29 @@ def decode_batches(
     workers: int,
     ahead: int = 3,
 ) -> Generator[tuple[T, list[Decoded]], None, None]:
-    """Decode batch after batch, in order, while the caller works on those before.
+    """Decode batches in order, while the caller works on the previous ones.
 
-    Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes, and
-    an encoder's ``preprocess`` need be neither pickled nor safe to fork.
+    Uses threads, not processes: Pillow releases the GIL while it decodes and resizes, and an
+    encoder's ``preprocess`` then needs no pickling and no safe fork.
 
     Args:
-        batches: What the caller wants back with a batch, and the batch's files.
-        preprocess: The encoder's; called from several threads at once.
-        workers: Threads.
-        ahead: Batches to hold, at most.
+        batches: Pairs of a label, which is returned with the batch, and the batch's files.
+        preprocess: The encoder's ``preprocess``; called from several threads at once.
+        workers: Number of threads.
+        ahead: Largest number of batches to hold.
     """
-    waiting: deque[tuple[T, list[Future[Decoded]]]] = deque()
+    in_progress: deque[tuple[T, list[Future[Decoded]]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for label, paths in batches:
-                waiting.append((label, [pool.submit(decode, path, preprocess) for path in paths]))
-                if len(waiting) >= ahead:
-                    first, futures = waiting.popleft()
+                in_progress.append(
+                    (label, [pool.submit(decode, path, preprocess) for path in paths])
+                )
+                if len(in_progress) >= ahead:
+                    first, futures = in_progress.popleft()
                     yield first, [future.result() for future in futures]
-            while waiting:
-                first, futures = waiting.popleft()
+            while in_progress:
+                first, futures = in_progress.popleft()
                 yield first, [future.result() for future in futures]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

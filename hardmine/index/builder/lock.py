@@ -1,4 +1,4 @@
-"""One builder a folder, by a lock that dies with its holder."""
+"""Locks the folder of an index for one writer; the lock ends with the writer's process."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hardmine.errors import HardmineError
-from hardmine.index.storage.files import explained
+from hardmine.index.storage.files import explain_os_errors
 
 LOCK = ".lock"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold an index folder, made if it is not there, for writing.
+    """Lock the folder of an index for writing; the folder is made if missing.
 
-    The operating system drops the lock with the process, however that ends, so what a dead
-    builder left behind never stands in the way; the file only tells people who holds it.
+    The operating system releases the lock when the process ends in any way, so a lock file that
+    a killed process left behind blocks nobody. Its content only tells people who holds the lock.
 
     Raises:
-        HardmineError: If another process holds the folder; the message names it.
+        HardmineError: If another process holds the lock; the message names it.
     """
-    with explained(f"write to {folder}"):
+    with explain_os_errors(f"write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         handle = _acquire(folder / LOCK)
         os.ftruncate(handle, 0)
@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while still held: a waiting builder notices that its file is no longer there.
+        # Removed while the lock is held: a process that opened the file notices that it is gone.
         (folder / LOCK).unlink(missing_ok=True)
         os.close(handle)
 
@@ -51,7 +51,7 @@ def _acquire(path: Path) -> int:
             os.close(handle)
             raise HardmineError(
                 f"{path.parent} is being written by another process ({holder}); "
-                "wait for it to end, or stop it: finished shards are kept"
+                "wait until it ends, or stop it: finished shards are kept"
             ) from None
         except BaseException:
             os.close(handle)
@@ -61,7 +61,7 @@ def _acquire(path: Path) -> int:
                 return handle
         except FileNotFoundError:
             pass
-        # The holder before us removed the file between our open and our lock: try the new one.
+        # The previous holder removed the file between our open and our lock: try a new file.
         os.close(handle)
 
 
@@ -79,4 +79,4 @@ def _describe(path: Path) -> str:
         holder = json.loads(path.read_text())
         return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "which has not said who it is"
+        return "unknown: it has not written its name yet"

@@ -1,4 +1,4 @@
-"""Images to shards: decoding, the encoder, and clustering with writing, all at once."""
+"""Turns images into shards: decodes, encodes, and clusters and writes, all three in parallel."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import torch
 
 from hardmine.encoders.base import DenseFeatures, Encoder
 from hardmine.errors import InputError
+from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.decode import Decoded, decode_batches
-from hardmine.index.builder.plan import BuildFolder, FinishedShard, Plan
+from hardmine.index.builder.plan import FinishedShard, Plan
 from hardmine.index.builder.proposals import Proposals, proposals_of
 from hardmine.index.builder.regions import regions_of_batch
-from hardmine.index.storage.format import write_shard
+from hardmine.index.storage.image_table import FileFacts
+from hardmine.index.storage.shard_files import write_shard
 from hardmine.index.storage.store import quantize_rows
-from hardmine.index.storage.table import FileFacts
 from hardmine.records import ImageSet, Regions
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a build has come, on this rank.
+    """Progress of a build on this rank.
 
     Attributes:
-        done: Images finished, those of an earlier run included.
-        total: Images in all.
+        done: Images finished by this run and earlier ones.
+        total: Images to finish in all.
         skipped: Images of this run that could not be read.
         fresh: Images finished by this run.
-        seconds: Time this run has taken.
+        seconds: Seconds since this run began.
     """
 
     done: int
@@ -46,18 +47,18 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Images a second; 0 before the first."""
+        """Images per second in this run; 0 before the first image."""
         return self.fresh / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """Until the end at this rate; infinite before the first image."""
+        """Seconds until the end at this rate; infinite before the first image."""
         return (self.total - self.done) / self.rate if self.rate else float("inf")
 
 
 @dataclass
 class _OpenShard:
-    """A shard on its way: what its batches have given so far."""
+    """Images and regions of the shard that is being filled."""
 
     facts: list[FileFacts] = field(default_factory=list)
     vectors: list[npt.NDArray[Any]] = field(default_factory=list)
@@ -70,8 +71,8 @@ class _OpenShard:
         vectors = regions.vectors.float().cpu().numpy()
         if not np.isfinite(vectors).all():
             raise InputError(
-                "the encoder gave vectors that are not finite; half precision may be too narrow "
-                "for it: try precision float32 or bf16"
+                "the encoder returned NaN or infinity; its values may be too large for half "
+                "precision: try precision fp32 or bf16"
             )
         if quantized:
             vectors, scales = quantize_rows(vectors)
@@ -98,19 +99,21 @@ class _OpenShard:
 
 @dataclass(frozen=True)
 class _Batch:
+    """A batch of one shard: the shard's number, rows of its images, and whether it is the last."""
+
     number: int
     rows: range
     last: bool
 
 
-class ShardMaker:
+class ShardBuilder:
     """Makes the shards of a plan, one after the other.
 
-    Three things go on at once: threads decode the next batches, the calling thread drives the
-    encoder, one more thread clusters what came out and writes whole shards. A batch never crosses
-    the border of a shard, so a shard's bytes do not depend on where a build was broken off.
+    Three steps run in parallel: threads decode the next batches, the calling thread runs the
+    encoder, and another thread clusters its output and writes finished shards. A batch belongs to
+    one shard, so the bytes of a shard do not depend on where a build was interrupted.
 
-    MinerState: a few batches of pixels and patches, and the vectors of one shard.
+    Holds a few batches of pixels and patches, and the vectors of one shard, in memory.
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class ShardMaker:
         self._plan = plan
         self._images = images
         self._encoder = encoder
-        self._workplace = build_folder
+        self._build_folder = build_folder
         self._batch_size = batch_size
         self._workers = workers
         self._proposals = proposals
@@ -138,39 +141,39 @@ class ShardMaker:
         numbers: Sequence[int],
         report: Callable[[Progress], None] | None = None,
         *,
-        before: int = 0,
+        already_done: int = 0,
     ) -> None:
-        """Make some shards of the plan and note each as it is whole.
+        """Make some shards of the plan and note each one that is finished.
 
         Args:
-            numbers: Which.
+            numbers: Numbers of the shards.
             report: Called with the progress after every batch.
-            before: Images that an earlier run finished.
+            already_done: Images that earlier runs finished.
         """
-        total = before + sum(len(self._plan.rows(number)) for number in numbers)
+        total = already_done + sum(len(self._plan.rows(number)) for number in numbers)
         fresh = skipped = 0
         started = time.perf_counter()
-        waiting: deque[Future[None]] = deque()
+        unfinished: deque[Future[None]] = deque()
         batches = decode_batches(
             self._batches(numbers), self._encoder.preprocess, workers=self._workers
         )
-        with ThreadPoolExecutor(1, thread_name_prefix="cluster") as finisher:
+        with ThreadPoolExecutor(1, thread_name_prefix="cluster") as pool:
             try:
                 for batch, decoded in batches:
                     features = self._encode(decoded)
-                    waiting.append(finisher.submit(self._finish, batch, decoded, features))
-                    if len(waiting) > 2:
-                        waiting.popleft().result()
+                    unfinished.append(pool.submit(self._finish, batch, decoded, features))
+                    if len(unfinished) > 2:
+                        unfinished.popleft().result()
                     fresh += len(decoded)
                     skipped += sum(one.pixels is None for one in decoded)
                     if report is not None:
                         seconds = time.perf_counter() - started
-                        report(Progress(before + fresh, total, skipped, fresh, seconds))
-                while waiting:
-                    waiting.popleft().result()
+                        report(Progress(already_done + fresh, total, skipped, fresh, seconds))
+                while unfinished:
+                    unfinished.popleft().result()
             finally:
                 batches.close()
-                finisher.shutdown(wait=True, cancel_futures=True)
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[tuple[_Batch, list[Path]]]:
         for number in numbers:
@@ -190,8 +193,8 @@ class ShardMaker:
     def _finish(
         self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures | None
     ) -> None:
-        # Out of reach until the batch has gone well: what is waiting behind one that has not must
-        # not be taken for the rest of a whole shard.
+        # The shard is set aside until the batch has succeeded. After a batch that failed, the
+        # batches behind it find no shard and are dropped: no finished shard lacks a batch.
         shard, self._open = self._open, None
         if shard is None:
             return
@@ -223,12 +226,12 @@ class ShardMaker:
 
     def _write(self, number: int, shard: _OpenShard) -> None:
         record = write_shard(
-            self._workplace.folder,
+            self._build_folder.folder,
             number,
             shard.vectors,
             shard.layout(quantized=self._plan.dtype == "int8"),
             dim=self._encoder.dim,
             dtype=self._plan.dtype,
-            scratch=self._workplace.path,
+            scratch=self._build_folder.path,
         )
-        self._workplace.save(FinishedShard(shard=record, facts=tuple(shard.facts)))
+        self._build_folder.save(FinishedShard(shard=record, facts=tuple(shard.facts)))

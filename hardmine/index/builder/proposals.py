@@ -1,4 +1,4 @@
-"""Boxes of images from any source, for the clustering ``"boxes"``."""
+"""Reads box proposals for the clustering ``"boxes"``."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class _Box(msgspec.Struct):
 def read_proposals(
     path: str | PathLike[str], images: ImageSet
 ) -> dict[Any, npt.NDArray[np.float32]]:
-    """Read boxes in the form of COCO's results: a list of image_id and bbox (x, y, w, h, pixels).
+    """Read boxes in COCO's results format: a list of image_id and bbox (x, y, w, h in pixels).
 
-    A detector's own output, an external proposal method's, or labels; scores and classes are not
-    looked at. Boxes of images that the set lacks are left out.
+    They may come from a detector, another proposal method, or labels. Scores and classes are
+    ignored, and so are boxes of images that are not in the set.
 
     Args:
         path: A JSON file.
-        images: What the ids refer to; sizes it does not know are read from the files.
+        images: The images that the ids refer to. Unknown sizes are read from the files.
 
     Returns:
-        By image id (n, 4) xyxy as shares of the image's width and height, in the file's order.
+        By image id, (n, 4) xyxy as shares of the image's width and height, in the file's order.
 
     Raises:
-        InputError: If the file cannot be read or has another form.
+        InputError: If the file cannot be read or has another format.
     """
     try:
         rows = msgspec.json.decode(Path(path).read_bytes(), type=list[_Box])
@@ -50,21 +50,21 @@ def read_proposals(
         raise InputError(
             f"{path}: expected a list of image_id and bbox (x, y, width, height), but {error}"
         ) from None
-    place = {image_id: row for row, image_id in enumerate(images.ids.tolist())}
-    found: dict[Any, list[tuple[float, ...]]] = defaultdict(list)
+    row_of = {image_id: row for row, image_id in enumerate(images.ids.tolist())}
+    boxes_of: dict[Any, list[tuple[float, ...]]] = defaultdict(list)
     for box in rows:
-        if box.image_id in place:
-            found[box.image_id].append(box.bbox)
-    if rows and not found:
+        if box.image_id in row_of:
+            boxes_of[box.image_id].append(box.bbox)
+    if rows and not boxes_of:
         raise InputError(
-            f"{path}: none of its boxes belongs to an image of the set, the first is of image "
-            f"{rows[0].image_id!r}; was it made for other images?"
+            f"{path}: none of its boxes belongs to an image of the set; the first box is of image "
+            f"{rows[0].image_id!r}; was the file made for other images?"
         )
     shares: dict[Any, npt.NDArray[np.float32]] = {}
-    for image_id, boxes in found.items():
-        row = place[image_id]
-        known = images.sizes[row]
-        height, width = known if known.all() else image_size(images.path(row))
+    for image_id, boxes in boxes_of.items():
+        row = row_of[image_id]
+        size = images.sizes[row]
+        height, width = size if size.all() else image_size(images.path(row))
         corners = np.array(boxes, np.float32)
         corners[:, 2:] += corners[:, :2]
         scale = np.array([width, height, width, height], np.float32)
@@ -75,7 +75,7 @@ def read_proposals(
 def proposals_of(
     proposals: Proposals, ids: Sequence[Any], device: torch.device
 ) -> list[torch.Tensor]:
-    """(n, 4) boxes for each of some images; none where there are none."""
+    """Boxes of some images: one (n, 4) tensor each, empty for an image without boxes."""
     return [
         torch.from_numpy(np.array(proposals.get(image_id, ()), np.float32).reshape(-1, 4)).to(
             device
@@ -85,7 +85,7 @@ def proposals_of(
 
 
 def proposals_fingerprint(proposals: Proposals | None, images: ImageSet) -> str:
-    """Changes when a box of any of the images does; empty for no proposals."""
+    """Hash of the images' boxes; empty without proposals."""
     if proposals is None:
         return ""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What the encoder says of a batch becomes the regions that are stored."""
+"""Clusters the encoder's output for a batch into the regions that are stored."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def regions_of_batch(
     """Cluster the patches of B images.
 
     Args:
-        features: Of the images. Where it has boxes of its own (a detector's), a region's box
-            spans those of its patches instead of their cells of the grid.
+        features: The encoder's output. If its patches have boxes of their own, as a detector's
+            do, a region's box spans those instead of grid cells.
         clusters: The clustering spec.
-        seed: Of the clustering.
-        names: B names, for messages.
+        seed: Seed of the clustering.
+        names: B image names, for error messages.
         proposals: B tensors (n, 4), for the spec ``"boxes"``.
     """
     regions = cluster(
@@ -45,16 +45,16 @@ def regions_of_batch(
 
 
 def _spans(regions: Regions, labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(R, 4) smallest boxes around the boxes of each region's patches."""
+    """(R, 4) smallest box around the boxes of each region's patches."""
     flat = labels.flatten(1)
     starts = torch.searchsorted(
         regions.image_rows, torch.arange(len(flat), device=flat.device, dtype=torch.int64)
     )
-    held = flat >= 0
-    place = (flat + starts[:, None])[held][:, None].expand(-1, 2)
-    corners = boxes.flatten(1, 2)[held].to(regions.boxes)
+    in_region = flat >= 0
+    region = (flat + starts[:, None])[in_region][:, None].expand(-1, 2)
+    corners = boxes.flatten(1, 2)[in_region].to(regions.boxes)
     spans = regions.boxes.clone()
-    # Regions without patches of their own, as the whole image, keep their boxes.
-    low = spans[:, :2].scatter_reduce(0, place, corners[:, :2], "amin", include_self=False)
-    high = spans[:, 2:].scatter_reduce(0, place, corners[:, 2:], "amax", include_self=False)
+    # Regions without patches of their own, such as the whole image, keep their boxes.
+    low = spans[:, :2].scatter_reduce(0, region, corners[:, :2], "amin", include_self=False)
+    high = spans[:, 2:].scatter_reduce(0, region, corners[:, 2:], "amax", include_self=False)
     return torch.cat([low, high], dim=1)

@@ -1,4 +1,4 @@
-"""Bringing an index up to date: only what is new or changed is encoded again."""
+"""Brings an index up to date: encodes new and changed images, forgets removed ones."""
 
 from __future__ import annotations
 
@@ -13,24 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.encoders.base import Encoder
-from hardmine.index.builder.build import (
-    check_paths,
-    check_readable,
-    encoder_record,
-    held,
-    make_shards,
-    require_proposals,
-)
-from hardmine.index.builder.commit import clear_up, commit
+from hardmine.index.builder.build import encoder_record, locked_for_all, make_shards
+from hardmine.index.builder.build_folder import BuildFolder
+from hardmine.index.builder.checks import check_paths, check_proposals, check_readable
+from hardmine.index.builder.commit import commit, remove_unused
 from hardmine.index.builder.pipeline import Progress
-from hardmine.index.builder.plan import BuildFolder, Plan, places
+from hardmine.index.builder.plan import Plan, image_locations
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
-from hardmine.index.builder.team import Team
+from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index, require_fit
 from hardmine.index.storage.files import sha256_of
-from hardmine.index.storage.format import read_images
+from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import Manifest, read_manifest
-from hardmine.index.storage.table import FileFacts, ImageTable
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
@@ -41,13 +36,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Changes:
-    """How a data set differs from what an index knows of it.
+    """Differences between a data set and an index.
 
     Attributes:
         added: Rows of the data set that the index lacks.
-        changed: Rows whose file is another than it was, or was broken and has changed since.
+        changed: Rows whose file has changed since it was read.
         removed: Ids that the data set no longer has.
-        table: The index's table for this data set; what is to be encoded is not placed yet.
+        table: The new table of images; those to encode have no shard yet.
         stale: Whether the table differs from the one on disk.
     """
 
@@ -67,7 +62,7 @@ class Changes:
 
 
 def find_changes(table: ImageTable, images: ImageSet) -> Changes:
-    """Compare a data set with an index, by id, then size and time, and only then by content."""
+    """Compare a data set with an index by id, file size and time, and if needed by content."""
     old_rows = rows_of(table.ids, images.ids)
     facts, changed = [], []
     for row, old in enumerate(old_rows.tolist()):
@@ -77,7 +72,7 @@ def find_changes(table: ImageTable, images: ImageSet) -> Changes:
             changed.append(row)
     kept = old_rows.copy()
     kept[changed] = -1
-    found = ImageTable(
+    new_table = ImageTable(
         images.ids,
         images.paths,
         tuple(facts),
@@ -88,15 +83,15 @@ def find_changes(table: ImageTable, images: ImageSet) -> Changes:
         added=np.flatnonzero(old_rows < 0),
         changed=np.array(changed, np.int64),
         removed=np.delete(table.ids, old_rows[old_rows >= 0]),
-        table=found,
-        stale=found.facts != table.facts
-        or found.paths != table.paths
-        or not np.array_equal(found.ids, table.ids),
+        table=new_table,
+        stale=new_table.facts != table.facts
+        or new_table.paths != table.paths
+        or not np.array_equal(new_table.ids, table.ids),
     )
 
 
 def _same_file(path: Path, known: FileFacts) -> FileFacts | None:
-    """The facts of a file whose content is what it was; None if it is another."""
+    """Facts of a file with unchanged content; None if the content has changed."""
     try:
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (known.bytes, known.mtime_ns):
@@ -105,7 +100,7 @@ def _same_file(path: Path, known: FileFacts) -> FileFacts | None:
             return None
         return msgspec.structs.replace(known, mtime_ns=status.st_mtime_ns)
     except OSError:
-        # Still missing is no change; gone since then is one, found out when it is read.
+        # A file that was missing before is unchanged; one that has gone missing has changed.
         return known if known.bytes < 0 else None
 
 
@@ -120,19 +115,19 @@ def update_index(
     proposals: Proposals | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
-    """Encode the images that are new or changed, and forget those that are gone.
+    """Encode new and changed images, and forget removed ones.
 
-    An image is changed when its length or time differ and then its content does too. Vectors of
-    removed images stay on disk, out of reach of any search, until ``compact_index``. Killed at
-    any moment, the index is what it was, and the same call goes on after the last whole shard.
+    An image has changed if its file's length or time differs, and then its content too. Vectors
+    of removed images stay on disk until ``compact_index``, but no search finds them. If killed at
+    any moment, the old index stays, and the same call continues after the last finished shard.
 
     Args:
         path: The index.
-        images: The data set as it is now; its order becomes the order of the index.
+        images: The present data set; the index takes its order.
         encoder: The encoder that built the index.
-        batch_size: Images the encoder takes at once.
-        workers: Threads that decode; one a CPU core, 16 at most, if None.
-        shard_size: Images a shard.
+        batch_size: Images that the encoder takes at once.
+        workers: Threads that decode images; one per CPU core, at most 16, if None.
+        shard_size: Images in a shard.
         proposals: For the clustering "boxes", as in ``build_index``.
         progress: Called after every batch.
 
@@ -141,19 +136,19 @@ def update_index(
         HardmineError: If another process is writing the index, or the disk is full.
     """
     folder = Path(path)
-    read_manifest(folder)  # before a lock file is laid down in a folder that is no index
+    read_manifest(folder)  # raises before a lock file is written into a folder that is no index
     build_folder = BuildFolder(folder)
-    with Team() as team, held(team, folder):
-        manifest, changes, pending, plan = team.lead(
+    with RankGroup() as ranks, locked_for_all(ranks, folder):
+        manifest, changes, pending, plan = ranks.on_rank_zero(
             lambda: _prepare(build_folder, images, encoder, proposals, shard_size)
         )
         if plan is not None:
-            wanted = images.subset(changes.encode)
+            to_encode = images.subset(changes.encode)
             make_shards(
-                team,
+                ranks,
                 plan,
                 pending,
-                wanted,
+                to_encode,
                 encoder,
                 build_folder,
                 batch_size=batch_size,
@@ -161,7 +156,9 @@ def update_index(
                 proposals=proposals,
                 progress=progress,
             )
-            team.lead(lambda: _finish(build_folder, plan, manifest, changes, images, encoder))
+            ranks.on_rank_zero(
+                lambda: _finish(build_folder, plan, manifest, changes, images, encoder)
+            )
     return open_index(folder, encoder=encoder, images=images)
 
 
@@ -175,16 +172,16 @@ def _prepare(
     folder = build_folder.folder
     manifest = read_manifest(folder)
     require_fit(folder, manifest, encoder=encoder)
-    require_proposals(manifest.clusters.spec, proposals)
+    check_proposals(manifest.clusters.spec, proposals)
     changes = find_changes(read_images(folder, manifest), images)
     log.info("%s: %s", folder, changes)
     root = str(images.root.absolute())
     if not changes.stale and root == manifest.images.root:
-        clear_up(build_folder, manifest)
+        remove_unused(build_folder, manifest)
         return manifest, changes, [], None
     check_paths(images)
     if len(images) and len(changes.encode) == len(images):
-        # Not one file is as it was: likelier a wrong folder than a data set made anew.
+        # Not one file is unchanged: more likely a wrong folder than a new data set.
         check_readable(images)
     plan = Plan(
         base=manifest.generation,
@@ -199,10 +196,10 @@ def _prepare(
         first_number=manifest.next_number,
     )
     if build_folder.plan() == plan:
-        build_folder.go_on()
+        build_folder.resume()
     else:
-        # Unlike a build, an update says nothing of its own: what it is to do follows from the
-        # data set, which has changed once more.
+        # Unlike an unfinished build, an unfinished update with another plan is dropped: the data
+        # set has changed again since.
         build_folder.begin(plan)
     return manifest, changes, build_folder.pending(plan), plan
 
@@ -216,7 +213,7 @@ def _finish(
     encoder: Encoder,
 ) -> None:
     finished_shards = build_folder.finished_shards(plan)
-    new_facts, new_shards, new_slots = places(finished_shards)
+    new_facts, new_shards, new_slots = image_locations(finished_shards)
     rows = changes.encode
     facts = list(changes.table.facts)
     for row, fact in zip(rows.tolist(), new_facts, strict=True):
@@ -224,12 +221,12 @@ def _finish(
     shards, slots = changes.table.shards.copy(), changes.table.slots.copy()
     shards[rows], slots[rows] = new_shards, new_slots
     table = replace(changes.table, facts=tuple(facts), shards=shards, slots=slots)
-    made = tuple(finished.shard for finished in finished_shards)
-    alive = set(shards.tolist())
+    new_records = tuple(finished.shard for finished in finished_shards)
+    used = set(shards.tolist())
     manifest = commit(
         build_folder,
         table,
-        tuple(shard for shard in (*manifest.shards, *made) if shard.number in alive),
+        tuple(shard for shard in (*manifest.shards, *new_records) if shard.number in used),
         generation=manifest.generation + 1,
         encoder=encoder_record(encoder),
         clusters=manifest.clusters,

@@ -1,4 +1,4 @@
-"""Which images may be among the best k of each query, told from scores that may be off."""
+"""Keeps the images that may be among the best k of each query, judging by inexact scores."""
 
 from __future__ import annotations
 
@@ -11,201 +11,208 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.index.search.best import Best
 from hardmine.index.search.blocks import Block, max_by_image
-from hardmine.index.search.tensors import bits_of, floats_of, reaching
-from hardmine.index.search.workers import share_out
+from hardmine.index.search.kernels import bits_of, floats_of, positions_at_least
+from hardmine.index.search.threads import run_in_threads
+from hardmine.index.search.top_k import TopK
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Regions that may be why an image answers a query; one entry a query and region.
+class Candidates:
+    """Pairs of a query and a region that may be the best region of its image for the query.
 
     Attributes:
-        queries: (P,) int16.
+        queries: (P,) int16 query.
         shards: (P,) int32 shard of the region.
-        regions: (P,) int64 its number in that shard.
-        rows: (P,) int64 its image.
-        tops: (P,) float32 inexact score of its image.
+        regions: (P,) int64 number of the region in that shard.
+        rows: (P,) int64 image of the region.
+        image_scores: (P,) float32 inexact score of the image.
     """
 
     queries: npt.NDArray[np.int16]
     shards: npt.NDArray[np.int32]
     regions: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
-    tops: npt.NDArray[np.float32]
+    image_scores: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.queries)
 
-    def where(self, chosen: npt.NDArray[np.intp] | slice) -> Pairs:
-        """Some of the entries."""
-        return Pairs(*(getattr(self, column.name)[chosen] for column in fields(self)))
+    def take(self, chosen: npt.NDArray[np.intp] | slice) -> Candidates:
+        """Keep some pairs."""
+        return Candidates(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
 
-class Candidates:
-    """Images of which each may be among the best k of a query.
+class CandidateFilter:
+    """Filters regions by inexact scores and has the candidates scored exactly.
 
-    An image that scores more than twice the error below the k-th is none of the best k. The
-    others wait here, each with those of its regions that may be its maximum, until ``settle``
-    has them scored exactly.
+    An image whose inexact score lies more than twice the error below the k-th best is not among
+    the best k. Of every other image, the regions that may be its best one are kept until
+    ``rescore`` scores them exactly. The threshold of each query rises with the scores seen.
 
     Args:
-        best: Where they are scored.
-        absolute: (C,). A score s may be off by absolute + relative * |s|.
+        best: Scores candidates exactly and keeps the best k.
+        absolute: (C,). An inexact score s has an error of at most absolute + relative * |s|.
         relative: See ``absolute``.
-        patience: Regions that may wait before they are settled.
-        guess: (C,) what the k-th best exact score will not fall below, presumably; -inf to
-            presume nothing. ``proven`` tells whether it was so.
+        max_pending: Candidates to keep before they are scored exactly.
+        guess: (C,) presumed lower bound of the k-th best exact score; -inf for no guess. A guess
+            that was too high loses images: see ``complete``.
     """
 
     def __init__(
         self,
-        best: Best,
+        best: TopK,
         *,
         absolute: npt.NDArray[np.float64],
         relative: float,
-        patience: int,
+        max_pending: int,
         guess: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self._best = best
         self._absolute, self._relative = absolute, relative
         count, self._k = best.scores.shape
-        self._patience = max(patience, 2 * self._k * count)
-        # What an inexact score must reach to come in, and what that is told from: the k best
-        # inexact scores of each query, and those that came in since.
+        self._max_pending = max(max_pending, 2 * self._k * count)
         if guess is None:
             guess = np.full(count, -np.inf, np.float32)
         self._guess = guess
-        self._reach = self._below(guess, np.arange(count), 1)
-        self._tops = [np.zeros(0, np.float32) for _ in range(count)]
-        self._fresh: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
-        self._waiting: list[Pairs] = []
+        # (C,) inexact score that a candidate must reach.
+        self._thresholds = self._minus_error(guess, np.arange(count), 1)
+        # The best k inexact image scores of each query, and those seen since they were updated.
+        self._best_seen = [np.zeros(0, np.float32) for _ in range(count)]
+        self._recent: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
+        self._pending: list[Candidates] = []
         self._lock = threading.Lock()
 
     def offer(self, block: Block, scores: torch.Tensor) -> None:
-        """Look at a block's inexact scores, (r, C); threads may offer blocks side by side."""
-        regions, queries = self._hits(block, scores)
+        """Filter a block's inexact scores, (r, C). Threads may call this at the same time."""
+        regions, queries = self._above_threshold(block, scores)
         if len(regions) == 0:
             return
-        # By image, then query, then region.
-        owners = block.owners[regions] * scores.shape[1] + queries
-        owners, regions = np.divmod(np.sort(owners * len(scores) + regions), len(scores))
-        places, queries = np.divmod(owners, scores.shape[1])
+        # Sort by image, then query, then region; a group is an image and a query.
+        groups = block.owners[regions] * scores.shape[1] + queries
+        groups, regions = np.divmod(np.sort(groups * len(scores) + regions), len(scores))
+        images, queries = np.divmod(groups, scores.shape[1])
         values = floats_of(bits_of(scores)[regions, queries], scores.dtype)
-        starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        counts = np.diff(starts, append=len(owners))
-        tops = np.maximum.reduceat(values, starts)
-        self._learn(queries[starts], tops)
-        reach = self._reach[queries[starts]]
-        least = np.maximum(self._below(tops, queries[starts], 2), reach)
-        near = np.flatnonzero(values >= np.repeat(least, counts))
-        if len(near) == 0:
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        counts = np.diff(starts, append=len(groups))
+        image_scores = np.maximum.reduceat(values, starts)
+        self._observe(queries[starts], image_scores)
+        thresholds = np.maximum(
+            self._minus_error(image_scores, queries[starts], 2), self._thresholds[queries[starts]]
+        )
+        chosen = np.flatnonzero(values >= np.repeat(thresholds, counts))
+        if len(chosen) == 0:
             return
-        tops, places = np.repeat(tops, counts)[near], places[near]
-        found = Pairs(
-            queries[near].astype(np.int16),
-            np.full(len(near), block.shard, np.int32),
-            regions[near] + (block.starts - block.offsets[:-1])[places],
-            block.rows[places],
-            tops,
+        images = images[chosen]
+        candidates = Candidates(
+            queries[chosen].astype(np.int16),
+            np.full(len(chosen), block.shard, np.int32),
+            regions[chosen] + (block.starts - block.offsets[:-1])[images],
+            block.rows[images],
+            np.repeat(image_scores, counts)[chosen],
         )
         with self._lock:
-            self._waiting.append(found)
-            if sum(len(one) for one in self._waiting) > self._patience:
-                # This thread is one of several, each with its share of the cores.
-                self._settle(threads=1)
+            self._pending.append(candidates)
+            if sum(map(len, self._pending)) > self._max_pending:
+                # The scan already runs in several threads.
+                self._rescore(max_threads=1)
 
-    def _hits(
+    def _above_threshold(
         self, block: Block, scores: torch.Tensor
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Region and query of all scores that may matter."""
-        reach = self._reach.copy()
-        if (reach > 0).all():
-            return np.divmod(reaching(scores, reach), len(reach))
-        # Nearly all images may: only what may be an image's best region, then.
+        """Region and query of all scores that reach their query's threshold."""
+        thresholds = self._thresholds.copy()
+        if (thresholds > 0).all():
+            return np.divmod(positions_at_least(scores, thresholds), len(thresholds))
+        # Nearly all scores do: keep only those that may be the best of their image.
         wide = scores.float().numpy()
-        tops = max_by_image(wide, block.offsets)
-        least = np.maximum(reach, self._below(tops, np.arange(len(reach)), 2))
-        return np.divmod(np.flatnonzero(wide >= least[block.owners]), len(reach))
+        image_scores = max_by_image(wide, block.offsets)
+        least = self._minus_error(image_scores, np.arange(len(thresholds)), 2)
+        least = np.maximum(thresholds, least)
+        return np.divmod(np.flatnonzero(wide >= least[block.owners]), len(thresholds))
 
-    def settle(self) -> None:
-        """Score exactly what waits."""
+    def rescore(self) -> None:
+        """Score all pending candidates exactly."""
         with self._lock:
-            self._settle(threads=len(self._reach))
+            self._rescore(max_threads=len(self._thresholds))
 
     @property
-    def proven(self) -> npt.NDArray[np.bool_]:
-        """(C,) whether the best k are, once settled; False where the guess kept images out."""
+    def complete(self) -> npt.NDArray[np.bool_]:
+        """(C,) after ``rescore``: whether the best k are found; False if the guess was too high."""
         return np.asarray(self._best.scores[:, -1] >= self._guess)
 
-    def _settle(self, threads: int) -> None:
-        if not self._waiting:
+    def _rescore(self, max_threads: int) -> None:
+        if not self._pending:
             return
-        # In the order in which they are stored, then by query.
-        self._waiting.sort(key=lambda one: (one.shards[0], one.regions[0]))
-        pairs = Pairs(
+        # By query, and for each query in the order in which the regions are stored.
+        self._pending.sort(key=lambda part: (part.shards[0], part.regions[0]))
+        candidates = Candidates(
             *(
-                np.concatenate([getattr(one, column.name) for one in self._waiting])
-                for column in fields(Pairs)
+                np.concatenate([getattr(part, column.name) for part in self._pending])
+                for column in fields(Candidates)
             )
         )
-        self._waiting.clear()
-        near = np.flatnonzero(pairs.tops >= self._reach[pairs.queries])
-        pairs = pairs.where(near[np.argsort(pairs.queries[near], kind="stable")])
-        ends = np.searchsorted(pairs.queries, np.arange(len(self._reach) + 1))
-        own = [pairs.where(slice(*bounds)) for bounds in itertools.pairwise(ends.tolist())]
-        asked = [query for query, mine in enumerate(own) if len(mine)]
+        self._pending.clear()
+        near = np.flatnonzero(candidates.image_scores >= self._thresholds[candidates.queries])
+        candidates = candidates.take(near[np.argsort(candidates.queries[near], kind="stable")])
+        ends = np.searchsorted(candidates.queries, np.arange(len(self._thresholds) + 1))
+        by_query = [candidates.take(slice(*pair)) for pair in itertools.pairwise(ends.tolist())]
+        queries = [query for query, part in enumerate(by_query) if len(part)]
 
         def work(queries: Iterator[int]) -> None:
             for query in queries:
-                self._take(query, own[query])
+                self._rescore_query(query, by_query[query])
 
-        share_out(work, asked, most=min(threads, len(asked)))
+        run_in_threads(work, queries, max_threads=min(max_threads, len(queries)))
 
-    def _take(self, query: int, pairs: Pairs) -> None:
-        """Score one query's: first the k that look best, then what may still be as good."""
-        starts = np.flatnonzero(np.diff(pairs.rows, prepend=-1))
-        tops, counts = pairs.tops[starts], np.diff(starts, append=len(pairs))
-        left = np.ones(len(tops), bool)
-        if len(tops) > self._k:
-            first = tops >= np.partition(tops, -self._k)[-self._k]
-            self._score(query, pairs.where(np.flatnonzero(np.repeat(first, counts))))
-            left = ~first & (tops >= self._reach[query])
-        self._score(query, pairs.where(np.flatnonzero(np.repeat(left, counts))))
+    def _rescore_query(self, query: int, candidates: Candidates) -> None:
+        """Score the k images that look best, then those that still reach the raised threshold."""
+        starts = np.flatnonzero(np.diff(candidates.rows, prepend=-1))
+        image_scores = candidates.image_scores[starts]
+        counts = np.diff(starts, append=len(candidates))
+        rest = np.ones(len(image_scores), bool)
+        if len(image_scores) > self._k:
+            first = image_scores >= np.partition(image_scores, -self._k)[-self._k]
+            self._score(query, candidates.take(np.flatnonzero(np.repeat(first, counts))))
+            rest = ~first & (image_scores >= self._thresholds[query])
+        self._score(query, candidates.take(np.flatnonzero(np.repeat(rest, counts))))
 
-    def _score(self, query: int, pairs: Pairs) -> None:
-        self._best.take(query, pairs.shards, pairs.regions, pairs.rows)
-        # An exact score is off by nothing, so this is once the error, not twice.
-        worst = self._below(self._best.scores[query, -1:], np.array([query]), 1)
-        self._reach[query] = max(self._reach[query], worst[0])
+    def _score(self, query: int, candidates: Candidates) -> None:
+        self._best.add(query, candidates.shards, candidates.regions, candidates.rows)
+        # The k-th best is exact, so only the other score has an error: once, not twice.
+        kth_best = self._minus_error(self._best.scores[query, -1:], np.array([query]), 1)
+        self._thresholds[query] = max(self._thresholds[query], kth_best[0])
 
-    def _learn(self, queries: npt.NDArray[np.int64], tops: npt.NDArray[np.float32]) -> None:
-        """Take note of inexact scores of images; now and then, ask for more of the next."""
+    def _observe(
+        self, queries: npt.NDArray[np.int64], image_scores: npt.NDArray[np.float32]
+    ) -> None:
+        """Note inexact scores of images; raise the thresholds once enough have been seen."""
         with self._lock:
-            self._fresh.append((queries, tops))
-            if 2 * sum(len(one) for _, one in self._fresh) >= self._k * len(self._reach):
-                self._raise_reach()
+            self._recent.append((queries, image_scores))
+            if 2 * sum(len(scores) for _, scores in self._recent) >= self._k * len(
+                self._thresholds
+            ):
+                self._raise_thresholds()
 
-    def _raise_reach(self) -> None:
-        queries, tops = (np.concatenate(part) for part in zip(*self._fresh, strict=True))
-        self._fresh.clear()
+    def _raise_thresholds(self) -> None:
+        queries, scores = (np.concatenate(part) for part in zip(*self._recent, strict=True))
+        self._recent.clear()
         order = np.argsort(queries.astype(np.int16), kind="stable")
-        ends = np.searchsorted(queries[order], np.arange(len(self._reach) + 1))
-        tops = tops[order]
+        ends = np.searchsorted(queries[order], np.arange(len(self._thresholds) + 1))
+        scores = scores[order]
         for query, (start, stop) in enumerate(itertools.pairwise(ends.tolist())):
-            mine = np.concatenate([self._tops[query], tops[start:stop]])
-            if len(mine) >= self._k:
-                mine = np.partition(mine, -self._k)[-self._k :]
-                worst = self._below(mine[:1], np.array([query]), 2)
-                self._reach[query] = max(self._reach[query], worst[0])
-            self._tops[query] = mine
+            best = np.concatenate([self._best_seen[query], scores[start:stop]])
+            if len(best) >= self._k:
+                best = np.partition(best, -self._k)[-self._k :]
+                kth_best = self._minus_error(best[:1], np.array([query]), 2)
+                self._thresholds[query] = max(self._thresholds[query], kth_best[0])
+            self._best_seen[query] = best
 
-    def _below(
+    def _minus_error(
         self, scores: npt.NDArray[np.floating], queries: npt.NDArray[np.intp], times: int
     ) -> npt.NDArray[np.float32]:
-        """Scores less some times their error, rounded down."""
+        """Scores minus some times their largest error, rounded down."""
         wide = scores.astype(np.float64)
-        # The hundredth covers that the lower score's own relative error may be a little larger.
+        # The lower score's own relative error may be a little larger: 1 % more covers it.
         error = 1.01 * (self._absolute[queries] + self._relative * np.abs(wide))
         return np.nextafter((wide - times * error).astype(np.float32), np.float32(-np.inf))

@@ -1,4 +1,4 @@
-"""The exact index: an image scores the maximum over its regions, and no image is left out."""
+"""The exact index: an image scores the maximum over its regions, and every image is scored."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.search.best import exact_scores, first_best
 from hardmine.index.search.blocks import region_rows
 from hardmine.index.search.product import MAX_NORM, can_multiply
 from hardmine.index.search.scan import find_best, score_images
+from hardmine.index.search.top_k import argmax_per_image, exact_scores
 from hardmine.index.storage.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
 
-# Queries answered at a time.
+# Queries searched for at a time.
 _QUERIES = 256
-# Scores of images given back at a time: 2 M float32 are 8 MB.
+# Scores of images returned at a time: 2 M float32 are 8 MB.
 _SCORES = 2_000_000
 
 
 class ExactIndex:
-    """Answers from all regions of all images, equal to a brute force in float64.
+    """Searches all regions of all images; hits equal those of a brute force in float64.
 
-    A search reads the stored vectors block by block and needs about 80 MB beside them and 20 MB for
-    each thread, of which there are eight at most, whatever N and C are; memory-mapped vectors may
-    be larger than memory.
+    A search reads the stored vectors block by block. Beside them it needs about 80 MB, and 20 MB
+    for each of at most 8 threads, for any N and C. Memory-mapped vectors may be larger than
+    memory.
 
     Args:
         store: The images and their regions.
         device: Where the matrix products run: None or "cpu", or "cuda".
-        dtype: What a search multiplies in before it scores the best exactly; None takes the
-            fastest on this machine. It changes no answer.
+        dtype: What a search multiplies in before it scores the candidates exactly; ``search_dtype``
+            chooses for this machine if None. The hits are the same in any dtype.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class ExactIndex:
     ) -> None:
         self.store = store
         for shard in store.shards:
-            # Once, and here: what keeps torch quiet about it is not for threads.
+            # Made here, as the warnings filter that it sets is not safe in threads.
             _ = shard.tensor
         self.device = torch.device(device or "cpu")
         if dtype is not None and not can_multiply(dtype, self.device):
             raise InputError(
                 f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
-                "dtype out, and a search takes the fastest type that can be"
+                "dtype out to use one that it can"
             )
         self.dtype = dtype
 
@@ -111,17 +111,17 @@ class ExactIndex:
 
         Args:
             vectors: (C, D), NumPy or torch.
-            k: K; where fewer images are found the row ends in -1 and -inf.
-            rows: Search among these images only.
+            k: Number of images. With fewer images found, a row ends in -1 and -inf.
+            rows: Search only these rows; all if None.
 
         Returns:
-            Best first, equal scores ordered by row. Scores are those of the stored vectors in
-            float64, rounded once.
+            Best first, equal scores ordered by row. Scores are computed from the stored vectors
+            in float64 and rounded to float32.
         """
         queries = self._checked(vectors)
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
-        among = None if rows is None else self._checked_rows(rows)
+        checked_rows = None if rows is None else self._checked_rows(rows)
         hits = Hits(
             np.full((len(queries), k), -1, np.int64),
             np.full((len(queries), k), -np.inf, np.float32),
@@ -130,12 +130,14 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            best = find_best(self.store, part, k, among, dtype=self.dtype, device=self.device)
+            best = find_best(
+                self.store, part, k, checked_rows, dtype=self.dtype, device=self.device
+            )
             hits.image_rows[start:stop] = best.rows
             hits.scores[start:stop] = best.scores
             for number, shard in enumerate(self.store.shards):
-                here = (best.shards == number) & (best.rows >= 0)
-                hits.boxes[start:stop][here] = shard.boxes[best.regions[here]]
+                in_shard = (best.shards == number) & (best.rows >= 0)
+                hits.boxes[start:stop][in_shard] = shard.boxes[best.regions[in_shard]]
         return hits
 
     def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
@@ -161,34 +163,34 @@ class ExactIndex:
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Where each image matched: scores (C, K) and normalised xyxy boxes (C, K, 4).
+        """Find the best region of given images: scores (C, K) and normalised xyxy boxes (C, K, 4).
 
         Args:
             vectors: (C, D).
             rows: (C, K) image rows, -1 for none (score -inf, box zeros).
         """
         queries = self._checked(vectors)
-        wanted = np.asarray(rows, np.int64)
-        if wanted.ndim != 2 or len(wanted) != len(queries):
+        image_rows = np.asarray(rows, np.int64)
+        if image_rows.ndim != 2 or len(image_rows) != len(queries):
             raise InputError(
-                f"rows must be ({len(queries)}, K), one line a vector, got {wanted.shape}"
+                f"rows must be ({len(queries)}, K), K rows per vector, got {image_rows.shape}"
             )
-        self._checked_rows(wanted[wanted >= 0])
-        scores = np.full(wanted.shape, -np.inf, np.float32)
-        boxes = np.zeros((*wanted.shape, 4), np.float32)
-        shard_of, place_in = self.store.places
-        # The row -1 falls on what is appended: no shard, no regions.
-        shards = np.append(shard_of, -1)[wanted]
-        owning = np.append(self.store.counts, 0)[wanted] > 0
-        for place, query in enumerate(queries.astype(np.float64)):
-            for number in np.unique(shards[place, owning[place]]):
-                here = np.flatnonzero(owning[place] & (shards[place] == number))
-                shard, places = self.store.shards[number], place_in[wanted[place, here]]
-                regions = region_rows(shard.offsets, places)
+        self._checked_rows(image_rows[image_rows >= 0])
+        scores = np.full(image_rows.shape, -np.inf, np.float32)
+        boxes = np.zeros((*image_rows.shape, 4), np.float32)
+        shard_of, slot_of = self.store.locations
+        # Row -1 reads the appended last element: no shard, no regions.
+        shards = np.append(shard_of, -1)[image_rows]
+        has_regions = np.append(self.store.counts, 0)[image_rows] > 0
+        for line, query in enumerate(queries.astype(np.float64)):
+            for number in np.unique(shards[line, has_regions[line]]):
+                columns = np.flatnonzero(has_regions[line] & (shards[line] == number))
+                shard, slots = self.store.shards[number], slot_of[image_rows[line, columns]]
+                regions = region_rows(shard.offsets, slots)
                 values = exact_scores(shard.tensor, shard.scales, regions, query)
-                tops = first_best(values, np.diff(shard.offsets)[places])
-                scores[place, here] = values[tops]
-                boxes[place, here] = shard.boxes[regions[tops]]
+                best = argmax_per_image(values, np.diff(shard.offsets)[slots])
+                scores[line, columns] = values[best]
+                boxes[line, columns] = shard.boxes[regions[best]]
         return scores, boxes
 
     def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
@@ -205,16 +207,17 @@ class ExactIndex:
         return queries
 
     def _checked_rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        wanted = np.asarray(rows)
-        if wanted.size and wanted.dtype.kind not in "iu":
-            raise InputError(f"rows must be whole numbers, got {wanted.dtype}")
-        wanted = np.unique(wanted.astype(np.int64))
-        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
+        """Unique rows, ascending."""
+        given = np.asarray(rows)
+        if given.size and given.dtype.kind not in "iu":
+            raise InputError(f"rows must be whole numbers, got {given.dtype}")
+        unique = np.unique(given.astype(np.int64))
+        if len(unique) and (unique[0] < 0 or unique[-1] >= len(self)):
             raise InputError(
-                f"rows must lie in 0 to {len(self) - 1}, got {wanted[0]} to {wanted[-1]}; "
-                "rows_of gives -1 for an id that the index lacks"
+                f"rows must lie in 0 to {len(self) - 1}, got {unique[0]} to {unique[-1]}; "
+                "rows_of returns -1 for an id that the index lacks"
             )
-        return wanted
+        return unique
 
 
 def index_from_regions(
@@ -231,17 +234,17 @@ def index_from_regions(
     clusters: str = "none",
     device: str | torch.device | None = None,
 ) -> ExactIndex:
-    """Make an index of arrays in memory, nothing on disk.
+    """Make an index of arrays in memory, without a folder on disk.
 
     Args:
         vectors: (R, D) unit vectors, kept as float16.
         offsets: (N + 1,): image i owns the regions ``offsets[i]`` to ``offsets[i + 1]``.
-        boxes: (R, 4) xyxy as shares of the image; the whole image if left out.
-        mass: (R,) share of the image; 1 if left out.
+        boxes: (R, 4) xyxy as shares of the image's width and height; the whole image if None.
+        mass: (R,) share of the image's patches; 1 if None.
         ids: (N,) unique image ids.
         root: Folder that ``paths`` are relative to.
-        paths: N paths; the ids as text if left out.
-        sizes: (N, 2) height and width; 0 if left out.
+        paths: N paths; the ids as text if None.
+        sizes: (N, 2) height and width in pixels; 0 if None.
         encoder_fingerprint: The encoder that made the vectors.
         clusters: The clustering spec.
         device: Where searches run.
@@ -249,17 +252,17 @@ def index_from_regions(
     Raises:
         InputError: If the shapes do not fit or the vectors are not unit vectors.
     """
-    kept = np.asarray(vectors)
-    if kept.ndim != 2:
-        raise InputError(f"vectors must be (R, D), got {kept.shape}")
-    norms = np.linalg.norm(kept.astype(np.float32, copy=False), axis=1)
+    given = np.asarray(vectors)
+    if given.ndim != 2:
+        raise InputError(f"vectors must be (R, D), got {given.shape}")
+    norms = np.linalg.norm(given.astype(np.float32, copy=False), axis=1)
     if len(norms) and not (norms <= MAX_NORM).all():
         raise InputError(f"vectors must be unit vectors, got norms up to {norms.max():.3g}")
     names = np.asarray(ids)
-    count, regions = len(names), len(kept)
+    count, regions = len(names), len(given)
     whole = np.tile(np.array([0, 0, 1, 1], np.float32), (regions, 1))
     shard = Shard(
-        np.ascontiguousarray(kept, np.float16),
+        np.ascontiguousarray(given, np.float16),
         None,
         np.asarray(offsets, np.int64),
         whole if boxes is None else np.asarray(boxes, np.float32),
@@ -271,7 +274,7 @@ def index_from_regions(
         names,
         tuple(str(name) for name in names.tolist()) if paths is None else tuple(paths),
         np.zeros((count, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32),
-        kept.shape[1],
+        given.shape[1],
         encoder_fingerprint,
         clusters,
         (shard,),

@@ -1,4 +1,4 @@
-"""Approximate search by faiss over the same vectors, for single queries over very large sets."""
+"""Approximate search by faiss, for single queries over very large indexes."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ except ImportError:
     raise MissingExtra("faiss", "a faiss index") from None
 
 KINDS = ("flat", "ivfpq", "hnsw")
-# Regions handed to faiss at a time, which wants float32.
+# Regions given to faiss at a time, which needs float32.
 _ROWS = 65536
-# What faiss gives back on a GPU at most.
+# Largest k of faiss on a GPU.
 _GPU_LIMIT = 2048
 _SEED = 0
 
 
 class FaissIndex(ExactIndex):
-    """Finds candidates by faiss, scores them exactly.
+    """Finds candidates by faiss and scores them exactly.
 
-    faiss knows vectors, not images: its k grows until k images are found for every query. The
-    scores and boxes of what was found are the exact ones; what an approximate kind overlooks is
-    missing. All but ``search`` is exact, and so is a search among given ``rows``.
+    faiss returns vectors, not images: its k grows until it has found k images for every query.
+    Scores and boxes of the images found are exact, but an approximate kind can miss images. All
+    methods except ``search`` are exact, and so is a search with ``rows``.
 
-    The faiss index lives in memory and is built when this object is.
+    The faiss index is built in memory by the constructor.
 
     Args:
         store: The images and their regions.
         kind: "flat" (all vectors, float32), "ivfpq" (inverted lists of D / 8 bytes a vector) or
             "hnsw" (a graph over float32 vectors).
-        device: "cpu" keeps faiss off a GPU; None takes one where faiss sees it.
+        device: "cpu" keeps faiss on the CPU; None uses all GPUs that faiss sees.
     """
 
     def __init__(self, store: Store, kind: str = "flat", device: str | None = None) -> None:
@@ -60,18 +60,18 @@ class FaissIndex(ExactIndex):
         if not self._faiss.is_trained:
             self._faiss.train(self._sample(64 * 1024))
         for block in blocks:
-            self._faiss.add(_wide(block.vectors.numpy(), block.scales))
+            self._faiss.add(_as_float32(block.vectors.numpy(), block.scales))
         self._on_gpu = device != "cpu" and getattr(faiss, "get_num_gpus", int)() > 0
         if self._on_gpu and kind != "hnsw":
             self._faiss = faiss.index_cpu_to_all_gpus(self._faiss)
 
     def search(self, vectors: Any, k: int, *, rows: npt.ArrayLike | None = None) -> Hits:
-        """Find the k best images that faiss comes upon, scored exactly.
+        """Find the k best images among those that faiss finds, scored exactly.
 
         Args:
             vectors: (C, D), NumPy or torch.
-            k: K; where fewer images are found the row ends in -1 and -inf.
-            rows: Search among these images only, exactly.
+            k: Number of images. With fewer images found, a row ends in -1 and -inf.
+            rows: Search only these rows, exactly; all if None.
         """
         queries = self._checked(vectors)
         if rows is not None or k < 1 or len(queries) == 0:
@@ -89,29 +89,29 @@ class FaissIndex(ExactIndex):
     def _images(
         self, queries: npt.NDArray[np.float32], k: int
     ) -> list[npt.NDArray[np.int64] | None]:
-        """Rows of at least k images a query; None where faiss cannot find as many."""
+        """Rows of at least k images per query; None for a query without as many."""
         found: list[npt.NDArray[np.int64] | None] = [None] * len(queries)
         total = len(self._owners)
-        most = min(total, _GPU_LIMIT) if self._on_gpu else total
+        max_depth = min(total, _GPU_LIMIT) if self._on_gpu else total
         enough = min(k, len(np.unique(self._owners)))
-        # Coarse scores misplace much: what is then scored exactly must reach deeper.
-        depth = min(max(16 * k, 256) if self.kind == "ivfpq" else 2 * k, most)
+        # Scores of quantized vectors are coarse: more candidates are needed.
+        depth = min(max(16 * k, 256) if self.kind == "ivfpq" else 2 * k, max_depth)
         pending = np.arange(len(queries))
         while len(pending) and total:
-            self._widen(depth)
+            self._search_deeper(depth)
             _, numbers = self._faiss.search(queries[pending], depth)
             for query, line in zip(pending.tolist(), numbers, strict=True):
                 rows = np.unique(self._owners[line[line >= 0]])
                 if len(rows) >= enough:
                     found[query] = rows
             pending = np.array([query for query in pending.tolist() if found[query] is None], int)
-            if depth == most:
+            if depth == max_depth:
                 break
-            depth = min(2 * depth, most)
+            depth = min(2 * depth, max_depth)
         return found
 
-    def _widen(self, depth: int) -> None:
-        """Let an approximate kind look at enough to come up with ``depth`` vectors."""
+    def _search_deeper(self, depth: int) -> None:
+        """Set how much an approximate kind visits, so that it finds ``depth`` vectors."""
         if self.kind == "hnsw":
             self._faiss.hnsw.efSearch = max(64, 2 * depth)
         elif self.kind == "ivfpq":
@@ -120,16 +120,16 @@ class FaissIndex(ExactIndex):
             probes = min(max(lists // 16, math.ceil(share * lists), 16), lists)
             faiss.ParameterSpace().set_index_parameter(self._faiss, "nprobe", probes)
 
-    def _sample(self, most: int) -> npt.NDArray[np.float32]:
-        """Regions spread over the whole store, to train on."""
-        share = min(1.0, most / max(len(self._owners), 1))
+    def _sample(self, count: int) -> npt.NDArray[np.float32]:
+        """About ``count`` regions from the whole store, to train on."""
+        share = min(1.0, count / max(len(self._owners), 1))
         generator = np.random.default_rng(_SEED)
         parts = []
         for block in iter_blocks(self.store, _ROWS):
-            count = len(block.vectors)
-            chosen = np.sort(generator.permutation(count)[: math.ceil(share * count)])
+            size = len(block.vectors)
+            chosen = np.sort(generator.permutation(size)[: math.ceil(share * size)])
             scales = None if block.scales is None else block.scales[chosen]
-            parts.append(_wide(block.vectors.numpy()[chosen], scales))
+            parts.append(_as_float32(block.vectors.numpy()[chosen], scales))
         return np.concatenate(parts)
 
 
@@ -142,21 +142,21 @@ def _empty_index(kind: str, dim: int, total: int) -> Any:
         graph.hnsw.efConstruction = 80
         return graph
     parts = next(count for count in range(max(dim // 8, 1), 0, -1) if dim % count == 0)
-    # A codebook wants some vectors a code.
+    # A codebook needs several vectors per code.
     bits = min(8, max(1, int(math.log2(max(total / 4, 2)))))
     lists = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFPQ(lists, dim, _num_lists(total), parts, bits, inner)
-    # faiss prints a warning where it has fewer; small sets are for tests.
+    # Without this, faiss prints a warning for small sets, which only tests have.
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
     return index
 
 
 def _num_lists(total: int) -> int:
-    """About four times the root, as faiss advises, with 40 vectors a list or more."""
+    """About 4 times the square root, as faiss advises, with at least 40 vectors per list."""
     return max(1, min(int(4 * math.sqrt(total)), total // 40))
 
 
-def _wide(
+def _as_float32(
     vectors: npt.NDArray[Any], scales: npt.NDArray[np.float32] | None
 ) -> npt.NDArray[np.float32]:
     wide = np.ascontiguousarray(vectors, np.float32)

@@ -1,4 +1,4 @@
-"""The matrix product of a search: as fast as the machine allows, and honest about its error."""
+"""Multiplies stored vectors by queries in a fast dtype, and bounds the rounding error."""
 
 from __future__ import annotations
 
@@ -10,33 +10,46 @@ import numpy.typing as npt
 import torch
 
 from hardmine.index.search.blocks import Block
-from hardmine.index.search.tensors import (
-    LIFT,
-    MIDDLE,
-    SMALLEST,
-    as_bfloat16,
-    as_tensor,
-    fastest_float32_product,
+from hardmine.index.search.kernels import (
+    SHIFT_CENTER,
+    SHIFT_SCALE,
+    SMALLEST_NORMAL,
+    float32_product,
+    shift_to_bfloat16,
 )
-from hardmine.index.search.workers import best_seconds
+from hardmine.index.storage.store import as_tensor
+from hardmine.processor import half_precision_units
 
-# Stored vectors are unit vectors rounded to half precision or int8.
+# Largest norm of a stored vector: a unit vector rounded to float16 or int8.
 MAX_NORM = 1.01
 # Rows converted and multiplied at a time: 2048 x 512 in half precision are 2 MB.
 _ROWS = 2048
 # Scores multiplied at a time where nothing is converted.
 _SCORES = 1 << 19
+# What a CPU with these instructions multiplies in, the first that applies. float16 needs no
+# conversion of the stored vectors, and AMX does several times as much as AVX-512.
+_DTYPE_OF_UNIT = {
+    "amx_fp16": torch.float16,
+    "amx_bf16": torch.bfloat16,
+    "avx512_bf16": torch.bfloat16,
+    "avx512_fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+# The product with one or two queries takes as long as reading the vectors, and float16 is read as
+# it is stored. torch has had a fast product of float16 and a vector on x86 since 2.6.
+_FEW_QUERIES = 2
+_FAST_FLOAT16 = (2, 6)
 
 
 class Product:
-    """Scores of a block's regions for C queries, with a bound on how far they are off.
+    """Scores of a block's regions for C queries, with a bound on their error.
 
-    A score s that comes back lies within ``absolute + relative * |s|`` of the exact one.
+    A returned score s lies within ``absolute + relative * |s|`` of the exact score.
 
     Args:
         queries: (C, D) float32.
-        dtype: What to multiply in; None takes the fastest on this machine.
-        device: Where to multiply.
+        dtype: What to multiply in; ``search_dtype`` chooses if None.
+        device: Where to multiply; the CPU if None.
     """
 
     def __init__(
@@ -46,19 +59,19 @@ class Product:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.dtype = dtype or fastest_dtype(queries.shape[1], len(queries), self.device)
+        self.dtype = dtype or search_dtype(queries.shape[1], len(queries), self.device)
         if np.abs(queries).max(initial=0.0) > 2:
-            # No unit vectors; half precision could overflow.
+            # Not unit vectors: half precision could overflow.
             self.dtype = torch.float32
-        self._rooms: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-        wide = torch.from_numpy(queries)
+        self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
+        # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
+        wide = torch.from_numpy(queries).clone()
         self._queries = wide.to(self.device, self.dtype)
-        # For vectors that as_bfloat16 gave back.
-        self._lifted = (wide * (MIDDLE * LIFT)).to(torch.bfloat16)
-        self._float32_product = fastest_float32_product(queries.shape[1])
+        # For vectors from shift_to_bfloat16.
+        self._shifted_queries = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16)
         self.absolute = self._bound(queries.astype(np.float64))
         limits = torch.finfo(self.dtype)
-        # The result is rounded to the same type, then scaled in float32 ...
+        # The result is rounded to the same dtype, then scaled in float32 ...
         self.relative = limits.eps / 2 + 2.0**-23
         # ... and the smallest steps are absolute.
         self.absolute += limits.eps * limits.tiny
@@ -69,93 +82,103 @@ class Product:
         return self._queries.shape[0]
 
     def with_own_buffers(self) -> Product:
-        """The same for another thread."""
+        """The same product for another thread."""
         other = copy.copy(self)
-        other._rooms = {}
+        other._buffers = {}
         return other
 
     def __call__(self, block: Block) -> torch.Tensor:
-        """Multiply to scores by region, (r, C) of some float type; the next call overwrites."""
+        """Return scores by region, (r, C) of some float type; the next call overwrites them."""
         stored, scales = block.vectors, block.scales
         count, total = self.num_queries, stored.shape[0]
-        kind = self.dtype if scales is None else torch.float32
-        scores = self._room("scores", total, count, kind)
-        rows = _SCORES // max(count, 1) if self._as_it_is(stored) else _ROWS
+        dtype = self.dtype if scales is None else torch.float32
+        scores = self._buffer("scores", total, count, dtype)
+        rows = _SCORES // max(count, 1) if self._needs_no_conversion(stored) else _ROWS
         for start in range(0, total, rows):
-            here = scores[start : start + rows]
-            self._multiply(stored[start : start + rows], here)
+            part = scores[start : start + rows]
+            self._multiply(stored[start : start + rows], part)
             if scales is not None:
-                here *= as_tensor(np.array(scales[start : start + rows]))[:, None]
+                part *= as_tensor(np.array(scales[start : start + rows]))[:, None]
         return scores
 
     def _multiply(self, stored: torch.Tensor, out: torch.Tensor) -> None:
         queries = self._queries
-        if self._as_it_is(stored) or self.device.type != "cpu":
-            part = stored.to(self.device, self.dtype)
+        if self._needs_no_conversion(stored) or self.device.type != "cpu":
+            vectors = stored.to(self.device, self.dtype)
         else:
-            part = self._room("part", stored.shape[0], stored.shape[1], self.dtype)
+            vectors = self._buffer("vectors", stored.shape[0], stored.shape[1], self.dtype)
             if self.dtype == torch.bfloat16 and stored.dtype == torch.float16:
-                as_bfloat16(stored, part)
-                queries = self._lifted
+                shift_to_bfloat16(stored, vectors)
+                queries = self._shifted_queries
             else:
-                part.copy_(stored)
+                vectors.copy_(stored)
         if self.dtype == torch.float32 and self.device.type == "cpu":
-            out.copy_(self._float32_product(part, queries))
+            out.copy_(float32_product(vectors, queries))
         elif out.dtype == self.dtype and self.device.type == "cpu":
-            torch.mm(part, queries.T, out=out)
+            torch.mm(vectors, queries.T, out=out)
         else:
-            out.copy_(torch.mm(part, queries.T))
+            out.copy_(torch.mm(vectors, queries.T))
 
-    def _as_it_is(self, stored: torch.Tensor) -> bool:
+    def _needs_no_conversion(self, stored: torch.Tensor) -> bool:
         return stored.dtype == self.dtype and self.device.type == "cpu"
 
-    def _room(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """A buffer that is kept: fresh memory of this size costs more than the arithmetic."""
+    def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+        """Reuse memory: to allocate this much anew costs more than the arithmetic."""
         key, count = (name, dtype), rows * columns
-        if key not in self._rooms or self._rooms[key].shape[0] < count:
-            self._rooms[key] = torch.empty(count, dtype=dtype)
-        return self._rooms[key][:count].view(rows, columns)
+        if key not in self._buffers or self._buffers[key].shape[0] < count:
+            self._buffers[key] = torch.empty(count, dtype=dtype)
+        return self._buffers[key][:count].view(rows, columns)
 
     def _bound(self, queries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(C,) largest absolute error of a score."""
         dim = queries.shape[1]
-        # What converting a stored vector of length 1 may change, at most.
+        # Largest change when a stored vector of length 1 is converted.
         convert = 0.0
         multiplied = [self._queries.double().cpu().numpy()]
         if self.dtype == torch.bfloat16:
             convert = 2.0**-8
             if self.device.type == "cpu":
-                convert = float(np.hypot(MIDDLE - 1, SMALLEST * dim**0.5))
-                multiplied.append(self._lifted.double().numpy() / (MIDDLE * LIFT))
-        # A sum of D products in float32, in whatever order ...
+                convert = float(np.hypot(SHIFT_CENTER - 1, SMALLEST_NORMAL * dim**0.5))
+                shifted = self._shifted_queries.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
+                multiplied.append(shifted)
+        # Error of a sum of D products in float32, in any order.
         convert += dim * 2.0**-24
         if self.device.type == "cuda" and self.dtype == torch.float16:
-            # ... and partial sums that cuBLAS may add up in half precision.
+            # cuBLAS may add partial sums in half precision.
             convert += 2.0**-10
-        # To which comes what rounding the queries did, known exactly.
+        # The error of rounding the queries is known exactly.
         bounds = [
-            np.linalg.norm(kept - queries, axis=1) + convert * np.linalg.norm(kept, axis=1)
-            for kept in multiplied
+            np.linalg.norm(rounded - queries, axis=1) + convert * np.linalg.norm(rounded, axis=1)
+            for rounded in multiplied
         ]
         return np.asarray(np.max(bounds, axis=0) * MAX_NORM)
 
 
-@functools.lru_cache(maxsize=64)
-def _probe(dim: int, count: int) -> torch.dtype:
-    """Time each type on a thousand rows; drop what sums in less than float32."""
-    rows = torch.full((_ROWS, dim), dim**-0.5, dtype=torch.float16)
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        able = can_multiply(dtype, rows.device)
-        if dtype == torch.float32 or (able and _sums_in_float32(dtype, dim)):
-            product = Product(np.full((count, dim), dim**-0.5, np.float32), dtype)
-            out = torch.empty(_ROWS, count, dtype=dtype)
-            seconds[dtype] = best_seconds(lambda: product._multiply(rows, out))  # noqa: B023
-    return min(seconds, key=seconds.__getitem__)
+def search_dtype(dim: int, count: int, device: torch.device) -> torch.dtype:
+    """Choose the dtype in which to multiply C queries of D dimensions.
+
+    The choice follows from the hardware, the version of torch and C alone, never from a timing:
+    every process on a machine makes the same one. A search gives the same hits in any dtype.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    if count <= _FEW_QUERIES and _torch_version() >= _FAST_FLOAT16:
+        candidates = [torch.float16]
+    else:
+        units = half_precision_units() or ()
+        candidates = [dtype for unit, dtype in _DTYPE_OF_UNIT.items() if unit in units]
+    usable = (d for d in candidates if can_multiply(d, device) and _sums_in_float32(d, dim))
+    return next(usable, torch.float32)
 
 
-@functools.lru_cache
+def _torch_version() -> tuple[int, int]:
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+@functools.cache
 def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether this torch has a product in that type: 2.1 has none in float16 on a CPU."""
+    """Whether torch can multiply matrices of a dtype; 2.1 cannot in float16 on a CPU."""
     ones = torch.ones((1, 1), dtype=dtype, device=device)
     try:
         torch.mm(ones, ones)
@@ -164,18 +187,11 @@ def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=64)
 def _sums_in_float32(dtype: torch.dtype, dim: int) -> bool:
-    """Whether one large product and many small ones keep the small ones."""
+    """Whether a product on the CPU keeps small terms beside a large one, as float32 does."""
     values = torch.full((16, dim), 2.0**-6)
     values[:, 0] = 1.0
     wide = (values @ values.T).double()
     narrow = (values.to(dtype) @ values.to(dtype).T).double()
     return bool((narrow - wide).abs().max() <= torch.finfo(dtype).eps * wide.max())
-
-
-def fastest_dtype(dim: int, count: int, device: torch.device) -> torch.dtype:
-    """What to multiply C queries of D dimensions in; the answer is the same with any."""
-    if device.type == "cuda":
-        return torch.float16
-    # Speed depends on the shape class, not on the exact number of queries.
-    return _probe(dim, min(1 << (count - 1).bit_length(), 64) if count else 1)

@@ -1,4 +1,4 @@
-"""Writing that a crash cannot tear: to a scratch name, synced, renamed, the folder synced."""
+"""Writes files atomically: to a temporary name, synced, renamed, then the folder synced."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _ADVICE = {
     errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
     errno.EFBIG: "the file is larger than this system allows: use a smaller shard size",
     errno.EROFS: "the file system is read-only: choose another folder",
-    errno.EACCES: "permission denied: choose another folder or mend its permissions",
-    errno.EPERM: "permission denied: choose another folder or mend its permissions",
+    errno.EACCES: "permission denied: choose another folder or change its permissions",
+    errno.EPERM: "permission denied: choose another folder or change its permissions",
 }
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file must be, byte for byte.
+    """Name, length and hash of one file of an index.
 
     Attributes:
         name: Path inside the index folder, with forward slashes.
-        bytes: Length.
-        sha256: Of the whole file, in hex.
+        bytes: Length in bytes.
+        sha256: SHA-256 of the whole file, in hex.
     """
 
     name: str
@@ -40,32 +40,32 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn an operating system's refusal into a message that says what to do."""
+def explain_os_errors(action: str) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``HardmineError`` with the action, the cause and a remedy."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         advice = _ADVICE.get(error.errno or 0, "")
-        raise HardmineError(f"cannot {doing}: {reason}" + (f"; {advice}" if advice else "")) from (
+        raise HardmineError(f"cannot {action}: {reason}" + (f"; {advice}" if advice else "")) from (
             error
         )
 
 
 def write_durably(folder: Path, name: str, chunks: Iterable[Any], *, scratch: Path) -> FileRecord:
-    """Write a file of an index so that it is either whole, under its name, or not there.
+    """Write a file of an index atomically: after a crash it is whole or absent.
 
     Args:
         folder: The index.
         name: Path inside it; an existing file is replaced.
-        chunks: Contiguous buffers (bytes or arrays), written one after the other.
+        chunks: Contiguous buffers (bytes or arrays), written in order.
         scratch: Folder on the same file system for the unfinished file.
     """
     target = folder / name
-    # The process id keeps two builders of a folder that does not support locks apart.
+    # The process id separates two builders on a file system without locks.
     unfinished = scratch / f"{target.name}.{os.getpid()}.part"
     digest, length = hashlib.sha256(), 0
-    with explained(f"write {target}"):
+    with explain_os_errors(f"write {target}"):
         try:
             with unfinished.open("wb", buffering=0) as file:
                 for chunk in chunks:
@@ -75,7 +75,7 @@ def write_durably(folder: Path, name: str, chunks: Iterable[Any], *, scratch: Pa
                     while len(view):
                         view = view[file.write(view) :]
                 os.fsync(file.fileno())
-            os.replace(unfinished, target)  # noqa: PTH105 (watched by the tests)
+            os.replace(unfinished, target)  # noqa: PTH105 (tests record the calls of os.replace)
             sync_folder(target.parent)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -84,7 +84,7 @@ def write_durably(folder: Path, name: str, chunks: Iterable[Any], *, scratch: Pa
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
+    """Sync a folder, so that new file names survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -93,7 +93,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a whole file, in hex."""
+    """Return the SHA-256 of a whole file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

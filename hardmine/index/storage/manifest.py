@@ -1,4 +1,4 @@
-"""``manifest.json``: what an index is made of, down to the hash of every file."""
+"""``manifest.json``: settings of an index, and name, length and hash of each of its files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hardmine._version import __version__
 from hardmine.errors import IndexDamaged, IndexMismatch
 from hardmine.index.storage.files import FileRecord, write_durably
 
-NAME = "manifest.json"
-WORK = ".build"  # what an unfinished build or update keeps inside the folder
+MANIFEST = "manifest.json"
+BUILD_FOLDER = ".build"  # subfolder of an unfinished build or update
 FORMAT = 1
-_LONGEST = 256 << 20
+_MAX_BYTES = 256 << 20
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class ShardRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One shard: images stored (later removed ones included), their regions, the two files."""
+    """One shard: number of stored images (removed ones included) and regions, and its two files."""
 
     number: Count
     images: Count
@@ -31,7 +31,14 @@ class ShardRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EncoderRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which encoder made the vectors; ``spec`` makes it again where the encoder has one."""
+    """The encoder that made the vectors.
+
+    Attributes:
+        fingerprint: The encoder's fingerprint.
+        dim: D.
+        spec: Arguments of ``load_encoder`` that load it again; None for an encoder of the user's
+            own.
+    """
 
     fingerprint: str
     dim: Annotated[int, msgspec.Meta(ge=1)]
@@ -39,14 +46,14 @@ class EncoderRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClustersRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How patches became regions."""
+    """The clustering that made regions of patches."""
 
     spec: str
     seed: int
 
 
 class ImagesRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which images: the data set's fingerprint and folder, and the table that lists them."""
+    """The indexed images: fingerprint and folder of the data set, and the table that lists them."""
 
     fingerprint: str
     root: str
@@ -56,13 +63,13 @@ class ImagesRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that must hold for an index to be opened.
+    """Contents of ``manifest.json``.
 
     Attributes:
         format: Version of the layout on disk.
-        hardmine: Version that wrote it.
-        generation: 0 after a build, one more with each update.
-        dtype: How vectors are stored.
+        hardmine: Version of hardmine that wrote it.
+        generation: 0 after a build, one more after each update or compaction.
+        dtype: dtype of the stored vectors.
         shards: In ascending order of their numbers.
     """
 
@@ -77,13 +84,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
-        """Every file of the index but the manifest."""
+        """Every file of the index except the manifest."""
         pairs = [record for shard in self.shards for record in (shard.vectors, shard.layout)]
         return (self.images.table, *pairs)
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """One line for logs: images, regions, shards, size."""
         images, regions = self.images, sum(shard.regions for shard in self.shards)
         size = sum(record.bytes for record in self.files) / 2**20
         skipped = f", {images.broken} skipped" if images.broken else ""
@@ -94,7 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def next_number(self) -> int:
-        """First shard number that no shard has reached."""
+        """Smallest number above all shard numbers."""
         return self.shards[-1].number + 1 if self.shards else 0
 
 
@@ -104,28 +111,31 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def render(manifest: Manifest) -> bytes:
-    """The exact bytes of ``manifest.json``; its last field is the hash of the rest."""
+    """Return the exact bytes of ``manifest.json``; its last field is the hash of the rest."""
     body = msgspec.json.encode(manifest)
     sealed = _Sealed(manifest=manifest, sha256=hashlib.sha256(body).hexdigest())
     return msgspec.json.format(msgspec.json.encode(sealed), indent=1) + b"\n"
 
 
 def write_manifest(folder: Path, manifest: Manifest, *, scratch: Path) -> None:
-    """Replace the manifest: the one moment at which an index becomes what is new."""
-    write_durably(folder, NAME, [render(manifest)], scratch=scratch)
+    """Replace the manifest atomically; from then on readers see the new index."""
+    write_durably(folder, MANIFEST, [render(manifest)], scratch=scratch)
 
 
 def read_manifest(folder: str | Path) -> Manifest:
     """Read and check ``manifest.json``.
 
     Raises:
-        IndexDamaged: If it is missing, altered by as much as one byte, or makes no sense.
+        IndexDamaged: If it is missing, inconsistent, or altered by as much as one byte.
         IndexMismatch: If a newer hardmine wrote it.
     """
-    path = Path(folder) / NAME
+    path = Path(folder) / MANIFEST
     try:
-        if path.stat().st_size > _LONGEST:
-            raise IndexDamaged(f"{path} is longer than any manifest can be ({_LONGEST} bytes)")
+        if path.stat().st_size > _MAX_BYTES:
+            raise IndexDamaged(
+                f"{path} is damaged: a manifest has at most {_MAX_BYTES} bytes; restore it, "
+                "or build again"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise IndexDamaged(_missing(Path(folder), error)) from None
@@ -136,16 +146,18 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise IndexDamaged(f"{path} is damaged ({error}); restore it, or build again") from None
     _refuse_other_format(path, content)
     if render(manifest) != content:
-        raise IndexDamaged(f"{path} is damaged: its checksum does not fit; restore or rebuild")
+        raise IndexDamaged(
+            f"{path} is damaged: its checksum does not match; restore it, or build again"
+        )
     _check(path, manifest)
     return manifest
 
 
 def _missing(folder: Path, error: OSError) -> str:
-    if (folder / WORK).is_dir():
-        return f"{folder} is not finished: run the build again, it goes on where it stopped"
+    if (folder / BUILD_FOLDER).is_dir():
+        return f"{folder} is not finished: run the build again, it continues where it stopped"
     if folder.is_dir() and isinstance(error, FileNotFoundError):
-        return f"{folder} is not an index: it has no {NAME}"
+        return f"{folder} is not an index: it has no {MANIFEST}"
     return f"no index at {folder}: {error.strerror}"
 
 
@@ -166,31 +178,31 @@ def _check(path: Path, manifest: Manifest) -> None:
     names = [record.name for record in manifest.files]
     problem = ""
     if sorted(set(numbers)) != numbers:
-        problem = "shard numbers do not ascend"
+        problem = "shard numbers are not ascending"
     elif len(set(names)) != len(names):
         problem = "a file is listed twice"
     elif any(shard.vectors.name != vectors_name(shard.number) for shard in manifest.shards):
-        problem = "a shard's vectors have a foreign name"
+        problem = "a shard's vectors have an unexpected file name"
     elif any(shard.layout.name != layout_name(shard.number) for shard in manifest.shards):
-        problem = "a shard's layout has a foreign name"
+        problem = "a shard's layout has an unexpected file name"
     elif manifest.images.table.name != table_name(manifest.generation):
-        problem = "the table of images has a foreign name"
+        problem = "the table of images has an unexpected file name"
     elif manifest.images.broken > manifest.images.count:
-        problem = "more images are broken than there are"
+        problem = "it counts more broken images than images"
     if problem:
-        raise IndexDamaged(f"{path} makes no sense: {problem}; build again")
+        raise IndexDamaged(f"{path} is inconsistent: {problem}; build again")
 
 
 def vectors_name(number: int) -> str:
-    """Name of a shard's vectors."""
+    """File name of a shard's vectors."""
     return f"shards/{number:05d}.vectors.npy"
 
 
 def layout_name(number: int) -> str:
-    """Name of what a shard says about its regions."""
+    """File name of a shard's layout: offsets, boxes, masses and scales of its regions."""
     return f"shards/{number:05d}.regions.npz"
 
 
 def table_name(generation: int) -> str:
-    """Name of the table of images; one a generation, so that the old index stays whole."""
+    """File name of the table of images: one per generation, so that the old index stays whole."""
     return f"images-{generation}.parquet"

@@ -1,7 +1,8 @@
-"""What an index holds, wherever it lies: shards of regions and the images they belong to."""
+"""An index as a search sees it: shards of regions, and the images that they belong to."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.search.tensors import as_tensor
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Shard:
     """R regions of n stored images, in the order they were written.
 
     Attributes:
-        vectors: (R, D) float16 unit vectors, or int8 to be multiplied by ``scales``; an array or
-            a memory map.
-        scales: (R,) float32, one a row of int8 vectors; None for float16.
+        vectors: (R, D) float16 unit vectors, or int8 vectors to multiply by ``scales``; an array
+            or a memory map.
+        scales: (R,) float32, one for each int8 vector; None for float16.
         offsets: (n + 1,) int64: image i owns the regions ``offsets[i]`` to ``offsets[i + 1]``,
             possibly none.
         boxes: (R, 4) float16 or float32 xyxy, as shares of the image's width and height.
-        mass: (R,) float16 or float32, share of the image that a region covers.
-        rows: (n,) int64 row of each stored image in ``Store.ids``; -1 where it was removed.
+        mass: (R,) float16 or float32, share of the image's patches in the region.
+        rows: (n,) int64 row of each stored image in ``Store.ids``; -1 for a removed image.
     """
 
     vectors: npt.NDArray[Any]
@@ -45,12 +45,12 @@ class Shard:
             )
         regions, stored = len(self.vectors), len(self.rows)
         if (self.scales is None) != (self.vectors.dtype == np.float16):
-            raise InputError("int8 vectors need one scale a row, float16 vectors take none")
+            raise InputError("int8 vectors need one scale each, float16 vectors must have none")
         if self.scales is not None and self.scales.shape != (regions,):
             raise InputError(f"scales: expected shape ({regions},), got {self.scales.shape}")
         if self.boxes.shape != (regions, 4) or self.mass.shape != (regions,):
             raise InputError(
-                f"boxes and mass: expected one a region, {(regions, 4)} and {(regions,)}, "
+                f"boxes and mass: expected shapes {(regions, 4)} and {(regions,)}, "
                 f"got {self.boxes.shape} and {self.mass.shape}"
             )
         offsets = self.offsets
@@ -60,15 +60,15 @@ class Shard:
                 f"got {len(offsets)} from {offsets[:1]} to {offsets[-1:]}"
             )
         if (np.diff(offsets) < 0).any():
-            raise InputError("offsets must not descend")
+            raise InputError("offsets must not decrease")
 
     def __len__(self) -> int:
-        """Stored images, removed ones included."""
+        """Number of stored images, removed ones included."""
         return len(self.rows)
 
     @cached_property
     def tensor(self) -> torch.Tensor:
-        """``vectors`` for torch, not copied."""
+        """``vectors`` as a tensor, not copied."""
         return as_tensor(self.vectors)
 
 
@@ -84,7 +84,7 @@ class Store:
         dim: D.
         encoder_fingerprint: The encoder that made the vectors.
         clusters: The clustering spec, e.g. ``"kmeans:10+whole"``.
-        shards: Every image row stands in exactly one of them.
+        shards: Each image row is in exactly one of them.
     """
 
     root: Path
@@ -100,7 +100,7 @@ class Store:
         count = len(self.ids)
         if len(self.paths) != count or self.sizes.shape != (count, 2):
             raise InputError(
-                f"paths and sizes: expected {count} and {(count, 2)}, one an id, "
+                f"paths and sizes: expected {count} and {(count, 2)}, one for each id, "
                 f"got {len(self.paths)} and {self.sizes.shape}"
             )
         for shard in self.shards:
@@ -109,9 +109,9 @@ class Store:
                     f"vectors have {shard.vectors.shape[1]} dimensions, the index has {self.dim}"
                 )
         rows = [shard.rows[shard.rows >= 0] for shard in self.shards]
-        placed = np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
-        if not np.array_equal(placed, np.arange(count)):
-            raise InputError(f"each of the {count} image rows must stand in exactly one shard")
+        stored = np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+        if not np.array_equal(stored, np.arange(count)):
+            raise InputError(f"each of the {count} image rows must be in exactly one shard")
 
     def __len__(self) -> int:
         """N."""
@@ -119,22 +119,22 @@ class Store:
 
     @property
     def num_regions(self) -> int:
-        """Regions of all stored images, removed ones included."""
+        """Number of regions of all stored images, removed ones included."""
         return sum(len(shard.vectors) for shard in self.shards)
 
     @cached_property
-    def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Where each image row is stored: (N,) shard and (N,) position in that shard."""
-        shard_of, place_in = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
+    def locations(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(N,) shard and (N,) slot, its position in that shard, of each image row."""
+        shard_of, slot_of = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         for number, shard in enumerate(self.shards):
             kept = np.flatnonzero(shard.rows >= 0)
             shard_of[shard.rows[kept]] = number
-            place_in[shard.rows[kept]] = kept
-        return shard_of, place_in
+            slot_of[shard.rows[kept]] = kept
+        return shard_of, slot_of
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
-        """(N,) regions of each image row."""
+        """(N,) number of regions of each image row."""
         counts = np.zeros(len(self), np.int64)
         for shard in self.shards:
             kept = np.flatnonzero(shard.rows >= 0)
@@ -145,11 +145,19 @@ class Store:
 def quantize_rows(
     vectors: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Turn (R, D) vectors into int8 with one scale a row: ``int8 * scale`` is the vector.
+    """Quantize (R, D) vectors to int8 with one scale each; ``int8 * scale`` is the vector.
 
-    A row of zeros keeps scale 0.
+    A vector of zeros has scale 0.
     """
     wide = np.asarray(vectors, np.float32)
     scales = np.abs(wide).max(axis=1, initial=0.0) / 127.0
     safe = np.where(scales > 0, scales, 1.0)[:, None]
     return np.rint(wide / safe).astype(np.int8), scales.astype(np.float32)
+
+
+def as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """View an array, or a read-only memory map, as a tensor without copying it."""
+    with warnings.catch_warnings():
+        # torch warns that writing into a read-only array is undefined; nothing here writes.
+        warnings.filterwarnings("ignore", message=".*not writable")
+        return torch.from_numpy(array)

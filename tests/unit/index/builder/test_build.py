@@ -1,4 +1,4 @@
-"""What a build puts into an index, and what it refuses to begin."""
+"""Contents of a built index, and arguments that a build refuses."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.index import build_index, open_index, read_manifest, update_index
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.search.exact import ExactIndex
-from hardmine.index.storage.format import read_images
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet
 
 
 def regions_of(index: ExactIndex, row: int) -> tuple[Any, Any, Any]:
     """Stored vectors (as float32), boxes and mass of one image."""
-    shard_of, place_in = index.store.places
-    shard, place = index.store.shards[shard_of[row]], place_in[row]
-    mine = slice(shard.offsets[place], shard.offsets[place + 1])
-    vectors = np.asarray(shard.vectors[mine], np.float32)
+    shard_of, slot_of = index.store.locations
+    shard, place = index.store.shards[shard_of[row]], slot_of[row]
+    regions = slice(shard.offsets[place], shard.offsets[place + 1])
+    vectors = np.asarray(shard.vectors[regions], np.float32)
     if shard.scales is not None:
-        vectors = vectors * shard.scales[mine, None]
-    return vectors, shard.boxes[mine], shard.mass[mine]
+        vectors = vectors * shard.scales[regions, None]
+    return vectors, shard.boxes[regions], shard.mass[regions]
 
 
 @pytest.mark.parametrize("clusters", ["whole", "none", "kmeans:3+whole", "agglomerative:t=0.5"])
 @pytest.mark.parametrize("quantize", [None, "int8"])
-def test_every_image_is_stored_as_if_it_were_alone(
+def test_every_image_is_stored_as_if_it_were_encoded_alone(
     tmp_path: Path, clusters: str, quantize: Any
 ) -> None:
     images = write_images(tmp_path / "images", 11, broken=[4])
@@ -56,21 +56,21 @@ def test_every_image_is_stored_as_if_it_were_alone(
         features = encoder.encode_images(encoder.preprocess(open_image(images.root / path))[None])
         expected = cluster(features.patches, clusters, whole=features.whole)
         vectors, boxes, mass = regions_of(index, row)
-        # float16 rounds to 2^-11 of a number, int8 to half a 127th of the row's largest.
+        # float16 rounds to 2^-11 of a number, int8 to half a 127th of the largest in its row.
         tolerance = 0.5 / 127 + 1e-6 if quantize else 2**-11
         np.testing.assert_allclose(vectors, expected.vectors, atol=tolerance)
         np.testing.assert_allclose(boxes, expected.boxes, atol=2**-11)
         np.testing.assert_allclose(mass, expected.mass, atol=1e-6)
 
 
-def test_the_number_of_workers_and_the_moment_change_no_byte(tmp_path: Path) -> None:
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 9)
     for workers in (1, 5):
         build_index(images, PixelEncoder(), tmp_path / str(workers), workers=workers, shard_size=4)
     assert folder_bytes(tmp_path / "1") == folder_bytes(tmp_path / "5")
 
 
-def test_broken_images_are_listed_with_the_reason(tmp_path: Path) -> None:
+def test_broken_images_are_listed_with_the_problem(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 6, broken=[0, 3])
     (tmp_path / "images" / "5.jpg").unlink()
     seen: list[Progress] = []
@@ -110,7 +110,7 @@ def test_a_shard_of_broken_images_holds_nothing(tmp_path: Path) -> None:
         assert sorted(hits.image_rows[hits.found].tolist()) == [0, 1, 2]
 
 
-def test_ids_of_text_and_paths_in_folders_stay_what_they_are(tmp_path: Path) -> None:
+def test_text_ids_and_paths_in_subfolders_are_kept(tmp_path: Path) -> None:
     names = ("a/ü 1.jpg", "b/c/2.jpg")
     for seed, name in enumerate(names):
         write_image(tmp_path / "images" / name, seed)
@@ -135,21 +135,21 @@ def test_a_finished_index_is_only_opened(tmp_path: Path) -> None:
     assert folder_bytes(tmp_path / "out") == before
 
 
-def test_a_finished_index_is_not_written_to_unless_something_was_left_over(
+def test_a_finished_index_is_written_to_only_to_remove_unused_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = write_images(tmp_path / "images", 4)
     out = tmp_path / "out"
     build_index(images, PixelEncoder(), out)
-    held = []
+    lock_calls = []
 
     def locked(folder: Path) -> Any:
-        held.append(folder)
+        lock_calls.append(folder)
         raise OSError("read-only")
 
     monkeypatch.setattr("hardmine.index.builder.build.locked", locked)
     assert len(build_index(images, PixelEncoder(), out)) == 4
-    assert held == []
+    assert lock_calls == []
     with pytest.raises(IndexMismatch, match="seed 0, not 1"):
         build_index(images, PixelEncoder(), out, seed=1)
     for name in ("shards/00009.vectors.npy", "images-7.parquet", ".lock"):
@@ -157,7 +157,7 @@ def test_a_finished_index_is_not_written_to_unless_something_was_left_over(
         with pytest.raises(OSError, match="read-only"):
             build_index(images, PixelEncoder(), out)
         (out / name).unlink()
-    assert len(held) == 3
+    assert len(lock_calls) == 3
     with pytest.raises(OSError, match="read-only"):
         build_index(images, PixelEncoder(), out, resume=False)
 
@@ -182,7 +182,7 @@ def test_another_build_into_a_finished_index_is_refused(
         options = {"images": images.subset(range(options["images"]))}
     with pytest.raises(IndexMismatch, match=message):
         build_index(**plain | options, out=tmp_path / "out")
-    # What the message advises.
+    # The message advises to replace the index.
     again = build_index(**plain | options, out=tmp_path / "out", resume=False)
     assert len(again) == len(options.get("images", images))
     build_index(**plain | options, out=tmp_path / "fresh")
@@ -209,21 +209,21 @@ def test_another_build_over_an_unfinished_one_is_refused(tmp_path: Path) -> None
         IndexMismatch, match=r"clusters was 'kmeans:10,context=0\.4\+whole', is now 'none'"
     ):
         build_index(images, PixelEncoder(), tmp_path / "out", shard_size=2, clusters="none")
-    # A smaller batch is a fair answer to a full memory.
+    # A user whose memory was full may continue with a smaller batch.
     index = build_index(images, PixelEncoder(), tmp_path / "out", shard_size=2, batch_size=1)
     assert len(index) == 6
 
 
-class BlindEncoder(PixelEncoder):
-    """Gives what half precision gives when it overflows."""
+class NaNEncoder(PixelEncoder):
+    """Returns NaN, as half precision does after an overflow."""
 
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
         features = super().encode_images(batch)
         return DenseFeatures(features.patches * torch.nan, features.whole)
 
 
-class BlinkingEncoder(PixelEncoder):
-    """Blind for the second batch alone."""
+class NaNOnceEncoder(PixelEncoder):
+    """Returns NaN for the second batch only."""
 
     calls = 0
 
@@ -235,11 +235,11 @@ class BlinkingEncoder(PixelEncoder):
         )
 
 
-def test_a_batch_that_fails_is_not_missing_from_a_whole_shard(tmp_path: Path) -> None:
-    # Three batches a shard: the third is on its way when the second fails.
+def test_no_finished_shard_lacks_a_batch_that_failed(tmp_path: Path) -> None:
+    # Three batches per shard: the third is in progress when the second fails.
     images = write_images(tmp_path / "images", 12)
     with pytest.raises(InputError, match="NaN"):
-        build_index(images, BlinkingEncoder(), tmp_path / "out", shard_size=6, batch_size=2)
+        build_index(images, NaNOnceEncoder(), tmp_path / "out", shard_size=6, batch_size=2)
     assert not list((tmp_path / "out" / "shards").iterdir())
     for name in ("out", "whole"):
         build_index(images, PixelEncoder(), tmp_path / name, shard_size=6, batch_size=2)
@@ -250,7 +250,7 @@ class NamedEncoder(PixelEncoder):
     spec = {"name": object()}  # noqa: RUF012
 
 
-def test_what_cannot_work_is_refused_before_work_begins(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused_before_work_begins(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 3)
     out = tmp_path / "out"
     for options, message in (
@@ -269,10 +269,10 @@ def test_what_cannot_work_is_refused_before_work_begins(tmp_path: Path) -> None:
             build_index(**arguments, out=out)
         assert not out.exists() or not list(out.rglob("*"))
     with pytest.raises(InputError, match="NaN"):
-        build_index(images, BlindEncoder(), tmp_path / "blind")
+        build_index(images, NaNEncoder(), tmp_path / "blind")
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 3)
     with pytest.raises(InputError, match=r"neither empty nor an index \(it holds 0\.jpg"):
         build_index(images, PixelEncoder(), tmp_path / "images")
@@ -283,7 +283,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         build_index(images, PixelEncoder(), tmp_path / "images" / "0.jpg")
 
 
-def test_an_index_is_opened_only_with_what_it_was_built_from(tmp_path: Path) -> None:
+def test_an_index_opens_only_with_its_own_encoder_clusters_and_images(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 5)
     out = tmp_path / "out"
     build_index(images, PixelEncoder(), out, clusters="kmeans:2")

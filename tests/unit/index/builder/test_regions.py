@@ -1,4 +1,4 @@
-"""Regions of a batch: boxes that encoders bring, boxes that others propose."""
+"""Regions of a batch: boxes from the encoder, and box proposals from a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hardmine.index.builder.regions import regions_of_batch
 
 
 def detector_features(batch: int) -> DenseFeatures:
-    """2×3 vectors an image with random boxes of their own."""
+    """2×3 vectors per image, each with a random box."""
     generator = torch.Generator().manual_seed(1)
     corners = torch.rand(batch, 2, 3, 2, 2, generator=generator).sort(dim=3).values
     patches = F.normalize(torch.randn(batch, 2, 3, 5, generator=generator), dim=-1)
@@ -34,9 +34,9 @@ def test_a_region_spans_the_boxes_of_its_patches(clusters: str) -> None:
     assert features.boxes is not None
     assert regions.labels is not None
     for image in range(4):
-        mine = regions.boxes[regions.image_rows == image]
+        region_boxes = regions.boxes[regions.image_rows == image]
         labels, boxes = regions.labels[image].flatten(), features.boxes[image].flatten(0, 1)
-        for region, box in enumerate(mine):
+        for region, box in enumerate(region_boxes):
             members = boxes[labels == region]
             if len(members):
                 assert box.tolist() == [
@@ -45,10 +45,10 @@ def test_a_region_spans_the_boxes_of_its_patches(clusters: str) -> None:
                 ]
             else:
                 assert box.tolist() == [0, 0, 1, 1]
-        assert ("+whole" in clusters) == (len(mine) > labels.max() + 1)
+        assert ("+whole" in clusters) == (len(region_boxes) > labels.max() + 1)
 
 
-def test_proposals_become_regions_and_are_asked_for(tmp_path: Path) -> None:
+def test_proposals_become_regions_and_are_required(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 4, broken=[1])
     file = tmp_path / "boxes.json"
     rows = [
@@ -58,7 +58,7 @@ def test_proposals_become_regions_and_are_asked_for(tmp_path: Path) -> None:
         {"image_id": 777, "bbox": [0, 0, 1, 1]},
     ]
     file.write_text(json.dumps(rows))
-    # The images are 24 high and 32 wide, which the set does not know and the files do.
+    # The images are 24 high and 32 wide; the set lacks the sizes, so they are read from the files.
     images = images.subset([0, 2, 3, 1])
     (tmp_path / "images" / "1.jpg").unlink()
     proposals = read_proposals(file, images)
@@ -72,7 +72,7 @@ def test_proposals_become_regions_and_are_asked_for(tmp_path: Path) -> None:
     )
     query = PixelEncoder().encode_texts(["a"])
     scores = index.scores(query)[0]
-    # An image without boxes has no region, and nothing to be found by.
+    # An image without boxes has no region, so no search finds it.
     assert np.isfinite(scores).tolist() == [True, True, False]
     hits = index.search(query, 3)
     boxes = {
@@ -85,7 +85,7 @@ def test_proposals_become_regions_and_are_asked_for(tmp_path: Path) -> None:
     assert len(update_index(out, images.subset([1]), PixelEncoder(), proposals=proposals)) == 1
 
 
-def test_an_unfinished_build_does_not_go_on_with_other_proposals(tmp_path: Path) -> None:
+def test_an_unfinished_build_is_not_continued_with_other_proposals(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 2)
 
     def stop(progress: object) -> None:
@@ -113,7 +113,7 @@ def test_an_unfinished_build_does_not_go_on_with_other_proposals(tmp_path: Path)
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4]}]', "none of its boxes belongs to an image"),
     ],
 )
-def test_what_is_no_file_of_boxes_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_file_of_boxes_is_refused(tmp_path: Path, content: str, message: str) -> None:
     images = write_images(tmp_path / "images", 1)
     (tmp_path / "boxes.json").write_text(content)
     with pytest.raises(InputError, match=rf"boxes\.json: .*{message}"):

@@ -1,4 +1,4 @@
-"""Updating and compacting: the answers are those of a fresh build."""
+"""After updating and compacting, hits and scores equal those of a new build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hardmine.index import (
 from hardmine.index.base import Index
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.update import find_changes
-from hardmine.index.storage.format import read_images
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet
 
 QUERIES = PixelEncoder().encode_texts(["a", "b", "night", "zebra"])
@@ -41,28 +41,28 @@ def changes(place: Path, images: ImageSet) -> str:
 
 
 def update(place: Path, images: ImageSet) -> tuple[Index, int]:
-    """The index brought up to date, and how many images were encoded for it."""
+    """Update the index; return it and the number of images that were encoded."""
     seen: list[Progress] = []
     index = update_index(place / "out", images, PixelEncoder(), shard_size=4, progress=seen.append)
     return index, seen[-1].fresh if seen else 0
 
 
-def assert_like_fresh(place: Path, index: Index, images: ImageSet) -> None:
+def assert_equals_new_build(place: Path, index: Index, images: ImageSet) -> None:
     fresh = build_index(images, PixelEncoder(), place / "fresh", clusters="none", resume=False)
     assert index.ids.tolist() == fresh.ids.tolist()
     assert index.paths == fresh.paths
     np.testing.assert_array_equal(index.sizes, fresh.sizes)
     np.testing.assert_array_equal(index.scores(QUERIES), fresh.scores(QUERIES))
-    mine, theirs = index.search(QUERIES, 5), fresh.search(QUERIES, 5)
-    np.testing.assert_array_equal(mine.image_rows, theirs.image_rows)
-    np.testing.assert_array_equal(mine.boxes, theirs.boxes)
+    hits, expected = index.search(QUERIES, 5), fresh.search(QUERIES, 5)
+    np.testing.assert_array_equal(hits.image_rows, expected.image_rows)
+    np.testing.assert_array_equal(hits.boxes, expected.boxes)
     assert verify_index(place / "out") == ()
 
 
 @pytest.mark.parametrize(
     ("numbers", "encoded"),
     [
-        (range(10), 0),  # nothing happened
+        (range(10), 0),  # no change
         (range(9, -1, -1), 0),  # another order
         (range(12), 2),  # two more
         ([0, 1, 2, 8, 9], 0),  # fewer
@@ -72,7 +72,7 @@ def assert_like_fresh(place: Path, index: Index, images: ImageSet) -> None:
         ([], 0),  # none at all
     ],
 )
-def test_an_update_encodes_what_is_new_and_answers_like_a_fresh_build(
+def test_an_update_encodes_new_images_and_equals_a_new_build(
     place: Path, numbers: Any, encoded: int
 ) -> None:
     for number in (10, 11):
@@ -84,7 +84,7 @@ def test_an_update_encodes_what_is_new_and_answers_like_a_fresh_build(
     if list(numbers) == list(range(10)):
         assert folder_bytes(place / "out") == before
     if len(index):
-        assert_like_fresh(place, index, images)
+        assert_equals_new_build(place, index, images)
     else:
         assert index.search(QUERIES, 3).found.sum() == 0
         assert not list((place / "out" / "shards").iterdir())
@@ -105,29 +105,29 @@ def test_a_removed_image_never_comes_back(place: Path) -> None:
     images = list_images(place / "images", range(10))
     index, fresh = update(place, images)
     assert fresh == 1
-    assert_like_fresh(place, index, images)
+    assert_equals_new_build(place, index, images)
 
 
-def test_time_alone_is_no_change_and_content_alone_is_one(place: Path) -> None:
+def test_a_new_time_is_no_change_and_new_content_is_one(place: Path) -> None:
     images = list_images(place / "images", range(10))
     files = place / "images"
     os.utime(files / "0.jpg", ns=(1, 1))
     assert changes(place, images) == "0 added, 0 changed, 0 removed"
     assert update(place, images)[1] == 0
-    # The new time is kept, so that the content is not read again next time.
+    # The new time is stored, so that the next update does not read the content again.
     facts = read_images(place / "out", read_manifest(place / "out")).facts
     assert facts[0].mtime_ns == 1
     content = bytearray((files / "1.jpg").read_bytes())
     content[-40] ^= 4
     (files / "1.jpg").write_bytes(content)  # the same length
     write_image(files / "2.jpg", 99)
-    write_image(files / "7.jpg", 7)  # the broken one, mended
+    write_image(files / "7.jpg", 7)  # the broken one, repaired
     (files / "8.jpg").unlink()
     assert changes(place, images) == "0 added, 4 changed, 0 removed"
     index, fresh = update(place, images)
     assert fresh == 4
     assert index.ids.tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 90]
-    assert_like_fresh(place, index, images)
+    assert_equals_new_build(place, index, images)
 
 
 def test_a_moved_image_keeps_its_vectors(place: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_moved_image_keeps_its_vectors(place: Path) -> None:
     images = ImageSet(before.root, before.ids, paths, before.sizes)
     index, fresh = update(place, images)
     assert fresh == 0
-    assert_like_fresh(place, index, images)
+    assert_equals_new_build(place, index, images)
 
 
 def test_a_data_set_that_moved_is_found_in_its_new_folder(place: Path) -> None:
@@ -147,12 +147,12 @@ def test_a_data_set_that_moved_is_found_in_its_new_folder(place: Path) -> None:
     index, fresh = update(place, images)
     assert fresh == 0
     assert open_index(place / "out").root == place / "moved"
-    assert_like_fresh(place, index, images)
+    assert_equals_new_build(place, index, images)
 
 
 def test_a_wrong_folder_does_not_empty_the_index(place: Path) -> None:
     before = folder_bytes(place / "out")
-    with pytest.raises(InputError, match=r"none of the 10 images .* do they lie below"):
+    with pytest.raises(InputError, match=r"none of the 10 images .* are the images below"):
         update(place, list_images(place / "nowhere", range(10)))
     after = folder_bytes(place / "out")
     assert after == before
@@ -167,18 +167,18 @@ def test_another_encoder_is_refused(place: Path) -> None:
     assert not (place / "images" / ".lock").exists()
 
 
-def test_compacting_gives_space_back_and_changes_no_answer(place: Path) -> None:
+def test_compacting_frees_space_and_changes_no_hit(place: Path) -> None:
     images = list_images(place / "images", [0, 2, 4, 9])
     index, _ = update(place, images)
-    wasteful = sum(path.stat().st_size for path in (place / "out").rglob("*.npy"))
+    before_compacting = sum(path.stat().st_size for path in (place / "out").rglob("*.npy"))
     manifest = compact_index(place / "out", shard_size=4)
     compacted = sum(path.stat().st_size for path in (place / "out").rglob("*.npy"))
     assert [shard.images for shard in manifest.shards] == [4]
     # 4 images of 16 regions of 8 float16, and a header.
-    assert compacted == 4 * 16 * 8 * 2 + 128 < wasteful
+    assert compacted == 4 * 16 * 8 * 2 + 128 < before_compacting
     after = open_index(place / "out", images=images)
     np.testing.assert_array_equal(after.scores(QUERIES), index.scores(QUERIES))
-    assert_like_fresh(place, after, images)
+    assert_equals_new_build(place, after, images)
     before = folder_bytes(place / "out")
     assert compact_index(place / "out", shard_size=4) == manifest
     assert folder_bytes(place / "out") == before
@@ -198,7 +198,7 @@ def test_compacting_keeps_int8_and_shards_that_are_full(tmp_path: Path) -> None:
     assert verify_index(out) == ()
 
 
-def test_compacting_does_not_launder_damage(place: Path) -> None:
+def test_compacting_refuses_a_damaged_index(place: Path) -> None:
     update(place, list_images(place / "images", [0, 2, 4, 9]))
     path = place / "out" / "shards" / "00000.vectors.npy"
     content = bytearray(path.read_bytes())

@@ -46,13 +46,13 @@ def brute_force(store: Store, queries: np.ndarray) -> tuple[np.ndarray, np.ndarr
         wide = shard.vectors.astype(np.float64)
         if shard.scales is not None:
             wide *= shard.scales[:, None].astype(np.float64)
-        for place, row in enumerate(shard.rows):
-            mine = slice(shard.offsets[place], shard.offsets[place + 1])
-            if row < 0 or mine.start == mine.stop:
+        for slot, row in enumerate(shard.rows):
+            regions = slice(shard.offsets[slot], shard.offsets[slot + 1])
+            if row < 0 or regions.start == regions.stop:
                 continue
-            products = (queries.astype(np.float64)[:, None, :] * wide[mine]).sum(axis=2)
+            products = (queries.astype(np.float64)[:, None, :] * wide[regions]).sum(axis=2)
             scores[:, row] = products.max(axis=1)
-            boxes[:, row] = shard.boxes[mine][products.argmax(axis=1)]
+            boxes[:, row] = shard.boxes[regions][products.argmax(axis=1)]
     return scores, boxes
 
 
@@ -104,7 +104,7 @@ def test_small_blocks_change_nothing(budget: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(exact, "_SCORES", budget)
     monkeypatch.setattr(exact, "_QUERIES", 2)
     monkeypatch.setattr(scan, "_SCORES", budget)
-    monkeypatch.setattr(scan, "_WAITING", budget)
+    monkeypatch.setattr(scan, "_MAX_PENDING", budget)
     cut = index.search(queries, 12)
     assert cut.image_rows.tolist() == whole.image_rows.tolist()
     np.testing.assert_array_equal(cut.scores, whole.scores)
@@ -114,31 +114,31 @@ def test_small_blocks_change_nothing(budget: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_wrong_guess_changes_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample is the best there is of some queries: what it promises is not to be had."""
+    """The guessed threshold is too high for some queries: they are searched again without it."""
     store = ragged_store(3)
     queries = unit(np.random.default_rng(4), 6, store.dim)
     index = ExactIndex(store)
     whole = index.search(queries, 12)
     guesses = whole.scores[np.arange(6), [0, 11, 5, 11, 0, 11]] - np.float32(1e-6)
     guesses[4] = 0.99
-    asked: list[int] = []
+    searched_again: list[int] = []
     find_best = scan.find_best
 
     def counting(store: Store, vectors: np.ndarray, *rest: Any, **more: Any) -> Any:
-        asked.append(len(vectors))
+        searched_again.append(len(vectors))
         return find_best(store, vectors, *rest, **more)
 
     monkeypatch.setattr(scan, "find_best", counting)
-    monkeypatch.setattr(scan, "_guess", lambda *_: guesses)
-    monkeypatch.setattr(scan, "_REGIONS", 10)
+    monkeypatch.setattr(scan, "_guess_threshold", lambda *_: guesses)
+    monkeypatch.setattr(scan, "_MIN_REGIONS", 10)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         again = index.search(queries, 12)
     finally:
         torch.set_num_threads(before)
-    # The first, third and fifth had to be searched for once more.
-    assert asked == [3]
+    # The guesses for queries 0, 2 and 4 were too high.
+    assert searched_again == [3]
     assert again.image_rows.tolist() == whole.image_rows.tolist()
     np.testing.assert_array_equal(again.scores, whole.scores)
     np.testing.assert_array_equal(again.boxes, whole.boxes)
@@ -159,10 +159,10 @@ def test_restriction_to_rows() -> None:
     store = ragged_store(7)
     queries = unit(np.random.default_rng(8), 4, store.dim)
     expected, _ = brute_force(store, queries)
-    among = np.array([3, 50, 51, 52, 97, 3])
-    hits = ExactIndex(store).search(queries, 4, rows=among)
+    rows = np.array([3, 50, 51, 52, 97, 3])
+    hits = ExactIndex(store).search(queries, 4, rows=rows)
     for query in range(4):
-        order = [row for row in np.argsort(-expected[query]) if row in among]
+        order = [row for row in np.argsort(-expected[query]) if row in rows]
         order = [row for row in order if expected[query, row] > -np.inf][:4]
         assert hits.image_rows[query, : len(order)].tolist() == order
     nothing = ExactIndex(store).search(queries, 4, rows=[])
@@ -179,8 +179,8 @@ def test_equal_images_come_in_row_order() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_near_duplicates_are_told_apart(dtype: torch.dtype | None) -> None:
-    """Images that differ by the last bit of one component, far below float32's error."""
+def test_near_duplicates_are_ordered(dtype: torch.dtype | None) -> None:
+    """Images differ by the last bit of one component, far below the error of float32."""
     rng = np.random.default_rng(10)
     base = unit(rng, 1, 512)[0].astype(np.float16)
     vectors = np.tile(base, (400, 1))
@@ -195,7 +195,7 @@ def test_near_duplicates_are_told_apart(dtype: torch.dtype | None) -> None:
     assert hits.image_rows[0].tolist() == np.lexsort((np.arange(400), -truth))[:50].tolist()
 
 
-def test_best_regions_say_where() -> None:
+def test_best_regions() -> None:
     store = ragged_store(11)
     queries = unit(np.random.default_rng(12), 3, store.dim)
     expected, boxes = brute_force(store, queries)
@@ -209,7 +209,7 @@ def test_best_regions_say_where() -> None:
             np.testing.assert_allclose(found[query, column], box)
 
 
-def test_an_empty_index_answers_nothing() -> None:
+def test_an_empty_index_finds_nothing() -> None:
     index = index_from_regions(np.zeros((0, 8)), [0], ids=np.zeros(0, np.int64))
     assert len(index) == 0
     assert index.scores(np.zeros((2, 8))).shape == (2, 0)
@@ -225,12 +225,12 @@ def test_an_empty_index_answers_nothing() -> None:
         pytest.param({"vectors": np.zeros(8)}, r"\(C, 8\)", id="one vector without its axis"),
         pytest.param({"vectors": np.full((1, 8), np.nan)}, "finite", id="NaN"),
         pytest.param({"k": 0}, "at least 1", id="k of zero"),
-        pytest.param({"rows": [0, -1]}, "rows_of", id="a row that is not there"),
+        pytest.param({"rows": [0, -1]}, "rows_of", id="a negative row"),
         pytest.param({"rows": [3]}, "0 to 2", id="a row past the end"),
         pytest.param({"rows": [0.5]}, "whole numbers", id="half a row"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(change: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_refused(change: dict[str, object], message: str) -> None:
     index = index_from_regions(np.eye(8)[:3], np.arange(4), ids=["a", "b", "c"])
     with pytest.raises(InputError, match=message):
         index.search(**{"vectors": np.zeros((1, 8)), "k": 1, **change})
@@ -247,6 +247,6 @@ def test_rows_of_ids() -> None:
     assert index.paths == ("a", "b", "c")
 
 
-def test_a_product_that_torch_lacks_is_refused() -> None:
+def test_a_dtype_that_torch_cannot_multiply_is_refused() -> None:
     with pytest.raises(InputError, match=r"cannot multiply in torch\.bool on cpu"):
         ExactIndex(ragged_store(1), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Files that a crash cannot tear."""
+"""Files that are whole or absent after a crash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import HardmineError
-from hardmine.index.storage.files import explained, sha256_of, write_durably
+from hardmine.index.storage.files import explain_os_errors, sha256_of, write_durably
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from hardmine.index.storage.files import explained, sha256_of, write_durably
         [np.arange(12, dtype=np.int64).reshape(3, 4), bytearray(b"x")],
     ],
 )
-def test_a_file_is_its_chunks_and_its_record_says_so(tmp_path: Path, chunks: list[object]) -> None:
+def test_content_and_record_of_a_file(tmp_path: Path, chunks: list[object]) -> None:
     record = write_durably(tmp_path, "file", chunks, scratch=tmp_path)
     content = b"".join(bytes(chunk) for chunk in chunks)  # type: ignore[call-overload]
     assert (tmp_path / "file").read_bytes() == content
@@ -32,10 +32,10 @@ def test_a_file_is_its_chunks_and_its_record_says_so(tmp_path: Path, chunks: lis
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_content_is_synced_before_the_name_and_the_name_before_all_else(
+def test_content_is_synced_before_the_rename_and_the_folder_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Watched, not replaced: a power cut cannot be had in a test, the order of calls can.
+    # The calls are recorded and still made: a test cannot cut the power, but can check their order.
     calls: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -59,7 +59,7 @@ def test_content_is_synced_before_the_name_and_the_name_before_all_else(
     ]
 
 
-def test_a_failure_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
     write_durably(tmp_path, "file", [b"old"], scratch=tmp_path)
 
     def broken() -> Iterator[bytes]:
@@ -81,6 +81,6 @@ def test_a_failure_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> None:
         (errno.EIO, r"Input/output error$"),  # nothing to advise
     ],
 )
-def test_a_refusal_says_what_to_do(code: int, advice: str) -> None:
-    with pytest.raises(HardmineError, match=advice), explained("write there"):
+def test_an_os_error_is_explained(code: int, advice: str) -> None:
+    with pytest.raises(HardmineError, match=advice), explain_os_errors("write a file"):
         raise OSError(code, os.strerror(code))

@@ -1,4 +1,4 @@
-"""The manifest: no byte of it may change, and nothing foreign is taken for one."""
+"""The manifest: every changed byte is found, and other files are refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def manifest(**changes: Any) -> Manifest:
     return msgspec.structs.replace(plain, **changes)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     for spec in (None, {}, {"name": "tiny", "size": 0.1, "nested": [None, True, {"a": 1e300}]}):
         written = manifest(encoder=EncoderRecord(fingerprint="x", dim=1, spec=spec))
         write_manifest(tmp_path, written, scratch=tmp_path)
@@ -92,7 +92,7 @@ def test_every_changed_byte_is_found(tmp_path: Path) -> None:
         lambda text: text.replace('"count": 8', '"count": 8, "more": 1'),
     ],
 )
-def test_what_is_no_manifest_is_refused(tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path: Path, damage: Any) -> None:
     write_manifest(tmp_path, manifest(), scratch=tmp_path)
     path = tmp_path / "manifest.json"
     changed = damage(path.read_text())
@@ -111,28 +111,28 @@ def shard(number: int, vectors: str, layout: str) -> ShardRecord:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shards": manifest().shards[::-1]}, "do not ascend"),
-        ({"shards": manifest().shards[:1] * 2}, "do not ascend"),
+        ({"shards": manifest().shards[::-1]}, "are not ascending"),
+        ({"shards": manifest().shards[:1] * 2}, "are not ascending"),
         (
             {"shards": (shard(0, "/etc/passwd", "shards/00000.regions.npz"),)},
-            "foreign name",
+            "unexpected file name",
         ),
         (
             {"shards": (shard(0, "shards/00000.vectors.npy", "../00000.regions.npz"),)},
-            "foreign name",
+            "unexpected file name",
         ),
         (
             {"shards": (shard(0, "shards/00000.vectors.npy", "shards/00000.vectors.npy"),)},
             "listed twice",
         ),
-        ({"generation": 4}, "foreign name"),
+        ({"generation": 4}, "unexpected file name"),
         (
             {"images": msgspec.structs.replace(manifest().images, broken=9)},
-            "more images are broken",
+            "more broken images than images",
         ),
     ],
 )
-def test_a_sealed_manifest_that_makes_no_sense_is_refused(
+def test_an_inconsistent_manifest_is_refused_though_its_checksum_fits(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     write_manifest(tmp_path, manifest(**change), scratch=tmp_path)
@@ -140,7 +140,7 @@ def test_a_sealed_manifest_that_makes_no_sense_is_refused(
         read_manifest(tmp_path)
 
 
-def test_another_format_is_named_even_where_its_fields_are_unknown(tmp_path: Path) -> None:
+def test_another_format_is_named_though_its_fields_are_unknown(tmp_path: Path) -> None:
     write_manifest(tmp_path, manifest(format=FORMAT + 1), scratch=tmp_path)
     with pytest.raises(IndexMismatch, match=f"format {FORMAT + 1}, hardmine .* format {FORMAT}"):
         read_manifest(tmp_path)
@@ -150,7 +150,7 @@ def test_another_format_is_named_even_where_its_fields_are_unknown(tmp_path: Pat
         read_manifest(tmp_path)
 
 
-def test_what_is_not_there_is_said_plainly(tmp_path: Path) -> None:
+def test_a_missing_index_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IndexDamaged, match="no index at"):
         read_manifest(tmp_path / "nowhere")
     with pytest.raises(IndexDamaged, match=r"is not an index: it has no manifest\.json"):

@@ -10,7 +10,7 @@ from pixel_images import PixelEncoder, folder_bytes, reseal, write_images
 
 from hardmine.errors import IndexDamaged
 from hardmine.index import build_index, open_index, verify_index
-from hardmine.index.storage import format
+from hardmine.index.storage import read, shard_files
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_whole_index_has_no_problems(out: Path) -> None:
 def test_bytes_flipped_anywhere_are_found(out: Path) -> None:
     generator = np.random.default_rng(0)
     for name, content in folder_bytes(out).items():
-        # The ends hold headers, padding and directories; the middle values.
+        # Headers, padding and directories are at the ends, values in the middle.
         near = [*range(12), *range(len(content) - 12, len(content))]
         places = {*near, *generator.integers(0, len(content), 25).tolist()}
         for place in places:
@@ -62,7 +62,7 @@ def test_truncated_lengthened_and_missing_files_are_found(out: Path) -> None:
 
 
 def test_swapped_shards_are_found(out: Path) -> None:
-    # The same shape, so that only the content tells them apart.
+    # Both have the same shape: only their content differs.
     first, second = out / "shards" / "00000.vectors.npy", out / "shards" / "00001.vectors.npy"
     one, other = first.read_bytes(), second.read_bytes()
     assert len(one) == len(other)
@@ -80,7 +80,7 @@ def test_large_vectors_are_hashed_on_request_only(
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    monkeypatch.setattr(format, "HASHED_AT_OPEN", 100)
+    monkeypatch.setattr(read, "HASHED_AT_OPEN", 100)
     assert len(open_index(out)) == 6
     with pytest.raises(IndexDamaged, match=r"00001\.vectors\.npy is damaged"):
         open_index(out, verify=True)
@@ -88,7 +88,7 @@ def test_large_vectors_are_hashed_on_request_only(
 
 
 @pytest.mark.parametrize("scale", [np.float32(1e30), np.float32(0.5)])
-def test_vectors_that_are_none_are_named(out: Path, scale: np.float32) -> None:
+def test_vectors_without_unit_length_are_reported(out: Path, scale: np.float32) -> None:
     path = out / "shards" / "00000.regions.npz"
     content = path.read_bytes()
     with np.load(path) as layout:
@@ -96,16 +96,16 @@ def test_vectors_that_are_none_are_named(out: Path, scale: np.float32) -> None:
     path.write_bytes(content.replace(scales.tobytes(), (scales * 0 + scale).tobytes()))
     with pytest.raises(IndexDamaged):
         open_index(out)
-    # As someone would who also mends the archive's and the manifest's checksums.
+    # As an attacker would, who also updates the checksums in the archive and the manifest.
     layout_of = dict(np.load(out / "shards" / "00001.regions.npz"))
     layout_of["scales"] = np.full_like(layout_of["scales"], scale)
-    (out / "shards" / "00001.regions.npz").write_bytes(format._pack(layout_of))
+    (out / "shards" / "00001.regions.npz").write_bytes(shard_files._pack(layout_of))
     path.write_bytes(content)
     reseal(out)
     (problem,) = verify_index(out)
     assert "00001.vectors.npy holds vectors that are not of unit length" in problem
 
 
-def test_what_is_no_index_is_a_problem(tmp_path: Path) -> None:
+def test_a_folder_without_an_index_is_a_problem(tmp_path: Path) -> None:
     (problem,) = verify_index(tmp_path)
     assert "is not an index" in problem

@@ -1,4 +1,4 @@
-"""Blocks shared among threads: each once, no error lost, torch's threads as before."""
+"""Items shared among threads: each once, no error lost, torch's thread count restored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from hardmine.index.search.workers import share_out
+from hardmine.index.search.threads import run_in_threads
 
 
 @pytest.fixture(params=[1, 2, 5, 20])
@@ -21,24 +21,24 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_each_item_once(threads: int) -> None:
     seen: list[int] = []
-    share_out(seen.extend, range(1000))
+    run_in_threads(seen.extend, range(1000))
     assert sorted(seen) == list(range(1000))
     assert torch.get_num_threads() == threads
 
 
 def test_no_items(threads: int) -> None:
-    share_out(lambda items: pytest.fail("item from nowhere") if list(items) else None, [])
+    run_in_threads(lambda items: pytest.fail("an item appeared") if list(items) else None, [])
 
 
 def test_torchs_threads_are_divided(threads: int) -> None:
     used: list[int] = []
-    share_out(lambda _: used.append(torch.get_num_threads()), [])
+    run_in_threads(lambda _: used.append(torch.get_num_threads()), [])
     assert threads // 2 < sum(used) <= threads
     assert len(set(used)) == 1
 
 
-def test_threads_started_later_get_all(threads: int) -> None:
-    share_out(lambda _: None, [])
+def test_threads_started_later_have_torchs_full_thread_count(threads: int) -> None:
+    run_in_threads(lambda _: None, [])
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()
@@ -47,11 +47,11 @@ def test_threads_started_later_get_all(threads: int) -> None:
 
 
 def test_an_error_ends_all(threads: int) -> None:
-    drawn: list[int] = []
+    taken: list[int] = []
 
     def work(items: Iterator[int]) -> None:
         for item in items:
-            drawn.append(item)
+            taken.append(item)
             if item == 7:
                 raise ValueError("seven")
 
@@ -62,11 +62,11 @@ def test_an_error_ends_all(threads: int) -> None:
             number += 1
 
     with pytest.raises(ValueError, match="seven"):
-        share_out(work, endless())
+        run_in_threads(work, endless())
     assert torch.get_num_threads() == threads
 
 
-def test_no_more_threads_than_asked_for(threads: int) -> None:
+def test_max_threads(threads: int) -> None:
     names: set[str] = set()
-    share_out(lambda _: names.add(threading.current_thread().name), [], most=0)
+    run_in_threads(lambda _: names.add(threading.current_thread().name), [], max_threads=0)
     assert names == {threading.current_thread().name}

@@ -1,4 +1,4 @@
-"""``images-N.parquet``: the images an index knows, what their files were, where they are stored."""
+"""``images-N.parquet``: the images of an index, the state of their files, their shard and slot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hardmine.errors import IndexDamaged
 from hardmine.index.storage.files import FileRecord, write_durably
 
 BROKEN = -1  # shard and slot of an image that could not be read
-# Absolute, on a drive, or with a step upwards, as any system writes them.
+# Absolute paths, paths on a drive and paths with "..", as any operating system writes them.
 _OUTSIDE = re.compile(r"^$|^[/\\]|^[A-Za-z]:[/\\]|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00")
 _COLUMNS = {
     "path": pa.string(),
@@ -36,14 +36,14 @@ _COLUMNS = {
 
 
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an image's file was when it was read.
+    """State of an image's file when it was read.
 
     Attributes:
-        height: In pixels, turned as its EXIF says; 0 if it could not be read.
-        width: Likewise.
-        bytes: Length of the file; -1 if it was not there.
-        mtime_ns: Its modification time; -1 if it was not there.
-        sha256: Of its content; empty if it was not there.
+        height: In pixels, after the rotation in its EXIF; 0 if it could not be read.
+        width: The same.
+        bytes: Length of the file; -1 if it was missing.
+        mtime_ns: Its modification time in ns; -1 if it was missing.
+        sha256: SHA-256 of its content; empty if it was missing.
         problem: Why it could not be read; empty if it could.
     """
 
@@ -62,9 +62,9 @@ class ImageTable:
     Attributes:
         ids: (N,) int64 or str, unique.
         paths: N paths below the data set's folder.
-        facts: N facts of their files.
+        facts: State of their N files.
         shards: (N,) int32 number of the shard that holds each image, ``BROKEN`` for none.
-        slots: (N,) int32 position among the images of that shard.
+        slots: (N,) int32 position among the images of that shard, ``BROKEN`` for none.
     """
 
     ids: npt.NDArray[Any]
@@ -78,7 +78,7 @@ class ImageTable:
 
     @property
     def broken(self) -> npt.NDArray[np.bool_]:
-        """(N,) which images could not be read."""
+        """(N,) True for images that could not be read."""
         return cast(npt.NDArray[np.bool_], self.shards == BROKEN)
 
     @property
@@ -104,7 +104,7 @@ def write_table(folder: Path, name: str, table: ImageTable, *, scratch: Path) ->
     pq.write_table(
         pa.table({name: columns[name] for name in schema.names}, schema=schema),
         sink,
-        # Plain values only: a short file then cannot unfold into a huge table.
+        # Plain values only: a reader then knows that a short file cannot become a huge table.
         compression="none",
         use_dictionary=False,
         write_statistics=False,
@@ -118,10 +118,10 @@ def read_table(folder: Path, record: FileRecord, *, count: int) -> ImageTable:
     Args:
         folder: The index.
         record: The table's file.
-        count: Images it must list.
+        count: Number of images that it must list.
 
     Raises:
-        IndexDamaged: If it is not what ``write_table`` writes, or holds what no index can hold.
+        IndexDamaged: If ``write_table`` cannot have written it, or its values are inconsistent.
     """
     path = folder / record.name
     try:
@@ -129,7 +129,7 @@ def read_table(folder: Path, record: FileRecord, *, count: int) -> ImageTable:
         _check_frame(file.metadata, count, record.bytes)
         schema = file.schema_arrow.remove_metadata()
         if schema not in (_schema(pa.int64()), _schema(pa.string())):
-            raise ValueError(f"its columns are {', '.join(schema.names)}")
+            raise ValueError(f"unexpected columns {', '.join(schema.names)}")
         texts = [field.name for field in schema if field.type == pa.string()]
         columns = _read_columns(path, texts, record.bytes)
         if any(column.null_count for column in columns.columns):
@@ -149,18 +149,18 @@ def _schema(id_type: pa.DataType) -> pa.Schema:
 def _check_frame(metadata: Any, count: int, length: int) -> None:
     if metadata.num_rows != count:
         raise ValueError(f"it lists {metadata.num_rows} images, the manifest says {count}")
-    # Each plain row takes far more than eight bytes.
+    # A plain row has far more than 8 bytes.
     if count * 8 > length:
-        raise ValueError(f"{count} images cannot stand in {length} bytes")
-    # Columns are not asked for their codec or pages: where those are hostile, pyarrow ends the
-    # process instead of raising.
+        raise ValueError(f"{length} bytes cannot hold {count} images")
+    # Codec and pages of the columns stay unread: if they are hostile, pyarrow aborts the process
+    # instead of raising.
     groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
     if sum(group.total_byte_size for group in groups) > length:
-        raise ValueError("it would unfold, which a table of hardmine never does")
+        raise ValueError("it is compressed, which hardmine never does")
 
 
 def _read_columns(path: Path, texts: list[str], length: int) -> pa.Table:
-    """All columns; texts as dictionaries, so that one text repeated takes no more memory here."""
+    """Read all columns, texts as dictionaries, so that a repeated text costs no memory."""
     columns = pq.ParquetFile(path, read_dictionary=texts).read()
     total = 0
     for name in texts:
@@ -169,7 +169,7 @@ def _read_columns(path: Path, texts: list[str], length: int) -> pa.Table:
                 lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
                 total += pc.sum(lengths).as_py() or 0
     if total > length:
-        raise ValueError("it would unfold, which a table of hardmine never does")
+        raise ValueError("it is compressed, which hardmine never does")
     return columns
 
 
@@ -191,25 +191,25 @@ def _check_values(table: ImageTable) -> None:
     for path in table.paths:
         check_path(path)
     broken = table.broken
-    told = np.array([fact.problem != "" for fact in table.facts], bool)
-    if not np.array_equal(broken, told) or (table.slots[broken] != BROKEN).any():
-        raise ValueError("what is broken and what is stored do not agree")
+    has_problem = np.array([fact.problem != "" for fact in table.facts], bool)
+    if not np.array_equal(broken, has_problem) or (table.slots[broken] != BROKEN).any():
+        raise ValueError("an image is marked both broken and stored, or neither")
     shards, slots = table.shards[~broken].astype(np.int64), table.slots[~broken]
     if (
         (shards < 0).any()
         or (slots < 0).any()
         or len(np.unique(shards << 32 | slots)) != len(slots)
     ):
-        raise ValueError("two images are stored in one place, or one nowhere")
+        raise ValueError("two images share a slot, or a slot is negative")
     if (table.sizes < 0).any():
         raise ValueError("an image has a negative size")
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that would lead out of the data set's folder.
+    """Refuse a path that leads out of the data set's folder.
 
     Raises:
-        ValueError: If it is empty, absolute (on any system), holds ``..`` or a NUL.
+        ValueError: If it is empty, absolute (on any system), or holds ``..`` or a NUL.
     """
     if _OUTSIDE.search(path):
-        raise ValueError(f"the path {path!r} does not stay below the folder of the images")
+        raise ValueError(f"the path {path!r} is not below the folder of the images")

@@ -1,4 +1,4 @@
-"""Each fast way beside the plain one."""
+"""Each fast operation against torch's or NumPy's plain one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from hardmine.index.search.tensors import (
-    LIFT,
-    MIDDLE,
-    SMALLEST,
-    as_bfloat16,
+from hardmine.index.search.kernels import (
+    SHIFT_CENTER,
+    SHIFT_SCALE,
+    SMALLEST_NORMAL,
     bits_of,
-    fastest_float32_product,
+    float32_product,
     floats_of,
-    largest,
-    reaching,
+    max_over_middle,
+    positions_at_least,
+    shift_to_bfloat16,
 )
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -25,21 +25,21 @@ def test_every_float16_as_bfloat16() -> None:
     every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16)
     every = every[every.isfinite()][None]
     narrow = torch.empty(every.shape, dtype=torch.bfloat16)
-    as_bfloat16(every, narrow)
+    shift_to_bfloat16(every, narrow)
     exact = every.double()
-    error = (narrow.double() * LIFT * MIDDLE - exact).abs()
-    normal = exact.abs() >= SMALLEST
-    assert (error[normal] <= (MIDDLE - 1) * exact[normal].abs() * (1 + 1e-12)).all()
-    # As small ones may count as nothing, the error may be all there is, and is no more.
-    assert (error[~normal] <= SMALLEST).all()
-    assert (exact[~normal].abs() < SMALLEST).all()
+    error = (narrow.double() * SHIFT_SCALE * SHIFT_CENTER - exact).abs()
+    normal = exact.abs() >= SMALLEST_NORMAL
+    assert (error[normal] <= (SHIFT_CENTER - 1) * exact[normal].abs() * (1 + 1e-12)).all()
+    # Smaller numbers may become zero: the error is at most the number itself.
+    assert (error[~normal] <= SMALLEST_NORMAL).all()
+    assert (exact[~normal].abs() < SMALLEST_NORMAL).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("each", [1, 2, 3, 7, 50])
-def test_largest(each: int, dtype: torch.dtype) -> None:
+def test_max_over_middle(each: int, dtype: torch.dtype) -> None:
     values = torch.from_numpy(np.random.default_rng(each).standard_normal((4, each, 5))).to(dtype)
-    assert torch.equal(largest(values), values.amax(1))
+    assert torch.equal(max_over_middle(values), values.amax(1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -51,14 +51,14 @@ def test_bits_of_scores(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_reaching(dtype: torch.dtype) -> None:
+def test_positions_at_least(dtype: torch.dtype) -> None:
     rng = np.random.default_rng(0)
     scores = torch.from_numpy(0.2 * rng.standard_normal((500, 6))).to(dtype)
     scores[0], scores[1] = 0.0, -0.0
-    # Some that are a score, some that no score of the type can be, one that is tiny.
+    # Thresholds equal to a score, between two values of the dtype, and one tiny threshold.
     least = scores[7].float().abs().numpy() + np.array([0, 0, 1e-5, 1e-5, 1e-3, 0], np.float32)
     least[5] = 1e-30
-    found = reaching(scores, least)
+    found = positions_at_least(scores, least)
     wide = scores.double().numpy()
     needed = np.flatnonzero(wide >= least)
     assert np.isin(needed, found).all()
@@ -71,6 +71,6 @@ def test_float32_product(dim: int) -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((300, dim)).astype(np.float32) / dim
     queries = rng.standard_normal((7, dim)).astype(np.float32)
-    product = fastest_float32_product(dim)(torch.from_numpy(rows), torch.from_numpy(queries))
+    product = float32_product(torch.from_numpy(rows), torch.from_numpy(queries))
     exact = rows.astype(np.float64) @ queries.T.astype(np.float64)
     np.testing.assert_allclose(product.numpy(), exact, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The best k images of each query by exact scores."""
+"""Scores candidates exactly and keeps the best k images of each query."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch
 
 from hardmine.index.storage.store import Store
 
-# Rows scored at a time: 128 x 512 float64 are 0.5 MB, for the core's own cache.
+# Regions scored at a time: 128 x 512 float64 are 0.5 MB and fit the cache of one core.
 _ROWS = 128
 
 
-class Best:
-    """The best k images of C queries among those it was shown.
+class TopK:
+    """The best k images of C queries, among those added so far.
 
     Attributes:
-        rows: (C, k) best images so far, best first, equal scores ordered by row; -1 for none.
-        scores: (C, k) their float64 scores; -inf for none.
-        shards: (C, k) shard of the matching region.
-        regions: (C, k) its number in that shard.
+        rows: (C, k) image rows, best first, equal scores ordered by row; -1 for none.
+        scores: (C, k) float64 scores of the images; -inf for none.
+        shards: (C, k) shard of each image's best region.
+        regions: (C, k) number of that region in the shard.
 
     Args:
-        store: Where the vectors are.
+        store: Holds the vectors.
         queries: (C, D).
-        k: How many images.
+        k: Number of images to keep.
     """
 
     def __init__(self, store: Store, queries: npt.NDArray[np.float32], k: int) -> None:
@@ -38,56 +38,56 @@ class Best:
         self.regions = np.zeros(shape, np.int64)
         self._store, self._queries = store, queries.astype(np.float64)
 
-    def take(
+    def add(
         self,
         query: int,
         shards: npt.NDArray[np.integer[Any]],
         regions: npt.NDArray[np.int64],
         rows: npt.NDArray[np.int64],
     ) -> None:
-        """Score some regions and keep their images where they are better.
+        """Score some regions for one query and keep their images if they are among the best k.
 
         Args:
-            query: Which query.
-            shards: (P,) shard of each region; those of a shard side by side.
-            regions: (P,) its number there.
-            rows: (P,) its image; those of an image side by side, and no image shown before.
+            query: Number of the query.
+            shards: (P,) shard of each region; equal shards side by side.
+            regions: (P,) number of each region in its shard.
+            rows: (P,) image of each region; equal images side by side, none added before.
         """
         if len(rows) == 0:
             return
         ends = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)]
         values = np.concatenate(
             [
-                self._exact(int(shards[start]), regions[start:stop], query)
+                self._score(int(shards[start]), regions[start:stop], query)
                 for start, stop in itertools.pairwise(ends)
             ]
         )
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        picks = first_best(values, np.diff(starts, append=len(rows)))
-        found = self.rows[query] >= 0
-        scores = np.concatenate([self.scores[query, found], values[picks]])
+        best_regions = argmax_per_image(values, np.diff(starts, append=len(rows)))
+        filled = self.rows[query] >= 0
+        scores = np.concatenate([self.scores[query, filled], values[best_regions]])
         columns = (
             (self.rows, rows),
             (self.shards, shards),
             (self.regions, regions),
         )
-        both = [np.concatenate([kept[query, found], new[picks]]) for kept, new in columns]
-        order = np.lexsort((both[0], -scores))[: self.rows.shape[1]]
+        merged = [np.concatenate([kept[query, filled], new[best_regions]]) for kept, new in columns]
+        order = np.lexsort((merged[0], -scores))[: self.rows.shape[1]]
         self.scores[query, : len(order)] = scores[order]
-        for (kept, _), column in zip(columns, both, strict=True):
+        for (kept, _), column in zip(columns, merged, strict=True):
             kept[query, : len(order)] = column[order]
 
-    def put(self, queries: npt.NDArray[np.intp], other: Best) -> None:
-        """Take over what another one found for some of the queries."""
-        for mine, its in (
+    def replace(self, queries: npt.NDArray[np.intp], other: TopK) -> None:
+        """Replace the images of some queries by those of another search."""
+        for old, new in (
             (self.rows, other.rows),
             (self.scores, other.scores),
             (self.shards, other.shards),
             (self.regions, other.regions),
         ):
-            mine[queries] = its
+            old[queries] = new
 
-    def _exact(
+    def _score(
         self, number: int, regions: npt.NDArray[np.int64], query: int
     ) -> npt.NDArray[np.float64]:
         shard = self._store.shards[number]
@@ -100,15 +100,15 @@ def exact_scores(
     regions: npt.NDArray[np.int64],
     query: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Score some rows of the vectors against one query in float64.
+    """Score some rows of the vectors for one query in float64.
 
-    Rounded to twelve digits, so that equal vectors score equal wherever they lie.
+    Scores are rounded to 12 digits, so that equal vectors score equal in any row.
     """
     out = np.empty(len(regions))
     column = torch.from_numpy(query)
     for start in range(0, len(regions), _ROWS):
         chosen = torch.from_numpy(regions[start : start + _ROWS])
-        # From half to double by way of float is faster, and as exact.
+        # From half to double by way of float is faster, and exact too.
         part = vectors.index_select(0, chosen).float().double()
         out[start : start + len(chosen)] = torch.mv(part, column).numpy()
     if scales is not None:
@@ -116,12 +116,12 @@ def exact_scores(
     return np.round(out, 12)
 
 
-def first_best(
+def argmax_per_image(
     values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Position of the first largest value of each run; every run has one at least.
+    """Position of the first largest value of each image; every image has a value.
 
-    >>> first_best(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
+    >>> argmax_per_image(np.array([1.0, 3.0, 3.0, 0.5]), np.array([3, 1]))
     array([1, 3])
     """
     starts = np.cumsum(counts) - counts

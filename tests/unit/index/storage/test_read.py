@@ -1,6 +1,6 @@
-"""Files of an index that someone made to do harm: all refused before they can.
+"""Hostile files of an index are refused before they do harm.
 
-Every case has a manifest that fits its files, hash for hash.
+In every case the manifest has the hashes of the hostile files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pixel_images import PixelEncoder, folder_bytes, reseal, write_images
 
 from hardmine.errors import IndexDamaged
 from hardmine.index import build_index, open_index, read_manifest
-from hardmine.index.storage.format import read_store
+from hardmine.index.storage.read import read_store
 
 COUNT = 5
 
@@ -158,7 +158,7 @@ TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "no such shard": column("shard", [0, 0, 0, 0, 1]),
     "negative shard": column("shard", [0, 0, 0, 0, -7]),
     "stored and broken": column("problem", ["", "", "", "", "gone"]),
-    "nowhere and sound": column("shard", [0, 0, 0, 0, -1]),
+    "neither stored nor broken": column("shard", [0, 0, 0, 0, -1]),
     "negative size": column("height", [1, 1, 1, 1, -1]),
     "empty cell": column("height", [1, 1, 1, 1, None]),
     "row missing": lambda table: table.slice(0, 4),
@@ -178,23 +178,23 @@ def test_hostile_tables_are_refused(index: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"compression": "zstd"}, {"use_dictionary": True}])
-def test_a_table_that_would_unfold_is_refused(index: Path, options: dict[str, Any]) -> None:
+def test_a_compressed_table_is_refused(index: Path, options: dict[str, Any]) -> None:
     path = index / "images-0.parquet"
     plain = {"compression": "none", "use_dictionary": False}
     table = column("path", ["a" * 50_000] * COUNT)(pq.read_table(path))
     pq.write_table(table, path, **plain | options)
     assert path.stat().st_size < 100_000
     reseal(index)
-    with pytest.raises(IndexDamaged, match="it would unfold"):
+    with pytest.raises(IndexDamaged, match="it is compressed"):
         read_store(index)
 
 
-def test_a_codec_that_nobody_knows_is_refused(index: Path) -> None:
-    # In a process of its own: where pyarrow is asked for the codec's name, it aborts.
+def test_an_unknown_codec_is_refused(index: Path) -> None:
+    # In a process of its own, which pyarrow would abort if it looked up the codec's name.
     path = index / "images-0.parquet"
     content = bytearray(path.read_bytes())
     script = (
-        "import sys; from hardmine.index.storage.format import read_store\n"
+        "import sys; from hardmine.index.storage.read import read_store\n"
         "from hardmine.errors import IndexDamaged\n"
         "try: read_store(sys.argv[1])\n"
         "except IndexDamaged: sys.exit(3)"
@@ -208,7 +208,7 @@ def test_a_codec_that_nobody_knows_is_refused(index: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(500) + b"PAR1"])
-def test_what_is_no_table_is_refused(index: Path, content: bytes) -> None:
+def test_a_file_that_is_no_table_is_refused(index: Path, content: bytes) -> None:
     (index / "images-0.parquet").write_bytes(content)
     reseal(index)
     with pytest.raises(IndexDamaged, match=r"images-0\.parquet"):
@@ -217,7 +217,7 @@ def test_what_is_no_table_is_refused(index: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("count", [0, COUNT - 1, 1 << 40, (1 << 63) - 1])
 @pytest.mark.parametrize("what", ["images", "regions"])
-def test_counts_that_do_not_fit_cost_no_memory(index: Path, what: str, count: int) -> None:
+def test_wrong_counts_allocate_no_memory(index: Path, what: str, count: int) -> None:
     shard = read_manifest(index).shards[0]
     reseal(index, shards=(msgspec.structs.replace(shard, **{what: count}),))
     with pytest.raises(IndexDamaged):

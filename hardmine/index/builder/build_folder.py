@@ -1,0 +1,88 @@
+"""The subfolder in which an unfinished build keeps its plan, finished shards and partial files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from hardmine.index.builder.plan import FinishedShard, Plan
+from hardmine.index.storage.files import explain_os_errors, sync_folder, write_durably
+from hardmine.index.storage.manifest import BUILD_FOLDER
+
+_PLAN = "plan.json"
+
+
+class BuildFolder:
+    """Remembers how far a build has come, so that the next run can continue it.
+
+    Args:
+        folder: The index. The build folder is ``folder/.build``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / BUILD_FOLDER
+
+    def plan(self) -> Plan | None:
+        """The plan of an unfinished build; None if there is none, or it cannot be read."""
+        try:
+            return msgspec.json.decode((self.path / _PLAN).read_bytes(), type=Plan)
+        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+    def begin(self, plan: Plan) -> None:
+        """Start a new plan and forget any other."""
+        self.clear()
+        with explain_os_errors(f"write {self.path}"):
+            for path in (self.folder / "shards", self.path):
+                path.mkdir(exist_ok=True)
+            sync_folder(self.folder)
+        write_durably(
+            self.folder, f"{BUILD_FOLDER}/{_PLAN}", [msgspec.json.encode(plan)], scratch=self.path
+        )
+
+    def resume(self) -> None:
+        """Remove the partial files of the build to continue."""
+        for path in self.path.glob("*.part"):
+            path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove the build folder."""
+        with explain_os_errors(f"clear {self.path}"):
+            if self.path.exists():
+                # The plan goes last: as long as it exists, the other files belong to it.
+                for path in self.path.iterdir():
+                    if path.name != _PLAN:
+                        path.unlink()
+                shutil.rmtree(self.path)
+
+    def save(self, finished: FinishedShard) -> None:
+        """Note a finished shard; its files must have been written before."""
+        name = f"{BUILD_FOLDER}/{finished.shard.number:05d}.json"
+        write_durably(self.folder, name, [msgspec.json.encode(finished)], scratch=self.path)
+
+    def pending(self, plan: Plan) -> list[int]:
+        """Numbers of the shards that are not finished."""
+        return [number for number in plan.numbers if self._finished(number) is None]
+
+    def finished_shards(self, plan: Plan) -> list[FinishedShard]:
+        """All shards of a plan in order; every one must be finished."""
+        shards = {number: self._finished(number) for number in plan.numbers}
+        missing = [number for number, finished in shards.items() if finished is None]
+        assert not missing, f"shards {missing} are not finished"
+        return [finished for finished in shards.values() if finished is not None]
+
+    def _finished(self, number: int) -> FinishedShard | None:
+        """A finished shard by its number; None if it is not finished."""
+        try:
+            content = (self.path / f"{number:05d}.json").read_bytes()
+            finished = msgspec.json.decode(content, type=FinishedShard)
+            whole = all(
+                (self.folder / record.name).stat().st_size == record.bytes
+                for record in (finished.shard.vectors, finished.shard.layout)
+            )
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return finished if whole else None

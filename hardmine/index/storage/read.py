@@ -1,0 +1,122 @@
+"""Reads the folder of an index into a ``Store`` and checks it against the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.errors import IndexDamaged
+from hardmine.index.storage.files import FileRecord, sha256_of
+from hardmine.index.storage.image_table import ImageTable, read_table
+from hardmine.index.storage.manifest import Manifest, read_manifest
+from hardmine.index.storage.shard_files import read_shard
+from hardmine.index.storage.store import Store
+
+# Up to this size, vectors are hashed at every open, which takes a fraction of a second. Of larger
+# vectors only length and header are checked; `verify` hashes the rest.
+HASHED_AT_OPEN = 256 << 20
+
+
+def read_store(
+    folder: str | Path, *, root: Path | None = None, verify: bool | None = None
+) -> Store:
+    """Read an index from disk; its vectors stay there, memory-mapped.
+
+    Args:
+        folder: The index.
+        root: Folder of the images; the one they were built from if None.
+        verify: Whether to hash the vectors. If None, up to 256 MiB are hashed. All other files
+            are always hashed.
+
+    Raises:
+        IndexDamaged: If a file is missing, altered or inconsistent.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if verify is None:
+        verify = sum(shard.vectors.bytes for shard in manifest.shards) <= HASHED_AT_OPEN
+    table = read_images(folder, manifest)
+    readable = np.flatnonzero(~table.broken)
+    rows_of_shard = _rows_by_shard(manifest, table, readable)
+    shards = []
+    for record in manifest.shards:
+        check_file(folder, record.vectors, whole=verify)
+        check_file(folder, record.layout)
+        shards.append(read_shard(folder, manifest, record, rows_of_shard[record.number]))
+    return Store(
+        root=Path(manifest.images.root) if root is None else root,
+        ids=table.ids[readable],
+        paths=tuple(table.paths[row] for row in readable.tolist()),
+        sizes=table.sizes[readable],
+        dim=manifest.encoder.dim,
+        encoder_fingerprint=manifest.encoder.fingerprint,
+        clusters=manifest.clusters.spec,
+        shards=tuple(shards),
+    )
+
+
+def check_file(folder: Path, record: FileRecord, *, whole: bool = True) -> None:
+    """Check a file's length against the manifest, and with ``whole`` its hash.
+
+    Raises:
+        IndexDamaged: If it differs.
+    """
+    path = folder / record.name
+    try:
+        length = path.stat().st_size
+        if length != record.bytes:
+            raise IndexDamaged(
+                f"{path} is damaged: expected {record.bytes} bytes, got {length}; "
+                "restore it, or build again"
+            )
+        if whole and sha256_of(path) != record.sha256:
+            raise IndexDamaged(
+                f"{path} is damaged: its content has changed; restore it, or build again"
+            )
+    except OSError as error:
+        raise IndexDamaged(
+            f"{path} cannot be read: {error.strerror}; restore it, or build again"
+        ) from None
+
+
+def read_images(folder: Path, manifest: Manifest) -> ImageTable:
+    """Read the table of images and check it against the manifest."""
+    record = manifest.images.table
+    check_file(folder, record)
+    table = read_table(folder, record, count=manifest.images.count)
+    images_of_shard = {shard.number: shard.images for shard in manifest.shards}
+    limits = np.array([images_of_shard.get(number, 0) for number in table.shards.tolist()], int)
+    path = folder / record.name
+    if ((table.slots >= limits) & ~table.broken).any():
+        raise IndexDamaged(f"{path} is damaged: it names slots that no shard has; build again")
+    broken = int(table.broken.sum())
+    if broken != manifest.images.broken:
+        raise IndexDamaged(
+            f"{path} is damaged: it lists {broken} broken images, the manifest "
+            f"{manifest.images.broken}; build again"
+        )
+    return table
+
+
+def _rows_by_shard(
+    manifest: Manifest, table: ImageTable, readable: npt.NDArray[np.int64]
+) -> dict[int, npt.NDArray[np.int64]]:
+    """By shard number (n,) rows of its stored images in the ``Store``; -1 for a removed image."""
+    shards, slots = table.shards[readable], table.slots[readable]
+    order = np.argsort(shards, kind="stable")
+    numbers = [shard.number for shard in manifest.shards]
+    starts = np.searchsorted(shards[order], [*numbers, np.iinfo(np.int32).max])
+    rows_of_shard = {}
+    for record, start, stop in zip(manifest.shards, starts[:-1], starts[1:], strict=True):
+        # A count that the layout file cannot hold must not allocate memory.
+        if (record.images + 1) * 8 > record.layout.bytes:
+            raise IndexDamaged(
+                f"{record.layout.name} is damaged: its {record.layout.bytes} bytes cannot hold "
+                f"{record.images} images; restore it, or build again"
+            )
+        stored = order[start:stop]
+        rows_of_shard[record.number] = np.full(record.images, -1, np.int64)
+        rows_of_shard[record.number][slots[stored]] = stored
+    return rows_of_shard

@@ -1,0 +1,36 @@
+"""What this machine's CPU and this build of torch have for matrix products."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from pathlib import Path
+
+import torch
+
+# Instruction sets of x86 and ARM that multiply 16-bit floats, as the operating system names them.
+_UNITS = ("amx_fp16", "amx_bf16", "avx512_fp16", "avx512_bf16", "avx_ne_convert", "asimdhp", "bf16")
+
+
+@functools.cache
+def half_precision_units() -> tuple[str, ...] | None:
+    """Instruction sets that multiply in 16 bits; None if the system does not list them."""
+    if platform.system() == "Darwin":
+        return ("asimdhp",) if platform.machine() == "arm64" else ()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
+    flags = set(next(lines, "").partition(":")[2].split())
+    return tuple(name for name in _UNITS if name in flags)
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Whether torch was built with oneDNN and offers its linear layer as an operator.
+
+    oneDNN fills the vector registers of every x86 CPU; MKL and OpenBLAS fill half of AMD's.
+    """
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
