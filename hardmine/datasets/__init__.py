@@ -63,7 +63,7 @@ def load_images(
         InputError: If the format cannot be told, or a file is missing or broken; the message names
             the file and the entry.
     """
-    from hardmine.datasets.recognise import recognise
+    from hardmine.datasets.detect_format import detect_format
 
     if format is not None and format not in READERS:
         raise InputError(f"format must be one of {', '.join(READERS)}, got {format!r}")
@@ -72,7 +72,7 @@ def load_images(
     for path in (place, labels):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    name = format or recognise(place, labels)
+    name = format or detect_format(place, labels)
     reader = importlib.import_module(f"hardmine.datasets.{READERS[name]}")
     images: ImageSet = reader.read(place, annotations=labels, split=split, check_files=check_files)
     if format == "lvis" and not images.federated:

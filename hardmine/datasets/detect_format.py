@@ -15,7 +15,7 @@ _LOOKED_FOR = (
 )
 
 
-def recognise(source: Path, annotations: Path | None) -> str:
+def detect_format(source: Path, annotations: Path | None) -> str:
     """Name of the format of a file or folder that is there.
 
     Raises:

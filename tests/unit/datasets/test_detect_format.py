@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hardmine.datasets import READERS, load_images
-from hardmine.datasets.recognise import recognise
+from hardmine.datasets.detect_format import detect_format
 from hardmine.errors import InputError
 
 SETS = {
@@ -36,20 +36,20 @@ def fill(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize("name", SETS)
 def test_each_format(tmp_path: Path, name: str) -> None:
-    assert recognise(fill(tmp_path, SETS[name]), None) == name
+    assert detect_format(fill(tmp_path, SETS[name]), None) == name
 
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_less_usual_forms(tmp_path: Path, case: str) -> None:
     name, files = OTHERS[case]
-    assert recognise(fill(tmp_path, files), None) == name
+    assert detect_format(fill(tmp_path, files), None) == name
 
 
 @pytest.mark.parametrize(
     ("file", "name"), [("x.json", "coco"), ("x.YAML", "yolo"), ("x.yml", "yolo"), ("x.txt", "list")]
 )
 def test_files_by_their_suffix(tmp_path: Path, file: str, name: str) -> None:
-    assert recognise(fill(tmp_path, {file: ""}) / file, None) == name
+    assert detect_format(fill(tmp_path, {file: ""}) / file, None) == name
 
 
 def test_every_known_format_can_be_recognised() -> None:
