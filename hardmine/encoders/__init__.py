@@ -87,7 +87,7 @@ def load_encoder(
         model, tokenizer, name=name, copy=False, whole=whole, compile=compile, **options
     )
     if name == "tiny":
-        from hardmine.encoders.tiny.scenes_only import SceneImage
+        from hardmine.encoders.tiny.scene_image import SceneImage
 
         # The same tensors, and a warning where the images are none that it knows.
         encoder.preprocess = SceneImage(**vars(encoder.preprocess))

@@ -10,7 +10,7 @@ import numpy as np
 from hardmine.scenes.kinds import KINDS, NAMES
 
 # What a sentence asserts: ("kind", "car"), ("color", "car", "red"), ("pattern", "car", "striped"),
-# ("size", "car", "small"), ("place", "street") or ("condition", "night").
+# ("size", "car", "small"), ("place", "street") or ("context", "night").
 Claim = tuple[str, ...]
 
 
@@ -38,7 +38,7 @@ _PLACES = {
     "room": ("in a room", "in a living room", "indoors in a room"),
     "desert": ("in a desert", "in the desert", "on desert sand"),
 }
-_CONDITIONS = {
+_CONTEXTS = {
     "day": ("by day", "in daylight", "on a clear day"),
     "night": ("at night", "at night", "in the dark"),
     "rain": ("in the rain", "in the rain", "on a rainy day"),
@@ -89,14 +89,14 @@ def _speak_of(mention: Mention, rng: np.random.Generator) -> Caption:
 
 
 def describe(
-    mentions: Sequence[Mention], place: str, condition: str, rng: np.random.Generator
+    mentions: Sequence[Mention], place: str, context: str, rng: np.random.Generator
 ) -> Caption:
     """Say something true about a scene: one object or several, maybe where and in what light.
 
     Args:
         mentions: What can be seen; may be empty.
         place: A key of ``PLACES``, or "" not to speak of it.
-        condition: A key of ``CONDITIONS``.
+        context: A key of ``CONTEXTS``.
         rng: Source of variation.
     """
     most = min(len(mentions), (1, 1, 1, 2, 2, 3)[int(rng.integers(6))])
@@ -107,9 +107,9 @@ def describe(
     if place and rng.random() < 0.15:
         settings.append(_pick(_PLACES[place], rng))
         claims.append(("place", place))
-    if rng.random() < (0.3 if condition != "day" else 0.1) or not (parts or settings):
-        settings.append(_pick(_CONDITIONS[condition], rng))
-        claims.append(("condition", condition))
+    if rng.random() < (0.3 if context != "day" else 0.1) or not (parts or settings):
+        settings.append(_pick(_CONTEXTS[context], rng))
+        claims.append(("context", context))
     words = [part.text for part in parts] or ["a scene"]
     text = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
     text = " ".join([text, *settings])
@@ -127,6 +127,6 @@ def name_prompt(kind: str, rng: np.random.Generator) -> Caption:
 def vocabulary() -> tuple[str, ...]:
     """Every text part that a caption can be made of."""
     names = [name for kind in NAMES for name in _OTHER_NAMES[kind]]
-    settings = [words for said in (_PLACES, _CONDITIONS, _SIZES) for words in said.values()]
+    settings = [words for said in (_PLACES, _CONTEXTS, _SIZES) for words in said.values()]
     spoken = [text for texts in settings for text in texts]
     return (*names, *spoken, *_FRAMES, "striped spotted a an the and a scene")

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.scenes.arrange import choose_kinds, place_objects
 from hardmine.scenes.captions import Mention, describe
-from hardmine.scenes.conditions import CONDITIONS, apply_condition
+from hardmine.scenes.contexts import CONTEXTS, apply_context
 from hardmine.scenes.kinds import NAMES
 from hardmine.scenes.places import PLACES, paint_place
 from hardmine.scenes.scene import Scene
 
 _CAPTIONS = 3
-CONDITION_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
+CONTEXT_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
 
 
 def generate_scene(
@@ -26,8 +26,8 @@ def generate_scene(
     size: int = 224,
     tail: float = 100.0,
     crowd: float = 1.0,
-    condition: str | None = None,
-    conditions: Mapping[str, float] = CONDITION_SHARES,
+    context: str | None = None,
+    contexts: Mapping[str, float] = CONTEXT_SHARES,
     missing: float = 0.0,
     wrong: float = 0.0,
 ) -> Scene:
@@ -42,8 +42,8 @@ def generate_scene(
         size: Side of the square picture in pixels; at least 32.
         tail: How many times more often the first kind is drawn than the last; 1 is balanced.
         crowd: Number of objects relative to an ordinary scene, which shows four or five.
-        condition: A key of ``CONDITIONS`` to force; drawn at random by default.
-        conditions: How often each key of ``CONDITIONS`` is drawn, summing to 1.
+        context: A key of ``CONTEXTS`` to force; drawn at random by default.
+        contexts: How often each key of ``CONTEXTS`` is drawn, summing to 1.
         missing: Share of objects whose label is left out.
         wrong: Share of objects that are labelled as another kind.
 
@@ -51,25 +51,25 @@ def generate_scene(
         InputError: If a value is out of range.
     """
     _check(seed, index, size, tail, crowd, missing, wrong)
-    _check_conditions(condition, conditions)
+    _check_contexts(context, contexts)
     rng = np.random.default_rng((seed, index))
     place = list(PLACES)[int(rng.integers(len(PLACES)))]
     drawn = rng.random()
-    if condition is None:
-        edges = np.cumsum(list(conditions.values()))
+    if context is None:
+        edges = np.cumsum(list(contexts.values()))
         # The shares may sum to a little less than 1.
         place_among = min(int(np.searchsorted(edges, drawn, side="right")), len(edges) - 1)
-        condition = list(conditions)[place_among]
+        context = list(contexts)[place_among]
     horizon = rng.uniform(0.25, 0.6)
     canvas = paint_place(place, size, horizon, rng)
     objects = place_objects(canvas, choose_kinds(place, tail, crowd, rng), horizon, rng)
-    canvas = apply_condition(canvas, condition, rng)
+    canvas = apply_context(canvas, context, rng)
     truth = np.array([NAMES.index(thing.kind) for thing in objects], np.int32)
     labels = _label(truth, missing, wrong, np.random.default_rng((seed, index, 1)))
     mentions = [Mention(thing.kind, thing.color, thing.pattern, thing.size) for thing in objects]
     words = np.random.default_rng((seed, index, 2))
-    captions = tuple(describe(mentions, place, condition, words).text for _ in range(_CAPTIONS))
-    return Scene(np.asarray(canvas), objects, place, condition, captions, labels)
+    captions = tuple(describe(mentions, place, context, words).text for _ in range(_CAPTIONS))
+    return Scene(np.asarray(canvas), objects, place, context, captions, labels)
 
 
 def _label(
@@ -105,10 +105,10 @@ def _check(
         )
 
 
-def _check_conditions(condition: str | None, conditions: Mapping[str, float]) -> None:
-    for name in (*([] if condition is None else [condition]), *conditions):
-        if name not in CONDITIONS:
-            raise InputError(f"condition must be one of {', '.join(CONDITIONS)}, got {name!r}")
-    shares = list(conditions.values())
+def _check_contexts(context: str | None, contexts: Mapping[str, float]) -> None:
+    for name in (*([] if context is None else [context]), *contexts):
+        if name not in CONTEXTS:
+            raise InputError(f"context must be one of {', '.join(CONTEXTS)}, got {name!r}")
+    shares = list(contexts.values())
     if not (min(shares, default=-1.0) >= 0 and abs(sum(shares) - 1) < 1e-6):
-        raise InputError(f"conditions are shares that sum to 1, got {dict(conditions)}")
+        raise InputError(f"contexts are shares that sum to 1, got {dict(contexts)}")

@@ -60,7 +60,7 @@ def _fog(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     )
 
 
-CONDITIONS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+CONTEXTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "day": _day,
     "night": _night,
     "rain": _rain,
@@ -73,9 +73,9 @@ def _tint(image: Image.Image, gains: tuple[float, float, float], lift: int = 0) 
     return image.point(levels.clip(0, 255).astype(np.uint8).ravel().tolist())
 
 
-def apply_condition(image: Image.Image, condition: str, rng: np.random.Generator) -> Image.Image:
-    """Put a scene under a condition, a key of ``CONDITIONS``, and add the camera's noise."""
-    seen = CONDITIONS[condition](image, rng)
+def apply_context(image: Image.Image, context: str, rng: np.random.Generator) -> Image.Image:
+    """Put a scene under a context, a key of ``CONTEXTS``, and add the camera's noise."""
+    seen = CONTEXTS[context](image, rng)
     grain = 2 ** int(rng.integers(1, 5))
     shape = (image.height, image.width, 3)
     noise = np.frombuffer(rng.bytes(int(np.prod(shape))), np.uint8).reshape(shape) % (2 * grain)

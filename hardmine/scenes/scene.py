@@ -60,7 +60,7 @@ class Scene:
         image: (S, S, 3) uint8.
         objects: The M objects that can be seen, from the farthest to the nearest.
         place: A key of ``PLACES``.
-        condition: A key of ``CONDITIONS``.
+        context: A key of ``CONTEXTS``.
         captions: A few true sentences about it.
         label_rows: (M,) int32 what an annotator wrote for each object: a position in ``NAMES``,
             wrong for some if asked for, or -1 where the label is missing.
@@ -69,7 +69,7 @@ class Scene:
     image: npt.NDArray[np.uint8]
     objects: tuple[SceneObject, ...]
     place: str
-    condition: str
+    context: str
     captions: tuple[str, ...]
     label_rows: npt.NDArray[np.int32] = field(repr=False)
 

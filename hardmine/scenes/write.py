@@ -108,7 +108,7 @@ def write_split(
         seed: Names the series.
         lossless: Write PNG rather than JPEG of quality 92.
         on_image: Called after each image.
-        **look: More arguments of ``generate_scene``: size, tail, crowd, conditions, missing ...
+        **look: More arguments of ``generate_scene``: size, tail, crowd, contexts, missing ...
     """
     # Before anything is written, so that a value out of range leaves no half-made folder.
     generate_scene(seed, 0, **look)
@@ -158,7 +158,7 @@ class _CocoFile:
                 "height": height,
                 "width": width,
                 "place": scene.place,
-                "condition": scene.condition,
+                "context": scene.context,
                 "captions": list(scene.captions),
             }
         )

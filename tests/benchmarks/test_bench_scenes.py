@@ -2,7 +2,7 @@
 
 mAP@50 by class name, for all objects, for small and medium ones (COCO's borders, measured as if
 the pictures had 640 pixels) and for rare classes, in ordinary scenes and in crowded ones; then
-queries that name a colour or a condition, against chance and against the same query without it.
+queries that name a colour or a context, against chance and against the same query without it.
 And how fast scenes are drawn.
 """
 
@@ -121,9 +121,9 @@ def test_patches_and_clusters_find_small_things_that_whole_images_miss(scenario:
 
 
 @pytest.mark.benchmark
-def test_a_colour_or_a_condition_in_the_query_is_understood(scenario: Scenario) -> None:
+def test_a_colour_or_a_context_in_the_query_is_understood(scenario: Scenario) -> None:
     row_of = {image_id: row for row, image_id in enumerate(scenario.images.ids.tolist())}
-    conditions = np.array([entry["condition"] for entry in scenario.truth["images"]])
+    contexts = np.array([entry["context"] for entry in scenario.truth["images"]])
     colored: dict[tuple[str, str], set[int]] = {}
     holding: dict[str, set[int]] = {}
     for thing in scenario.truth["annotations"]:
@@ -133,9 +133,9 @@ def test_a_colour_or_a_condition_in_the_query_is_understood(scenario: Scenario) 
     colors = {f"a {color} {kind}": (kind, rows) for (kind, color), rows in colored.items()}
     phrases = {"night": "at night", "rain": "in the rain", "fog": "in the fog"}
     weathers = {
-        f"a {kind} {phrase}": (kind, {row for row in rows if conditions[row] == condition})
+        f"a {kind} {phrase}": (kind, {row for row in rows if contexts[row] == context})
         for kind, rows in holding.items()
-        for condition, phrase in phrases.items()
+        for context, phrase in phrases.items()
     }
     print(f"\n{'mAP@50':42}{'queries':>8}{'chance':>8}{'kind alone':>12}{'query':>8}")
     for name, queries in (

@@ -47,7 +47,7 @@ def test_pycocotools_finds_the_truth_of_every_scene(written, capsys) -> None:
     for image_id in truth.getImgIds():
         scene = generate_scene(5, image_id - 1)
         entry = truth.loadImgs(image_id)[0]
-        assert entry["condition"] == scene.condition
+        assert entry["context"] == scene.context
         assert entry["captions"] == list(scene.captions)
         found = truth.loadAnns(truth.getAnnIds(imgIds=[image_id]))
         assert [thing["category_id"] - 1 for thing in found] == scene.class_rows.tolist()

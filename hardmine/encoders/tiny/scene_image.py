@@ -1,4 +1,4 @@
-"""Preprocessing that says so when an image is none of the scenes the tiny CLIP knows."""
+"""Preprocessing of the tiny CLIP: warns when an image is not a generated scene."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SceneImage(WholeImage):
-    """``WholeImage`` that warns, once a process, of the first image that is no generated scene.
+    """``WholeImage`` that warns, once in a process, of an image that is not a generated scene.
 
-    Scenes are known by the comment in their files. The tensor is the same either way.
+    Scenes carry a comment in their files. The tensor is the same with and without it.
     """
 
     def __call__(self, image: PIL.Image.Image) -> torch.Tensor:
@@ -31,9 +31,9 @@ class SceneImage(WholeImage):
 
 @lru_cache(maxsize=1)
 def warn_of_photos() -> None:
-    """Say once that the encoder does not fit the images."""
+    """Log one warning that the encoder does not fit the images."""
     _log.warning(
-        "the encoder 'tiny' knows generated scenes only, and here is an image that is none: what "
-        "it finds among photos means nothing; for photos use a pretrained encoder, such as "
-        "'ViT-B-16/openai' or 'RN50x64/openai'"
+        "the encoder 'tiny' knows generated scenes only, and was given another image: its results "
+        "on photos mean nothing; for photos use a pretrained encoder, such as 'ViT-B-16/openai' "
+        "or 'RN50x64/openai'"
     )

@@ -18,10 +18,10 @@ from hardmine.encoders import tiny as package
 from hardmine.encoders.preprocess import WholeImage
 from hardmine.encoders.templates import embed_prompts
 from hardmine.encoders.tiny import load_model
-from hardmine.encoders.tiny.scenes_only import SceneImage, warn_of_photos
+from hardmine.encoders.tiny.scene_image import SceneImage, warn_of_photos
 from hardmine.errors import WeightsUnavailable
 from hardmine.scenes import NAMES, generate_scene
-from hardmine.scenes.conditions import apply_condition
+from hardmine.scenes.contexts import apply_context
 from hardmine.scenes.kinds import KINDS
 from hardmine.scenes.paint import mix_paint
 from hardmine.scenes.pen import Pen
@@ -108,7 +108,7 @@ def test_it_names_each_kind_drawn_alone(encoder) -> None:
             picture = Image.new("RGB", (224, 224), tuple(rng.integers(90, 200, 3).tolist()))
             corner = (112 - cutout.width // 2, 112 - cutout.height // 2)
             picture.paste(cutout, corner, cutout)
-            pictures.append(encoder.preprocess(apply_condition(picture, "day", rng)))
+            pictures.append(encoder.preprocess(apply_context(picture, "day", rng)))
             truth.append(row)
     whole = encoder.encode_images(torch.stack(pictures)).whole.numpy()
     guesses = (whole @ embed_prompts(encoder, NAMES).T).argmax(1)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from open_clip.loss import ClipLoss
+from tiny_training.recipe import Cycle, Phase
+from tiny_training.scene_pool import CLAIMS, ScenePool, truth_table
+from tiny_training.tower import HalfTower
+from tiny_training.train import contrastive_loss, random_claim_vectors, train
+from tiny_training.vocabulary import write_vocabulary
 
 from hardmine.encoders.tiny import make_model
-from hardmine.encoders.tiny.recipe import Cycle, Phase
-from hardmine.encoders.tiny.scene_pool import CLAIMS, ScenePool, truth_table
-from hardmine.encoders.tiny.tower import HalfTower
-from hardmine.encoders.tiny.train import contrastive_loss, free_vectors, train
-from hardmine.encoders.tiny.vocabulary import write_vocabulary
 from hardmine.scenes import generate_scene
 from hardmine.scenes.captions import Caption
 
@@ -53,8 +53,8 @@ def test_a_view_knows_what_it_shows(pool) -> None:
         assert {("kind", mention.kind) for mention in view.mentions} == {
             claim for claim in shown if claim[0] == "kind"
         }
-        assert ("condition", view.condition) in shown
-        assert sum(claim[0] == "condition" for claim in shown) == 1
+        assert ("context", view.context) in shown
+        assert sum(claim[0] == "context" for claim in shown) == 1
 
 
 def test_a_whole_view_holds_every_large_object_of_its_scene(pool) -> None:
@@ -74,12 +74,12 @@ def test_a_sentence_is_true_of_every_view_that_shows_what_it_says(pool) -> None:
     views = [pool.view(row, phase, rng) for row in range(40)]
     captions = [
         Caption("a car", (("kind", "car"),)),
-        Caption("a car at night", (("kind", "car"), ("condition", "night"))),
+        Caption("a car at night", (("kind", "car"), ("context", "night"))),
     ]
     true, false = truth_table(captions, views)
     for column, view in enumerate(views):
         car = ("kind", "car") in {CLAIMS[place] for place in np.flatnonzero(view.present)}
-        night = view.condition == "night"
+        night = view.context == "night"
         assert true[0, column] == car
         assert true[1, column] == (car and night)
         assert not (car and night and false[1, column])
@@ -114,7 +114,7 @@ def test_a_short_run_learns_and_repeats(pool, small) -> None:
         losses: list[float] = []
         average = train(
             *(model, tokenizer, pool, cycle),
-            free=free_vectors(model),
+            claim_vectors=random_claim_vectors(model),
             seed=3,
             on_step=lambda _, loss: losses.append(loss),
         )
@@ -130,7 +130,7 @@ def test_every_part_of_the_model_is_trained(pool, small) -> None:
     model, tokenizer = small()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     cycle = Cycle((Phase(64, 8, 2, 0.0, 0.1, 2.0),), peak=1e-3, horizon=2)
-    train(model, tokenizer, pool, cycle, free=free_vectors(model), seed=3)
+    train(model, tokenizer, pool, cycle, claim_vectors=random_claim_vectors(model), seed=3)
     same = {
         name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])
     }

@@ -14,7 +14,7 @@ from hardmine.errors import InputError
 from hardmine.scenes import MARK, NAMES, generate_scene
 from hardmine.scenes.arrange import place_objects
 from hardmine.scenes.captions import Mention, describe
-from hardmine.scenes.conditions import CONDITIONS
+from hardmine.scenes.contexts import CONTEXTS
 from hardmine.scenes.kinds import KINDS
 from hardmine.scenes.paint import COLORS, mix_paint
 from hardmine.scenes.pen import Pen
@@ -45,7 +45,7 @@ def test_another_process_draws_the_same_scene() -> None:
 def test_scenes_are_those_that_the_tiny_clip_was_trained_on() -> None:
     """Whoever changes what is drawn trains the model anew, and then this."""
     first, second = (generate_scene(1001, index, tail=3.0) for index in range(2))
-    assert (first.place, first.condition) == ("desert", "day")
+    assert (first.place, first.context) == ("desert", "day")
     assert [(thing.color, thing.kind) for thing in first.objects] == [
         *(("green", "umbrella"), ("orange", "hammer"), ("brown", "snail")),
         *(("orange", "butterfly"), ("red", "stop sign"), ("yellow", "traffic light")),
@@ -169,8 +169,8 @@ def test_kinds_keep_company() -> None:
     assert np.mean(with_cup) > 1.5 * np.mean(without_cup)
 
 
-def test_conditions_change_the_light_and_nothing_else() -> None:
-    scenes = {name: generate_scene(8, 3, condition=name) for name in CONDITIONS}
+def test_contexts_change_the_light_and_nothing_else() -> None:
+    scenes = {name: generate_scene(8, 3, context=name) for name in CONTEXTS}
     truths = {scene.objects for scene in scenes.values()}
     assert len(truths) == 1
     light = {name: scene.image.mean() for name, scene in scenes.items()}
@@ -212,7 +212,7 @@ def test_all_labels_can_be_left_out() -> None:
         ({"tail": float("nan")}, "tail"),
         ({"crowd": 0}, "crowd"),
         ({"crowd": 9}, "crowd"),
-        ({"condition": "snow"}, "day, night, rain, fog"),
+        ({"context": "snow"}, "day, night, rain, fog"),
         ({"missing": 0.7, "wrong": 0.4}, "at most 1"),
         ({"missing": -0.1}, "at most 1"),
     ],
@@ -229,7 +229,7 @@ def test_sentences_claim_only_what_is_there() -> None:
     true = {
         *(("kind", "car"), ("color", "car", "red"), ("pattern", "car", "striped")),
         *(("size", "car", "large"), ("kind", "cat"), ("color", "cat", "black")),
-        *(("size", "cat", "small"), ("place", "street"), ("condition", "night")),
+        *(("size", "cat", "small"), ("place", "street"), ("context", "night")),
     }
     said = [describe(mentions, "street", "night", rng) for _ in range(400)]
     assert {claim for caption in said for claim in caption.claims} == true
@@ -238,13 +238,13 @@ def test_sentences_claim_only_what_is_there() -> None:
         for _, *words in caption.claims:
             if words[0] in COLORS or (len(words) == 2 and words[1] in COLORS):
                 assert words[-1] in caption.text
-    night = [caption for caption in said if ("condition", "night") in caption.claims]
+    night = [caption for caption in said if ("context", "night") in caption.claims]
     assert all("night" in caption.text or "dark" in caption.text for caption in night)
 
 
 def test_an_empty_scene_is_still_described() -> None:
     caption = describe([], "", "fog", np.random.default_rng(0))
-    assert caption.claims == (("condition", "fog"),)
+    assert caption.claims == (("context", "fog"),)
     assert "fog" in caption.text
 
 
