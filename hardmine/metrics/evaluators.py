@@ -11,9 +11,7 @@ import numpy.typing as npt
 
 from hardmine.errors import InputError
 from hardmine.metrics.mappings import class_scores
-from hardmine.records import ClassScores
-
-SIZES = ("small", "medium", "large")
+from hardmine.records import SIZES, ClassScores
 
 
 def read_torchmetrics(
