@@ -1,4 +1,4 @@
-"""Makes scene number ``index`` of a seed: the picture, the truth, captions and labels."""
+"""Generates a scene: image, objects, captions and labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hardmine.scenes.kinds import NAMES
 from hardmine.scenes.places import PLACES, paint_place
 from hardmine.scenes.scene import Scene
 
-_CAPTIONS = 3
+_NUM_CAPTIONS = 3
 CONTEXT_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
 
 
@@ -31,21 +31,21 @@ def generate_scene(
     missing: float = 0.0,
     wrong: float = 0.0,
 ) -> Scene:
-    """Make scene number ``index`` of a seed: the same picture whenever it is asked for.
+    """Generate scene number ``index`` of a series; equal arguments give equal scenes.
 
-    The truth (``objects``, ``class_rows``, ``boxes``) never changes with ``missing`` and
-    ``wrong``; those alter ``label_rows`` alone.
+    ``missing`` and ``wrong`` change only ``label_rows``, never the truth (``objects``,
+    ``class_rows``, ``boxes``).
 
     Args:
-        seed: Names an endless series of scenes; from 0.
-        index: Position in the series; from 0.
-        size: Side of the square picture in pixels; at least 32.
-        tail: How many times more often the first kind is drawn than the last; 1 is balanced.
-        crowd: Number of objects relative to an ordinary scene, which shows four or five.
-        context: A key of ``CONTEXTS`` to force; drawn at random by default.
-        contexts: How often each key of ``CONTEXTS`` is drawn, summing to 1.
-        missing: Share of objects whose label is left out.
-        wrong: Share of objects that are labelled as another kind.
+        seed: Seed of an endless series of scenes; at least 0.
+        index: Position in the series; at least 0.
+        size: Side of the square image in pixels; at least 32.
+        tail: Frequency of the most frequent class relative to the rarest; 1 is balanced.
+        crowd: Number of objects relative to an ordinary scene, which has four or five.
+        context: The scene's context, a key of ``CONTEXTS``; None draws one at random.
+        contexts: Probability of each key of ``CONTEXTS``; they sum to 1.
+        missing: Share of objects without a label.
+        wrong: Share of objects that are labelled as another class.
 
     Raises:
         InputError: If a value is out of range.
@@ -57,9 +57,9 @@ def generate_scene(
     drawn = rng.random()
     if context is None:
         edges = np.cumsum(list(contexts.values()))
-        # The shares may sum to a little less than 1.
-        place_among = min(int(np.searchsorted(edges, drawn, side="right")), len(edges) - 1)
-        context = list(contexts)[place_among]
+        # Rounding may leave the sum a little below 1.
+        row = min(int(np.searchsorted(edges, drawn, side="right")), len(edges) - 1)
+        context = list(contexts)[row]
     horizon = rng.uniform(0.25, 0.6)
     canvas = paint_place(place, size, horizon, rng)
     objects = place_objects(canvas, choose_kinds(place, tail, crowd, rng), horizon, rng)
@@ -68,18 +68,18 @@ def generate_scene(
     labels = _label(truth, missing, wrong, np.random.default_rng((seed, index, 1)))
     mentions = [Mention(thing.kind, thing.color, thing.pattern, thing.size) for thing in objects]
     words = np.random.default_rng((seed, index, 2))
-    captions = tuple(describe(mentions, place, context, words).text for _ in range(_CAPTIONS))
+    captions = tuple(describe(mentions, place, context, words).text for _ in range(_NUM_CAPTIONS))
     return Scene(np.asarray(canvas), objects, place, context, captions, labels)
 
 
 def _label(
     truth: npt.NDArray[np.int32], missing: float, wrong: float, rng: np.random.Generator
 ) -> npt.NDArray[np.int32]:
-    """Labels of true classes, some of them left out (-1) or swapped for another class."""
-    luck = rng.random(len(truth))
+    """True classes with some replaced by -1 (missing) or by another class (wrong)."""
+    draw = rng.random(len(truth))
     other = rng.integers(1, len(NAMES), len(truth))
-    labels = np.where(luck > 1 - wrong, (truth + other) % len(NAMES), truth)
-    return np.where(luck < missing, -1, labels).astype(np.int32)
+    labels = np.where(draw > 1 - wrong, (truth + other) % len(NAMES), truth)
+    return np.where(draw < missing, -1, labels).astype(np.int32)
 
 
 def _check(
@@ -94,14 +94,14 @@ def _check(
     if seed < 0 or index < 0:
         raise InputError(f"seed and index must not be negative, got {seed} and {index}")
     if size < 32:
-        raise InputError(f"size must be at least 32 pixels to show anything, got {size}")
+        raise InputError(f"size must be at least 32 pixels, got {size}")
     if not tail >= 1:
         raise InputError(f"tail must be at least 1 (1 is balanced), got {tail}")
     if not 0.1 <= crowd <= 8:
         raise InputError(f"crowd must lie between 0.1 and 8 (1 is ordinary), got {crowd}")
     if not (missing >= 0 and wrong >= 0 and missing + wrong <= 1):
         raise InputError(
-            f"missing and wrong are shares that sum to at most 1, got {missing} and {wrong}"
+            f"missing and wrong must be shares that sum to at most 1, got {missing} and {wrong}"
         )
 
 
@@ -111,4 +111,4 @@ def _check_contexts(context: str | None, contexts: Mapping[str, float]) -> None:
             raise InputError(f"context must be one of {', '.join(CONTEXTS)}, got {name!r}")
     shares = list(contexts.values())
     if not (min(shares, default=-1.0) >= 0 and abs(sum(shares) - 1) < 1e-6):
-        raise InputError(f"contexts are shares that sum to 1, got {dict(contexts)}")
+        raise InputError(f"contexts must be shares that sum to 1, got {dict(contexts)}")

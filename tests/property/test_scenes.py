@@ -1,4 +1,4 @@
-"""Scenes of any seed keep their promises."""
+"""Scenes of any seed are valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ numbers = st.integers(0, 2**31)
     missing=st.floats(0, 0.5),
     wrong=st.floats(0, 0.5),
 )
-def test_any_scene_is_sound(seed, index, size, tail, missing, wrong) -> None:
+def test_any_scene_is_valid(seed, index, size, tail, missing, wrong) -> None:
     scene = generate_scene(seed, index, size=size, tail=tail, missing=missing, wrong=wrong)
     assert scene.image.shape == (size, size, 3)
     assert scene.image.dtype == np.uint8

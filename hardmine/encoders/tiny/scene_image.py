@@ -10,7 +10,7 @@ import PIL.Image
 import torch
 
 from hardmine.encoders.preprocess import WholeImage
-from hardmine.scenes.scene import MARK
+from hardmine.scenes.scene import SCENE_COMMENT
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class SceneImage(WholeImage):
 
     def __call__(self, image: PIL.Image.Image) -> torch.Tensor:
         """Turn an image into (3, height, width) float32."""
-        if image.info.get("comment") not in (MARK, MARK.encode()):
+        if image.info.get("comment") not in (SCENE_COMMENT, SCENE_COMMENT.encode()):
             warn_of_photos()
         return super().__call__(image)
 
