@@ -1,4 +1,4 @@
-"""How the tiny CLIP is taught: the loss, the truth of sentences about views, a run in small."""
+"""The training of the tiny CLIP: loss, truth of captions about views, and a short run."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> ScenePool:
     return ScenePool(tmp_path_factory.mktemp("pool") / "p", seed=4, count=40, processes=1)
 
 
-def test_with_one_true_pair_each_the_loss_is_clips() -> None:
+def test_with_one_true_pair_each_the_loss_equals_clip_s() -> None:
     generator = torch.Generator().manual_seed(0)
     images, texts = torch.nn.functional.normalize(
         torch.randn(2, 8, 16, generator=generator), dim=-1
     )
     true = torch.eye(8, dtype=torch.bool)
-    ours = contrastive_loss(10 * texts @ images.T, true, ~true)
-    theirs = ClipLoss()(images, texts, torch.tensor(10.0))
-    torch.testing.assert_close(ours, theirs)
+    loss = contrastive_loss(10 * texts @ images.T, true, ~true)
+    expected = ClipLoss()(images, texts, torch.tensor(10.0))
+    torch.testing.assert_close(loss, expected)
 
 
-def test_open_pairs_and_sentences_without_a_picture_do_not_count() -> None:
+def test_unknown_pairs_and_captions_without_an_image_are_ignored() -> None:
     scores = torch.tensor([[3.0, 1.0, 9.0], [0.0, 0.0, 0.0]])
     true = torch.tensor([[True, False, False], [False, False, False]])
     false = torch.tensor([[False, True, False], [False, False, False]])
-    # Sentence 0 and picture 0: one false pair between them, score 1 against 3.
+    # Caption 0 and image 0 have one false pair, with score 1 against 3.
     row = np.log1p(np.exp(1.0 - 3.0))
     assert contrastive_loss(scores, true, false).item() == pytest.approx(row / 2, abs=1e-6)
 
 
-def test_a_view_knows_what_it_shows(pool) -> None:
+def test_the_claims_of_a_view_match_its_objects(pool) -> None:
     rng = np.random.default_rng(0)
     phase = Phase(side=96, batch=1, steps=1, whole=0.3, part=0.3, reach=4.0)
     for row in range(40):
@@ -57,18 +57,18 @@ def test_a_view_knows_what_it_shows(pool) -> None:
         assert sum(claim[0] == "context" for claim in shown) == 1
 
 
-def test_a_whole_view_holds_every_large_object_of_its_scene(pool) -> None:
+def test_a_whole_view_mentions_every_large_object(pool) -> None:
     phase = Phase(side=224, batch=1, steps=1, whole=1.0, part=0.0, reach=1.5)
     for row in range(10):
         scene = generate_scene(4, row, tail=3.0)
         view = pool.view(row, phase, np.random.default_rng(0))
         assert np.array_equal(view.image, scene.image)
-        # Ten pixels of the view are the least that counts as shown.
+        # An object counts as visible from ten pixels of the view.
         large = {thing.kind for thing in scene.objects if thing.extent * 224 >= 10}
         assert large == {mention.kind for mention in view.mentions}
 
 
-def test_a_sentence_is_true_of_every_view_that_shows_what_it_says(pool) -> None:
+def test_a_caption_is_true_of_every_view_that_shows_its_claims(pool) -> None:
     rng = np.random.default_rng(0)
     phase = Phase(side=64, batch=1, steps=1, whole=1.0, part=0.0, reach=1.5)
     views = [pool.view(row, phase, rng) for row in range(40)]
@@ -89,7 +89,7 @@ def test_a_sentence_is_true_of_every_view_that_shows_what_it_says(pool) -> None:
 
 @pytest.fixture
 def small(tmp_path):
-    """Makes a model small enough for a test, and its tokenizer; the same each time."""
+    """Makes a small model and its tokenizer, equal each time."""
     size = write_vocabulary(["a photo of a car"], tmp_path / "vocabulary.txt.gz")
     config = tmp_path / "config.json"
     config.write_text(
@@ -106,7 +106,7 @@ def small(tmp_path):
     return make
 
 
-def test_a_short_run_learns_and_repeats(pool, small) -> None:
+def test_a_short_run_learns_and_is_reproducible(pool, small) -> None:
     cycle = Cycle((Phase(64, 16, 12, 0.0, 0.1, 2.0),), peak=2e-3, horizon=12)
 
     def run() -> tuple[dict[str, torch.Tensor], list[float]]:
@@ -134,11 +134,11 @@ def test_every_part_of_the_model_is_trained(pool, small) -> None:
     same = {
         name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])
     }
-    # The keys' bias adds the same to every key's score: attention cannot see it.
+    # The bias of the keys adds the same to all attention logits, so it gets no gradient.
     assert same <= {"visual.attnpool.k_proj.bias"}
 
 
-def test_the_half_tower_agrees_with_the_tower_it_trains(small) -> None:
+def test_the_half_tower_is_close_to_the_float32_tower(small) -> None:
     model, _ = small()
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     model.train()
