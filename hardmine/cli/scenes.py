@@ -11,7 +11,7 @@ from hardmine.scenes import write_scenes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("out", type=Path, metavar="OUT", help="new or empty folder to write to")
     parser.add_argument(
         "--images", type=int, default=1000, help="images of train and val together (1000)"
