@@ -35,7 +35,7 @@ def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
 
 
 def _from_merges(merges: Tensor) -> Dendrogram:
-    """Convert SciPy's (B, P - 1, 4) merges: two nodes and a height each; nodes below P are patches."""
+    """Convert SciPy's (B, P - 1, 4) merges, two nodes and a height; nodes below P are patches."""
     batch, steps, _ = merges.shape
     count = steps + 1
     kept, absorbed = merges[:, :, :2].long().unbind(2)
