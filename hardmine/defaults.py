@@ -1,4 +1,4 @@
-"""Choices that several ways in share; here because they must be known before torch is imported."""
+"""Defaults shared by the Python API and the command line; importing this loads no torch."""
 
 from __future__ import annotations
 
