@@ -105,11 +105,8 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
             f"{source}: {tables.box_entry(position)} has the category "
             f"{boxes.category_ids[position]}, which is not among 'categories'"
         )
-    if (
-        len(boxes.ids)
-        and len(tables.image_ids)
-        and (boxes.image_ids.dtype.kind != tables.image_ids.dtype.kind)
-    ):
+    types = {ids.dtype.kind for ids in (tables.image_ids, boxes.image_ids) if len(ids)}
+    if len(types) > 1:
         raise InputError(
             f"{source}: {tables.image_entry(0)} and {tables.box_entry(0)} have image ids "
             "of two types; all must be numbers, or all text"
@@ -168,8 +165,8 @@ def _locate_images(
     """Find the image root and the images' paths relative to it.
 
     Annotation files name their images in several ways, and few say relative to which folder. Tries
-    combinations of folder and path rule on up to 17 images; the first that finds any is used for
-    all.
+    combinations of folder and path rule on a sample of at most 32 images; the first that finds
+    any is used for all.
     """
     count = len(tables.file_names)
     if not count:

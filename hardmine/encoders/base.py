@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from hardmine.errors import InputError
+
 if TYPE_CHECKING:
     import PIL.Image
     import torch
@@ -50,3 +52,9 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Embed T texts, without a template, into (T, D) float32 on the CPU."""
         ...
+
+
+def require_list(texts: Sequence[str]) -> None:
+    """Refuse a single text where a list is expected: its letters would be taken for texts."""
+    if isinstance(texts, str):
+        raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")

@@ -15,7 +15,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import LayerNormFp32, VisionTransformer
 from torch import nn
 
-from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.base import DenseFeatures, require_list
 from hardmine.encoders.dense import DenseMode, parse_dense
 from hardmine.encoders.device import PRECISIONS, resolve_device, resolve_precision, unit
 from hardmine.encoders.fingerprint import model_fingerprint
@@ -150,8 +150,7 @@ class OpenClipEncoder:
 
         The tokenizer truncates texts that exceed the model's context length.
         """
-        if isinstance(texts, str):
-            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        require_list(texts)
         if not len(texts):
             return torch.zeros((0, self.dim))
         encode: Any = self.model.encode_text

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import transformers
 from torch import nn
 
-from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.base import DenseFeatures, require_list
 from hardmine.encoders.device import PRECISIONS, resolve_device, resolve_precision, unit
 from hardmine.encoders.fingerprint import model_fingerprint
 from hardmine.encoders.hub import fetch_folder
@@ -125,8 +125,7 @@ class OwlVitEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Embed T texts, without a template, into (T, D) float32 unit vectors on the CPU."""
-        if isinstance(texts, str):
-            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        require_list(texts)
         parts = [torch.zeros((0, self.dim))]
         for start in range(0, len(texts), _TEXT_BATCH):
             tokens = self._tokenizer(

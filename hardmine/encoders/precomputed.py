@@ -30,7 +30,7 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 
-from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.base import DenseFeatures, require_list
 from hardmine.encoders.device import unit
 from hardmine.errors import InputError
 
@@ -115,8 +115,7 @@ class PrecomputedEncoder:
         Raises:
             InputError: If a text has no vector.
         """
-        if isinstance(texts, str):
-            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        require_list(texts)
         for text in texts:
             if text not in self._text_rows:
                 close = difflib.get_close_matches(text, self._text_rows, n=1, cutoff=0.0)
