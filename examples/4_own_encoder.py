@@ -1,4 +1,4 @@
-"""Bring your own encoder: three methods and two attributes, here one that knows colours alone.
+"""Bring your own encoder: three methods and two attributes. This one knows only colours.
 
 python examples/4_own_encoder.py
 """
@@ -25,29 +25,29 @@ COLOURS = {
 
 
 class ColourEncoder:
-    """Images and texts as directions from middle grey; unit vectors, float32."""
+    """Embeds images and texts as directions from middle grey: unit vectors, float32."""
 
     dim = 4
-    fingerprint = "colours-1"  # change it whenever any vector could change
+    fingerprint = "colours-1"  # must change whenever any vector could change
 
     def preprocess(self, image):
-        """One picture to a tensor; these are stacked into batches."""
+        """Turn an image into a tensor; batches are stacks of these."""
         return pil_to_tensor(image.resize((128, 128))).float() / 255
 
     def encode_images(self, batch):
-        """(B, 3, 128, 128) to 8 × 8 patches and one whole-image vector each."""
+        """Embed (B, 3, 128, 128): 8 × 8 patch vectors and one whole-image vector for each image."""
         patches = self._directions(F.avg_pool2d(batch, 16).permute(0, 2, 3, 1))
         whole = self._directions(batch.mean(dim=(2, 3)))
         return DenseFeatures(patches=patches, whole=whole)
 
     def encode_texts(self, texts):
-        """Texts as they are; templates are already around them."""
+        """Embed texts; prompt templates are already applied."""
         rows = []
         for text in texts:
-            named = [
+            colours = [
                 COLOURS[word] for word in re.findall("[a-z]+", text.lower()) if word in COLOURS
             ]
-            rows.append(torch.tensor(named or [(0.5, 0.5, 0.5)]).mean(dim=0))
+            rows.append(torch.tensor(colours or [(0.5, 0.5, 0.5)]).mean(dim=0))
         return self._directions(torch.stack(rows))
 
     def _directions(self, colours):
@@ -67,7 +67,7 @@ def main():
         ]
         print(f"{colour}: {', '.join(found)}")
 
-    # A class name says nothing to this encoder; a condition does: the class's dark images.
+    # This encoder ignores class names but knows the context: it finds the class's dark images.
     miner = hardmine.HardMiner(index, encoder=encoder, images=images, contexts=["dark {}"])
     done = miner.step(
         {name: 0.1 if row == 0 else 0.5 for row, name in enumerate(images.class_names)}

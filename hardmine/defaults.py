@@ -1,4 +1,4 @@
-"""Defaults that the command line shows without importing torch."""
+"""Defaults shared by the Python API and the command line; importing this loads no torch."""
 
 from __future__ import annotations
 

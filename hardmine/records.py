@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import scipy.sparse
     import torch
 
+# COCO's size classes, and the areas that separate them, in square pixels.
+SIZES = ("small", "medium", "large")
+SIZE_EDGES = (32.0**2, 96.0**2)
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:

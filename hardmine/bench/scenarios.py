@@ -22,8 +22,8 @@ from hardmine.scenes import write_split
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
 _RACED = ("uniform", "inverse-ap", "hardmine")
-_FEW_NIGHTS = {"tail": 1.0, "conditions": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
-_MANY_NIGHTS = {"conditions": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
+_FEW_NIGHTS = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
+_MANY_NIGHTS = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
 _LIGHTS = ("at night", "in the rain", "in fog")
 
 
@@ -210,7 +210,7 @@ def make_scenario(
         )
     }
     truth = json.loads((data / "truth" / "test.json").read_text())
-    light = {image["id"]: image["condition"] for image in truth["images"]}
+    light = {image["id"]: image["context"] for image in truth["images"]}
     return Scenario(
         name=name,
         weakness=weakness,

@@ -1,4 +1,4 @@
-"""What works on this machine: packages, extras, device, encoder, cache and network."""
+"""Checks this machine: packages, extras, device, encoder, cache and network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from hardmine._version import __version__
 
-# What to import where it is not called as its distribution is.
+# Modules to import, for distributions with another name than their module.
 _MODULES: dict[str, tuple[str, ...]] = {
     "open-clip-torch": ("open_clip",),
     "pillow": ("PIL",),
@@ -26,18 +26,18 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "mmdet": ("mmcv.ops", "mmdet"),
     "torchdata": ("torchdata.stateful_dataloader",),
 }
-# mmcv has wheels for few versions of torch; this builds it for the one that is here.
-_INSTALL = {
+# mmcv has wheels for few versions of torch; this builds it for the installed one.
+_INSTALL_COMMANDS = {
     "mmcv.ops": "pip install 'setuptools<81' ninja && "
     "MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0"
 }
 _NOT_EXTRAS = ("dev",)
-_PATIENCE = 300  # seconds for one probe; on a busy machine torch alone can take a minute
+_TIMEOUT = 300  # seconds for one probe; importing torch can take a minute on a busy machine
 
 
 def examine() -> dict[str, Any]:
-    """Everything that ``hardmine doctor --json`` prints."""
-    base, extras = stated_requirements()
+    """Run all checks; the result is what ``hardmine doctor --json`` prints."""
+    base, extras = declared_requirements()
     groups = {"": base, **extras}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         imports = {
@@ -47,9 +47,9 @@ def examine() -> dict[str, Any]:
         others = {name: pool.submit(_probe, name) for name in ("machine", "tiny", "network")}
     packages = imports.pop("").result()
     found = {name: probe.result() for name, probe in others.items()}
-    sound = bool(packages) and all(each["works"] for each in packages)
+    base_works = bool(packages) and all(each["works"] for each in packages)
     return {
-        "works": sound and "error" not in found["tiny"],
+        "works": base_works and "error" not in found["tiny"],
         "hardmine": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -66,15 +66,15 @@ def examine() -> dict[str, Any]:
     }
 
 
-def stated_requirements() -> tuple[list[str], dict[str, list[str]]]:
-    """The base's requirements, and each extra's, as the installed package states them."""
+def declared_requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """Requirements of the base install and of each extra, from the installed package's metadata."""
     try:
-        stated = importlib.metadata.requires("hardmine") or []
+        declared = importlib.metadata.requires("hardmine") or []
     except importlib.metadata.PackageNotFoundError:
-        stated = []  # imported from a folder, without an install
-    base = [text for text in stated if "extra ==" not in text]
+        declared = []  # imported from a folder, not installed
+    base = [text for text in declared if "extra ==" not in text]
     extras: dict[str, list[str]] = {}
-    for text in stated:
+    for text in declared:
         requirement, _, marker = text.partition(";")
         extra = re.search(r"extra == ['\"]([\w-]+)", marker)
         if extra and extra[1] not in _NOT_EXTRAS:
@@ -83,7 +83,7 @@ def stated_requirements() -> tuple[list[str], dict[str, list[str]]]:
 
 
 def check_packages(requirements: Sequence[str], extra: str) -> list[dict[str, Any]]:
-    """Version of each required package, whether it can be imported, and how to get it if not."""
+    """Version of each required package, whether it imports, and how to install it if not."""
     found: list[dict[str, Any]] = []
     modules: dict[str, tuple[str, ...]] = {}
     for requirement in requirements:
@@ -106,30 +106,32 @@ def check_packages(requirements: Sequence[str], extra: str) -> list[dict[str, An
             what = (
                 f"'hardmine[{extra}]'" if extra else f"--force-reinstall '{package['requirement']}'"
             )
-            package["install"] = _INSTALL.get(broken[0] if broken else "", f"pip install {what}")
+            package["install"] = _INSTALL_COMMANDS.get(
+                broken[0] if broken else "", f"pip install {what}"
+            )
     return found
 
 
 def _import_errors(modules: Sequence[str]) -> dict[str, str | None]:
-    """What goes wrong when each module is imported; None where nothing does."""
+    """The error of importing each module; None if there is none."""
     errors = _probe("modules", *modules) if modules else {}
     if "error" not in errors:
         return dict(errors)
     if len(modules) == 1:
         return {modules[0]: errors["error"]}
-    # One of them took the process with it: which?
+    # One of them crashed the probe. Import each alone to find out which.
     return {module: _import_errors([module])[module] for module in modules}
 
 
 def _probe(*arguments: str) -> Any:
-    """What a probe found; ``{"error": ...}`` if it failed or crashed."""
+    """Run a probe and return its result; ``{"error": ...}`` if it failed or crashed."""
     command = [sys.executable, "-W", "ignore", "-m", "hardmine.cli.probe", *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {_PATIENCE} s"}
+        return {"error": f"no answer within {_TIMEOUT} s"}
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     if done.returncode < 0:

@@ -1,4 +1,4 @@
-"""``hardmine doctor``: versions, device, which extras work and how to get the others."""
+"""``hardmine doctor``: shows versions, device, working extras and how to install the others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from hardmine.cli.checks import examine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``hardmine doctor``."""
+    """Add the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found; 0 if the base install works, 1 if it does not."""
+    """Print the results of all checks; returns 0 if the base install works, else 1."""
     if sys.stderr.isatty():
-        print("looking around; large libraries take some seconds to import ...", file=sys.stderr)
+        print(
+            "checking this machine; importing large libraries takes some seconds ...",
+            file=sys.stderr,
+        )
     found = examine()
     if args.json:
         print(json.dumps(found, indent=2))
@@ -58,7 +61,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 def _package_lines(packages: Sequence[dict[str, Any]]) -> list[str]:
     if not packages:
-        return [f"{'':10}not installed, only imported: pip install --editable ."]
+        return [f"{'':10}imported from a folder, not installed: pip install --editable ."]
     works = [f"{each['name']} {each['version']}" for each in packages if each["works"]]
     lines = [f"{'':10}{', '.join(works[row : row + 4])}" for row in range(0, len(works), 4)]
     for each in packages:
@@ -71,7 +74,7 @@ def _package_lines(packages: Sequence[dict[str, Any]]) -> list[str]:
 def _tiny_lines(tiny: dict[str, Any]) -> list[str]:
     if "error" in tiny:
         return [f"{'':10}tiny encoder: {tiny['error']}"]
-    return [f"{'':10}tiny encoder: works, and its files are those that were shipped"]
+    return [f"{'':10}tiny encoder: works, files verified"]
 
 
 def _device(machine: dict[str, Any]) -> str:
@@ -96,7 +99,7 @@ def _device(machine: dict[str, Any]) -> str:
 def _cache_lines(machine: dict[str, Any]) -> list[str]:
     return [
         f"{'' if row else 'cache':10}{each['path']}  "
-        + (f"{each['bytes'] / 1e6:,.0f} MB" if each["exists"] else "not there yet")
+        + (f"{each['bytes'] / 1e6:,.0f} MB" if each["exists"] else "does not exist yet")
         for row, each in enumerate(machine.get("caches", ()))
     ]
 
@@ -105,4 +108,4 @@ def _network(network: dict[str, Any]) -> str:
     if network.get("reachable"):
         return f"{network['host']} answers"
     reason = network.get("error") or network.get("reason")
-    return f"{reason}\n{'':10}pretrained models need it once; the tiny encoder never does"
+    return f"{reason}\n{'':10}pretrained models need it once; the tiny encoder does not need it"

@@ -1,4 +1,4 @@
-"""``hardmine``: finds the command, imports it alone, turns errors into messages and exit codes."""
+"""The command ``hardmine``: runs a subcommand, turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from collections.abc import Sequence
 from hardmine._version import __version__
 from hardmine.errors import HardmineError
 
-# name: what it is for. Each is a module of hardmine.cli with add_arguments(parser) and run(args),
-# imported only when asked for, so that --help costs nothing.
+# Command -> help text. Each command is a module of hardmine.cli with add_arguments(parser) and
+# run(args). Only the module of the given command is imported, so that --help is fast.
 COMMANDS = {
-    "demo": "the whole flow on generated scenes, offline",
-    "doctor": "versions, device, which extras work and how to get the others",
+    "demo": "run the whole method on generated scenes, offline",
+    "doctor": "show versions, device, which extras work and how to install the others",
     "scenes": "write a data set of generated, labelled scenes",
     "index": "build, update, check and describe an index",
     "search": "find images by text or by image",
     "regions": "draw an image with its regions and their similarity to a text",
-    "eval": "retrieval quality: mAP by class name, the paper's protocol and table",
-    "report": "class gaps: where the detector is weak, why, what mining would draw",
-    "bench": "does mining help: trains small detectors, against sampling by labels alone",
-    "rounds": "the history of a mining run as a table and a page",
+    "eval": "measure retrieval quality: mAP by class name, the paper's protocol and table",
+    "report": "show where the detector is weak, why, and which images mining would draw",
+    "bench": "train small detectors with mining and with label-only baselines, and compare",
+    "rounds": "show the history of a mining run as a table and a page",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 is success, 1 a negative answer, 2 an error the user can mend."""
+    """Run a command; returns 0 for success, 1 for a negative result, 2 for a user error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="hardmine",
         description="Hard example mining for object detectors.",
-        epilog="hardmine COMMAND --help tells more of each.",
+        epilog="hardmine COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"hardmine {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hardmine {args.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
+        # The reader of the pipe (head, less) has exited.
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""One look at this machine, in a process of its own.
+"""Runs one check of this machine in its own process.
 
 ``python -m hardmine.cli.probe NAME ARGUMENT ...`` prints a JSON value as its last line. A library
-that hangs or crashes when it is imported takes only this process with it.
+that hangs or crashes on import affects only this process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def modules(*names: str) -> dict[str, str | None]:
-    """Import modules, or ``module:attribute``; what went wrong with each, None if nothing."""
+    """Import each module or ``module:attribute``; returns the error of each, None if none."""
     return {name: _import_error(name) for name in names}
 
 
@@ -25,7 +25,7 @@ def _import_error(name: str) -> str | None:
     try:
         found = importlib.import_module(module)
     except BaseException as error:
-        # Whatever a broken library does on import, SystemExit too, is a finding.
+        # A broken library may raise anything on import, SystemExit too.
         text = str(error).strip()
         return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
     if attribute and not hasattr(found, attribute):
@@ -34,7 +34,7 @@ def _import_error(name: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Threads, half-precision units and GPUs, as torch sees them; folders of model weights."""
+    """Threads, half-precision instructions, GPUs, and caches of model weights."""
     import torch
 
     from hardmine.processor import half_precision_units
@@ -60,7 +60,7 @@ def machine() -> dict[str, Any]:
 
 
 def tiny() -> dict[str, Any]:
-    """Embed a text with the encoder that comes with hardmine; loading checks its files."""
+    """Embed a text with the encoder "tiny"; loading it verifies its files."""
     from hardmine import load_encoder
 
     encoder = load_encoder("tiny", device="cpu")
@@ -86,7 +86,7 @@ def _caches(torch_hub: str) -> list[dict[str, Any]]:
 
 def _folder_size(folder: Path) -> int:
     size = 0
-    for base, _, names in os.walk(folder):  # links are not followed: the hub's point at its blobs
+    for base, _, names in os.walk(folder):  # skip links: the hub's cache links to its blobs
         for name in names:
             path = Path(base) / name
             if not path.is_symlink():
@@ -95,7 +95,7 @@ def _folder_size(folder: Path) -> int:
 
 
 def network() -> dict[str, Any]:
-    """Whether the model hub answers, asked as a download would ask it."""
+    """Whether the model hub answers, tested in the same way as before a download."""
     import huggingface_hub.constants
 
     from hardmine.encoders.hub import unreachable

@@ -1,4 +1,4 @@
-"""Progress bars for the commands: on stderr, off when it is not a terminal."""
+"""Progress bars of the commands: on stderr, off if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ console = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
-    """A bar with count and time left; silent when stderr is not a terminal."""
+    """A bar with the count and the remaining time; off if stderr is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""``hardmine regions``: draw an image with its regions and their similarity to a text."""
+"""``hardmine regions``: draws an image with its regions and their similarity to a text."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("image", type=Path, help="the image file")
     parser.add_argument("--clusters", default="kmeans:10", help="default: %(default)s")
     parser.add_argument("--encoder", default="tiny", help="default: %(default)s")
-    parser.add_argument("--image-size", type=int, help="side that the image is resized to")
-    parser.add_argument("--dense", default="value", help="what the last attention does to patches")
-    parser.add_argument("--query", metavar="TEXT", help="also show how like TEXT each region is")
+    parser.add_argument(
+        "--image-size", type=int, help="side in pixels to which the image is resized"
+    )
+    parser.add_argument("--dense", default="value", help="how patch vectors are computed (value)")
+    parser.add_argument(
+        "--query", metavar="TEXT", help="also show each region's similarity to TEXT"
+    )
     parser.add_argument(
         "--box",
         action="append",
         default=[],
         metavar="X1,Y1,X2,Y2",
-        help='in pixels of the image, for --clusters boxes; write --box="..." once a box',
+        help="a box in pixels, for --clusters boxes; repeat for more boxes",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the clustering")
-    parser.add_argument("--device", help="such as cpu or cuda:0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering (0)")
+    parser.add_argument("--device", help="for example cpu or cuda:0")
     parser.add_argument(
-        "--out", type=Path, metavar="PAGE", help="picture to write, such as page.png"
+        "--out", type=Path, metavar="PAGE", help="image file to write, for example page.png"
     )
-    parser.add_argument("--json", action="store_true", help="the regions as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print the regions as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Encode, cluster, draw."""
+    """Encode the image, cluster its patches, draw the regions."""
     if args.out is None and not args.json:
-        raise InputError("nothing to do: give a picture to write (--out page.png), or --json")
+        raise InputError("nothing to do: pass --out page.png, --json or both")
     from hardmine.clusters import cluster, parse_spec
     from hardmine.datasets import open_image
     from hardmine.encoders import load_encoder
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         text = encoder.encode_texts([args.query]).to(regions.vectors)
         scores = (regions.vectors @ text[0]).cpu().numpy()
     if args.json:
-        print(json.dumps(_plain(regions, scores), indent=1))
+        print(json.dumps(_to_json(regions, scores), indent=1))
     if args.out is not None:
         _, height, width, _ = features.patches.shape
         page = draw_regions(
@@ -103,8 +107,8 @@ def _boxes(texts: list[str], size: tuple[int, int]) -> Any:
         raise InputError(f"--box must be four numbers, X1,Y1,X2,Y2; got {texts}") from None
 
 
-def _plain(regions: Regions, scores: npt.NDArray[np.float32] | None) -> list[dict[str, Any]]:
-    """One entry a region, numbered as on the page."""
+def _to_json(regions: Regions, scores: npt.NDArray[np.float32] | None) -> list[dict[str, Any]]:
+    """One entry for each region, numbered as in the image."""
     entries = []
     for row in range(len(regions)):
         entry: dict[str, Any] = {

@@ -11,28 +11,40 @@ from hardmine.scenes import write_scenes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("out", type=Path, metavar="OUT", help="new or empty folder to write to")
-    parser.add_argument("--images", type=int, default=1000, help="train and val together (1000)")
-    parser.add_argument("--seed", type=int, default=0, help="names the series of scenes (0)")
-    parser.add_argument("--val-share", type=float, default=0.2, help="share that is val (0.2)")
-    parser.add_argument("--size", type=int, default=224, help="side in pixels (224)")
     parser.add_argument(
-        "--tail", type=float, default=100.0, help="frequency of the first kind over the last (100)"
+        "--images", type=int, default=1000, help="images of train and val together (1000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the series of scenes (0)")
+    parser.add_argument(
+        "--val-share", type=float, default=0.2, help="share of the images in val (0.2)"
+    )
+    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels (224)")
+    parser.add_argument(
+        "--tail",
+        type=float,
+        default=100.0,
+        help="frequency of the most frequent class relative to the rarest (100)",
     )
     parser.add_argument(
-        "--crowd", type=float, default=1.0, help="objects relative to an ordinary scene (1)"
+        "--crowd",
+        type=float,
+        default=1.0,
+        help="number of objects relative to an ordinary scene (1)",
     )
     parser.add_argument(
-        "--missing", type=float, default=0.0, help="share of train labels left out (0)"
+        "--missing", type=float, default=0.0, help="share of train objects without a label (0)"
     )
-    parser.add_argument("--wrong", type=float, default=0.0, help="share of train labels wrong (0)")
-    parser.add_argument("--png", action="store_true", help="lossless files instead of JPEG")
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    parser.add_argument(
+        "--wrong", type=float, default=0.0, help="share of train objects with a wrong label (0)"
+    )
+    parser.add_argument("--png", action="store_true", help="write PNG instead of JPEG")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the scenes, then say where and how many."""
+    """Write the scenes and print where they are and how many."""
     with progress_bar() as bar:
         task = bar.add_task("drawing scenes", total=args.images, note="")
         written = write_scenes(

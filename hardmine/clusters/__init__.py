@@ -1,8 +1,8 @@
-"""Cluster-CLIP: an image's patches become few unit vectors with distinct local meaning.
+"""Cluster-CLIP: reduces an image's patches to a few unit vectors, its regions.
 
-What the benchmark measures on 730 COCO photos, 80 class names, 13 × 13 patches of a small
-text-aligned encoder; mAP@50 in percent, of all objects and of small and medium ones. Options were
-chosen on half of the photos and hold on the other.
+Benchmark on 730 COCO photos with 80 class names and 13 × 13 patches of a small text-aligned
+encoder: mAP@50 in percent, for all objects and for small and medium ones. Options were chosen on
+one half of the photos and confirmed on the other.
 
 ===================================  =======  ======  ============
 spec                                 vectors  mAP@50  small-medium
@@ -20,15 +20,15 @@ kmeans:3/6,context=0.4+whole              10    34.8          15.5
 pyramid:6,context=0.4                     91    34.5          14.8
 ===================================  =======  ======  ============
 
-Another seed moves k-means by up to 1.3: seeds 0 to 7 give 28.7 to 30.5 for kmeans:10, 32.4 to 33.8
+The seed changes k-means by up to 1.3: seeds 0 to 7 give 28.7 to 30.5 for kmeans:10, 32.4 to 33.8
 for kmeans:3/6+whole and 33.7 to 35.0 with context=0.4.
 
-Few large regions find more than many small ones, whose means are noisy and of which the best
-match wins; two sizes at once find more than either; leaning a region towards its image helps
-every spec. Where images are full of small things it is otherwise: on generated scenes, seen by
-``tiny``, kmeans:10+whole reaches 72.9 and 75.3 with context=0.4, kmeans:3/6,context=0.4+whole only
-70.5. Tried and not kept: nearness on the grid as part of the similarity (kmeans:10 loses up
-to 0.9), more than two sizes, cells and clusters together (34.6 at 40 vectors, with context).
+Few large regions are better than many small ones, whose means are noisy and whose maximum is
+therefore unreliable. Two sizes together are better than either. Adding a share of the whole-image
+vector (``context``) improves every spec. Images full of small objects differ: on generated scenes
+with ``tiny``, kmeans:10+whole reaches 72.9, with context=0.4 75.3, and kmeans:3/6,context=0.4+whole
+only 70.5. Tried and rejected: distance on the grid as part of the similarity (kmeans:10 loses up to
+0.9), more than two sizes, cells and clusters together (34.6 with 40 vectors and context).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from hardmine.clusters.gram import cosine_grid, gram
 from hardmine.clusters.kmeans import kmeans_labels
 from hardmine.clusters.pyramid import pyramid_groups
 from hardmine.clusters.regions import (
+    add_context,
     groups_of,
-    in_context,
     in_reading_order,
     regions_of,
     whole_regions,
@@ -59,8 +59,8 @@ from hardmine.records import Regions
 
 __all__ = ["ClusterSpec", "cluster", "parse_spec"]
 
-# Methods whose matrix of cosines shows in every row what is wrong with a patch.
-_BY_COSINES = ("kmeans", "agglomerative", "tree")
+# Methods that compute a matrix of cosines, in which one bad patch shows in every row.
+_COSINE_METHODS = ("kmeans", "agglomerative", "tree")
 
 
 @torch.no_grad()
@@ -76,24 +76,24 @@ def cluster(
 ) -> Regions:
     """Turn each image's patches into regions.
 
-    An image's regions depend on its own patches, the spec and the seed alone: not on the batch
-    it is in, nor on its place there.
+    An image's regions depend only on its own patches, the spec and the seed, not on the batch or
+    the position in it.
 
     Args:
         patches: (B, H, W, D) unit vectors.
-        spec: What to make of them, e.g. ``"kmeans:10+whole"``; see ``hardmine.clusters.spec``.
-        whole: (B, D) whole-image vectors, for specs that name them.
-        seed: Of what is drawn at random (k-means alone).
-        labels: Also say which region each patch belongs to, where regions do not overlap.
+        spec: The clustering, e.g. ``"kmeans:10+whole"``; see ``hardmine.clusters.spec``.
+        whole: (B, D) whole-image vectors, for specs that use them.
+        seed: Seed of k-means; other methods are deterministic.
+        labels: Also return each patch's region, if regions do not overlap.
         boxes: For ``"boxes"``: B tensors (n, 4), xyxy as shares of the image's width and height.
-        names: B names of the images, for messages.
+        names: B names of the images, for error messages.
 
     Returns:
-        Regions grouped by image; the whole-image vector comes last of an image's.
+        Regions grouped by image; the whole-image vector is the last of an image.
 
     Raises:
-        InputError: If a shape does not fit, a vector is not finite, or the spec needs what was
-            not given.
+        InputError: If a shape is wrong, a vector is not finite, or an input that the spec needs
+            is missing.
     """
     spec = parse_spec(spec)
     if patches.ndim != 4:
@@ -101,8 +101,8 @@ def cluster(
     if not len(patches):
         return whole_regions(patches.new_zeros(0, patches.shape[3], dtype=torch.float32))
     patches = patches.float()
-    if spec.method not in _BY_COSINES:
-        # A sum meets every entry, and costs one pass.
+    if spec.method not in _COSINE_METHODS:
+        # A sum includes every entry and costs one pass.
         _require_finite(patches.flatten(1).sum(1, keepdim=True), "patches", names)
     if spec.whole or spec.method == "whole" or spec.context:
         if whole is None or whole.shape != (len(patches), patches.shape[3]):
@@ -119,7 +119,7 @@ def cluster(
     if whole is None:
         return parts
     if spec.context:
-        parts = in_context(parts, whole, spec.context)
+        parts = add_context(parts, whole, spec.context)
     return with_whole(parts, whole) if spec.whole else parts
 
 
@@ -135,7 +135,7 @@ def _parts(
     batch, height, width, _ = patches.shape
     if spec.method == "boxes":
         if boxes is None:
-            raise InputError('clusters "boxes" needs boxes: one (n, 4) tensor an image')
+            raise InputError('clusters "boxes" needs boxes: one (n, 4) tensor for each image')
         return box_regions(patches, boxes, names=names)
     if spec.method == "pyramid":
         groups = pyramid_groups(batch, height, width, spec.count("levels"), patches.device)
@@ -150,7 +150,7 @@ def _parts(
 def _partitions(
     patches: Tensor, spec: ClusterSpec, seed: int, names: Sequence[str] | None
 ) -> list[Tensor]:
-    """(B, P) int64 each: the name of every patch's cluster."""
+    """Partitions of the patches, (B, P) int64 each: any id for each cluster."""
     batch, height, width, _ = patches.shape
     if spec.method == "none":
         return [torch.arange(height * width, device=patches.device).expand(batch, -1)]
@@ -169,13 +169,13 @@ def _partitions(
     return [tree.cut(k) for k in spec.counts("k")]
 
 
-def _require_finite(signs: Tensor, what: str, names: Sequence[str] | None) -> None:
-    """Refuse an image any of whose numbers, (B, n), is NaN or infinite."""
-    good = torch.isfinite(signs).all(1)
-    if not bool(good.all()):
-        row = int((~good).nonzero()[0])
+def _require_finite(values: Tensor, what: str, names: Sequence[str] | None) -> None:
+    """Raise an error for the first image with a NaN or infinity among its values, (B, n)."""
+    finite = torch.isfinite(values).all(1)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
         name = f"image {row} of the batch" if names is None else names[row]
         raise InputError(
-            f"{what} of {name} hold NaN or infinity; is the image broken, "
+            f"{what} of {name} contain NaN or infinity; is the image broken, "
             "or does the encoder overflow in half precision?"
         )

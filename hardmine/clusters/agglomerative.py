@@ -1,4 +1,4 @@
-"""Agglomerative clustering of each image's patches, over its cosines."""
+"""Agglomerative clustering of each image's patches by their cosines."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from hardmine.clusters.mutual import mutual_dendrogram
 def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
     """Merge the nearest pair of clusters, step by step, until one is left.
 
-    On the CPU this is SciPy's linkage, image by image; elsewhere all images merge at once.
+    On the CPU this is SciPy's linkage for each image; on a GPU all images are merged in parallel.
 
     Args:
-        cosines: (B, P, P) float32 cosine of each pair of patches.
-        linkage: "average" or "complete" of the cosine distance, or "ward" (heights are Euclidean,
-            as scikit-learn's and SciPy's for unit vectors).
+        cosines: (B, P, P) float32, cosine of each pair of patches.
+        linkage: "average" or "complete" with the cosine distance, or "ward" with the Euclidean
+            distance, as in scikit-learn and SciPy.
     """
     if cosines.device.type != "cpu" or cosines.shape[1] < 2:
         return mutual_dendrogram(cosines, linkage)
     batch, count, _ = cosines.shape
     merges = np.empty((batch, count - 1, 4))
-    for row, similar in enumerate(cosines.numpy()):
-        distance = 1.0 - squareform(similar, checks=False).astype(np.float64)
+    for row, image_cosines in enumerate(cosines.numpy()):
+        distance = 1.0 - squareform(image_cosines, checks=False).astype(np.float64)
         if linkage == "ward":
             distance = np.sqrt(np.maximum(2 * distance, 0))
         merges[row] = scipy.cluster.hierarchy.linkage(distance, linkage)
@@ -35,17 +35,17 @@ def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
 
 
 def _from_merges(merges: Tensor) -> Dendrogram:
-    """Read SciPy's (B, P - 1, 4) merges: two nodes and a height each; patches are the first P."""
+    """Convert SciPy's (B, P - 1, 4) merges, two nodes and a height; nodes below P are patches."""
     batch, steps, _ = merges.shape
     count = steps + 1
     kept, absorbed = merges[:, :, :2].long().unbind(2)
-    # A merged node goes by its first part's name, and so on down to a patch.
+    # A merged node gets the id of its first child, recursively down to a patch.
     patches = torch.arange(count).expand(batch, -1)
-    names = torch.cat([patches, kept], dim=1)
+    ids = torch.cat([patches, kept], dim=1)
     for _ in range(steps.bit_length()):
-        names = names.gather(1, names)
-    absorbed = names.gather(1, absorbed)
-    parent = patches.scatter(1, absorbed, names.gather(1, kept))
+        ids = ids.gather(1, ids)
+    absorbed = ids.gather(1, absorbed)
+    parent = patches.scatter(1, absorbed, ids.gather(1, kept))
     height = torch.full((batch, count), torch.inf, dtype=merges.dtype)
     height.scatter_(1, absorbed, merges[:, :, 2])
     return Dendrogram(parent, height, order=height)

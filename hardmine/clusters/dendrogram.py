@@ -1,4 +1,4 @@
-"""What agglomerative clustering leaves behind, and the partitions it is cut into."""
+"""The result of agglomerative clustering, and the partitions it can be cut into."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Dendrogram:
-    """How the patches of B images merge, kept at the patch that gives way.
+    """The merges of the patches of B images.
 
-    A cluster goes by the name of one of its patches. When two merge, one of their two names gives
-    way to the other, so each patch but the last gives way exactly once.
+    A cluster is identified by one of its patches. A merge absorbs one of two clusters into the
+    other, so each patch except the last is absorbed exactly once.
 
     Attributes:
-        parent: (B, P) int64, the patch that each one gave way to; the last patch is its own.
-        height: (B, P) distance at which it did; inf for the last patch.
-        order: (B, P) when it did, larger is later; the height where merges only get higher.
+        parent: (B, P) int64, the patch into which each patch is absorbed; the last is its own.
+        height: (B, P) distance at which each patch is absorbed; inf for the last.
+        order: (B, P) sort key of the merges, larger is later; equals ``height`` if heights never
+            decrease.
     """
 
     parent: Tensor
@@ -26,24 +27,24 @@ class Dendrogram:
     order: Tensor
 
     def cut(self, k: int) -> Tensor:
-        """(B, P) int64: name of each patch's cluster when min(k, P) clusters are left."""
-        return self._names(self._rank() < k)
+        """Partition into min(k, P) clusters: (B, P) int64, the id of each patch's cluster."""
+        return self._cluster_ids(self._rank() < k)
 
     def cut_at(self, threshold: float) -> Tensor:
-        """(B, P) int64: name of each patch's cluster before merges at or above a height."""
-        # As many clusters as merges are undone; their order matters where heights do not rise.
-        return self._names(self._rank() < (self.height >= threshold).sum(1, keepdim=True))
+        """Partition without the merges at or above a height: (B, P) int64 cluster ids."""
+        # Undo as many of the last merges as are at or above the threshold.
+        return self._cluster_ids(self._rank() < (self.height >= threshold).sum(1, keepdim=True))
 
     def _rank(self) -> Tensor:
-        """(B, P): 0 for the last patch, 1 for the one that gave way last, and so on."""
+        """(B, P): 0 for the last patch, 1 for the patch absorbed last, and so on."""
         last_first = self.order.argsort(dim=1, descending=True, stable=True)
-        places = torch.arange(self.order.shape[1], device=self.order.device)
-        return torch.empty_like(last_first).scatter_(1, last_first, places.expand_as(last_first))
+        ranks = torch.arange(self.order.shape[1], device=self.order.device)
+        return torch.empty_like(last_first).scatter_(1, last_first, ranks.expand_as(last_first))
 
-    def _names(self, roots: Tensor) -> Tensor:
+    def _cluster_ids(self, roots: Tensor) -> Tensor:
         own = torch.arange(roots.shape[1], device=roots.device)
-        names = torch.where(roots, own, self.parent)
-        # Each pass doubles how far up the tree a name looks.
+        ids = torch.where(roots, own, self.parent)
+        # Pointer jumping: each pass doubles the distance to the ancestor.
         for _ in range(max(1, roots.shape[1] - 1).bit_length()):
-            names = names.gather(1, names)
-        return names
+            ids = ids.gather(1, ids)
+        return ids

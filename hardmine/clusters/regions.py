@@ -1,4 +1,4 @@
-"""From groups of patches to regions: vectors, boxes and masses."""
+"""Computes regions (vectors, boxes, masses) from groups of patches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hardmine.records import Regions
 
 @dataclass(frozen=True)
 class Groups:
-    """R groups of patches of a batch, image after image; groups may overlap.
+    """R groups of patches of a batch, sorted by image; groups may overlap.
 
     Attributes:
-        patches: (M,) int64 members of all groups, one group after the other, as positions in the
+        patches: (M,) int64, the members of all groups, group by group, as positions in the
             batch's B·P patches.
-        starts: (R,) int64, where each group's members begin.
-        image_rows: (R,) int64, ascending.
+        starts: (R,) int64, position in ``patches`` of each group's first member.
+        image_rows: (R,) int64, ascending, the image of each group.
     """
 
     patches: Tensor
@@ -28,74 +28,74 @@ class Groups:
     image_rows: Tensor
 
 
-def in_reading_order(names: Tensor) -> Tensor:
-    """Number each image's clusters 0, 1, ... in the order in which their first patches come.
+def in_reading_order(ids: Tensor) -> Tensor:
+    """Number each image's clusters 0, 1, ... in the order of their first patches.
 
     Args:
-        names: (B, P) int64 in [0, P), any name a cluster.
+        ids: (B, P) int64 in [0, P), any id for each cluster.
     """
-    batch, count = names.shape
-    places = torch.arange(count, device=names.device).expand(batch, -1)
-    first = torch.full_like(names, count).scatter_reduce_(1, names, places, "amin")
-    first = first.gather(1, names)
-    rank = (first == places).cumsum(1) - 1  # at a cluster's first patch
+    batch, count = ids.shape
+    positions = torch.arange(count, device=ids.device).expand(batch, -1)
+    first = torch.full_like(ids, count).scatter_reduce_(1, ids, positions, "amin")
+    first = first.gather(1, ids)
+    rank = (first == positions).cumsum(1) - 1  # valid at each cluster's first patch
     return rank.gather(1, first)
 
 
 def groups_of(cuts: Sequence[Tensor]) -> Groups:
-    """One group a cluster of one partition or several; the same cluster in two counts once.
+    """One group for each cluster of one or more partitions; duplicate clusters are dropped.
 
     Args:
-        cuts: Partitions (B, P) int64, for each image 0, 1, ... without gaps.
+        cuts: Partitions, (B, P) int64 each; labels of an image are 0, 1, ... without gaps.
     """
     batch, count = cuts[0].shape
     counts = [int(labels.max()) + 1 for labels in cuts]
-    # All clusters of an image one after another; an image may have fewer than the batch's most.
-    names = torch.cat(
+    # Number the clusters of all partitions consecutively. Some numbers are unused in images with
+    # fewer clusters.
+    ids = torch.cat(
         [labels + sum(counts[:cut]) for cut, labels in enumerate(cuts)], dim=1
     )  # (B, cuts · P)
-    sizes = names.new_zeros(batch, sum(counts)).scatter_add_(1, names, torch.ones_like(names))
-    members = names.argsort(dim=1, stable=True)
-    places = torch.arange(batch, device=names.device)[:, None] * count + members % count
+    sizes = ids.new_zeros(batch, sum(counts)).scatter_add_(1, ids, torch.ones_like(ids))
+    members = ids.argsort(dim=1, stable=True)
+    positions = torch.arange(batch, device=ids.device)[:, None] * count + members % count
     kept = sizes > 0
     if len(cuts) > 1:
-        kept &= ~_repeated(names.view(batch, -1, count), sizes)
-        places = places[kept.gather(1, names.gather(1, members))]
+        kept &= ~_duplicates(ids.view(batch, -1, count), sizes)
+        positions = positions[kept.gather(1, ids.gather(1, members))]
     return Groups(
-        patches=places.flatten(),
+        patches=positions.flatten(),
         starts=sizes[kept].cumsum(0) - sizes[kept],
         image_rows=kept.nonzero()[:, 0],
     )
 
 
-def _repeated(names: Tensor, sizes: Tensor) -> Tensor:
-    """(B, C) bool: which clusters hold just the patches of one before.
+def _duplicates(ids: Tensor, sizes: Tensor) -> Tensor:
+    """(B, C) bool: which clusters have the same patches as an earlier one.
 
     Args:
-        names: (B, cuts, P) int64 in [0, C).
-        sizes: (B, C) patches of each.
+        ids: (B, cuts, P) int64 in [0, C).
+        sizes: (B, C) number of patches of each cluster.
     """
-    clusters = torch.arange(sizes.shape[1], device=names.device)
-    members = (names[:, :, None] == clusters[:, None]).any(1).float()
+    clusters = torch.arange(sizes.shape[1], device=ids.device)
+    members = (ids[:, :, None] == clusters[:, None]).any(1).float()
     shared = members @ members.mT
     same = (shared == sizes[:, :, None]) & (shared == sizes[:, None])
     return same.tril(-1).any(2)
 
 
 def regions_of(patches: Tensor, groups: Groups) -> Regions:
-    """Mean, box and mass of each group.
+    """Compute the vector, box and mass of each group.
 
-    The vector is the mean of the members, renormalised. Where the mean is zero (opposite
-    members cancel) it is the first member that is not; where all are zero it stays zero and
-    matches nothing.
+    The vector is the normalised mean of the members. If the mean is zero (opposite members cancel)
+    it is the first nonzero member. If all members are zero it is zero and matches nothing.
 
     Args:
         patches: (B, H, W, D) float32.
-        groups: Of these patches.
+        groups: Groups of these patches.
     """
     batch, height, width, dim = patches.shape
     flat = patches.reshape(batch * height * width, dim)
-    # Sums each group's members in order, so neither batch nor device threads change a bit.
+    # embedding_bag sums each group's members in order, independent of batch and threads.
     sums = F.embedding_bag(groups.patches, flat, groups.starts, mode="sum")
     sizes = torch.diff(groups.starts, append=groups.starts.new_tensor([len(groups.patches)]))
     norms = torch.linalg.vector_norm(sums, dim=1, keepdim=True)
@@ -105,8 +105,8 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
         lengths = torch.linalg.vector_norm(members, dim=1)
         first = int((lengths > 0).to(torch.uint8).argmax())
         sums[region], norms[region] = members[first], lengths[first]
-    places = torch.arange(height * width, device=sums.device)
-    corners = torch.stack([places % width, places // width])  # x, y of each patch
+    positions = torch.arange(height * width, device=sums.device)
+    corners = torch.stack([positions % width, positions // width])  # x, y of each patch
     corners = corners.repeat(1, batch).index_select(1, groups.patches)
     region = torch.repeat_interleave(torch.arange(len(sizes), device=sums.device), sizes)
     region = region.expand(2, -1)
@@ -122,14 +122,14 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
     )
 
 
-def in_context(regions: Regions, whole: Tensor, share: float) -> Regions:
-    """Lean each region's vector towards its image's: add ``share`` times it, renormalise."""
-    around = F.normalize(whole, dim=1)[regions.image_rows]
-    return replace(regions, vectors=F.normalize(regions.vectors + share * around, dim=1))
+def add_context(regions: Regions, whole: Tensor, share: float) -> Regions:
+    """Add ``share`` times the whole-image vector to each region's vector, and normalise."""
+    image_vectors = F.normalize(whole, dim=1)[regions.image_rows]
+    return replace(regions, vectors=F.normalize(regions.vectors + share * image_vectors, dim=1))
 
 
 def whole_regions(whole: Tensor) -> Regions:
-    """One region an image: its whole-image vector, (B, D), mass 1 and the full box."""
+    """One region for each image: its whole-image vector, (B, D), with mass 1 and the full box."""
     batch = len(whole)
     return Regions(
         vectors=F.normalize(whole, dim=1),
@@ -140,7 +140,7 @@ def whole_regions(whole: Tensor) -> Regions:
 
 
 def with_whole(regions: Regions, whole: Tensor) -> Regions:
-    """Add each image's whole-image vector after its other regions."""
+    """Append the whole-image vector to each image's regions."""
     added = whole_regions(whole)
     rows = torch.cat([regions.image_rows, added.image_rows])
     order = rows.argsort(stable=True)

@@ -1,22 +1,22 @@
-"""The clustering spec: one short text that config, command line and index manifest share.
+"""The clustering spec: a short text used in configs, on the command line and in manifests.
 
-``METHOD[:VALUE][,KEY=VALUE,...,FLAG][+whole]``; the colon stands before the first option.
+``METHOD[:VALUE][,KEY=VALUE,...,FLAG][+whole]``; a colon precedes the first option.
 
 ==============================  ================================================================
-``whole``                       the whole-image vector alone
+``whole``                       only the whole-image vector
 ``none``                        every patch
-``kmeans:10``                   spherical k-means; ``kmeans:3/6`` keeps the clusters of both
-``agglomerative:k=50``          merge until 50 are left
+``kmeans:10``                   spherical k-means; ``kmeans:3/6`` keeps both partitions
+``agglomerative:k=50``          merge until 50 clusters are left
 ``agglomerative:t=0.35``        merge while the distance is below 0.35
 ``pyramid:6``                   the cells of the 1×1 to 6×6 grids
-``tree:3/6``                    one dendrogram cut where 3 and where 6 are left
-``boxes``                       boxes that the caller gives
+``tree:3/6``                    one dendrogram, cut into 3 and into 6 clusters
+``boxes``                       boxes given by the caller
 ==============================  ================================================================
 
-``linkage=average|complete|ward`` and ``connect`` (only patches that touch may merge) go with
-agglomerative (average if not given) and tree (complete). ``context=A`` adds A times the
-whole-image vector to each region's unit vector: a fork on a table then beats a fork-like streak
-on a wall. ``+whole`` adds the whole image as one more region.
+Agglomerative and tree have the options ``linkage=average|complete|ward`` (default: average and
+complete) and ``connect`` (only adjacent patches can merge). ``context=A`` adds A times the
+whole-image vector to each region's unit vector, so that a fork on a table scores above a fork-like
+streak on a wall. ``+whole`` adds the whole image as one more region.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Option:
     """One option of a method.
 
     Attributes:
-        read: Turns its text into a value, raising ValueError on a bad one.
-        expected: What a good value looks like, for messages.
-        default: Value where the spec is silent; None where it has none.
+        read: Parses the text; raises ValueError if it is invalid.
+        expected: Description of a valid value, for error messages.
+        default: Default value; None if there is none.
     """
 
     read: Callable[[str], Value]
@@ -75,10 +75,10 @@ def _flag(text: str) -> bool:
     return True
 
 
-_COUNT = "a whole number from 1 up"
-_COUNTS = "a whole number from 1 up, or several as in 3/6"
+_COUNT = "a whole number of at least 1"
+_COUNTS = "a whole number of at least 1, or several as in 3/6"
 _LINKAGE = Option(_linkage, "average, complete or ward", "average")
-_CONNECT = Option(_flag, "the bare word, without a value", False)
+_CONNECT = Option(_flag, "given without a value", False)
 
 _CONTEXT = {"context": Option(_positive, "a number above 0, such as 0.4", 0.0)}
 
@@ -103,18 +103,18 @@ METHODS: dict[str, dict[str, Option]] = {
     },
 }
 
-# What a value without a name sets: "kmeans:10" is "kmeans:k=10".
-BARE = {"kmeans": "k", "agglomerative": "k", "pyramid": "levels", "tree": "k"}
+# The option that a value without a name sets: "kmeans:10" is "kmeans:k=10".
+UNNAMED = {"kmeans": "k", "agglomerative": "k", "pyramid": "levels", "tree": "k"}
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """How an image's patches become regions; ``str`` gives the canonical text.
+    """A parsed clustering spec; ``str`` gives its canonical text.
 
     Attributes:
         method: One of ``METHODS``.
-        options: Name and value of each option that is not at its default, in the table's order.
-        whole: Whether the whole-image vector is one more region.
+        options: Name and value of each option that differs from its default, in a fixed order.
+        whole: Whether the whole-image vector is an additional region.
     """
 
     method: str
@@ -122,37 +122,37 @@ class ClusterSpec:
     whole: bool = False
 
     def option(self, name: str) -> Value | None:
-        """An option's value or its default; None where the method lacks it."""
+        """Value of an option, or its default; None if the method has no such option."""
         option = METHODS[self.method].get(name)
         return None if option is None else dict(self.options).get(name, option.default)
 
     def counts(self, name: str) -> tuple[int, ...]:
-        """An option that is one whole number or several."""
+        """Value of an option of one or more whole numbers."""
         value = self.option(name)
         return value if isinstance(value, tuple) else (self.count(name),)
 
     def count(self, name: str) -> int:
-        """An option that is one whole number."""
+        """Value of an option that is a whole number."""
         value = self.option(name)
         assert isinstance(value, int)
         return value
 
     @property
     def context(self) -> float:
-        """Share of the whole-image vector in each region's; 0 for none."""
+        """Share of the whole-image vector that is added to each region; 0 for none."""
         value = self.option("context")
         return value if isinstance(value, float) else 0.0
 
     def __str__(self) -> str:
-        bare = BARE.get(self.method)
-        words = [_option_text(name, value) for name, value in self.options if name != bare]
-        if bare is not None:
-            value = self.option(bare)
-            # Only agglomerative has two ways to say how far to go, and keeps the name.
+        unnamed = UNNAMED.get(self.method)
+        words = [_option_text(name, value) for name, value in self.options if name != unnamed]
+        if unnamed is not None:
+            value = self.option(unnamed)
+            # Agglomerative keeps the name, because it has two stopping options, k and t.
             if self.method != "agglomerative":
                 words.insert(0, _value_text(value))
             elif value is not None:
-                words.insert(0, _option_text(bare, value))
+                words.insert(0, _option_text(unnamed, value))
         return self.method + (":" + ",".join(words) if words else "") + "+whole" * self.whole
 
 
@@ -175,8 +175,8 @@ def parse_spec(spec: str | ClusterSpec) -> ClusterSpec:
     'complete'
 
     Raises:
-        InputError: If the method, an option or a value is not known; the message names the
-            nearest known one.
+        InputError: If the method, an option or a value is invalid; the message suggests the
+            nearest known name.
     """
     if isinstance(spec, ClusterSpec):
         return spec
@@ -184,21 +184,23 @@ def parse_spec(spec: str | ClusterSpec) -> ClusterSpec:
     body, *extras = text.split("+")
     if any(extra != "whole" for extra in extras) or len(extras) > 1:
         raise InputError(
-            f'clusters "{text}": only +whole can be added, once, got +{"+".join(extras)}'
+            f'clusters "{text}": only +whole can be added, and only once; got +{"+".join(extras)}'
         )
     method, colon, rest = body.partition(":")
     if method not in METHODS:
         raise InputError(f'clusters "{text}": {_unknown("method", method, METHODS)}')
     if method == "whole" and extras:
-        raise InputError(f'clusters "{text}": write "whole", it is the whole-image vector already')
+        raise InputError(
+            f'clusters "{text}": write "whole", which already is the whole-image vector'
+        )
     if colon and not rest:
-        raise InputError(f'clusters "{text}": nothing stands behind the colon')
+        raise InputError(f'clusters "{text}": the colon must be followed by a value or an option')
     known = METHODS[method]
     given: dict[str, Value] = {}
-    for place, word in enumerate(rest.split(",") if rest else []):
+    for position, word in enumerate(rest.split(",") if rest else []):
         name, equals, value = word.partition("=")
-        if not equals and name not in known and place == 0 and method in BARE:
-            name, value = BARE[method], word
+        if not equals and name not in known and position == 0 and method in UNNAMED:
+            name, value = UNNAMED[method], word
         if name not in known:
             raise InputError(f'clusters "{text}": {_unknown("option", name, known)}')
         if name in given:

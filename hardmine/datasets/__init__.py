@@ -1,4 +1,4 @@
-"""Image sets: one reader a format, each returns an ``ImageSet``."""
+"""Data set readers, one for each format; each returns an ``ImageSet``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_images", "open_image"]
 
-# format: the module that reads it. LVIS is COCO with additions.
+# Format -> module. LVIS is COCO with additional fields.
 READERS = {
     "coco": "coco",
     "lvis": "coco",
@@ -35,53 +35,53 @@ def load_images(
     split: str | None = None,
     check_files: bool = True,
 ) -> ImageSet:
-    """Read a data set of any of the known formats.
+    """Read a data set in a known format.
 
     ============  ==========================================================================
-    ``coco``      the image folder and ``annotations=`` the json; the json alone; or the data
-                  set's folder, with ``split`` where it has several files
-    ``lvis``      as coco
-    ``voc``       a folder with ``Annotations`` and ``JPEGImages``; ``split`` is a list in
-                  ``ImageSets/Main``
+    ``coco``      the image folder, with the json file as ``annotations``; or the json file; or the
+                  data set's folder, with ``split`` if it has several json files
+    ``lvis``      like coco
+    ``voc``       a folder with ``Annotations`` and ``JPEGImages``; ``split`` is the name of a list
+                  in ``ImageSets/Main``
     ``yolo``      a ``data.yaml`` or its folder; ``split`` is ``"train"`` by default
-    ``nuimages``  the folder that holds ``samples`` and ``v1.0-train``; ``split`` is ``"train"``
-    ``folder``    any folder of images, no labels
-    ``list``      a text file with one path a line, no labels
+    ``nuimages``  the folder of ``samples`` and ``v1.0-train``; ``split`` is for example ``"train"``
+    ``folder``    any folder of images; no labels
+    ``list``      a text file with one path in each line; no labels
     ============  ==========================================================================
 
-    Boxes are in pixels of the image as ``open_image`` gives it: upright, by its EXIF orientation.
+    Boxes are in pixels of the image that ``open_image`` returns, with EXIF orientation applied.
 
     Args:
         source: A file or a folder, as above.
-        format: One of the names above; recognised by what is there if not given.
-        annotations: Where the labels are, if not below ``source``.
-        split: Which part of the data set.
-        check_files: Whether an image that is not there is an error. False loads the labels
-            without looking at the images.
+        format: A name from the table; detected from the files if None.
+        annotations: File or folder of the labels, if not inside ``source``.
+        split: Part of the data set to read.
+        check_files: Whether a missing image is an error. False loads the labels without checking
+            that the images exist.
 
     Raises:
-        InputError: If the format cannot be told, or a file is missing or broken; the message names
-            the file and the entry.
+        InputError: If the format cannot be detected, or a file is missing or malformed. The
+            message names the file and the entry.
     """
-    from hardmine.datasets.recognise import recognise
+    from hardmine.datasets.detect_format import detect_format
 
     if format is not None and format not in READERS:
         raise InputError(f"format must be one of {', '.join(READERS)}, got {format!r}")
-    place = Path(source)
+    path = Path(source)
     labels = None if annotations is None else Path(annotations)
-    for path in (place, labels):
-        if path is not None and not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-    name = format or recognise(place, labels)
+    for given in (path, labels):
+        if given is not None and not given.exists():
+            raise InputError(f"{given}: no such file or folder")
+    name = format or detect_format(path, labels)
     reader = importlib.import_module(f"hardmine.datasets.{READERS[name]}")
-    images: ImageSet = reader.read(place, annotations=labels, split=split, check_files=check_files)
+    images: ImageSet = reader.read(path, annotations=labels, split=split, check_files=check_files)
     if format == "lvis" and not images.federated:
         raise InputError(f"{source}: no image has neg_category_ids; is this COCO, not LVIS?")
     return images
 
 
 def __getattr__(name: str) -> Any:
-    # Pillow loads only where an image is opened.
+    # Import Pillow only when an image is opened.
     if name != "open_image":
         raise AttributeError(f"module 'hardmine.datasets' has no attribute {name!r}")
     return importlib.import_module("hardmine.datasets.image").open_image

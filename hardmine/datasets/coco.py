@@ -1,4 +1,4 @@
-"""COCO json, and LVIS, which is COCO with additions."""
+"""Reads COCO, and LVIS, which is COCO with additional fields."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy.typing as npt
 
 from hardmine.datasets.coco_json import Tables, read_tables
 from hardmine.datasets.instances import make_instances
-from hardmine.datasets.lvis import federate
+from hardmine.datasets.lvis import add_lvis_fields
 from hardmine.datasets.paths import all_inside, require_files
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, rows_of
 
 
-def _end(path: str | None, parts: int) -> str | None:
+def _last_parts(path: str | None, parts: int) -> str | None:
     return "/".join(re.split(r"[/\\]", path)[-parts:]) if path else None
 
 
-# Ways to read an image's path off its file name and its url, the most literal first. LVIS v1 has
-# "http://images.cocodataset.org/train2017/000000000009.jpg" and no file name; Objects365 has
-# "images/v1/patch8/a.jpg" for what unpacks to "patch8/a.jpg".
-_Form = Callable[["str | None", "str | None"], "str | None"]
-_FORMS: tuple[_Form, ...] = (
+# Rules that derive an image's path from its file_name and its coco_url; the most literal is first.
+# LVIS v1 has "http://images.cocodataset.org/train2017/000000000009.jpg" and no file name.
+# Objects365 has "images/v1/patch8/a.jpg" for a file that unpacks to "patch8/a.jpg".
+_PathRule = Callable[["str | None", "str | None"], "str | None"]
+_PATH_RULES: tuple[_PathRule, ...] = (
     lambda name, url: name,
-    lambda name, url: _end(url, 2),
-    lambda name, url: _end(url, 1),
-    lambda name, url: _end(name, 2),
-    lambda name, url: _end(name, 1),
+    lambda name, url: _last_parts(url, 2),
+    lambda name, url: _last_parts(url, 1),
+    lambda name, url: _last_parts(name, 2),
+    lambda name, url: _last_parts(name, 1),
 )
 
 
@@ -41,23 +41,23 @@ def read(
     """Read a COCO or LVIS data set.
 
     Args:
-        source: The image folder, the data set's folder, or the json file itself.
-        annotations: The json file; looked for below ``source`` if not given.
-        split: Part of the json's name where a folder holds several, e.g. ``"train2017"``.
+        source: The image folder, the data set's folder, or the json file.
+        annotations: The json file; searched inside ``source`` if None.
+        split: Part of the json file's name if a folder has several, e.g. ``"train2017"``.
         check_files: Whether a missing image is an error.
     """
     file = annotations or (source if source.is_file() else find_annotations(source, split))
     tables = read_tables(file)
     bases = (source,) if source.is_dir() else (file.parent, file.parent.parent)
-    root, paths = _locate(tables, bases, check_files)
+    root, paths = _locate_images(tables, bases, check_files)
     images = _image_set(tables, root, paths)
-    return images if tables.negatives is None else federate(images, tables)
+    return images if tables.negatives is None else add_lvis_fields(images, tables)
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    """Json files of a data set's folder that begin as COCO files do."""
-    places = (*folder.glob("annotations/*.json"), *folder.glob("*.json"))
-    return sorted(path for path in places if _MEMBER.search(_head(path)))
+    """Json files in a data set's folder that start like a COCO file."""
+    paths = (*folder.glob("annotations/*.json"), *folder.glob("*.json"))
+    return sorted(path for path in paths if _MEMBER.search(_head(path)))
 
 
 _MEMBER = re.compile(
@@ -71,22 +71,22 @@ def _head(path: Path) -> bytes:
 
 
 def find_annotations(folder: Path, split: str | None) -> Path:
-    """The one annotation file of a data set's folder.
+    """Find the annotation file of a data set's folder.
 
     Raises:
-        InputError: If there is none, or more than one that ``split`` names.
+        InputError: If no file fits ``split``, or more than one.
     """
     found = annotation_files(folder)
     chosen = [path for path in found if split in path.stem] if split else found
-    # "captions_" and "person_keypoints_" lie beside "instances_" in COCO's own folder.
+    # COCO's folder also has "captions_*" and "person_keypoints_*"; prefer "instances_*".
     boxes = [path for path in chosen if path.stem.startswith("instances")]
     chosen = boxes or chosen
     if len(chosen) != 1:
-        there = ", ".join(path.relative_to(folder).as_posix() for path in found) or "none"
+        names = ", ".join(path.relative_to(folder).as_posix() for path in found) or "none"
         raise InputError(
             f"{folder}: expected one COCO annotation file"
             + (f" with {split!r} in its name" if split else "")
-            + f", found {there}; name it with annotations="
+            + f", found {names}; pass the file as annotations="
         )
     return chosen[0]
 
@@ -94,10 +94,10 @@ def find_annotations(folder: Path, split: str | None) -> Path:
 def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
     source = tables.source
     class_ids = np.array([each.id for each in tables.categories], np.int64)
-    _unique(source, "categories", class_ids)
-    _unique(source, "images", tables.image_ids)
+    _require_unique(source, "categories", class_ids)
+    _require_unique(source, "images", tables.image_ids)
     boxes = tables.boxes
-    _unique(source, "annotations", boxes.ids)
+    _require_unique(source, "annotations", boxes.ids)
     class_rows = rows_of(class_ids, boxes.category_ids)
     if (class_rows < 0).any():
         position = int(np.argmin(class_rows))
@@ -105,25 +105,25 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
             f"{source}: {tables.box_entry(position)} has the category "
             f"{boxes.category_ids[position]}, which is not among 'categories'"
         )
-    both = len(boxes.ids) and len(tables.image_ids)
-    if both and boxes.image_ids.dtype.kind != tables.image_ids.dtype.kind:
+    types = {ids.dtype.kind for ids in (tables.image_ids, boxes.image_ids) if len(ids)}
+    if len(types) > 1:
         raise InputError(
-            f"{source}: {tables.image_entry(0)} and {tables.box_entry(0)} name images in two ways; "
-            "ids must be all numbers or all text"
+            f"{source}: {tables.image_entry(0)} and {tables.box_entry(0)} have image ids "
+            "of two types; all must be numbers, or all text"
         )
     image_rows = rows_of(tables.image_ids, boxes.image_ids)
     known = image_rows >= 0
     notes: tuple[str, ...] = ()
     if not known.all():
-        lost = int((~known).sum())
+        unknown = int((~known).sum())
         first = tables.box_entry(int(np.argmin(known)))
-        if 2 * lost > len(known):
+        if 2 * unknown > len(known):
             raise InputError(
-                f"{source}: {lost} of {len(known)} annotations are of images that are not among "
-                f"'images', the first is {first}"
+                f"{source}: {unknown} of {len(known)} annotations have an image_id that is not "
+                f"among 'images', the first is {first}"
             )
-        notes = (f"left out {lost} annotations of images that are not listed: first {first}",)
-    instances, more = make_instances(
+        notes = (f"left out {unknown} annotations of images that are not listed: first {first}",)
+    instances, box_notes = make_instances(
         image_rows,
         class_rows,
         boxes.xyxy,
@@ -142,67 +142,68 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
         class_names=tuple(each.name for each in tables.categories),
         class_ids=class_ids,
         instances=instances,
-        notes=notes + more,
+        notes=notes + box_notes,
     )
 
 
-def _unique(source: Path, name: str, ids: npt.NDArray[Any]) -> None:
+def _require_unique(source: Path, name: str, ids: npt.NDArray[Any]) -> None:
     if ids.dtype.kind == "i" and (np.diff(ids) > 0).all():
         return
     order = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
-    if len(twice):
-        one, other = order[twice[0]], order[twice[0] + 1]
+    duplicates = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
+    if len(duplicates):
+        first, second = order[duplicates[0]], order[duplicates[0] + 1]
         raise InputError(
-            f"{source}: {name}[{one}] and {name}[{other}] have the same id {ids[one]}; "
+            f"{source}: {name}[{first}] and {name}[{second}] have the same id {ids[first]}; "
             f"ids of {name} must be unique"
         )
 
 
-def _locate(
+def _locate_images(
     tables: Tables, bases: tuple[Path, ...], check_files: bool
 ) -> tuple[Path, tuple[str, ...]]:
-    """The folder that the images' paths are relative to, and the paths.
+    """Find the image root and the images' paths relative to it.
 
-    Files name their images in several ways, and few say relative to what. The first combination of
-    folder and name that leads to an image, of a few tried, is taken for all.
+    Annotation files name their images in several ways, and few say relative to which folder. Tries
+    combinations of folder and path rule on a sample of at most 32 images; the first that finds
+    any is used for all.
     """
     count = len(tables.file_names)
     if not count:
         return bases[0], ()
-    tried = range(0, count, max(count // 16, 1))
-    forms = [form for form in _FORMS if form(tables.file_names[0], tables.urls[0])]
-    if not forms:
+    sample = range(0, count, max(count // 16, 1))
+    rules = [rule for rule in _PATH_RULES if rule(tables.file_names[0], tables.urls[0])]
+    if not rules:
         raise InputError(
             f"{tables.source}: {tables.image_entry(0)} has neither a file_name nor a coco_url"
         )
     roots = [root for base in bases for root in _roots(base, tables.source)]
     for root in roots:
-        for form in forms:
-            if any((root / path).is_file() for path in _paths(tables, form, tried)):
-                paths = _paths(tables, form, range(count))
+        for rule in rules:
+            if any((root / path).is_file() for path in _paths(tables, rule, sample)):
+                paths = _paths(tables, rule, range(count))
                 if check_files:
                     require_files(root, paths, tables.source, tables.image_entry)
                 return root, paths
-    paths = _paths(tables, forms[0], range(count))
+    paths = _paths(tables, rules[0], range(count))
     if check_files:
-        looked = ", ".join(str(root) for root in roots)
+        searched = ", ".join(str(root) for root in roots)
         raise InputError(
-            f"{tables.source}: no image found: {tables.image_entry(0)} is named {paths[0]!r}, "
-            f"looked in {looked}; give the image folder and annotations={tables.source.name!r}, "
-            "or check_files=False to load the labels alone"
+            f"{tables.source}: no image found: {tables.image_entry(0)} is {paths[0]!r}, "
+            f"searched in {searched}; pass the image folder and annotations="
+            f"{tables.source.name!r}, or check_files=False to load the labels only"
         )
     return roots[0], paths
 
 
-def _paths(tables: Tables, form: _Form, rows: range) -> tuple[str, ...]:
-    """Paths of some images in one form."""
-    names = (form(tables.file_names[row], tables.urls[row]) or "" for row in rows)
-    return all_inside(names, tables.source, lambda place: tables.image_entry(rows[place]))
+def _paths(tables: Tables, rule: _PathRule, rows: range) -> tuple[str, ...]:
+    """Paths of some images by one rule."""
+    names = (rule(tables.file_names[row], tables.urls[row]) or "" for row in rows)
+    return all_inside(names, tables.source, lambda position: tables.image_entry(rows[position]))
 
 
 def _roots(base: Path, file: Path) -> Iterator[Path]:
-    """Where the images of a file may lie: ``instances_train2017.json`` has ``train2017/``."""
+    """Folders that may hold the images: ``train2017/`` for ``instances_train2017.json``, etc."""
     yield base
     yield base / "images"
     part = file.stem.rpartition("_")[2]

@@ -1,4 +1,4 @@
-"""A COCO or LVIS file as columns, one pass, in memory that grows with its boxes only."""
+"""Parses a COCO or LVIS file into arrays, in one pass; masks are never held in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hardmine.errors import InputError
 
 
 class ImageRecord(msgspec.Struct, gc=False):
-    """An image; LVIS v1 has a url instead of a file name, and the two lists of classes."""
+    """An image. LVIS v1 has a url instead of a file name, and the two lists of categories."""
 
     id: int | str
     file_name: str | None = None
@@ -36,7 +36,7 @@ _NO_BOX = (_NAN, _NAN, _NAN, _NAN)
 
 
 class AnnotationRecord(msgspec.Struct, gc=False):
-    """A labelled box, xywh."""
+    """An annotation; its box is xywh."""
 
     image_id: int | str
     category_id: int
@@ -47,7 +47,7 @@ class AnnotationRecord(msgspec.Struct, gc=False):
 
 
 class CategoryRecord(msgspec.Struct, gc=False):
-    """A class; the last two are LVIS's."""
+    """A category; only LVIS has synonyms and a frequency."""
 
     id: int
     name: str
@@ -63,9 +63,9 @@ class Boxes:
         image_ids: (M,) int64 or str.
         category_ids: (M,) int64.
         xyxy: (M, 4) float32, NaN where the annotation has no box.
-        areas: (M,) float32, NaN where the file does not say.
+        areas: (M,) float32, NaN where the file gives none.
         crowd: (M,) bool.
-        ids: (M,) int64; the position where the file has no ids, or ids that are text.
+        ids: (M,) int64; positions if the file has no ids or text ids.
     """
 
     image_ids: npt.NDArray[Any]
@@ -78,18 +78,18 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a file holds.
+    """The contents of a COCO or LVIS file.
 
     Attributes:
         source: The file.
         image_ids: (N,) int64 or str.
-        file_names: N names; None where a file has none.
-        urls: N urls; None where a file has none.
+        file_names: N names; None where missing.
+        urls: N urls; None where missing.
         sizes: (N, 2) int32 height and width, 0 where unknown.
-        categories: In ascending order of their ids.
+        categories: C categories, sorted by id.
         boxes: The annotations.
-        negatives: (P, 2) int64 pairs of image row and category id; None unless LVIS.
-        not_exhaustive: Likewise.
+        negatives: (P, 2) int64 pairs (image row, category id); None unless LVIS.
+        not_exhaustive: (P, 2) int64 pairs (image row, category id); None unless LVIS.
     """
 
     source: Path
@@ -118,14 +118,18 @@ def read_tables(path: Path) -> Tables:
     """Read the images, annotations and categories of a COCO or LVIS file.
 
     Raises:
-        InputError: If the file is no such file, or a record has the wrong form.
+        InputError: If a member is missing or a record has the wrong type.
     """
-    kinds = {"images": ImageRecord, "annotations": AnnotationRecord, "categories": CategoryRecord}
+    records_of = {
+        "images": ImageRecord,
+        "annotations": AnnotationRecord,
+        "categories": CategoryRecord,
+    }
     images, boxes = _ImageColumns(path), _BoxColumns(path)
     categories: list[CategoryRecord] = []
-    lacking = set(kinds)
-    for name, start, records in read_records(path, kinds):
-        lacking.discard(name)
+    missing = set(records_of)
+    for name, start, records in read_records(path, records_of):
+        missing.discard(name)
         try:
             if name == "images":
                 images.add(records)
@@ -139,10 +143,10 @@ def read_tables(path: Path) -> Tables:
                 f"{path}: an id among {name}[{start}] to [{start + len(records) - 1}] does not "
                 "fit into 64 bits"
             ) from None
-    if lacking:
+    if missing:
         raise InputError(
-            f"{path}: a COCO file has 'images', 'annotations' and 'categories'; "
-            f"this one lacks {', '.join(sorted(lacking))}"
+            f"{path}: a COCO file needs 'images', 'annotations' and 'categories'; "
+            f"this one has no {', '.join(sorted(missing))}"
         )
     return Tables(
         source=path,
@@ -162,11 +166,13 @@ class _ImageColumns:
         self.pairs: dict[str, list[npt.NDArray[np.int64]]] = {}
 
     def add(self, records: Sequence[ImageRecord]) -> None:
-        done = len(self.names)
-        self.ids.append(_ids(records, attrgetter("id"), self.path, "images", done))
+        first = len(self.names)
+        self.ids.append(_ids(records, attrgetter("id"), self.path, "images", first))
         sizes = [(record.height or 0, record.width or 0) for record in records]
         self.sizes.append(
-            make_sizes(sizes, self.path, lambda row: f"images[{done + row}] (id {records[row].id})")
+            make_sizes(
+                sizes, self.path, lambda row: f"images[{first + row}] (id {records[row].id})"
+            )
         )
         self.names += [record.file_name for record in records]
         self.urls += [record.coco_url for record in records]
@@ -174,7 +180,7 @@ class _ImageColumns:
             listed = list(map(attrgetter(name), records))
             if any(each is not None for each in listed):
                 lengths = [len(each or ()) for each in listed]
-                rows = np.repeat(np.arange(done, done + len(listed)), lengths)
+                rows = np.repeat(np.arange(first, first + len(listed)), lengths)
                 ids = np.fromiter(chain.from_iterable(each or () for each in listed), np.int64)
                 self.pairs.setdefault(name, []).append(np.stack([rows, ids], axis=1))
 
@@ -182,8 +188,8 @@ class _ImageColumns:
         federated = "neg_category_ids" in self.pairs
 
         def pairs(name: str) -> npt.NDArray[np.int64] | None:
-            none = np.zeros((0, 2), np.int64)
-            return np.concatenate([none, *self.pairs.get(name, ())]) if federated else None
+            empty = np.zeros((0, 2), np.int64)
+            return np.concatenate([empty, *self.pairs.get(name, ())]) if federated else None
 
         return {
             "image_ids": _concatenate(self.ids, np.int64, self.path, "image ids"),
@@ -203,15 +209,15 @@ class _BoxColumns:
 
     def add(self, records: Sequence[AnnotationRecord]) -> None:
         count = len(records)
-        # Loops of the standard library in C: this runs once for each of ten million boxes.
+        # map() and itertools loop in C; a file may have ten million boxes.
         boxes: Iterable[Any] = map(attrgetter("bbox"), records)
         areas: Iterable[Any] = map(attrgetter("area"), records)
         if None in map(attrgetter("bbox"), records) or None in map(attrgetter("area"), records):
             boxes = (record.bbox or _NO_BOX for record in records)
             areas = (_NAN if record.area is None else record.area for record in records)
         xyxy = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * count).reshape(count, 4)
-        # Added before rounding to float32, so that the far corner is as exact as the near one.
-        with np.errstate(invalid="ignore", over="ignore"):  # such boxes are left out later
+        # Add in float64, so that both corners are rounded to float32 once.
+        with np.errstate(invalid="ignore", over="ignore"):  # such boxes are dropped later
             xyxy[:, 2:] += xyxy[:, :2]
             xyxy = xyxy.astype(np.float32)
         slices = {
@@ -222,19 +228,19 @@ class _BoxColumns:
             "xyxy": xyxy,
             "areas": np.fromiter(areas, np.float64, count).clip(0, _LARGE).astype(np.float32),
             "crowd": np.fromiter(map(bool, map(attrgetter("iscrowd"), records)), bool, count),
-            "ids": self._own_ids(records),
+            "ids": self._annotation_ids(records),
         }
         for name, column in slices.items():
             self.columns.setdefault(name, []).append(column)
         self.count += count
 
-    def _own_ids(self, records: Sequence[AnnotationRecord]) -> npt.NDArray[np.int64]:
+    def _annotation_ids(self, records: Sequence[AnnotationRecord]) -> npt.NDArray[np.int64]:
         kinds = set(map(type, map(attrgetter("id"), records)))
         if kinds == {int}:
             return _ids(records, attrgetter("id"), self.path, "annotations", self.count)
         if int in kinds:
             raise InputError(
-                f"{self.path}: some annotations have a number as their id and some do not, first "
+                f"{self.path}: some annotations have a number as id and some do not, the first "
                 f"among annotations[{self.count}] to [{self.count + len(records) - 1}]"
             )
         return np.arange(self.count, self.count + len(records))
@@ -243,7 +249,7 @@ class _BoxColumns:
         kinds = {"xyxy": np.float32, "areas": np.float32, "crowd": np.bool_}
         columns = {}
         for name in Boxes.__dataclass_fields__:
-            # Popped, so that no two forms of more than one column are alive at once.
+            # Pop, so that at most one column exists both in slices and joined.
             slices = self.columns.pop(name, [])
             columns[name] = _concatenate(slices, kinds.get(name, np.int64), self.path, name)
         if not self.count:
@@ -252,18 +258,18 @@ class _BoxColumns:
 
 
 def _ids(
-    records: Sequence[Any], own: Callable[[Any], Any], path: Path, name: str, done: int
+    records: Sequence[Any], get_id: Callable[[Any], Any], path: Path, name: str, first: int
 ) -> npt.NDArray[Any]:
     """(n,) int64 or str ids of a slice of records."""
-    kinds = set(map(type, map(own, records)))
+    kinds = set(map(type, map(get_id, records)))
     if kinds <= {int}:
-        return np.fromiter(map(own, records), np.int64, len(records))
+        return np.fromiter(map(get_id, records), np.int64, len(records))
     if kinds == {str}:
-        return np.array(list(map(own, records)))
-    position = next(i for i, record in enumerate(records) if type(own(record)) is not int)
+        return np.array(list(map(get_id, records)))
+    position = next(i for i, record in enumerate(records) if type(get_id(record)) is not int)
     raise InputError(
-        f"{path}: image ids are numbers and text, mixed; the first text is "
-        f"{own(records[position])!r} in {name}[{done + position}]"
+        f"{path}: image ids mix numbers and text; the first that is not a number is "
+        f"{get_id(records[position])!r} in {name}[{first + position}]"
     )
 
 
@@ -274,5 +280,5 @@ def _concatenate(
     if not columns:
         return np.zeros(0, empty)
     if len({column.dtype.kind for column in columns}) > 1:
-        raise InputError(f"{path}: {name} are numbers and text, mixed; expected one of them")
+        raise InputError(f"{path}: {name} mix numbers and text; expected only one of them")
     return np.concatenate(columns)

@@ -1,4 +1,4 @@
-"""Images without labels: every image below a folder, or a text file that lists them."""
+"""Reads images without labels: all images below a folder, or those that a text file lists."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from hardmine.records import ImageSet
 def read(
     source: Path, *, annotations: Path | None, split: str | None, check_files: bool
 ) -> ImageSet:
-    """Read a folder of images, in the order of their paths, or a list, in its own order.
+    """Read a folder of images, sorted by path, or a list of images, in the list's order.
 
-    Paths of a list are relative to the list's folder, or to ``source`` where the list comes as
-    ``annotations``. Absolute ones must lie below it. Ids are the paths.
+    Paths in a list are relative to the list's folder, or to ``source`` if the list is given as
+    ``annotations``. Absolute paths must be inside that folder. Ids are the paths.
 
     Args:
-        source: A folder or a text file with one path a line; empty lines and ``#`` are passed over.
-        annotations: The list, where ``source`` is the image folder.
-        split: Not known to this format.
+        source: A folder, or a text file with one path in each line; empty lines and lines that
+            start with ``#`` are skipped.
+        annotations: The list, if ``source`` is the image folder.
+        split: Must be None; this format has no splits.
         check_files: Whether a missing image is an error.
     """
     if split is not None:
-        raise InputError(f"{source}: a plain folder or list has no split {split!r}")
+        raise InputError(f"{source}: a folder or list has no splits, got split={split!r}")
     if annotations is None and source.is_dir():
         paths = tuple(walk_images(source))
         if not paths:
             raise InputError(f"{source}: no image file in this folder or below it")
-        return unlabelled(source, paths)
+        return unlabelled_images(source, paths)
     file = annotations or source
     root = source if source.is_dir() else source.parent
     lines = read_list(file)
-    paths = tuple(inside(below(name, root), file, f"line {line}") for line, name in lines)
+    paths = tuple(
+        inside(relative_if_below(name, root), file, f"line {line}") for line, name in lines
+    )
     if len(set(paths)) < len(paths):
         seen: dict[str, int] = {}
         for (line, _), path in zip(lines, paths, strict=True):
@@ -47,18 +50,18 @@ def read(
             seen[path] = line
     if check_files:
         require_files(root, paths, file, lambda row: f"line {lines[row][0]}")
-    return unlabelled(root, paths)
+    return unlabelled_images(root, paths)
 
 
-def unlabelled(root: Path, paths: tuple[str, ...]) -> ImageSet:
-    """An image set of nothing but files."""
+def unlabelled_images(root: Path, paths: tuple[str, ...]) -> ImageSet:
+    """An image set without labels."""
     return ImageSet(
         root=root, ids=np.array(paths, str), paths=paths, sizes=np.zeros((len(paths), 2), np.int32)
     )
 
 
 def read_list(file: Path) -> list[tuple[int, str]]:
-    """Lines of a text file with their numbers, counted from 1; empty lines and comments dropped."""
+    """Lines of a text file with their numbers, from 1; empty lines and comments are skipped."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -67,8 +70,8 @@ def read_list(file: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in stripped if line and not line.startswith("#")]
 
 
-def below(name: str, root: Path) -> str:
-    """An absolute path relative to the root where it lies below it; any other path as it is."""
+def relative_if_below(name: str, root: Path) -> str:
+    """Make an absolute path below the root relative to it; return any other path unchanged."""
     path = Path(name)
     if path.is_absolute():
         for base in (root.absolute(), root.resolve()):

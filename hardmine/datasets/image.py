@@ -1,4 +1,4 @@
-"""Opening an image file as every part of hardmine sees it: RGB, 8 bits, upright."""
+"""Opens image files as 8-bit RGB with EXIF orientation applied, the same way everywhere."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ _UPRIGHT = {
 def open_image(path: str | PathLike[str]) -> Image.Image:
     """Decode an image file into 8-bit RGB.
 
-    Turned upright by its EXIF orientation, as OpenCV's and thus the detectors' loaders do. Alpha
-    is dropped, as they do; of a file with several frames it is the first; 16-bit grey is scaled
-    to 8. Its ``info["path"]`` says which file it was.
+    EXIF orientation is applied and alpha is dropped, as OpenCV does, and so the loaders of
+    detectors. Of several frames the first is read. 16-bit grey is scaled to 8 bits. The file's path
+    is in ``info["path"]``.
 
     Raises:
-        InputError: If the file is not there, or cannot be decoded: truncated, not an image, or so
-            large that Pillow takes it for a bomb.
+        InputError: If the file is missing or cannot be decoded: truncated, not an image, or above
+            Pillow's limit on the number of pixels (a decompression bomb).
     """
-    place = Path(path)
-    if not place.is_file():  # neither a folder nor a pipe, which would never end
+    file = Path(path)
+    if not file.is_file():  # a folder, or a pipe that would block
         raise InputError(f"{path}: no such image file")
     try:
-        with Image.open(place) as image:
+        with Image.open(file) as image:
             image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            colour = _to_rgb(image)
-            upright = colour if turn is None else colour.transpose(turn)
-            upright.info["path"] = str(place)  # for encoders that look vectors up by file
+            transpose = _UPRIGHT.get(_orientation(image))
+            rgb = _to_rgb(image)
+            upright = rgb if transpose is None else rgb.transpose(transpose)
+            upright.info["path"] = str(file)  # for encoders that look up vectors by path
             return upright
     except Exception as error:
-        # On broken files decoders raise whatever comes to hand, SyntaxError among it.
+        # Decoders raise many types of exception on broken files, SyntaxError among them.
         raise InputError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
 
 
 def image_size(path: str | PathLike[str]) -> tuple[int, int]:
-    """Height and width of an image as ``open_image`` gives it, from the file's header alone.
+    """Height and width of the image that ``open_image`` returns, read from the file's header.
 
     Raises:
         InputError: If the header cannot be read.
@@ -67,16 +67,16 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        return 1  # EXIF too broken to read says nothing of the pixels
+        return 1  # unreadable EXIF: take the image as it is
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        # Pillow would cut 16 bits off at 255, which leaves white.
+        # Pillow's own conversion clips 16-bit values at 255, so nearly all becomes white.
         grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ValueError("its pixels are floats, of no fixed range; expected 8 or 16 bits")
+        raise ValueError("its pixels are floats without a fixed range; expected 8 or 16 bits")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

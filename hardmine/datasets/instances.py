@@ -1,4 +1,4 @@
-"""Boxes of any format into ``Instances``: one rule for what lies outside its image."""
+"""Builds ``Instances`` from the boxes of any format; clips boxes to their images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hardmine.records import Instances
 
 _log = logging.getLogger(__name__)
 
-# Annotation tools round; anything less is not worth a word.
-_OVERRUN = 1.0
-_SLICE = 1 << 18
+# Pixels by which a box may exceed its image without a note: annotation tools round.
+_ROUNDING = 1.0
+_SLICE = 1 << 18  # boxes clipped at a time
 
 
 def make_instances(
@@ -31,48 +31,48 @@ def make_instances(
     source: str,
     entry: Callable[[int], str],
 ) -> tuple[Instances, tuple[str, ...]]:
-    """Sort labelled boxes by image, clip them to it and leave out those that cover nothing.
+    """Sort labelled boxes by image, clip them to it and drop those without area.
 
-    Real data sets hold some boxes of no width, some that run over the edge and some that miss
-    their image. A box is clipped to its image; if nothing of it is left, or a coordinate is not
-    finite, it is left out. Both are counted in a note. If that takes more than half of the boxes,
-    the file says something else than it is read for, which is an error.
+    Real data sets contain boxes without width, boxes that exceed their image and boxes outside it.
+    A box is clipped to its image. It is dropped if no area is left or a coordinate is not finite.
+    Notes count both. If more than half of the boxes are dropped, the file probably has another
+    format, which is an error.
 
     Args:
-        image_rows: (M,) row of each box's image, in any order; -1 leaves a box out unsaid.
-        class_rows: (M,) row of its class.
+        image_rows: (M,) row of each box's image, in any order; -1 drops a box without a note.
+        class_rows: (M,) row of each box's class.
         boxes: (M, 4) xyxy in pixels.
-        sizes: (N, 2) height and width of the images; 0 where unknown: nothing to clip to.
-        areas: (M,) areas from the file, NaN where it has none; the box's by default.
-        crowd: (M,) group boxes; none by default.
-        ids: (M,) the annotations' ids; their positions by default.
-        source: The file or folder, for messages.
-        entry: Name of the annotation at a position, for messages.
+        sizes: (N, 2) height and width of the images; 0 where unknown, then nothing is clipped.
+        areas: (M,) areas from the file, NaN where it gives none; None uses the boxes' areas.
+        crowd: (M,) bool, group boxes; None if there are none.
+        ids: (M,) ids of the annotations; None uses their positions.
+        source: File or folder, for messages.
+        entry: Returns the name of the annotation at a position, for messages.
 
     Raises:
         InputError: If most boxes lie outside their images.
     """
-    ours = image_rows >= 0
-    count = int(ours.sum())
+    has_image = image_rows >= 0
+    count = int(has_image.sum())
     boxes, extent, moved = _clip(boxes, sizes, image_rows)
-    kept = ours & (extent > 0)
-    lost = np.flatnonzero(ours & ~kept)
-    if 2 * len(lost) > count > 1:
+    kept = has_image & (extent > 0)
+    dropped = np.flatnonzero(has_image & ~kept)
+    if 2 * len(dropped) > count > 1:
         raise InputError(
-            f"{source}: {len(lost)} of {count} boxes are empty or lie outside their images, the "
-            f"first is {entry(int(lost[0]))}; are the coordinates of this format (COCO: x, y, "
-            "width, height in pixels; YOLO: centre and size as shares), and of images of this size?"
+            f"{source}: {len(dropped)} of {count} boxes are empty or lie outside their images, the "
+            f"first is {entry(int(dropped[0]))}; check the coordinates (COCO: x, y, width, height "
+            "in pixels; YOLO: centre and size as shares of the image) and the image sizes"
         )
     notes = []
-    if len(lost):
+    if len(dropped):
         notes.append(
-            f"left out {len(lost)} of {count} boxes that cover nothing of their image: "
-            + _first(lost, entry)
+            f"left out {len(dropped)} of {count} boxes without area inside their image: "
+            + _first(dropped, entry)
         )
-    clipped = np.flatnonzero(kept & (moved > _OVERRUN))
+    clipped = np.flatnonzero(kept & (moved > _ROUNDING))
     if len(clipped):
         notes.append(
-            f"clipped {len(clipped)} of {count} boxes that ran over the edge of their image: "
+            f"clipped {len(clipped)} of {count} boxes that exceeded their image: "
             + _first(clipped, entry)
         )
     for note in notes:
@@ -99,29 +99,31 @@ def make_instances(
 def make_sizes(
     sizes: Sequence[tuple[float, float]], source: object, entry: Callable[[int], str]
 ) -> npt.NDArray[np.int32]:
-    """(N, 2) heights and widths, 0 where unknown.
+    """Check image sizes; (N, 2) heights and widths, 0 where unknown.
 
     Raises:
-        InputError: If one is negative or no size of any image.
+        InputError: If a size is negative, not finite or above 2^31.
     """
     found = np.array(sizes, np.float64).reshape(-1, 2)
-    sound = ((found >= 0) & (found < 1 << 31)).all(axis=1)
-    if not sound.all():
-        row = int(np.argmin(sound))
+    valid = ((found >= 0) & (found < 1 << 31)).all(axis=1)
+    if not valid.all():
+        row = int(np.argmin(valid))
         height, width = found[row].tolist()
-        raise InputError(f"{source}: {entry(row)}: no image is {width:g} wide and {height:g} high")
+        raise InputError(
+            f"{source}: {entry(row)}: impossible image size, {width:g} wide and {height:g} high"
+        )
     return found.astype(np.int32)
 
 
 def _clip(
     boxes: npt.NDArray[Any], sizes: npt.NDArray[np.int32], image_rows: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Boxes cut to their images, what area is left, and how far the farthest edge was moved.
+    """Clipped boxes, their areas, and the largest distance that an edge was moved.
 
-    A slice at a time: of ten million boxes each intermediate would be 160 MB.
+    Works in slices: with ten million boxes each intermediate array would take 160 MB.
     """
     count = len(boxes)
-    cut = np.empty((count, 4), np.float32)
+    clipped = np.empty((count, 4), np.float32)
     extent, moved = np.empty(count, np.float32), np.empty(count, np.float32)
     for start in range(0, count, _SLICE):
         part = slice(start, start + _SLICE)
@@ -131,13 +133,15 @@ def _clip(
         with np.errstate(invalid="ignore", over="ignore"):
             width, height = (inside[:, 2:] - inside[:, :2]).T
             moved[part] = np.abs(inside - boxes[part]).max(axis=1)
-            cut[part] = inside
-            real = np.isfinite(boxes[part] + cut[part]).all(axis=1) & (width > 0) & (height > 0)
-            extent[part] = np.where(real, width * height, 0)
-    return cut, extent, moved
+            clipped[part] = inside
+            valid = (
+                np.isfinite(boxes[part] + clipped[part]).all(axis=1) & (width > 0) & (height > 0)
+            )
+            extent[part] = np.where(valid, width * height, 0)
+    return clipped, extent, moved
 
 
 def _first(positions: npt.NDArray[Any], entry: Callable[[int], str]) -> str:
-    """The first few entries by name."""
+    """Names of the first three entries."""
     named = ", ".join(entry(int(position)) for position in positions[:3])
     return named + (", ..." if len(positions) > 3 else "")

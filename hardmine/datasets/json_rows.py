@@ -1,8 +1,8 @@
-"""Records of the large arrays of a JSON file, a block at a time.
+"""Streams the records of large JSON arrays, one block of the file at a time.
 
-An annotation file holds a few arrays of very many small objects. Read whole, each object costs a
-dict; here at most one block of the file is alive at once, decoded by msgspec straight into typed
-structs, which passes over what they do not name (masks, captions).
+An annotation file has a few arrays of very many small objects. Loading it whole makes a dict for
+each object. Here at most one block is in memory, and msgspec decodes it directly into typed
+structs; fields that the structs do not have (masks, captions) are skipped.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import msgspec
 
 from hardmine.errors import InputError
 
-_BLOCK = 1 << 23
-# A string, or a bracket; a lone quote is a string that goes on past the block.
+_BLOCK = 1 << 23  # bytes
+# A string or a bracket. A single quote mark is a string that continues after the block.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]*")
 _NEXT_RECORD = re.compile(rb"\s*,\s*\{")
@@ -27,138 +27,138 @@ _BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_records(
-    path: Path, wanted: Mapping[str, type], *, block: int = _BLOCK
+    path: Path, structs: Mapping[str, type], *, block: int = _BLOCK
 ) -> Iterator[tuple[str, int, list[Any]]]:
-    """Go through a JSON file once and decode its wanted arrays in slices.
+    """Decode the named arrays of a JSON file in one pass, slice by slice.
 
-    The file is one object whose members are arrays of objects, or one such array, which then goes
-    by the name ``""``. Members that are not wanted are passed over unread.
+    The file is an object whose members are arrays of objects, or one such array, whose name is then
+    ``""``. Other members are skipped.
 
     Args:
         path: The file, UTF-8.
-        wanted: A msgspec struct for each member to decode.
-        block: Bytes to hold at a time; grows only if one record is larger.
+        structs: Member name -> msgspec struct of its records.
+        block: Bytes to read at a time; grows only if one record is larger.
 
     Yields:
-        Member name, position of the slice's first record in it, records. A member that is there
-        yields at least once, with no records if it is empty.
+        Member name, position of the slice's first record in that array, records. A member that
+        exists yields at least once, without records if it is empty.
 
     Raises:
-        InputError: If the file is missing, malformed or a record has the wrong form.
+        InputError: If the file is missing or malformed, or a record has the wrong type.
     """
     try:
         with path.open("rb") as file:
-            yield from _Reader(path, file, block).members(wanted)
+            yield from _Reader(path, file, block).members(structs)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 class _Reader:
-    """A place in a JSON file and the few moves over it that ``read_records`` needs."""
+    """A position in a JSON file, and the parsing steps that ``read_records`` needs."""
 
     def __init__(self, path: Path, file: BinaryIO, block: int) -> None:
         self.path = path
         self.file = file
         self.block = block
-        self.place = 0
+        self.position = 0
 
-    def members(self, wanted: Mapping[str, type]) -> Iterator[tuple[str, int, list[Any]]]:
+    def members(self, structs: Mapping[str, type]) -> Iterator[tuple[str, int, list[Any]]]:
         if self._peek(3) == b"\xef\xbb\xbf":
-            self.place = 3
+            self.position = 3
         opening = self._next()
-        alone = "" in wanted
-        if opening != (b"[" if alone else b"{"):
+        is_array = "" in structs
+        if opening != (b"[" if is_array else b"{"):
             self._malformed(
-                f"expected {'an array' if alone else 'an object'}, "
+                f"expected {'an array' if is_array else 'an object'}, "
                 f"got {opening.decode('latin-1') or 'an empty file'!r}"
             )
-        if alone:
-            yield from self._array("", wanted[""])
+        if is_array:
+            yield from self._array("", structs[""])
         else:
-            self.place += 1
-            yield from self._object(wanted)
+            self.position += 1
+            yield from self._object(structs)
         if rest := self._next():
             self._malformed(f"expected the end of the file, got {rest.decode('latin-1')!r}")
 
-    def _object(self, wanted: Mapping[str, type]) -> Iterator[tuple[str, int, list[Any]]]:
-        """Go through the members of the object whose opening bracket was just passed."""
+    def _object(self, structs: Mapping[str, type]) -> Iterator[tuple[str, int, list[Any]]]:
+        """Read the members of an object; the position is just after its opening bracket."""
         seen: set[str] = set()
-        following = self._next()
-        while following != b"}":
-            if following != b'"':
+        next_byte = self._next()
+        while next_byte != b"}":
+            if next_byte != b'"':
                 self._malformed("expected the name of a member")
             name = self._name()
-            if name in wanted and name in seen:
+            if name in structs and name in seen:
                 self._malformed(f"{name!r} appears twice")
             seen.add(name)
             if self._next() != b":":
                 self._malformed("expected ':'")
-            self.place += 1
+            self.position += 1
             opening = self._next()
-            if name not in wanted:
+            if name not in structs:
                 self._skip_value()
             elif opening == b"[":
-                yield from self._array(name, wanted[name])
+                yield from self._array(name, structs[name])
             else:
                 self._malformed(f"{name!r} must be an array of objects")
-            following = self._next()
-            if following == b",":
-                self.place += 1
-                following = self._next()
-                if following == b"}":
+            next_byte = self._next()
+            if next_byte == b",":
+                self.position += 1
+                next_byte = self._next()
+                if next_byte == b"}":
                     self._malformed("expected the name of a member after ','")
-            elif following != b"}":
+            elif next_byte != b"}":
                 self._malformed("expected ',' or '}'")
-        self.place += 1
+        self.position += 1
 
     def _name(self) -> str:
-        start = self.place
+        start = self.position
         self._skip_value()
         self.file.seek(start)
-        text = self._text(self.file.read(self.place - start))
+        text = self._text(self.file.read(self.position - start))
         try:
             return str(json.loads(text))
         except json.JSONDecodeError as error:
             self._malformed(error.msg)
 
-    def _array(self, name: str, kind: type) -> Iterator[tuple[str, int, list[Any]]]:
-        """Decode the array that starts here, slice by slice."""
-        decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
-        self.place += 1
+    def _array(self, name: str, struct: type) -> Iterator[tuple[str, int, list[Any]]]:
+        """Decode the array at the position, slice by slice."""
+        decoder = msgspec.json.Decoder(list[struct])  # type: ignore[valid-type]
+        self.position += 1
         done, size = 0, self.block
         if self._next() == b"]":
-            self.place += 1
+            self.position += 1
             yield name, 0, []
             return
         while True:
             block = self._peek(size)
-            records, used = _guess(block, decoder) if len(block) == size else (None, 0)
+            records, used = _decode_fast(block, decoder) if len(block) == size else (None, 0)
             if records is None:
                 used = self._end_of_records(block)
                 if used == 0 and len(block) == size:
-                    size *= 2  # one record is larger than the block
+                    size *= 2  # a record is larger than the block
                     continue
                 try:
                     records = decoder.decode(b"[" + block[:used] + b"]") if used else None
                 except _BAD_JSON:
                     records = None
                 if records is None:
-                    records = self._one_by_one(block[: used or None], name, done, kind)
-            self.place += used
+                    records = self._one_by_one(block[: used or None], name, done, struct)
+            self.position += used
             yield name, done, records
             done, size = done + len(records), self.block
-            following = self._next()
-            if following not in (b",", b"]"):
+            next_byte = self._next()
+            if next_byte not in (b",", b"]"):
                 self._malformed(f"expected ',' or ']' after {name}[{done - 1}]")
-            self.place += 1
-            if following == b"]":
+            self.position += 1
+            if next_byte == b"]":
                 return
             self._next()
 
     def _end_of_records(self, block: bytes) -> int:
-        """Bytes up to the end of the last whole record in a block; 0 if there is none.
+        """Number of bytes up to the end of the last complete record in a block; 0 if none.
 
-        Counts brackets outside strings. Records that are no objects end with the array.
+        Counts brackets outside strings. If records are not objects, returns the array's end.
         """
         depth = end = 0
         for token in _TOKEN.finditer(block):
@@ -175,52 +175,51 @@ class _Reader:
                     return token.start()
         return end
 
-    def _one_by_one(self, block: bytes, name: str, done: int, kind: type) -> list[Any]:
-        """Decode records that msgspec refused: either name the bad one or accept NaN.
+    def _one_by_one(self, block: bytes, name: str, done: int, struct: type) -> list[Any]:
+        """Decode records that msgspec refused: report the bad one, or accept NaN and Infinity.
 
-        Python's own json writes NaN and Infinity, and reads them; what they mean is for the
-        caller to say.
+        Python's json module writes and reads NaN and Infinity. The caller decides what they mean.
         """
         text = self._text(block)
         decoder = json.JSONDecoder()
         records: list[Any] = []
         at = 0
         while True:
-            position = done + len(records)
+            row = done + len(records)
             try:
                 found, at = decoder.raw_decode(text, at)
             except json.JSONDecodeError as error:
-                self.place += len(text[: error.pos].encode())
-                self._malformed(f"{error.msg} in {name}[{position}]")
+                self.position += len(text[: error.pos].encode())
+                self._malformed(f"{error.msg} in {name}[{row}]")
             except (RecursionError, ValueError) as error:
-                self._malformed(f"{error} in {name}[{position}]")
+                self._malformed(f"{error} in {name}[{row}]")
             try:
-                records.append(msgspec.convert(found, kind))
+                records.append(msgspec.convert(found, struct))
             except msgspec.ValidationError as error:
                 label = f" (id {found['id']})" if isinstance(found, dict) and "id" in found else ""
-                raise InputError(f"{self.path}: {name}[{position}]{label}: {error}") from None
+                raise InputError(f"{self.path}: {name}[{row}]{label}: {error}") from None
             separator = _SEPARATOR.match(text, at)
             if separator is None:
                 if text[at:].strip():
-                    self.place += len(text[:at].encode())
-                    self._malformed(f"expected ',' or ']' after {name}[{position}]")
+                    self.position += len(text[:at].encode())
+                    self._malformed(f"expected ',' or ']' after {name}[{row}]")
                 return records
             at = separator.end()
 
     def _skip_value(self) -> None:
-        """Move past the value that starts here, whatever it is."""
-        start, depth, size = self.place, 0, self.block
+        """Move past the value at the position, whatever its type."""
+        start, depth, size = self.position, 0, self.block
         while True:
             block = self._peek(size)
             if block[:1] not in (b'"', b"[", b"{") and depth == 0:
                 scalar = _SCALAR.match(block)
-                assert scalar is not None  # it matches the empty string too
+                assert scalar is not None  # the pattern also matches the empty string
                 if scalar.end() == size:
                     size *= 2
                     continue
                 if not scalar[0]:
                     self._malformed("expected a value")
-                self.place += scalar.end()
+                self.position += scalar.end()
                 return
             end = 0
             for token in _TOKEN.finditer(block):
@@ -230,53 +229,59 @@ class _Reader:
                 end = token.end()
                 depth += (mark in b"[{") - (mark in b"]}")
                 if depth == 0:
-                    self.place += end
+                    self.position += end
                     return
             else:
                 end = len(block)
             if len(block) < size:
-                self.place = start
-                self._malformed("a value that begins here has no end")
+                self.position = start
+                self._malformed("the value that starts here has no end")
             size = self.block if end else 2 * size
-            self.place += end
+            self.position += end
 
     def _next(self) -> bytes:
-        """Move past white space; the byte there, or nothing at the end of the file."""
+        """Skip white space; return the next byte, or b"" at the end of the file."""
         while block := self._peek(4096):
             rest = block.lstrip(b" \t\r\n")
-            self.place += len(block) - len(rest)
+            self.position += len(block) - len(rest)
             if rest:
                 return rest[:1]
         return b""
 
     def _peek(self, size: int) -> bytes:
-        self.file.seek(self.place)
+        self.file.seek(self.position)
         return self.file.read(size)
 
     def _text(self, block: bytes) -> str:
         try:
             return block.decode()
         except UnicodeDecodeError as error:
-            self.place += error.start
-            self._malformed("a character that is not UTF-8")
+            self.position += error.start
+            self._malformed("a byte that is not UTF-8")
 
     def _malformed(self, what: str) -> NoReturn:
-        self.file.seek(max(self.place - 20, 0))
-        near = self.file.read(self.place - self.file.tell() + 20).decode("utf-8", "replace")
+        self.file.seek(max(self.position - 20, 0))
+        near = self.file.read(self.position - self.file.tell() + 20).decode("utf-8", "replace")
         self.file.seek(0)
         line = 1
-        for start in range(0, self.place, _BLOCK):
-            line += self.file.read(min(_BLOCK, self.place - start)).count(b"\n")
+        for start in range(0, self.position, _BLOCK):
+            line += self.file.read(min(_BLOCK, self.position - start)).count(b"\n")
         raise InputError(
-            f"{self.path}: malformed JSON at line {line}, byte {self.place}: {what}; near {near!r}"
+            f"{self.path}: malformed JSON at line {line}, byte {self.position}: {what}; "
+            f"near {near!r}"
         )
 
 
-def _guess(block: bytes, decoder: msgspec.json.Decoder[list[Any]]) -> tuple[list[Any] | None, int]:
-    """Records up to the last ``}, {`` of a block, if that is where a record ends.
+def _decode_fast(
+    block: bytes, decoder: msgspec.json.Decoder[list[Any]]
+) -> tuple[list[Any] | None, int]:
+    """Guess that a record ends at the last ``}, {`` of a block, and decode up to there.
 
-    A guess is right if and only if it decodes: cut inside a record or a string, or past the
-    array's end, the brackets do not close. So records are found without looking at every byte.
+    The guess is right if and only if it decodes: a cut inside a record or a string, or after the
+    array's end, leaves brackets open. This avoids scanning every byte.
+
+    Returns:
+        The records and the number of bytes they take; (None, 0) if the guess was wrong.
     """
     end = len(block)
     for _ in range(8):

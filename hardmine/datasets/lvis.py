@@ -1,4 +1,4 @@
-"""What LVIS adds to COCO: classes that each image was, and was not, searched for."""
+"""The fields that LVIS adds to COCO: verified absences and incomplete labels of each image."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from hardmine.errors import InputError
 from hardmine.records import ImageSet, rows_of
 
 
-def federate(images: ImageSet, tables: Tables) -> ImageSet:
-    """Add verified absences, incomplete labels, synonyms and frequencies to a set read as COCO.
+def add_lvis_fields(images: ImageSet, tables: Tables) -> ImageSet:
+    """Add verified absences, incomplete labels, synonyms and frequencies to a COCO image set.
 
     Raises:
-        InputError: If an image names a category that the file does not list.
+        InputError: If an image lists a category that is not in ``categories``.
     """
     return replace(
         images,
-        negatives=_pairs(images, tables, "neg_category_ids", tables.negatives),
-        not_exhaustive=_pairs(images, tables, "not_exhaustive_category_ids", tables.not_exhaustive),
+        negatives=_to_matrix(images, tables, "neg_category_ids", tables.negatives),
+        not_exhaustive=_to_matrix(
+            images, tables, "not_exhaustive_category_ids", tables.not_exhaustive
+        ),
         class_synonyms=tuple(
             tuple(dict.fromkeys((each.name, *(each.synonyms or ())))) for each in tables.categories
         )
@@ -35,8 +37,10 @@ def federate(images: ImageSet, tables: Tables) -> ImageSet:
     )
 
 
-def _pairs(images: ImageSet, tables: Tables, name: str, pairs: npt.NDArray[np.int64] | None) -> Any:
-    """(N, C) bool sparse matrix of pairs of image row and category id."""
+def _to_matrix(
+    images: ImageSet, tables: Tables, name: str, pairs: npt.NDArray[np.int64] | None
+) -> Any:
+    """(N, C) bool sparse matrix, from pairs (image row, category id)."""
     pairs = np.zeros((0, 2), np.int64) if pairs is None else pairs
     class_rows = rows_of(images.class_ids, pairs[:, 1])
     if (class_rows < 0).any():
@@ -46,6 +50,6 @@ def _pairs(images: ImageSet, tables: Tables, name: str, pairs: npt.NDArray[np.in
             "which is not among 'categories'"
         )
     shape = (len(images), len(images.class_names))
-    places = (pairs[:, 0], class_rows)
-    matrix = scipy.sparse.csr_matrix((np.ones(len(pairs), np.int32), places), shape=shape)
+    positions = (pairs[:, 0], class_rows)
+    matrix = scipy.sparse.csr_matrix((np.ones(len(pairs), np.int32), positions), shape=shape)
     return matrix.astype(bool)

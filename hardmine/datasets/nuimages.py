@@ -1,4 +1,4 @@
-"""nuImages: tables of records that name each other by tokens."""
+"""Reads nuImages: json tables whose records refer to each other by tokens."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class _ObjectAnn(msgspec.Struct, gc=False):
 def read(
     source: Path, *, annotations: Path | None, split: str | None, check_files: bool
 ) -> ImageSet:
-    """Read the key frames, which are the labelled images, and their objects.
+    """Read the key frames (the labelled images) and their objects.
 
-    Ids are the tokens of ``sample_data``. Classes keep the order of ``category.json``; surfaces
-    ("flat.driveable_surface") are among them and have no boxes.
+    Ids are the tokens of ``sample_data``. Classes are in the order of ``category.json``; they
+    include surfaces ("flat.driveable_surface"), which have no boxes.
 
     Args:
-        source: The folder that holds ``samples``, or that of the tables.
-        annotations: The folder of the tables, where it is elsewhere.
-        split: End of the tables' folder where there are several, e.g. ``"train"``.
+        source: The folder that contains ``samples``, or the folder of the tables.
+        annotations: The folder of the tables, if not inside ``source``.
+        split: End of the tables folder's name if there are several, e.g. ``"train"``.
         check_files: Whether a missing image is an error.
     """
     tables = _tables(annotations or source, split)
@@ -64,8 +64,8 @@ def read(
     for row, (position, frame) in enumerate(frames):
         if frame.token in image_rows:
             raise InputError(
-                f"{tables / 'sample_data.json'}: [{position}] has the token {frame.token} of "
-                f"[{frames[image_rows[frame.token]][0]}]; tokens must be unique"
+                f"{tables / 'sample_data.json'}: [{position}] has the same token {frame.token} "
+                f"as [{frames[image_rows[frame.token]][0]}]; tokens must be unique"
             )
         image_rows[frame.token] = row
     paths = tuple(
@@ -101,33 +101,33 @@ def read(
 
 
 def table_folders(folder: Path) -> list[Path]:
-    """The folder itself or those in it that hold nuImages tables."""
-    places = (folder, *sorted(folder.glob("v*")))
-    return [place for place in places if (place / "object_ann.json").is_file()]
+    """Folders with nuImages tables: the folder itself, or folders inside it."""
+    folders = (folder, *sorted(folder.glob("v*")))
+    return [path for path in folders if (path / "object_ann.json").is_file()]
 
 
 def _tables(folder: Path, split: str | None) -> Path:
     found = table_folders(folder)
-    chosen = [place for place in found if place.name.endswith(split)] if split else found
+    chosen = [path for path in found if path.name.endswith(split)] if split else found
     if len(chosen) != 1:
-        there = ", ".join(place.name for place in found) or "none"
+        names = ", ".join(path.name for path in found) or "none"
         raise InputError(
             f"{folder}: expected one folder of nuImages tables (v1.0-train/object_ann.json)"
             + (f" that ends in {split!r}" if split else "")
-            + f", found {there}; name it with split="
+            + f", found {names}; pass split="
         )
     return chosen[0]
 
 
-def _records(file: Path, kind: type) -> Iterator[tuple[int, Any]]:
-    for _, start, records in read_records(file, {"": kind}):
+def _records(file: Path, struct: type) -> Iterator[tuple[int, Any]]:
+    for _, start, records in read_records(file, {"": struct}):
         yield from enumerate(records, start)
 
 
 def _objects(
     file: Path, image_rows: dict[str, int], class_rows: dict[str, int]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Columns of the annotations: image row, class row, (M, 4) box."""
+    """Columns of the annotations: image row (M,), class row (M,), box (M, 4)."""
     slices = []
     for _, start, records in read_records(file, {"": _ObjectAnn}):
         count = len(records)
@@ -144,13 +144,13 @@ def _objects(
             ("class", "in category.json"),
         ):
             if (part[name] < 0).any():
-                lost = int(np.argmin(part[name]))
+                unknown = int(np.argmin(part[name]))
                 token = getattr(
-                    records[lost], "category_token" if name == "class" else "sample_data_token"
+                    records[unknown], "category_token" if name == "class" else "sample_data_token"
                 )
                 raise InputError(
-                    f"{file}: [{start + lost}] {records[lost].token} names {token!r}, which is not "
-                    f"{table}"
+                    f"{file}: [{start + unknown}] {records[unknown].token} has the token "
+                    f"{token!r}, which is not {table}"
                 )
         slices.append(part)
     return {name: np.concatenate([part[name] for part in slices]) for name in slices[0]}

@@ -1,4 +1,4 @@
-"""Paths that a data set's files name: kept below the image root, and there."""
+"""Checks the image paths in a data set's files: inside the image root, and existing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hardmine.errors import InputError
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
 )
-# Anything that needs a closer look; almost no path does.
+# Cheap test for paths that need normalising or refusing; almost no path matches.
 _UNUSUAL = re.compile(r"^/|\\|\.\.|\x00|^[A-Za-z]:|//|(?:^|/)\./|^\.?$")
 _DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
 
@@ -21,8 +21,8 @@ _DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
 def inside(name: str, source: object, entry: str) -> str:
     """Normalise a relative path with forward slashes; refuse one that leaves the image root.
 
-    Links below the root are followed: whoever keeps the folder put them there, and linked image
-    folders are common. What an annotation file says is never trusted to point elsewhere.
+    Symbolic links below the root are followed: linked image folders are common, and the owner of
+    the folder made them. Paths from an annotation file are not trusted to point elsewhere.
 
     >>> inside("images/./a.jpg", "a.json", "images[0]")
     'images/a.jpg'
@@ -49,7 +49,7 @@ def inside(name: str, source: object, entry: str) -> str:
 def all_inside(
     names: Iterable[str], source: object, entry: Callable[[int], str]
 ) -> tuple[str, ...]:
-    """``inside`` for each of many paths; ``entry`` names the one at a position."""
+    """Apply ``inside`` to many paths; ``entry`` returns the name of the entry at a position."""
     unusual = _UNUSUAL.search
     return tuple(
         inside(name, source, entry(row)) if unusual(name) else name
@@ -60,9 +60,9 @@ def all_inside(
 def require_files(
     root: Path, paths: Sequence[str], source: object, entry: Callable[[int], str]
 ) -> None:
-    """Raise an InputError that names the first images that are not there.
+    """Raise an InputError that names the first missing images.
 
-    Lists each folder once, which is far cheaper than asking for each file.
+    Lists each folder once, which is far faster than a call for each file.
     """
     listed: dict[str, frozenset[str]] = {}
     missing = []
@@ -70,7 +70,7 @@ def require_files(
         folder, _, name = path.rpartition("/")
         if folder not in listed:
             listed[folder] = _names(root / folder)
-        # A file system that ignores case finds names that the listing spells otherwise.
+        # A case-insensitive file system also opens names that the listing spells differently.
         if name not in listed[folder] and not (root / path).exists():
             missing.append(row)
             if len(missing) == 1 and not listed[folder]:
@@ -80,8 +80,8 @@ def require_files(
         raise InputError(
             f"{source}: images are missing below {root}: {first}"
             + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            + "; is this the image folder? check_files=False loads the set without looking, and "
-            "images that cannot be read are then skipped and counted when an index is built"
+            + "; is this the image folder? With check_files=False the set loads without this "
+            "check; images that cannot be read are then skipped and counted when an index is built"
         )
 
 
@@ -94,12 +94,12 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def walk_images(root: Path) -> list[str]:
-    """Image files below a folder by their suffix, in order of their paths; links are followed."""
+    """Image files below a folder (by suffix), sorted by path; symbolic links are followed."""
     found: list[str] = []
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        if real in seen:  # a link to a folder that was already listed
             subfolders.clear()
             continue
         seen.add(real)

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image."""
+"""Reads Pascal VOC: one XML file for each image."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hardmine.datasets.paths import SUFFIXES, inside, require_files
 from hardmine.errors import InputError
 from hardmine.records import ImageSet
 
-# Where a set has no other names, classes keep these rows whichever of them a split shows.
-_VOC = (
+# Used if a set has no other classes, so that class rows do not depend on the split.
+_VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
@@ -26,8 +26,8 @@ _VOC = (
 
 
 @dataclass(frozen=True)
-class _Page:
-    """What one XML file says: the image's name, its height and width, names and boxes."""
+class _Record:
+    """The contents of one XML file: image name, (height, width), class names and boxes."""
 
     file: Path
     image: str
@@ -41,39 +41,41 @@ def read(
 ) -> ImageSet:
     """Read a folder of XML files.
 
-    The first pixel of VOC is 1 and its boxes hold their last pixel: (xmin - 1, ymin - 1, xmax,
-    ymax) are the edges. Objects marked difficult are objects like any other. An image is the one
-    with the XML's stem, else the one its ``filename`` names. Ids are the stems. Classes are in the
-    order of their names.
+    VOC counts pixels from 1 and includes the last pixel, so the box's edges are (xmin - 1,
+    ymin - 1, xmax, ymax). Objects marked difficult are kept like any other. The image is the file
+    with the XML file's stem, or else the one in ``filename``. Ids are the stems. Classes are sorted
+    by name.
 
     Args:
         source: A folder with ``Annotations`` and ``JPEGImages``, or the image folder.
-        annotations: The folder of XML files, where ``source`` is the image folder.
-        split: A list in ``ImageSets/Main``, e.g. ``"trainval"``; every XML file if not given.
+        annotations: The folder of XML files, if ``source`` is the image folder.
+        split: Name of a list in ``ImageSets/Main``, e.g. ``"trainval"``; None reads every XML file.
         check_files: Whether a missing image is an error.
     """
     folder = annotations or source / "Annotations"
     if not folder.is_dir():
         raise InputError(
-            f"{source}: expected a folder Annotations with XML files; is it elsewhere?"
+            f"{source}: expected a folder Annotations with XML files; if it is elsewhere, pass "
+            "it as annotations="
         )
     root = source
-    below = "JPEGImages/" if (source / "JPEGImages").is_dir() else ""
-    pages = [_read_page(file) for file in _files(source, folder, split)]
-    by_stem = _images_by_stem(root / below)
-    # Chosen by what is there; a name is still checked if it is not needed.
-    named = [inside(page.image, page.file, "filename") for page in pages]
+    prefix = "JPEGImages/" if (source / "JPEGImages").is_dir() else ""
+    records = [_read_xml(file) for file in _files(source, folder, split)]
+    by_stem = _images_by_stem(root / prefix)
+    # Check the file names even where the image is found by its stem.
+    named = [inside(record.image, record.file, "filename") for record in records]
     paths = tuple(
-        below + by_stem.get(page.file.stem, name) for page, name in zip(pages, named, strict=True)
+        prefix + by_stem.get(record.file.stem, name)
+        for record, name in zip(records, named, strict=True)
     )
     if check_files:
-        require_files(root, paths, folder, lambda row: pages[row].file.name)
+        require_files(root, paths, folder, lambda row: records[row].file.name)
     sizes = [
-        page.size if all(page.size) else _measure(root / path)
-        for page, path in zip(pages, paths, strict=True)
+        record.size if all(record.size) else _measure(root / path)
+        for record, path in zip(records, paths, strict=True)
     ]
-    hw = make_sizes(sizes, folder, lambda row: pages[row].file.name)
-    return _image_set(root, folder, pages, paths, hw)
+    hw = make_sizes(sizes, folder, lambda row: records[row].file.name)
+    return _image_set(root, folder, records, paths, hw)
 
 
 def _files(source: Path, folder: Path, split: str | None) -> list[Path]:
@@ -85,11 +87,11 @@ def _files(source: Path, folder: Path, split: str | None) -> list[Path]:
     lists = source / "ImageSets" / "Main"
     file = lists / f"{split}.txt"
     if not file.is_file():
-        there = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))[:8]) or "none"
-        raise InputError(f"{file}: no such split; there is {there}")
+        splits = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))[:8]) or "none"
+        raise InputError(f"{file}: no such split; found {splits}")
     files = []
     for line, text in read_list(file):
-        # The lists of one class have "-1", "0" or "1" after the stem.
+        # Lists for one class have "-1", "0" or "1" after the stem.
         stem = inside(text.split()[0], file, f"line {line}")
         files.append(folder / f"{stem}.xml")
         if not files[-1].is_file():
@@ -105,7 +107,7 @@ def _images_by_stem(folder: Path) -> dict[str, str]:
 
 
 def _measure(path: Path) -> tuple[int, int]:
-    # Some tools write a size of 0; a broken image is found when it is read.
+    # Some tools write a size of 0. A broken image is reported when it is read.
     try:
         return image_size(path)
     except InputError:
@@ -113,22 +115,22 @@ def _measure(path: Path) -> tuple[int, int]:
 
 
 def _image_set(
-    root: Path, folder: Path, pages: list[_Page], paths: tuple[str, ...], sizes: Any
+    root: Path, folder: Path, records: list[_Record], paths: tuple[str, ...], sizes: Any
 ) -> ImageSet:
-    found = {name for page in pages for name in page.names}
-    names = _VOC if found <= set(_VOC) else tuple(sorted(found))
-    place = {name: row for row, name in enumerate(names)}
-    counts = [len(page.names) for page in pages]
+    found = {name for record in records for name in record.names}
+    names = _VOC_CLASSES if found <= set(_VOC_CLASSES) else tuple(sorted(found))
+    row_of = {name: row for row, name in enumerate(names)}
+    counts = [len(record.names) for record in records]
     starts = np.concatenate([[0], np.cumsum(counts)])
 
     def entry(position: int) -> str:
         row = int(np.searchsorted(starts, position, side="right")) - 1
-        return f"{pages[row].file.name} object {position - starts[row]}"
+        return f"{records[row].file.name} object {position - starts[row]}"
 
-    boxes = [box for page in pages for box in page.boxes]
+    boxes = [box for record in records for box in record.boxes]
     instances, notes = make_instances(
-        np.repeat(np.arange(len(pages)), counts),
-        np.array([place[name] for page in pages for name in page.names], np.int32),
+        np.repeat(np.arange(len(records)), counts),
+        np.array([row_of[name] for record in records for name in record.names], np.int32),
         np.array(boxes, np.float64).reshape(-1, 4),
         sizes,
         source=str(folder),
@@ -136,7 +138,7 @@ def _image_set(
     )
     return ImageSet(
         root=root,
-        ids=np.array([page.file.stem for page in pages], str),
+        ids=np.array([record.file.stem for record in records], str),
         paths=paths,
         sizes=sizes,
         class_names=names,
@@ -146,24 +148,24 @@ def _image_set(
     )
 
 
-def _read_page(file: Path) -> _Page:
-    top = _parse(file)
-    image = (top.findtext("filename") or f"{file.stem}.jpg").strip()
-    size = tuple(_side(top.findtext(f"size/{side}")) for side in ("height", "width"))
+def _read_xml(file: Path) -> _Record:
+    root = _parse(file)
+    image = (root.findtext("filename") or f"{file.stem}.jpg").strip()
+    size = tuple(_side(root.findtext(f"size/{side}")) for side in ("height", "width"))
     names, boxes = [], []
-    for position, thing in enumerate(top.findall("object")):
-        name = (thing.findtext("name") or "").strip()
+    for position, element in enumerate(root.findall("object")):
+        name = (element.findtext("name") or "").strip()
         if not name:
             raise InputError(f"{file}: object {position} has no name")
-        edges = [_edge(thing, edge, file, position) for edge in ("xmin", "ymin", "xmax", "ymax")]
+        edges = [_edge(element, edge, file, position) for edge in ("xmin", "ymin", "xmax", "ymax")]
         names.append(name)
         boxes.append((edges[0] - 1, edges[1] - 1, edges[2], edges[3]))
-    return _Page(file, image, (size[0], size[1]), names, boxes)
+    return _Record(file, image, (size[0], size[1]), names, boxes)
 
 
-def _edge(thing: Element, edge: str, file: Path, position: int) -> float:
-    # Its own box: the parts of a person have boxes as well.
-    text = thing.findtext(f"bndbox/{edge}")
+def _edge(element: Element, edge: str, file: Path, position: int) -> float:
+    # Only the object's own box; the parts of a person have boxes as well.
+    text = element.findtext(f"bndbox/{edge}")
     try:
         return float(text or "")
     except ValueError:
@@ -173,12 +175,12 @@ def _edge(thing: Element, edge: str, file: Path, position: int) -> float:
 
 
 def _side(text: str | None) -> float:
-    """A side of an image; 0 where it is not a number."""
+    """Height or width of an image; 0 if it is not a number."""
     return float(text) if text and text.strip().isdecimal() else 0
 
 
 def _parse(file: Path) -> Element:
-    """The tree of an XML file; refuses a document type, where entity bombs and links live."""
+    """Parse an XML file; refuse a document type (DTD): it allows entity bombs and file access."""
     builder = TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -189,7 +191,7 @@ def _parse(file: Path) -> Element:
     def refuse(*_: object) -> None:
         raise InputError(
             f"{file}: line {parser.CurrentLineNumber}: a document type is refused, since it can "
-            "name other files and grow without bound; VOC files have none, remove it"
+            "include other files and expand without limit; VOC files need none, remove it"
         )
 
     parser.StartDoctypeDeclHandler = refuse

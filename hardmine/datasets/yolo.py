@@ -1,4 +1,4 @@
-"""YOLO: a data.yaml, folders of images, and one text file of boxes an image."""
+"""Reads YOLO: a data.yaml, folders of images, and one text file of boxes for each image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardmine.datasets.folder import below, read_list
+from hardmine.datasets.folder import read_list, relative_if_below
 from hardmine.datasets.image import image_size
 from hardmine.datasets.instances import make_instances
 from hardmine.datasets.paths import inside, require_files, walk_images
@@ -25,45 +25,47 @@ def read(
 ) -> ImageSet:
     """Read one split of a YOLO data set.
 
-    The boxes of ``images/a/b.jpg`` are in ``labels/a/b.txt``, or beside the image where no folder
-    is called ``images``. Rows are "class x y w h" or "class x1 y1 x2 y2 ..." (a polygon, whose box
-    and area are taken). An image without a label file is one without objects. Sizes are read from
-    the images' headers where there are boxes to place. Ids are the paths.
+    The boxes of ``images/a/b.jpg`` are in ``labels/a/b.txt``, or next to the image if no folder is
+    called ``images``. Rows are "class x y w h" or "class x1 y1 x2 y2 ..." (a polygon, of which box
+    and area are used). An image without a label file has no objects. Image sizes are read from the
+    files' headers, only for images with boxes. Ids are the paths.
 
-    Folders named in the yaml may be anywhere; paths in a list of images stay below the data set.
+    Folders in the yaml may be anywhere; paths in a list of images must be inside the data set.
 
     Args:
-        source: The yaml, its folder, or the data set's root where the yaml is ``annotations``.
+        source: The yaml, its folder, or the data set's root if the yaml is ``annotations``.
         annotations: The yaml.
-        split: ``"train"`` if not given.
+        split: Key of the yaml; None is ``"train"``.
         check_files: Whether a missing image of a list is an error.
     """
     file = annotations or (source if source.is_file() else _data_file(source))
     data = _load(file)
     names = _names(data, file)
     base = source if annotations and source.is_dir() else _base(data, file)
-    images = [image for place in _places(data, file, base, split) for image in _images(place, base)]
+    images = [
+        image for path in _split_paths(data, file, base, split) for image in _images(path, base)
+    ]
     if not images:
-        raise InputError(f"{file}: {split or 'train'}: no image found")
+        raise InputError(f"{file}: no image found for split {split or 'train'!r}")
     root = base
     if not all(image.is_relative_to(base) for image in images):
         root = Path(os.path.commonpath([base, *{image.parent for image in images}]))
     paths = tuple(image.relative_to(root).as_posix() for image in images)
-    _once(paths, file)
+    _require_unique(paths, file)
     if check_files:
         require_files(root, paths, file, lambda row: split or "train")
     return _image_set(root, paths, names, file)
 
 
 def data_files(folder: Path) -> list[Path]:
-    """Yaml files of a folder that name classes and a training set, ``data.yaml`` alone if there."""
+    """Yaml files in a folder that describe a data set; only ``data.yaml`` if it exists."""
     if (folder / "data.yaml").is_file():
         return [folder / "data.yaml"]
     found = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
-    return [path for path in found if _is_data(path)]
+    return [path for path in found if _is_data_file(path)]
 
 
-def _is_data(path: Path) -> bool:
+def _is_data_file(path: Path) -> bool:
     try:
         data = _load(path)
     except InputError:
@@ -74,8 +76,10 @@ def _is_data(path: Path) -> bool:
 def _data_file(folder: Path) -> Path:
     found = data_files(folder)
     if len(found) != 1:
-        there = ", ".join(path.name for path in found) or "none"
-        raise InputError(f"{folder}: expected one data.yaml, found {there}; name it as the source")
+        names = ", ".join(path.name for path in found) or "none"
+        raise InputError(
+            f"{folder}: expected one data.yaml, found {names}; pass the file as source"
+        )
     return found[0]
 
 
@@ -87,7 +91,9 @@ def _load(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{file}: expected keys such as 'names' and 'train', got {type(data)}")
+        raise InputError(
+            f"{file}: expected keys such as 'names' and 'train', got {type(data).__name__}"
+        )
     return data
 
 
@@ -101,67 +107,70 @@ def _names(data: dict[str, Any], file: Path) -> tuple[str, ...]:
         raise InputError(f"{file}: names must be a list or a mapping of number to name")
     for row, name in enumerate(names):
         if isinstance(name, bool) or not isinstance(name, (str, int)):
-            raise InputError(f"{file}: names: {row} is {name!r}, not text; put it in quotes")
+            raise InputError(f"{file}: names: entry {row} is {name!r}, not text; put it in quotes")
     if data.get("nc", len(names)) != len(names):
-        raise InputError(f"{file}: nc is {data['nc']}, and there are {len(names)} names")
+        raise InputError(f"{file}: nc is {data['nc']}, but there are {len(names)} names")
     return tuple(str(name) for name in names)
 
 
 def _base(data: dict[str, Any], file: Path) -> Path:
-    """The folder that ``train`` and the others are relative to."""
-    here = _plain(file.parent)
-    named = data.get("path")
-    if not named:
-        return here
-    # Authors mean it relative to the yaml, to the folder of all data sets, or to where they stood.
-    tried = (here / str(named), here.parent / str(named), Path.cwd() / str(named))
-    for place in tried:
-        if place.is_dir():
-            return _plain(place)
+    """Folder that the paths of the splits are relative to."""
+    folder = _absolute(file.parent)
+    path = data.get("path")
+    if not path:
+        return folder
+    # Authors mean it relative to the yaml, to the folder of all data sets, or to their working
+    # directory.
+    tried = (folder / str(path), folder.parent / str(path), Path.cwd() / str(path))
+    for candidate in tried:
+        if candidate.is_dir():
+            return _absolute(candidate)
     raise InputError(
-        f"{file}: path: {named!r} is no folder (looked at {tried[0]} and {tried[1]}); "
-        "mend it, or give the folder as source and the yaml as annotations="
+        f"{file}: path: {path!r} is not a folder (tried {tried[0]} and {tried[1]}); "
+        "correct it, or pass the folder as source and the yaml as annotations="
     )
 
 
-def _places(data: dict[str, Any], file: Path, base: Path, split: str | None) -> Iterator[Path]:
-    """Folders and lists of a split."""
+def _split_paths(data: dict[str, Any], file: Path, base: Path, split: str | None) -> Iterator[Path]:
+    """Folders and list files of a split."""
     key = split or "train"
-    named = data.get(key)
-    if not named:
-        there = ", ".join(name for name in ("train", "val", "test") if data.get(name)) or "none"
-        raise InputError(f"{file}: no split {key!r}; there is {there}")
-    for each in named if isinstance(named, list) else [named]:
-        place = base / str(each)
-        # Roboflow writes "../train/images" for the folder beside the yaml.
-        if not place.exists() and str(each).startswith("../"):
-            place = base / str(each)[3:]
-        if not place.exists():
-            raise InputError(f"{file}: {key}: {base / str(each)} is not there")
-        yield _plain(place)
+    paths = data.get(key)
+    if not paths:
+        splits = ", ".join(name for name in ("train", "val", "test") if data.get(name)) or "none"
+        raise InputError(f"{file}: no split {key!r}; found {splits}")
+    for each in paths if isinstance(paths, list) else [paths]:
+        path = base / str(each)
+        # Roboflow writes "../train/images" for a folder next to the yaml.
+        if not path.exists() and str(each).startswith("../"):
+            path = base / str(each)[3:]
+        if not path.exists():
+            raise InputError(f"{file}: {key}: {base / str(each)} does not exist")
+        yield _absolute(path)
 
 
-def _images(place: Path, base: Path) -> Iterator[Path]:
-    """Images of a folder, or of a list whose paths are relative to it or to the data set."""
-    if place.is_dir():
-        yield from (place / path for path in walk_images(place))
+def _images(path: Path, base: Path) -> Iterator[Path]:
+    """Images of a folder, or of a list file; its paths are relative to it or to the data set."""
+    if path.is_dir():
+        yield from (path / image for image in walk_images(path))
         return
-    for line, name in read_list(place):
-        path = inside(below(name, base), place, f"line {line}")
-        beside = place.parent / path
-        yield beside if beside.exists() else base / path
+    for line, name in read_list(path):
+        image = inside(relative_if_below(name, base), path, f"line {line}")
+        near_list = path.parent / image
+        yield near_list if near_list.exists() else base / image
 
 
-def _once(paths: Sequence[str], file: Path) -> None:
+def _require_unique(paths: Sequence[str], file: Path) -> None:
     seen: set[str] = set()
     for path in paths:
         if path in seen:
-            raise InputError(f"{file}: {path!r} is named twice; a set holds each image once")
+            raise InputError(
+                f"{file}: {path!r} is listed twice; an image set holds each image once"
+            )
         seen.add(path)
 
 
-def _plain(path: Path) -> Path:
-    # Not resolved: labels lie beside a link to the images, not beside where it leads.
+def _absolute(path: Path) -> Path:
+    # Links are not resolved: labels lie next to the link, not next to its target.
     return Path(os.path.normpath(path.absolute()))
 
 
@@ -170,16 +179,16 @@ def _image_set(root: Path, paths: tuple[str, ...], names: tuple[str, ...], file:
     labels = [read_labels(each, len(names)) for each in files]
     if all(rows is None for rows in labels):
         raise InputError(
-            f"{file}: none of {len(paths)} images has a label file; {root / paths[0]} should have "
-            f"{files[0]}. For images without labels load their folder with format='folder'"
+            f"{file}: none of {len(paths)} images has a label file; expected {files[0]} for "
+            f"{root / paths[0]}. For images without labels pass their folder and format='folder'"
         )
     counts = np.array([0 if rows is None else len(rows) for rows in labels])
     measured = _sizes(
         [root / path if count else None for path, count in zip(paths, counts, strict=True)]
     )
-    # A share of an image that cannot be measured is no box.
+    # Boxes are shares of the image size, so an image of unknown size is left out.
     kept = [row for row, size in enumerate(measured) if size is not None]
-    lost = [path for path, size in zip(paths, measured, strict=True) if size is None]
+    unreadable = [path for path, size in zip(paths, measured, strict=True) if size is None]
     sizes = np.array([measured[row] for row in kept], np.int32).reshape(-1, 2)
     boxes = np.concatenate(
         [np.zeros(0, LABEL), *(rows for row in kept if (rows := labels[row]) is not None)]
@@ -197,8 +206,11 @@ def _image_set(root: Path, paths: tuple[str, ...], names: tuple[str, ...], file:
             f"{files[kept[image_rows[position]]]} line {boxes['line'][position]}"
         ),
     )
-    if lost:
-        notes = (f"left out {len(lost)} images that cannot be decoded: first {lost[0]}", *notes)
+    if unreadable:
+        notes = (
+            f"left out {len(unreadable)} images that cannot be decoded: first {unreadable[0]}",
+            *notes,
+        )
     chosen = tuple(paths[row] for row in kept)
     return ImageSet(
         root=root,
@@ -213,7 +225,7 @@ def _image_set(root: Path, paths: tuple[str, ...], names: tuple[str, ...], file:
 
 
 def _sizes(images: Sequence[Path | None]) -> list[tuple[int, int] | None]:
-    """Height and width of each image, (0, 0) where none is asked for, None where unreadable."""
+    """Height and width of each image; (0, 0) for None, None if the image cannot be read."""
 
     def measure(image: Path | None) -> tuple[int, int] | None:
         if image is None:
@@ -223,5 +235,5 @@ def _sizes(images: Sequence[Path | None]) -> list[tuple[int, int] | None]:
         except InputError:
             return None
 
-    with ThreadPoolExecutor(8) as pool:  # the time goes into waiting for the disk
+    with ThreadPoolExecutor(8) as pool:  # mostly waits for the disk
         return list(pool.map(measure, images))

@@ -1,4 +1,4 @@
-"""YOLO's label files: one row a box, in shares of the image."""
+"""Reads YOLO's label files: one box in each row, in shares of the image."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy.typing as npt
 from hardmine.datasets.folder import read_list
 from hardmine.errors import InputError
 
-# Corners and area as shares of the image's width, height and area; the line counts from 1.
+# Corners and area are shares of the image's width, height and area; lines count from 1.
 LABEL = np.dtype([("class_row", "i4"), ("xyxy", "f8", 4), ("area", "f8"), ("line", "i4")])
 
 
 def label_path(image: Path) -> Path:
-    """Where the boxes of an image are.
+    """Path of an image's label file.
 
     >>> label_path(Path("set/images/train/a.jpg")).as_posix()
     'set/labels/train/a.txt'
     """
     parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
 
 
 def read_labels(file: Path, num_classes: int) -> npt.NDArray[Any] | None:
-    """Rows of a label file, (n,) of ``LABEL``; None if there is no such file.
+    """Rows of a label file, (n,) of ``LABEL``; None if the file does not exist.
 
     Raises:
-        InputError: If a row has another form, or a class that is not there.
+        InputError: If a row has another form, or an unknown class.
     """
     if not file.is_file():
         return None
@@ -60,6 +60,6 @@ def _row(file: Path, line: int, words: list[str], num_classes: int) -> tuple[Any
         xyxy = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return int(class_row), xyxy, width * height, line
     xs, ys = np.array(numbers[::2]), np.array(numbers[1::2])
-    with np.errstate(all="ignore"):  # what is not finite is left out later
+    with np.errstate(all="ignore"):  # boxes that are not finite are dropped later
         area = abs(xs @ np.roll(ys, -1) - ys @ np.roll(xs, -1)) / 2
     return int(class_row), (xs.min(), ys.min(), xs.max(), ys.max()), area, line

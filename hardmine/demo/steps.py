@@ -149,7 +149,7 @@ def search(demo: Demo) -> str:
 
 def right_answers(question: Question, truth: dict[str, Any]) -> npt.NDArray[np.int64]:
     """Ids of the images that show what a question asks for."""
-    light = {entry["id"]: entry["condition"] for entry in truth["images"]}
+    light = {entry["id"]: entry["context"] for entry in truth["images"]}
     shown = {
         thing["image_id"]
         for thing in truth["annotations"]

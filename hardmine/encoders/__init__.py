@@ -1,4 +1,4 @@
-"""Encoders: images and texts to unit vectors of one space. Importing this loads no torch."""
+"""Encoders embed images and texts as unit vectors of one space. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ def load_encoder(
     whole: str = "same",
     compile: bool = False,
 ) -> Encoder:
-    """Make an encoder by name; its ``spec`` holds the arguments that make it again.
+    """Load an encoder by name; its ``spec`` holds the arguments that load it again.
 
     Args:
         name: What to load:
 
-            - ``"tiny"``: the small CLIP that comes with hardmine, for generated scenes; offline.
-            - ``"RN50x64/openai"``, ``"ViT-B-16/laion2b_s34b_b88k"``: a model and its weights as
-              open_clip names them, fetched once into its cache.
-            - ``"ViT-B-16/weights/mine.safetensors"``: the same with a checkpoint file
-              (.safetensors, or .pt, .pth, .bin with nothing but tensors in it).
-            - ``"hf-hub:ORG/MODEL"``, ``"local-dir:FOLDER"``: open_clip's other two ways.
+            - ``"tiny"``: the small CLIP shipped with hardmine, for generated scenes; offline.
+            - ``"RN50x64/openai"``, ``"ViT-B-16/laion2b_s34b_b88k"``: an open_clip model and its
+              weights, downloaded once into the hub's cache.
+            - ``"ViT-B-16/weights/mine.safetensors"``: an open_clip model and a checkpoint file
+              (.safetensors, or .pt, .pth, .bin that contain only tensors).
+            - ``"hf-hub:ORG/MODEL"``, ``"local-dir:FOLDER"``: as in open_clip.
             - ``"owlvit/google/owlvit-base-patch32"``, ``"owlvit/google/owlv2-base-patch16"``, or
-              ``"owlvit/FOLDER"``: one vector a predicted box.
-            - ``"precomputed:FILE"``: vectors made elsewhere, see ``hardmine.encoders.precomputed``.
-            - an encoder object of your own, which comes back as it is.
-        image_size: Pixels of the square (or height and width) that images are resized to; None
-            is the model's own.
-        dense: What the last attention does to patches; "value", or see
-            ``hardmine.encoders.dense``.
-        device: Where to compute; None is the GPU if there is one.
+              ``"owlvit/FOLDER"``: one vector for each predicted box.
+            - ``"precomputed:FILE"``: your own vectors, see ``hardmine.encoders.precomputed``.
+            - an encoder object of your own, which is returned unchanged.
+        image_size: Side of the square, or (height, width), in pixels to which images are resized;
+            None is the model's own size.
+        dense: How patch vectors are computed: "value", or see ``hardmine.encoders.dense``.
+        device: Device to compute on; None is the GPU if there is one.
         precision: "fp32", "bf16" or "fp16"; None is the fastest that is safe on the device.
-        whole: Whole-image vector from the "same" pass, or one at the "native" size.
+        whole: "same" takes the whole-image vector from the same pass as the patches, "native" from
+            a second pass at the model's own size.
         compile: Compile the image tower with torch.compile.
 
     Raises:
-        InputError: If the name is unknown; the message names the nearest known one.
-        WeightsUnavailable: If the weights are not here and cannot be fetched.
+        InputError: If the name is unknown; the message lists the nearest known names.
+        WeightsUnavailable: If the weights are not on this machine and cannot be downloaded.
     """
     if not isinstance(name, str):
         if not isinstance(name, Encoder):
             raise InputError(
                 "an encoder must have dim, fingerprint, preprocess, encode_images and "
-                f"encode_texts, which {type(name).__name__} lacks; or give a name, e.g. 'tiny'"
+                f"encode_texts, but {type(name).__name__} lacks some; or pass a name, e.g. 'tiny'"
             )
         return name
     options: dict[str, Any] = {
@@ -62,8 +62,8 @@ def load_encoder(
         "device": device,
         "precision": precision,
     }
-    kind, _, source = name.partition("/")
-    if kind == "owlvit" and source:
+    family, _, source = name.partition("/")
+    if family == "owlvit" and source:
         if importlib.util.find_spec("transformers") is None:
             raise MissingExtra("owlvit", f"the encoder {name!r}")
         from hardmine.encoders.owlvit import load_owlvit
@@ -87,8 +87,8 @@ def load_encoder(
         model, tokenizer, name=name, copy=False, whole=whole, compile=compile, **options
     )
     if name == "tiny":
-        from hardmine.encoders.tiny.scenes_only import SceneImage
+        from hardmine.encoders.tiny.scene_image import SceneImage
 
-        # The same tensors, and a warning where the images are none that it knows.
+        # The same tensors, with a warning for images that are not generated scenes.
         encoder.preprocess = SceneImage(**vars(encoder.preprocess))
     return encoder

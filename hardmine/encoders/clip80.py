@@ -1,8 +1,8 @@
-"""CLIP's eighty templates.
+"""The eighty prompt templates of CLIP.
 
 The prompt templates of the zero-shot ImageNet experiments of Radford et al., *Learning
 Transferable Visual Models From Natural Language Supervision* (2021), as published with the code
-of CLIP under the MIT licence. Their wording and order are the data set; nothing is mended.
+of CLIP under the MIT licence. Wording and order are unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a vision transformer's last block does to make patch vectors: the dense modes."""
+"""Dense modes: how a vision transformer's last block computes patch vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hardmine.errors import InputError
 
 ATTENTIONS = ("qq", "kk", "vv", "qk")
 
-# As their papers define them.
+# As defined in their papers.
 PUBLISHED = {
     "maskclip": "value",
     "clearclip": "qq",
@@ -19,19 +19,20 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class DenseMode:
-    """How the last attention layer treats patches; ``str()`` is the text that makes it again.
+    """How the last block treats patches; ``parse_dense`` reads what ``str()`` returns.
 
     >>> str(parse_dense("sclip"))
     'qq+kk+residual+mlp'
 
     Attributes:
-        attention: Which projections meet each other: "qq" lets a patch attend to patches with a
-            like query, "kk" and "vv" likewise, "qk" is the model's own. Several are added up.
-            Empty is "value": every patch sees itself alone.
+        attention: Projections whose products are the attention logits. "qq" lets a patch attend to
+            patches with a similar query, "kk" and "vv" to those with a similar key or value; "qk"
+            is ordinary attention. Several are summed. Empty is "value": every patch attends only
+            to itself.
         residual: Keep the skip connection around the attention.
-        mlp: Keep the block's feed-forward half (with its own skip connection).
-        window: Standard deviation, in patches, of a Gaussian added to the attention logits so
-            that near patches count more; 0 for none.
+        mlp: Keep the block's feed-forward half, with its skip connection.
+        window: Standard deviation, in patches, of a Gaussian that is added to the attention
+            logits, so that near patches count more; 0 is none.
     """
 
     attention: tuple[str, ...] = ()
@@ -47,12 +48,12 @@ class DenseMode:
 
     @property
     def plain(self) -> bool:
-        """Whether this is the value path alone, the one mode that every tower has."""
+        """Whether this is "value" alone, the only mode that all towers support."""
         return self == DenseMode()
 
 
 def parse_dense(text: str) -> DenseMode:
-    """Read a dense mode: "value", or attentions and options joined by "+", or a paper's name.
+    """Read a dense mode: attentions and options joined by "+", or the name of a paper's method.
 
     Args:
         text: E.g. "value", "qq", "kk+window=5", "qq+kk+residual+mlp", "naclip".
@@ -77,10 +78,12 @@ def parse_dense(text: str) -> DenseMode:
         else:
             raise InputError(_unknown(part, text))
     if value == bool(attention):
-        raise InputError(f"dense mode {text!r} must have either 'value' or one of {ATTENTIONS}")
+        raise InputError(
+            f"dense mode {text!r} must have either 'value' or some of {', '.join(ATTENTIONS)}"
+        )
     if value and window:
         raise InputError(
-            f"dense mode {text!r}: a window bends attention, and 'value' has none; try 'kk'"
+            f"dense mode {text!r}: a window needs attention, and 'value' has none; try 'kk'"
         )
     return DenseMode(tuple(attention), residual, mlp, window)
 
@@ -98,6 +101,6 @@ def _window(part: str, text: str) -> float:
 def _unknown(part: str, text: str) -> str:
     known = ", ".join(("value", *ATTENTIONS, "residual", "mlp", "window=N"))
     return (
-        f"dense mode {text!r}: {part!r} is not known (or stands there twice); join some of "
-        f"{known} with '+', or name one of {', '.join(PUBLISHED)}"
+        f"dense mode {text!r}: {part!r} is unknown or given twice; join some of {known} with "
+        f"'+', or use one of {', '.join(PUBLISHED)}"
     )

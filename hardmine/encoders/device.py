@@ -1,4 +1,4 @@
-"""Where and how precisely to compute."""
+"""Choice of device and precision."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; None is the GPU if there is one."""
+    """Turn a name into a device; None is the GPU if there is one, else the CPU."""
     if device is not None:
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def resolve_precision(precision: str | None, device: torch.device) -> str:
-    """A name in ``PRECISIONS``; None is the fastest that is safe on the device.
+    """Check a name in ``PRECISIONS``; None is the fastest that is safe on the device.
 
-    On a CPU that is fp32: half precision is slower there unless the processor has units for it.
+    On a CPU that is fp32: half precision is slower there, unless the CPU has instructions for it.
     """
     if precision is None:
         if device.type != "cuda":
@@ -32,15 +32,15 @@ def resolve_precision(precision: str | None, device: torch.device) -> str:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if not can_compute(precision, device):
         raise InputError(
-            f"torch {torch.__version__} cannot compute in {precision} on {device}; take fp32, or "
-            "leave precision out"
+            f"torch {torch.__version__} cannot compute in {precision} on {device}; use fp32, or "
+            "omit precision"
         )
     return precision
 
 
 @functools.lru_cache
 def can_compute(precision: str, device: torch.device) -> bool:
-    """Whether this torch has what towers are made of: 2.1 has none of it in fp16 on a CPU."""
+    """Whether this torch has the layers of a tower in a precision; 2.1 lacks fp16 on the CPU."""
     ones = torch.ones((1, 2), dtype=PRECISIONS[precision], device=device)
     try:
         F.linear(F.layer_norm(ones, (2,)), ones)

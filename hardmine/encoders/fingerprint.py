@@ -1,4 +1,4 @@
-"""A short name for a model that changes when any of its vectors could."""
+"""Fingerprint of a model, which changes whenever its vectors could."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import nn
 
-# What alters the arithmetic and shows neither in the weights nor in a module's repr.
-_SILENT = (
+# Attributes that change the result but appear neither in the weights nor in a module's repr.
+_HIDDEN_ATTRIBUTES = (
     "num_heads",
     "heads",
     "pool_type",
@@ -31,28 +31,27 @@ _SCALARS = (int, float, str, bool)
 def model_fingerprint(model: nn.Module) -> str:
     """Hash a model's architecture and weights into 16 hexadecimal digits.
 
-    Reads every weight once (RN50x64's 2.5 GB take a second or two), so take it when the model is
-    made, before the weights are cast or moved. Counters that inference does not read are left
-    out.
+    Reads every weight once (1 to 2 s for the 2.5 GB of RN50x64). Call it before the weights are
+    cast or moved. Counters that inference does not use are skipped.
     """
     digest = hashlib.sha256()
     for name, module in model.named_modules():
-        silent = [
+        hidden = [
             (key, value)
-            for key in _SILENT
+            for key in _HIDDEN_ATTRIBUTES
             if isinstance(value := getattr(module, key, None), _SCALARS)
         ]
-        digest.update(f"{name} {type(module).__name__} {module.extra_repr()} {silent}\n".encode())
+        digest.update(f"{name} {type(module).__name__} {module.extra_repr()} {hidden}\n".encode())
     tensors = [
         (name, tensor)
         for name, tensor in sorted(model.state_dict().items())
         if not name.endswith("num_batches_tracked")
     ]
-    # Hashing releases the GIL, so a few threads read as fast as the memory allows.
+    # Hashing releases the GIL, so a few threads reach the memory's bandwidth.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         hashes = pool.map(_hash_tensor, (tensor for _, tensor in tensors))
-        for (name, tensor), inner in zip(tensors, hashes, strict=True):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + inner)
+        for (name, tensor), tensor_hash in zip(tensors, hashes, strict=True):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor_hash)
     return digest.hexdigest()[:16]
 
 

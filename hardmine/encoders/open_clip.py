@@ -1,4 +1,4 @@
-"""Any open_clip model as an encoder of patches, whole images and texts."""
+"""Any open_clip model as an encoder (Dense-CLIP)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import LayerNormFp32, VisionTransformer
 from torch import nn
 
-from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.base import DenseFeatures, require_list
 from hardmine.encoders.dense import DenseMode, parse_dense
 from hardmine.encoders.device import PRECISIONS, resolve_device, resolve_precision, unit
 from hardmine.encoders.fingerprint import model_fingerprint
@@ -30,33 +30,34 @@ _log = logging.getLogger(__name__)
 
 
 class OpenClipEncoder:
-    """Dense-CLIP: patch vectors in the joint space of image and text, from the frozen model.
+    """Dense-CLIP: patch vectors in CLIP's joint image-text space, from the frozen model.
 
     Args:
-        model: Any model of open_clip: its own, a fine-tuned one, random weights.
-        tokenizer: Texts to (T, context length) token ids, as ``open_clip.get_tokenizer`` gives.
+        model: Any open_clip model, with any weights.
+        tokenizer: Maps texts to (T, context length) token ids, e.g. ``open_clip.get_tokenizer``.
         image_size: Height and width in pixels, one number for a square; None is the model's own.
-            Multiples of the patch are best: what is left over at the right and bottom is not seen.
-        dense: What the last attention does to patches, see ``hardmine.encoders.dense``. Every
-            tower has "value"; open_clip's vision transformers have the others.
+            If it is not a multiple of the patch size, the remainder at the right and bottom is
+            ignored.
+        dense: How patch vectors are computed, see ``hardmine.encoders.dense``. All towers support
+            "value", open_clip's vision transformers also the others.
         whole: "same" takes the whole-image vector from the same pass as the patches; "native"
             from a second pass at the model's own size.
-        device: Where to compute; None is the GPU if there is one.
+        device: Device to compute on; None is the GPU if there is one.
         precision: "fp32", "bf16" or "fp16" for weights and arithmetic; None is bf16 on a GPU that
-            has it (else fp16) and fp32 on a CPU. Vectors are float32 either way.
+            supports it (else fp16) and fp32 on a CPU. The vectors returned are always float32.
         compile: Compile the image tower with torch.compile; the first batch then takes a minute.
-        copy: Work on a copy and leave ``model`` as it is. False saves the memory of a second
-            model: it is then frozen, cast and its batch norms are folded in place.
-        name: What ``load_encoder`` knows this model by; None for a model of one's own.
+        copy: Copy the model. False saves memory: ``model`` itself is then frozen and cast, and its
+            batch norms are folded.
+        name: Name for ``load_encoder``; None for your own model.
 
     Attributes:
         dim: D.
-        fingerprint: Names weights, architecture, size, dense mode, preprocessing and precision.
-        preprocess: Image to (3, height, width); picklable without the model.
+        fingerprint: Changes with weights, architecture, size, dense mode, preprocessing, precision.
+        preprocess: Maps an image to (3, height, width); picklable without the model.
         image_size: Height and width.
-        device: Where ``encode_images`` computes.
-        spec: Arguments of ``load_encoder`` that make this encoder again on any machine, as JSON
-            values; None for a model without a name.
+        device: Device on which ``encode_images`` computes.
+        spec: Arguments of ``load_encoder`` that load this encoder again, as JSON values; None
+            without a name.
     """
 
     def __init__(
@@ -87,16 +88,16 @@ class OpenClipEncoder:
         if not self._tower.any_size and self.image_size != self._native:
             if whole == "native":
                 raise InputError(
-                    f"whole='native' needs a tower that takes any size, and {self._tower_name()} "
-                    f"takes one at a time; use image_size={self._native} or whole='same'"
+                    f"whole='native' needs a tower for any image size, but {self._tower_name()} "
+                    f"has one fixed size; use image_size={self._native} or whole='same'"
                 )
             visual.trunk.set_input_size(img_size=self.image_size)
         self.preprocess = _preprocess(visual, self.image_size)
-        unseen = [side % self._tower.stride for side in self.image_size]
-        if any(unseen):
+        remainder = [side % self._tower.stride for side in self.image_size]
+        if any(remainder):
             _log.warning(
-                "image size %s is no multiple of %d: the last %d rows and %d columns are not seen",
-                *(self.image_size, self._tower.stride, *unseen),
+                "image size %s is no multiple of %d: the last %d rows and %d columns are ignored",
+                *(self.image_size, self._tower.stride, *remainder),
             )
         self._native_whole = whole == "native" and self.image_size != self._native
         self.model = _cast(model, self.device, PRECISIONS[self.precision])
@@ -122,7 +123,7 @@ class OpenClipEncoder:
             }
 
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
-        """Embed (B, 3, height, width), any B and, where the tower can, any size.
+        """Embed (B, 3, height, width); any size if the tower supports it.
 
         Returns unit vectors in float32 on the encoder's device.
         """
@@ -140,17 +141,16 @@ class OpenClipEncoder:
                     images.float(), self._native, mode="bicubic", antialias=True
                 ).to(dtype)
                 _, whole = self._embed(images)
-        # Outside inference mode, so that the vectors may be used where gradients are taken.
+        # Outside inference mode, so that autograd may use the vectors.
         with torch.no_grad():
             return DenseFeatures(unit(patches), unit(whole))
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embed T texts as they are into (T, D) unit vectors, float32, on the CPU.
+        """Embed T texts, without a template, into (T, D) float32 unit vectors on the CPU.
 
-        A text longer than the model's context is cut off by its tokenizer.
+        The tokenizer truncates texts that exceed the model's context length.
         """
-        if isinstance(texts, str):
-            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        require_list(texts)
         if not len(texts):
             return torch.zeros((0, self.dim))
         encode: Any = self.model.encode_text
@@ -165,17 +165,19 @@ class OpenClipEncoder:
     def _check_batch(self, batch: torch.Tensor) -> None:
         if batch.ndim != 4 or batch.shape[1] != 3:
             raise InputError(
-                f"images must be (B, 3, height, width), got {tuple(batch.shape)}; stack what "
-                "preprocess returns"
+                f"images must be (B, 3, height, width), got {tuple(batch.shape)}; stack the "
+                "tensors that preprocess returns"
             )
         size = (batch.shape[2], batch.shape[3])
         if not self._tower.any_size and size != self.image_size:
             raise InputError(
-                f"images must be {self.image_size}, which {self._tower_name()} was set to, got "
-                f"{size}; make the encoder with image_size={size}"
+                f"images must be {self.image_size}, the size that {self._tower_name()} was loaded "
+                f"for, got {size}; load the encoder with image_size={size}"
             )
         if min(size) < self._tower.stride:
-            raise InputError(f"images must be {self._tower.stride} pixels at least, got {size}")
+            raise InputError(
+                f"images must have at least {self._tower.stride} pixels on each side, got {size}"
+            )
 
     def _tower_name(self) -> str:
         visual: Any = self._tower.visual
@@ -183,23 +185,23 @@ class OpenClipEncoder:
 
 
 def make_tower(visual: nn.Module, mode: DenseMode) -> ResNetTower | ViTTower | PooledTower:
-    """Find the dense path of a vision tower.
+    """Wrap a vision tower for dense output.
 
     Raises:
-        InputError: If the tower's kind, or this mode of it, has none.
+        InputError: If the tower's type, or the mode with this type, is not supported.
     """
     if isinstance(visual, VisionTransformer):
         return ViTTower(visual, mode)
     if not isinstance(visual, ModifiedResNet | TimmModel):
         raise InputError(
             f"the vision tower must be one of open_clip's (ModifiedResNet, VisionTransformer, "
-            f"TimmModel), got {type(visual).__name__}; give hardmine an object of your own with "
-            "preprocess, encode_images and encode_texts instead"
+            f"TimmModel), got {type(visual).__name__}; for other models pass an object with the "
+            "methods preprocess, encode_images and encode_texts"
         )
     if not mode.plain:
         raise InputError(
-            f"dense mode {str(mode)!r} needs open_clip's own vision transformer, and this tower "
-            f"is a {type(visual).__name__}; use dense='value'"
+            f"dense mode {str(mode)!r} needs open_clip's VisionTransformer, but this tower is a "
+            f"{type(visual).__name__}; use dense='value'"
         )
     if isinstance(visual, TimmModel):
         return PooledTower(visual)
@@ -208,8 +210,8 @@ def make_tower(visual: nn.Module, mode: DenseMode) -> ResNetTower | ViTTower | P
 
 
 def _cast(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    # The model itself is cast: autocast would cast every weight anew at each call, which makes a
-    # transformer on a CPU four times slower than float32.
+    # Not autocast: it would cast every weight again at each call, which makes a transformer on a
+    # CPU four times slower than float32.
     model = model.to(device=device, dtype=dtype)
     for module in model.modules():
         if isinstance(module, LayerNormFp32):

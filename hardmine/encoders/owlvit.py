@@ -1,4 +1,4 @@
-"""OWL-ViT and OWLv2 as encoders: one vector for each box that the model predicts."""
+"""OWL-ViT and OWLv2 as encoders: one vector for each predicted box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import transformers
 from torch import nn
 
-from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.base import DenseFeatures, require_list
 from hardmine.encoders.device import PRECISIONS, resolve_device, resolve_precision, unit
 from hardmine.encoders.fingerprint import model_fingerprint
 from hardmine.encoders.hub import fetch_folder
@@ -25,36 +25,36 @@ _TEXT_BATCH = 256
 
 
 class OwlVitEncoder:
-    """The vectors of OWL-ViT's boxes, whose cosine with a text is the model's own logit.
+    """Vectors of OWL-ViT's boxes, whose cosine with a text is proportional to the model's logit.
 
-    OWL-ViT scores box p against query q as ``(v·q + shift) * scale``, v and q unit vectors, shift
-    and scale two more outputs of its head for each box. A cosine of v and q alone would rank
-    boxes otherwise than the model does. So two coordinates are added: with M at least as long as
-    any (scale·v, scale·shift),
+    OWL-ViT scores a box against a query q as ``(v·q + shift) * scale``: v and q are unit vectors,
+    shift and scale are two more outputs of its head for each box. The cosine of v and q alone
+    would rank boxes differently. Therefore two coordinates are added. With M an upper bound on
+    the length of (scale·v, scale·shift),
 
-        box   (scale·v, scale·shift, what is missing to length M) / M
+        box   (scale·v, scale·shift, remainder up to length M) / M
         text  (q, 1, 0) / √2
 
-    are unit vectors, and their cosine is the logit divided by M√2: the same constant for every
-    box, image and query, bounded by the head's weights. ``logits`` multiplies it back.
+    are unit vectors, and their cosine is the logit divided by M√2, a constant that depends only
+    on the head's weights. ``logits`` multiplies by it.
 
-    The model embeds no whole image in this space: ``whole`` is the mean of its boxes.
+    The model has no whole-image vector in this space: ``whole`` is the mean of the boxes' vectors.
 
     Args:
         model: transformers' OwlViTForObjectDetection or Owlv2ForObjectDetection.
         tokenizer: transformers' tokenizer of that model.
         image_size: Height and width in pixels; None is the model's own.
-        dense: "logits" as above, or "cosine": v and q as they are, without scale and shift.
-        device: Where to compute; None is the GPU if there is one.
+        dense: "logits" as above, or "cosine": v and q alone, without scale and shift.
+        device: Device to compute on; None is the GPU if there is one.
         precision: "fp32", "bf16" or "fp16"; None is the fastest that is safe on the device.
-        copy: Work on a copy and leave ``model`` as it is.
-        name: What ``load_encoder`` knows this model by; None for a model of one's own.
+        copy: Copy the model; False freezes and casts ``model`` itself.
+        name: Name for ``load_encoder``; None for your own model.
 
     Attributes:
-        dim: D; two more than the model's own with "logits".
-        fingerprint: Names weights, architecture, size, mode, preprocessing and precision.
-        logit_bound: No logit is larger than this, nor smaller than its negative.
-        spec: Arguments of ``load_encoder`` that make this encoder again; None without a name.
+        dim: D; with "logits" two more than the model's own.
+        fingerprint: Changes with weights, architecture, size, mode, preprocessing and precision.
+        logit_bound: Upper bound on the absolute value of any logit (M√2).
+        spec: Arguments of ``load_encoder`` that load this encoder again; None without a name.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class OwlVitEncoder:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         weights = model_fingerprint(model)
-        own: Any = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
-        config = own.config
+        frozen: Any = (copying.deepcopy(model) if copy else model).eval().requires_grad_(False)
+        config = frozen.config
         native = config.vision_config.image_size
         size = native if image_size is None else image_size
         self.image_size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self._native = (native, native)
         self._patch = config.vision_config.patch_size
         self._logits = dense == "logits"
-        self._longest = _longest(own.class_head, own.layer_norm)
-        self.logit_bound = self._longest * 2**0.5
-        self.model = own.to(self.device, PRECISIONS[self.precision])
+        self._max_length = _max_length(frozen.class_head, frozen.layer_norm)
+        self.logit_bound = self._max_length * 2**0.5
+        self.model = frozen.to(self.device, PRECISIONS[self.precision])
         self._tokenizer = tokenizer
         self._context = config.text_config.max_position_embeddings
         self.preprocess = WholeImage(self.image_size)
@@ -105,8 +105,8 @@ class OwlVitEncoder:
         """Embed (B, 3, height, width): a vector and a box for each cell of the patch grid."""
         if batch.ndim != 4 or batch.shape[1] != 3 or min(batch.shape[2:]) < self._patch:
             raise InputError(
-                f"images must be (B, 3, height, width), {self._patch} pixels at least, got "
-                f"{tuple(batch.shape)}"
+                f"images must be (B, 3, height, width), at least {self._patch} pixels a side, got "
+                f" {tuple(batch.shape)}"
             )
         if not len(batch):
             one = self.encode_images(batch.new_zeros((1, *batch.shape[1:])))
@@ -124,9 +124,8 @@ class OwlVitEncoder:
             return DenseFeatures(patches, unit(patches.mean((1, 2))), corners)
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embed T texts as they are into (T, D) unit vectors, float32, on the CPU."""
-        if isinstance(texts, str):
-            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        """Embed T texts, without a template, into (T, D) float32 unit vectors on the CPU."""
+        require_list(texts)
         parts = [torch.zeros((0, self.dim))]
         for start in range(0, len(texts), _TEXT_BATCH):
             tokens = self._tokenizer(
@@ -142,7 +141,7 @@ class OwlVitEncoder:
                     attention_mask=tokens["attention_mask"].to(self.device),
                 )
             with torch.no_grad():
-                # transformers before 5 gives the vectors themselves.
+                # transformers before 5 returns the vectors directly.
                 parts.append(unit(getattr(output, "pooler_output", output)).cpu())
         vectors = torch.cat(parts) if len(parts) == 1 else torch.cat(parts[1:])
         if self._logits and len(texts):
@@ -150,49 +149,50 @@ class OwlVitEncoder:
         return vectors
 
     def logits(self, cosines: torch.Tensor) -> torch.Tensor:
-        """Turn cosines of boxes and texts into the model's own logits (its sigmoid's input).
+        """Turn cosines of boxes and texts into the model's logits, the inputs of its sigmoid.
 
         Raises:
-            InputError: If the encoder was made with dense="cosine", which leaves out what the
-                logits need.
+            InputError: If the encoder was loaded with dense="cosine".
         """
         if not self._logits:
-            raise InputError("logits need dense='logits', got an encoder with dense='cosine'")
+            raise InputError(
+                "logits need an encoder with dense='logits', this one has dense='cosine'"
+            )
         return cosines * self.logit_bound
 
     def _box_vectors(self, features: torch.Tensor) -> torch.Tensor:
         head = self.model.class_head
         vectors: torch.Tensor = head.dense0(features).float()
-        # As the head does it: not quite a unit vector.
+        # The head's own normalisation, which does not give exact unit vectors.
         vectors = vectors / (torch.linalg.norm(vectors, dim=-1, keepdim=True) + 1e-6)
         if not self._logits:
             return vectors
         scale = head.elu(head.logit_scale(features).float()) + 1
         shift = head.logit_shift(features).float()
-        scaled = torch.cat([scale * vectors, scale * shift], -1) / self._longest
-        missing = (1 - scaled.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
-        return torch.cat([scaled, missing], -1)
+        scaled = torch.cat([scale * vectors, scale * shift], -1) / self._max_length
+        remainder = (1 - scaled.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
+        return torch.cat([scaled, remainder], -1)
 
 
-def _longest(head: Any, norm: nn.LayerNorm) -> float:
-    """A bound on the length of (scale·v, scale·shift), from the head's weights alone.
+def _max_length(head: Any, norm: nn.LayerNorm) -> float:
+    """Upper bound on the length of (scale·v, scale·shift), from the head's weights.
 
-    The head reads the output of a layer norm, g∘x + b with |x| at most √d and mean zero, so what
-    a linear map makes of it is bounded by Cauchy and Schwarz.
+    The head's input is the output of a layer norm, g∘x + b, where x has mean zero and a length of
+    at most √d. The Cauchy-Schwarz inequality then bounds the output of a linear layer.
     """
     gain, bias = norm.weight.double(), norm.bias.double()
 
-    def centre_and_reach(linear: nn.Linear) -> tuple[float, float]:
+    def center_and_radius(linear: nn.Linear) -> tuple[float, float]:
         weight = linear.weight[0].double()
         slope = weight * gain
         slope = slope - slope.mean()
-        centre = weight @ bias + linear.bias.double()[0]
-        return float(centre), float(slope.norm() * len(gain) ** 0.5)
+        center = weight @ bias + linear.bias.double()[0]
+        return float(center), float(slope.norm() * len(gain) ** 0.5)
 
-    centre, reach = centre_and_reach(head.logit_scale)
-    scale = float(F.elu(torch.tensor(centre + reach))) + 1
-    centre, reach = centre_and_reach(head.logit_shift)
-    return scale * math.hypot(1, abs(centre) + reach)
+    center, radius = center_and_radius(head.logit_scale)
+    scale = float(F.elu(torch.tensor(center + radius))) + 1
+    center, radius = center_and_radius(head.logit_shift)
+    return scale * math.hypot(1, abs(center) + radius)
 
 
 def load_owlvit(
@@ -203,19 +203,19 @@ def load_owlvit(
     device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> OwlVitEncoder:
-    """Make an encoder from the hub's "ORG/MODEL" or a folder of saved files.
+    """Load an encoder from the hub ("ORG/MODEL") or from a folder.
 
     Args:
-        source: E.g. "google/owlvit-base-patch32", "google/owlv2-base-patch16-ensemble", or a
-            folder with config.json, weights and the tokenizer's files.
+        source: For example "google/owlvit-base-patch32" or "google/owlv2-base-patch16-ensemble",
+            or a folder with config.json, weights and the tokenizer's files.
         image_size: See ``OwlVitEncoder``.
-        dense: "logits", "cosine", or "value", which is "logits".
+        dense: "logits" or "cosine"; "value" is the same as "logits".
         device: See ``OwlVitEncoder``.
         precision: See ``OwlVitEncoder``.
 
     Raises:
-        InputError: If the folder holds another kind of model.
-        WeightsUnavailable: If the model is not here and cannot be fetched.
+        InputError: If the folder contains another type of model.
+        WeightsUnavailable: If the model is not on this machine and cannot be downloaded.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Positional embeddings of a square training grid, for a grid of any other size."""
+"""Resizes positional embeddings to another patch grid."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch.nn.functional as F
 def resize_positions(
     positions: torch.Tensor, old: tuple[int, int], new: tuple[int, int]
 ) -> torch.Tensor:
-    """Interpolate the patch part of positional embeddings, leaving the first row alone.
+    """Interpolate the positional embeddings of patches; the first token's row is unchanged.
 
-    Bicubic with antialiasing in float32, which is how open_clip fits a checkpoint to another
-    image size, so a resized encoder and a resized checkpoint agree.
+    Bicubic with antialiasing in float32, the same as open_clip when it loads a checkpoint at
+    another image size.
 
     Args:
         positions: (1 + H * W, D): the class (or mean) token's row, then the grid row by row.
-        old: H and W of the grid that was trained.
-        new: H and W wanted.
+        old: H and W of the trained grid.
+        new: H and W of the new grid.
     """
     if old == new:
         return positions

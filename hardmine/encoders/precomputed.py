@@ -1,19 +1,19 @@
-"""Vectors made elsewhere as an encoder: how VSRN, PCME or anything else takes part.
+"""An encoder that looks up vectors computed elsewhere, e.g. by VSRN or PCME.
 
-Either one .npz file or a folder of files, with these arrays:
+Reads one .npz file, or a folder of files, with these arrays:
 
 =================  ========================================================================
-``images``         N image names: paths as the image set has them, or any unique end of them,
-                   with or without the suffix (in a folder: images.txt, one a line)
-``vectors``        (N, D) one an image, (N, R, D) one a region, or (N, H, W, D) a grid
-``texts``          T texts that can be asked for (in a folder: texts.txt, one a line)
+``images``         N image names: the image set's paths, or any unique end of them, with or
+                   without the suffix (in a folder: images.txt, one in each line)
+``vectors``        (N, D) one per image, (N, R, D) one per region, or (N, H, W, D) a grid
+``texts``          T texts that can be queried (in a folder: texts.txt, one in each line)
 ``text_vectors``   (T, D) in the same space
-``whole``          (N, D), optional: whole images; otherwise the mean of an image's vectors
-``boxes``          (N, R, 4) or (N, H, W, 4), optional: what the vectors stand for, xyxy as
-                   shares of the image's width and height
+``whole``          (N, D), optional: whole-image vectors; else the mean of the image's vectors
+``boxes``          (N, R, 4) or (N, H, W, 4), optional: the boxes of the vectors, xyxy as shares
+                   of the image's width and height
 =================  ========================================================================
 
-Vectors need not be unit vectors. Those of a folder (vectors.npy and so on) are memory-mapped.
+Vectors are normalised on use. Those in a folder (vectors.npy and so on) are memory-mapped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 
-from hardmine.encoders.base import DenseFeatures
+from hardmine.encoders.base import DenseFeatures, require_list
 from hardmine.encoders.device import unit
 from hardmine.errors import InputError
 
@@ -39,24 +39,24 @@ _SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|ppm)$", re.IGNORECASE)
 
 
 class PrecomputedEncoder:
-    """Looks images up by name and texts by their words.
+    """Looks up images by file name and texts by exact match.
 
-    ``preprocess`` needs an image that knows its file: what ``hardmine.datasets.open_image`` and
-    ``PIL.Image.open`` return does, a converted copy does not.
+    ``preprocess`` needs an image that knows its file name. Images from
+    ``hardmine.datasets.open_image`` and ``PIL.Image.open`` do; converted copies do not.
 
     Args:
-        images: N names, see above.
+        images: N names, see the module's docstring.
         vectors: (N, D), (N, R, D) or (N, H, W, D).
         texts: T texts.
         text_vectors: (T, D).
-        whole: (N, D); None for the mean of each image's vectors.
-        boxes: Boxes of the vectors, of their shape with 4 in place of D.
-        name: What ``load_encoder`` knows these vectors by; None if they have no file.
+        whole: (N, D); None uses the mean of each image's vectors.
+        boxes: Boxes of the vectors, in the shape of ``vectors`` with 4 in place of D.
+        name: Name for ``load_encoder``; None if the vectors have no file.
 
     Attributes:
         dim: D.
-        fingerprint: Names the vectors, of images and texts, and what they belong to.
-        spec: Arguments of ``load_encoder`` that make this encoder again; None without a name.
+        fingerprint: Hash of names, texts and vectors.
+        spec: Arguments of ``load_encoder`` that load this encoder again; None without a name.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class PrecomputedEncoder:
         count, dim = len(images), vectors.shape[-1]
         if vectors.ndim not in (2, 3, 4) or len(vectors) != count:
             raise InputError(
-                f"vectors must be ({count}, D), ({count}, R, D) or ({count}, H, W, D), one for "
-                f"each of {count} images, got {vectors.shape}"
+                f"vectors must be ({count}, D), ({count}, R, D) or ({count}, H, W, D) for "
+                f"{count} images, got {vectors.shape}"
             )
         _require_shape("text_vectors", text_vectors, (len(texts), dim))
         if whole is not None:
@@ -86,15 +86,16 @@ class PrecomputedEncoder:
         self._grid = {2: (1, 1), 3: (1, *vectors.shape[1:2]), 4: vectors.shape[1:3]}[vectors.ndim]
         self._text_vectors = text_vectors
         self._text_rows = {str(text): row for row, text in enumerate(texts)}
-        self.preprocess = RowOfImage(images)
+        self.preprocess = ImageRowLookup(images)
         self.fingerprint = f"precomputed:{_hash(images, texts, vectors, text_vectors, whole)}"
         self.spec: dict[str, Any] | None = None if name is None else {"name": name}
 
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
-        """Look up what ``preprocess`` made: (B, 3, 1, 1), each holding the row of an image."""
+        """Look up a batch from ``preprocess``, (B, 3, 1, 1), which holds the rows of the images."""
         if batch.ndim != 4 or tuple(batch.shape[1:]) != (3, 1, 1):
             raise InputError(
-                f"batch must be (B, 3, 1, 1), stacked from preprocess, got {tuple(batch.shape)}"
+                "batch must be (B, 3, 1, 1), a stack of what preprocess returns, got "
+                f"{tuple(batch.shape)}"
             )
         rows = batch[:, 0, 0, 0].long().cpu().numpy()
         patches = unit(torch.from_numpy(np.asarray(self._vectors[rows], np.float32)))
@@ -109,30 +110,30 @@ class PrecomputedEncoder:
         return DenseFeatures(patches, whole, boxes.reshape(len(rows), *self._grid, 4))
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Look T texts up, word for word: (T, D) unit vectors, float32.
+        """Look up T texts by exact match: (T, D) unit vectors, float32.
 
         Raises:
             InputError: If a text has no vector.
         """
-        if isinstance(texts, str):
-            raise InputError(f"texts must be a list of texts, got one text; use [{texts!r}]")
+        require_list(texts)
         for text in texts:
             if text not in self._text_rows:
                 close = difflib.get_close_matches(text, self._text_rows, n=1, cutoff=0.0)
                 raise InputError(
-                    f"there is no precomputed vector for the text {text!r} among "
-                    f"{len(self._text_rows)}; the nearest is {', '.join(map(repr, close))}. Where "
-                    "the texts are class names, use templates='plain'"
+                    f"no precomputed vector for the text {text!r} among "
+                    f"{len(self._text_rows)}; the nearest is {', '.join(map(repr, close))}. If the "
+                    "texts are class names, use templates='plain'"
                 )
         rows = [self._text_rows[text] for text in texts]
         return unit(torch.from_numpy(np.asarray(self._text_vectors[rows], np.float32)))
 
 
-class RowOfImage:
-    """An image's row in a list of names, as a (3, 1, 1) tensor; small enough for every worker.
+class ImageRowLookup:
+    """Preprocessing that finds an image's row in a list of names, as a (3, 1, 1) tensor.
 
-    A name stands for every file whose path ends in it, at a slash, suffix aside. Where two names
-    do, the longer one; where a name stands twice in the list, it is refused.
+    A name matches every file whose path ends in it, at a slash, regardless of the suffix. If two
+    names match, the longer one counts. A name that occurs twice is an error. Picklable without
+    the vectors.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -142,7 +143,7 @@ class RowOfImage:
                 raise InputError(f"image names must be unique, got {name!r} twice")
 
     def __call__(self, image: PIL.Image.Image) -> torch.Tensor:
-        """Find the row of an image by its file."""
+        """Find the row of an image by its file name."""
         file = image.info.get("path") or getattr(image, "filename", "")
         if not file:
             raise InputError(
@@ -156,33 +157,33 @@ class RowOfImage:
                 return torch.full((3, 1, 1), float(row))
         example = next(iter(self._rows), "nothing")
         raise InputError(
-            f"there is no precomputed vector for {file} among {len(self._rows)} (such as "
-            f"{example!r}); names must be ends of the images' paths"
+            f"no precomputed vector for {file} among {len(self._rows)} (such as {example!r}); "
+            "names must be ends of the images' paths"
         )
 
 
 def load_precomputed(source: str) -> PrecomputedEncoder:
-    """Read an .npz file or a folder; see the module for what it must hold.
+    """Read an .npz file or a folder; its contents are described in the module's docstring.
 
     Raises:
-        InputError: If an array is missing, has the wrong shape, or holds pickled objects.
+        InputError: If an array is missing, has the wrong shape, or contains pickled objects.
     """
-    place = Path(source).expanduser().resolve()
+    path = Path(source).expanduser().resolve()
     arrays: dict[str, Any]
     try:
-        if place.is_dir():
-            arrays = {file.stem: np.load(file, mmap_mode="r") for file in place.glob("*.npy")}
-            for file in place.glob("*.txt"):
+        if path.is_dir():
+            arrays = {file.stem: np.load(file, mmap_mode="r") for file in path.glob("*.npy")}
+            for file in path.glob("*.txt"):
                 arrays[file.stem] = file.read_text("utf-8").splitlines()
         else:
-            with np.load(place) as stored:
+            with np.load(path) as stored:
                 arrays = {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"precomputed vectors {place} cannot be read: {error}") from error
+        raise InputError(f"precomputed vectors {path} cannot be read: {error}") from error
     missing = {"images", "vectors", "texts", "text_vectors"} - arrays.keys()
     if missing:
         raise InputError(
-            f"{place} must hold images, vectors, texts and text_vectors, lacks "
+            f"{path} must have images, vectors, texts and text_vectors; missing: "
             f"{', '.join(sorted(missing))}"
         )
     return PrecomputedEncoder(
@@ -192,7 +193,7 @@ def load_precomputed(source: str) -> PrecomputedEncoder:
         arrays["text_vectors"],
         whole=arrays.get("whole"),
         boxes=arrays.get("boxes"),
-        name=f"precomputed:{place}",
+        name=f"precomputed:{path}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Images to tensors: the whole image, squeezed to the encoder's size, never cropped."""
+"""Preprocessing: resizes whole images to the encoder's input size, without cropping."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class WholeImage:
-    """Resize an image to ``size`` regardless of its shape, and normalise its colours.
+    """Resizes an image to ``size``, ignoring its aspect ratio, and normalises its colours.
 
-    A crop would lose the objects at the border, and with the aspect ratio given up every patch
-    still knows its place: patch (row, column) covers that share of the image's height and width.
-    Small and picklable, so a loader's workers carry this and not the model.
+    A crop would lose objects at the border. Resizing keeps the position of every patch: patch
+    (row, column) covers that share of the image's height and width. Small and picklable, so that
+    DataLoader workers need not carry the model.
 
     Attributes:
         size: Height and width in pixels.
-        mean: Of red, green and blue in [0, 1].
-        std: Likewise.
+        mean: Mean of red, green and blue, for values in [0, 1].
+        std: Standard deviation of red, green and blue.
         interpolation: "bicubic" or "bilinear", always antialiased.
     """
 

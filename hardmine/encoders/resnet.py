@@ -1,4 +1,4 @@
-"""Dense vectors of CLIP's ResNets, whose trunk ends in attention pooling."""
+"""Dense vectors from CLIP's ResNets, which end in attention pooling."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hardmine.encoders.positions import resize_positions
 
 
 class ResNetTower(nn.Module):
-    """Patch and whole-image vectors of a ModifiedResNet from one pass, not yet normalised.
+    """Computes unnormalised patch and whole-image vectors of a ModifiedResNet in one pass.
 
-    The attention pool mixes the values of all positions, weighted for each head by how well they
-    answer one query, the mean feature. Leaving out the mixing, a position's value through the
-    output projection is its own vector in the joint space. The pool's answer is computed for its
-    one query only, where open_clip computes it for every position and drops the rest.
+    The attention pool is a weighted mean of the values of all positions, with the mean feature as
+    the query. Without this mean, the value of one position, after the output projection, is the
+    position's own vector in the joint space. The pool is computed for its one query only;
+    open_clip computes it for every position and drops the rest.
     """
 
     stride = 32
@@ -55,8 +55,8 @@ class ResNetTower(nn.Module):
 def fold_batch_norms(visual: ModifiedResNet) -> None:
     """Fold every batch norm into the convolution before it, in place.
 
-    The function stays the same to float32 rounding, runs faster, and in half precision keeps the
-    statistics exact, which rounded to bfloat16 would be off by up to 0.4 %.
+    The result is the same up to float32 rounding, and faster. In half precision it is also more
+    exact: statistics rounded to bfloat16 would be off by up to 0.4 %.
     """
     pairs = [(visual, "conv1", "bn1"), (visual, "conv2", "bn2"), (visual, "conv3", "bn3")]
     for module in visual.modules():

@@ -1,4 +1,4 @@
-"""Prompt templates: a class name in several sentences makes a better text vector than alone."""
+"""Prompt templates: the mean vector of several sentences with a class name is a better query."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hardmine.encoders.clip80 import CLIP80
 from hardmine.errors import InputError
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    # The eighty of CLIP's ImageNet experiments: best known, slowest.
+    # The eighty templates of CLIP's ImageNet experiments; the slowest.
     "clip80": CLIP80,
-    # For objects in scenes: their sizes, their number, how well they are seen.
+    # For objects in scenes: various sizes, numbers and image quality.
     "short": (
         "a photo of a {}.",
         "a photo of the {} in a scene.",
@@ -29,10 +29,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
 }
 
-# LVIS in eighty templates is 96,000 prompts: their vectors need not all be there at once.
+# LVIS with eighty templates gives 96,000 prompts; embed this many at a time.
 _PROMPTS_AT_ONCE = 4096
 
-# One vector a name, kept as long as the encoder lives.
+# One vector for each name, kept as long as the encoder exists.
 _Cache = dict[tuple[str, tuple[str, ...], str], npt.NDArray[np.float32]]
 _CACHES: weakref.WeakKeyDictionary[Any, _Cache] = weakref.WeakKeyDictionary()
 
@@ -40,15 +40,14 @@ _CACHES: weakref.WeakKeyDictionary[Any, _Cache] = weakref.WeakKeyDictionary()
 def embed_prompts(
     encoder: Encoder, names: Sequence[str], templates: str | Sequence[str] = "short"
 ) -> npt.NDArray[np.float32]:
-    """Embed C names, each in every template, averaged and renormalised: (C, D) float32.
+    """Embed C names in every template and average: (C, D) float32 unit vectors.
 
-    A name is embedded once for an encoder and a set of templates; asking again, alone or among
-    others, costs nothing.
+    Vectors are cached for each encoder, set of templates and name.
 
     Args:
-        encoder: Whose text side to use.
-        names: C texts to put in place of ``{}``.
-        templates: Name of a set in ``TEMPLATES``, or templates of one's own, each with a ``{}``.
+        encoder: Embeds the prompts.
+        names: C texts that replace ``{}``.
+        templates: Name of a set in ``TEMPLATES``, or your own templates, each with a ``{}``.
     """
     if isinstance(names, str):
         raise InputError(f"names must be a list of names, got one text; use [{names!r}]")
@@ -58,22 +57,22 @@ def embed_prompts(
     missing = list(dict.fromkeys(key for key in keys if key not in cache))
     step = max(1, _PROMPTS_AT_ONCE // len(chosen))
     for start in range(0, len(missing), step):
-        some = missing[start : start + step]
-        prompts = [template.replace("{}", name) for *_, name in some for template in chosen]
+        batch = missing[start : start + step]
+        prompts = [template.replace("{}", name) for *_, name in batch for template in chosen]
         vectors = np.asarray(encoder.encode_texts(prompts), np.float64)
-        means = vectors.reshape(len(some), len(chosen), -1).mean(1)
+        means = vectors.reshape(len(batch), len(chosen), -1).mean(1)
         means /= np.linalg.norm(means, axis=1, keepdims=True).clip(min=1e-12)
-        cache.update(zip(some, means.astype(np.float32), strict=True))
+        cache.update(zip(batch, means.astype(np.float32), strict=True))
     if not keys:
         return np.zeros((0, encoder.dim), np.float32)
     return np.stack([cache[key] for key in keys])
 
 
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Look a named set up, or check templates of one's own.
+    """Look up a set of templates by name, or check given templates.
 
     Raises:
-        InputError: If the set is unknown, empty, or a template has no place for the name.
+        InputError: If the set is unknown or empty, or a template has no ``{}``.
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
@@ -84,14 +83,14 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
         return TEMPLATES[templates]
     for template in templates:
         if "{}" not in template:
-            raise InputError(f"a template must hold {{}} where the name goes, got {template!r}")
+            raise InputError(f"a template must contain {{}} in place of the name, got {template!r}")
     if not templates:
-        raise InputError("templates must hold at least one template, got none; '{}' is the name")
+        raise InputError("expected at least one template, got none; use ['{}'] for the name alone")
     return tuple(templates)
 
 
 def _cache_of(encoder: Encoder) -> _Cache:
     try:
         return _CACHES.setdefault(encoder, {})
-    except TypeError:  # neither hashable nor weakly referable: an encoder of one's own may be so
+    except TypeError:  # a user's encoder may be unhashable or without weak references
         return {}

@@ -1,4 +1,4 @@
-"""Dense vectors of open_clip's own vision transformers."""
+"""Dense vectors from open_clip's vision transformers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from hardmine.errors import InputError
 
 
 class ViTTower(nn.Module):
-    """Patch and whole-image vectors of a VisionTransformer from one pass, not yet normalised.
+    """Computes unnormalised patch and whole-image vectors of a VisionTransformer in one pass.
 
-    All blocks but the last run as they are. In the last, the whole-image vector needs the class
-    token's query only, so what open_clip spends on the queries and feed-forward of the patches
-    pays for the dense path. The patches leave the block as ``mode`` says, then meet the model's
-    own final norm and projection.
+    All blocks except the last are unchanged. In the last block the whole-image vector needs only
+    the class token's query; the time that open_clip spends on the patches' queries and
+    feed-forward is used for the dense path instead. ``mode`` determines the patches' output of the
+    block; the model's final norm and projection follow.
 
-    Where the model ends in an attentional pooler (CoCa), that pooler is the last attention and
-    all blocks run in full: a patch's vector is the pooler's answer to that patch alone.
+    If the model ends in an attentional pooler (CoCa), all blocks are unchanged, and a patch's
+    vector is the pooler's output for that patch alone.
 
     Args:
         visual: The tower, frozen and in eval mode.
-        mode: What the last attention does to patches.
+        mode: How the last attention treats patches.
 
     Raises:
-        InputError: If the tower has no pooled embedding, or cannot run in ``mode``.
+        InputError: If the tower has no pooled embedding, or does not support ``mode``.
     """
 
     any_size = True
@@ -47,8 +47,8 @@ class ViTTower(nn.Module):
                 raise InputError("a vision tower with two attentional poolers is not supported")
             if not mode.plain:
                 raise InputError(
-                    f"dense mode {str(mode)!r} bends the last block, and this tower ends in an "
-                    "attentional pooler instead; use dense='value'"
+                    f"dense mode {str(mode)!r} changes the last block, but this tower ends in an "
+                    "attentional pooler; use dense='value'"
                 )
         elif visual.pool_type not in ("tok", "avg"):
             raise InputError(
@@ -56,7 +56,9 @@ class ViTTower(nn.Module):
                 f"got pool_type {visual.pool_type!r}"
             )
         if getattr(visual.transformer.resblocks[-1].attn, "logit_scale", None) is not None:
-            raise InputError("scaled cosine attention is not supported (nor does open_clip run it)")
+            raise InputError(
+                "scaled cosine attention is not supported (open_clip cannot run it either)"
+            )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed (B, 3, height, width) into patches (B, H, W, D) and whole (B, D)."""
@@ -76,7 +78,7 @@ class ViTTower(nn.Module):
         return patches.reshape(len(images), *grid, -1), whole
 
     def _embed(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Cut images into tokens: (B, 1 + H * W, width), class token first, and (H, W)."""
+        """Turn images into tokens (B, 1 + H * W, width), class token first; also returns (H, W)."""
         visual = self.visual
         features = visual.conv1(images)
         grid = (features.shape[2], features.shape[3])
@@ -88,20 +90,20 @@ class ViTTower(nn.Module):
     def _last_block(
         self, block: Any, tokens: torch.Tensor, grid: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches (B, H * W, width) and whole (B, width), normed and not yet projected."""
+        """Patches (B, H * W, width) and whole (B, width), after the final norm, not projected."""
         visual, normed = self.visual, block.ln_1(tokens)
         keys, values = project(block.attn, normed, "k"), project(block.attn, normed, "v")
-        asking = tokens[:, :1] if visual.pool_type == "tok" else tokens
-        query = project(block.attn, normed[:, : asking.shape[1]], "q")
+        queried = tokens[:, :1] if visual.pool_type == "tok" else tokens
+        query = project(block.attn, normed[:, : queried.shape[1]], "q")
         context = F.scaled_dot_product_attention(query, keys, values)
-        asking = feed_forward(block, asking + leave_attention(block, context))
+        queried = feed_forward(block, queried + attention_output(block, context))
 
-        patches = leave_attention(block, self._attend(block.attn, normed, keys, values, grid))
+        patches = attention_output(block, self._attend(block.attn, normed, keys, values, grid))
         if self.mode.residual:
             patches = tokens[:, 1:] + patches
         if self.mode.mlp:
             patches = feed_forward(block, patches)
-        return visual.ln_post(patches), self._pool(asking)
+        return visual.ln_post(patches), self._pool(queried)
 
     def _attend(
         self,
@@ -111,15 +113,17 @@ class ViTTower(nn.Module):
         values: torch.Tensor,
         grid: tuple[int, int],
     ) -> torch.Tensor:
-        """Context of each patch by ``mode``: (B, heads, H * W, width / heads)."""
+        """Attention of each patch according to ``mode``: (B, heads, H * W, width / heads)."""
         if not self.mode.attention:
             return values[:, :, 1:]
-        sides = {"k": keys, "v": values}
+        projections = {"k": keys, "v": values}
         if any("q" in pair for pair in self.mode.attention):
-            sides["q"] = project(attention, normed, "q")
-        near = gaussian_window(grid, self.mode.window).to(normed) if self.mode.window else None
+            projections["q"] = project(attention, normed, "q")
+        window = gaussian_window(grid, self.mode.window).to(normed) if self.mode.window else None
         contexts = [
-            F.scaled_dot_product_attention(sides[a][:, :, 1:], sides[b], values, attn_mask=near)
+            F.scaled_dot_product_attention(
+                projections[a][:, :, 1:], projections[b], values, attn_mask=window
+            )
             for a, b in map(tuple, self.mode.attention)
         ]
         return torch.stack(contexts).sum(0) if len(contexts) > 1 else contexts[0]
@@ -151,8 +155,8 @@ def project(attention: Any, normed: torch.Tensor, part: str) -> torch.Tensor:
     return heads if norm is None else norm(heads)
 
 
-def leave_attention(block: Any, context: torch.Tensor) -> torch.Tensor:
-    """From (B, heads, L, width / heads) to what the block adds to its input: (B, L, width)."""
+def attention_output(block: Any, context: torch.Tensor) -> torch.Tensor:
+    """Turn (B, heads, L, width / heads) into the attention's residual update, (B, L, width)."""
     attention = block.attn
     if getattr(attention, "head_scale", None) is not None:
         context = context * attention.head_scale
@@ -167,15 +171,15 @@ def leave_attention(block: Any, context: torch.Tensor) -> torch.Tensor:
 
 
 def feed_forward(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """The block's second half."""
+    """Apply the feed-forward half of a block, with its skip connection."""
     added: torch.Tensor = block.ls_2(block.mlp(block.ln_2(tokens)))
     return tokens + added
 
 
 def pooler_values(pooler: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """An attentional pooler's answer to each token alone: (B, L, width) to (B, L, D).
+    """Output of an attentional pooler for each token alone: (B, L, width) to (B, L, D).
 
-    With one key the attention weight is one, so any query gets that key's value.
+    With a single key its attention weight is 1, so the output is that key's value for any query.
     """
     attention = pooler.attn
     weight = attention.v_proj_weight
@@ -187,11 +191,11 @@ def pooler_values(pooler: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def gaussian_window(grid: tuple[int, int], deviation: float) -> torch.Tensor:
-    """Bonus of each key to each patch's attention logits: (H * W, 1 + H * W), in [0, 1].
+    """Gaussian bias for the attention logits of patches: (H * W, 1 + H * W), in [0, 1].
 
-    1 for the patch itself, falling with the distance; 0 for the class token (column 0).
+    1 for the patch itself, decreasing with distance; 0 for the class token (column 0).
     """
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    places = torch.stack([rows.flatten(), columns.flatten()], 1).float()
-    near = torch.exp(-torch.cdist(places, places).square() / (2 * deviation**2))
-    return F.pad(near, (1, 0))
+    positions = torch.stack([rows.flatten(), columns.flatten()], 1).float()
+    bias = torch.exp(-torch.cdist(positions, positions).square() / (2 * deviation**2))
+    return F.pad(bias, (1, 0))

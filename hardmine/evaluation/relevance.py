@@ -8,10 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from hardmine.records import ImageSet
-
-# COCO's border between medium and large objects, in square pixels of a 640-pixel image.
-LARGE_AREA = 96.0**2
+from hardmine.records import SIZE_EDGES, ImageSet
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def small_medium_relevance(
     if reference_side is not None:
         longer = images.sizes.max(axis=1).clip(min=1)[instances.image_rows]
         areas = areas * (reference_side / longer) ** 2
-    large = (areas > LARGE_AREA) | instances.crowd
+    large = (areas > SIZE_EDGES[1]) | instances.crowd
     return Relevance(everything.relevant, everything.judged, _presence(images, large))
 
 

@@ -1,4 +1,4 @@
-"""Readers of per-class validation scores in the forms that trainers and evaluators give."""
+"""Reads per-class validation scores in the formats of trainers and evaluators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hardmine.records import ClassScores
 
 __all__ = ["read_scores"]
 
-_FORMS = (
+_FORMATS = (
     "a mapping of class to AP; metrics of mmdet (classwise=True), detectron2, torchmetrics "
     "(class_metrics=True) or Ultralytics; a COCOeval; a list of rows with a class and an AP; "
     "a .json, .jsonl or .csv file"
@@ -28,23 +28,23 @@ def read_scores(
     prefix: str | None = None,
     percent: bool = False,
 ) -> ClassScores:
-    """Read what a validation said of each class, whoever said it.
+    """Read the AP of each class from the metrics of a validation, in any known format.
 
-    The form is told by its keys or type: ``coco/person_precision`` (mmdet), ``bbox/AP-person``
-    (detectron2, in percent), ``map_per_class`` and ``classes`` (torchmetrics), an object or
-    mapping with ``maps`` and ``names`` or the rows of its ``summary()`` (Ultralytics), an
-    accumulated COCOeval, a file, or a plain mapping of class to AP. NaN, None and -1 mean
-    unknown, never zero.
+    The format is detected from keys and types: ``coco/person_precision`` (mmdet),
+    ``bbox/AP-person`` (detectron2, in percent), ``map_per_class`` and ``classes`` (torchmetrics),
+    an object or mapping with ``maps`` and ``names`` or the rows of its ``summary()``
+    (Ultralytics), an accumulated COCOeval, a file, or a mapping of class name to AP. NaN, None
+    and -1 mean unknown, not zero.
 
     Args:
-        metrics: Any of these forms, or ClassScores already.
-        class_names: Names by class number, for forms that hold numbers alone (torchmetrics).
-        prefix: Which group to read where there are several, e.g. ``"coco"`` or ``"segm"``. Of
-            boxes and masks the boxes are taken if not told.
+        metrics: Metrics in one of these formats; ClassScores are returned unchanged.
+        class_names: Class names by number, for formats that have only numbers (torchmetrics).
+        prefix: Group of keys to read if there are several, e.g. ``"coco"`` or ``"segm"``; None
+            prefers boxes to masks.
         percent: Whether a plain mapping or a table is in percent.
 
     Raises:
-        InputError: If there are no per-class values, or they cannot be APs.
+        InputError: If there are no per-class values, or they are not valid APs.
 
     >>> read_scores({"coco/bbox_mAP": 0.3, "coco/cat_precision": 0.3, "coco/cow_precision": -1}).ap
     array([0.3, nan])
@@ -62,9 +62,9 @@ def read_scores(
             return read_ultralytics(metrics["maps"], metrics["names"])
         return read_mapping(flatten(metrics), prefix=prefix, percent=percent)
     if hasattr(metrics, "box") and hasattr(metrics, "names"):
-        # metrics.maps itself adds box and mask APs up in segmentation models.
+        # Not metrics.maps, which is the sum of box and mask APs in segmentation models.
         instances = getattr(metrics, "nt_per_class", None)
         return read_ultralytics(metrics.box, metrics.names, instances)
     if hasattr(metrics, "cocoGt") and hasattr(metrics, "params"):
         return read_coco_eval(metrics)
-    raise InputError(f"metrics must be {_FORMS}; got {type(metrics).__name__}")
+    raise InputError(f"metrics must be {_FORMATS}; got {type(metrics).__name__}")

@@ -1,4 +1,4 @@
-"""Per-class scores out of the evaluators' own objects."""
+"""Reads per-class scores from the objects of torchmetrics, Ultralytics and COCOeval."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ import numpy.typing as npt
 
 from hardmine.errors import InputError
 from hardmine.metrics.mappings import class_scores
-from hardmine.records import ClassScores
-
-SIZES = ("small", "medium", "large")
+from hardmine.records import SIZES, ClassScores
 
 
 def read_torchmetrics(
     metrics: Mapping[str, Any], class_names: Sequence[str] | None = None
 ) -> ClassScores:
-    """Read what MeanAveragePrecision(class_metrics=True) computes.
+    """Read the result of MeanAveragePrecision(class_metrics=True).
 
     Args:
-        metrics: Its result, with ``map_per_class`` and ``classes``; -1 is unknown.
-        class_names: Names by class number; a class that was not seen is unknown.
+        metrics: The result, with ``map_per_class`` and ``classes``; -1 is unknown.
+        class_names: Class names by number; the AP of a class without values is unknown.
     """
     numbers = np.atleast_1d(np.asarray(metrics["classes"])).astype(np.int64)
     values = np.atleast_1d(np.asarray(metrics["map_per_class"], np.float64))
     if len(values) != len(numbers) or (len(values) == 1 and values[0] == -1):
         raise InputError(
-            "map_per_class holds no class values; make the metric with "
+            "map_per_class has no per-class values; create the metric with "
             "MeanAveragePrecision(class_metrics=True)"
         )
     if class_names is None:
-        raise InputError("torchmetrics numbers its classes; give their names as class_names=")
+        raise InputError("torchmetrics has class numbers only; pass the names as class_names=")
     if numbers.max() >= len(class_names) or numbers.min() < 0:
         raise InputError(
-            f"torchmetrics names classes {numbers.min()} to {numbers.max()}, "
-            f"but there are {len(class_names)} class_names; labels must be their positions"
+            f"torchmetrics has class numbers {numbers.min()} to {numbers.max()}, "
+            f"but there are {len(class_names)} class_names; labels must be positions in them"
         )
     ap = np.full(len(class_names), -1.0)
     ap[numbers] = values
@@ -47,24 +45,26 @@ def read_torchmetrics(
 def read_ultralytics(
     boxes: Any, names: Mapping[int, str] | Sequence[str], num_instances: Any = None
 ) -> ClassScores:
-    """Read per-class maps of Ultralytics.
+    """Read the per-class mAPs of Ultralytics.
 
     Args:
-        boxes: ``metrics.box``, or its ``maps`` alone. Ultralytics fills classes without instances
-            with the mean of the others; ``metrics.box.ap_class_index`` tells them apart, the bare
-            array cannot.
-        names: Class names by number, as ``metrics.names``.
-        num_instances: ``metrics.nt_per_class``, where there is one.
+        boxes: ``metrics.box``, or only its ``maps``. For classes without instances Ultralytics
+            writes the mean of the others into ``maps``. Only ``metrics.box.ap_class_index`` tells
+            which classes these are.
+        names: Class names by number, i.e. ``metrics.names``.
+        num_instances: ``metrics.nt_per_class``, if it exists.
     """
     maps = np.asarray(getattr(boxes, "maps", boxes), np.float64).ravel()
     if isinstance(names, Mapping):
         names = [names[number] for number in sorted(names)]
     if len(maps) != len(names):
-        raise InputError(f"maps must have one value a class ({len(names)} names), got {len(maps)}")
+        raise InputError(
+            f"maps must have one value for each class ({len(names)} names), got {len(maps)}"
+        )
     if hasattr(boxes, "ap_class_index"):
-        seen = np.zeros(len(maps), bool)
-        seen[np.asarray(boxes.ap_class_index, np.int64)] = True
-        maps = np.where(seen, maps, np.nan)
+        evaluated = np.zeros(len(maps), bool)
+        evaluated[np.asarray(boxes.ap_class_index, np.int64)] = True
+        maps = np.where(evaluated, maps, np.nan)
     scores = _by_position(names, maps, "Ultralytics")
     if num_instances is None:
         return scores
@@ -77,17 +77,17 @@ def read_coco_eval(evaluation: Any) -> ClassScores:
     if not getattr(evaluation, "eval", None):
         raise InputError("this COCOeval has no results yet; call evaluate() and accumulate()")
     if not params.useCats:
-        raise InputError("this COCOeval was run with useCats=0 and knows no classes")
+        raise InputError("this COCOeval was run with useCats=0 and has no classes")
     precision = np.asarray(evaluation.eval["precision"], np.float64)  # (IoU, recall, C, area, dets)
     class_ids = list(params.catIds)
     precision = precision.reshape(len(params.iouThrs), -1, len(class_ids), *precision.shape[-2:])
-    categories, position = evaluation.cocoGt.cats, {c: row for row, c in enumerate(class_ids)}
+    categories, row_of = evaluation.cocoGt.cats, {c: row for row, c in enumerate(class_ids)}
     areas = list(params.areaRngLbl)
     images = set(params.imgIds)
     counts = np.zeros(len(class_ids), np.int64)
     for annotation in evaluation.cocoGt.anns.values():
         crowd = annotation.get("iscrowd") or annotation.get("ignore")
-        row = position.get(annotation["category_id"])
+        row = row_of.get(annotation["category_id"])
         if row is not None and not crowd and annotation["image_id"] in images:
             counts[row] += 1
     by_size = None
@@ -103,12 +103,12 @@ def read_coco_eval(evaluation: Any) -> ClassScores:
 
 
 def _mean_ap(precision: npt.NDArray[np.float64], area: int) -> npt.NDArray[np.float64]:
-    cells = precision[:, :, :, area, -1]
-    known = cells > -1
-    counted = known.sum(axis=(0, 1))
-    total = np.where(known, cells, 0).sum(axis=(0, 1))
-    ap = np.full(len(counted), np.nan)
-    np.divide(total, counted, out=ap, where=counted > 0)
+    values = precision[:, :, :, area, -1]
+    known = values > -1
+    counts = known.sum(axis=(0, 1))
+    total = np.where(known, values, 0).sum(axis=(0, 1))
+    ap = np.full(len(counts), np.nan)
+    np.divide(total, counts, out=ap, where=counts > 0)
     return ap
 
 

@@ -1,4 +1,4 @@
-"""Per-class scores out of the files that trainers and evaluators leave."""
+"""Reads per-class scores from the files that trainers and evaluators write."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _AP_COLUMNS = ("ap", "map50-95", "map", "precision")
 
 
 def read_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Read a results file into a mapping that ``read_mapping`` understands.
+    """Read a results file into a mapping for ``read_mapping``.
 
-    A .json file holds one mapping, or a list of rows with a class and an AP (Ultralytics' summary);
-    a .jsonl file, and detectron2's metrics.json, one mapping a line, of which the last with
-    per-class values counts; a .csv file a class and an AP column.
+    A .json file has one mapping, or a list of rows with a class and an AP (Ultralytics' summary). A
+    .jsonl file, like detectron2's metrics.json, has one mapping in each line; the last one with
+    per-class values is read. A .csv file has a class column and an AP column.
     """
     file = Path(path)
     if not file.is_file():
@@ -46,13 +46,13 @@ def read_rows(rows: Sequence[Any], source: str = "metrics") -> dict[str, Any]:
 
     Args:
         rows: Mappings with the same keys, e.g. Ultralytics' ``summary()``.
-        source: What to call them in messages.
+        source: Name of the source, for error messages.
     """
     if not rows or not all(isinstance(row, Mapping) for row in rows):
-        raise InputError(f"{source}: expected rows of a class and an AP, got none")
+        raise InputError(f"{source}: expected rows with a class and an AP, got none")
     columns = {str(key).strip().lower(): key for key in rows[0] if key is not None}
-    name = next((columns[wanted] for wanted in _NAME_COLUMNS if wanted in columns), None)
-    value = next((columns[wanted] for wanted in _AP_COLUMNS if wanted in columns), None)
+    name = next((columns[key] for key in _NAME_COLUMNS if key in columns), None)
+    value = next((columns[key] for key in _AP_COLUMNS if key in columns), None)
     if name is None or value is None:
         raise InputError(
             f"{source}: needs a column of classes ({', '.join(_NAME_COLUMNS)}) and one of APs "
@@ -61,7 +61,7 @@ def read_rows(rows: Sequence[Any], source: str = "metrics") -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for row in rows:
         if row[name] in scores:
-            raise InputError(f"{source}: class {row[name]!r} stands there twice")
+            raise InputError(f"{source}: class {row[name]!r} appears twice")
         cell = row.get(value)
         scores[row[name]] = None if isinstance(cell, str) and not cell.strip() else cell
     return scores
@@ -73,10 +73,10 @@ def _last_scores(text: str, file: Path) -> Mapping[str, Any]:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            # A run that was killed leaves half a line at the end.
+            # A killed run leaves an incomplete last line.
             if number == len(lines) and len(lines) > 1:
                 continue
             raise InputError(f"{file}: line {number} is not JSON: {error}") from None
         if isinstance(value, Mapping) and has_class_scores(flatten(value)):
             return value
-    raise InputError(f"{file}: none of its {len(lines)} lines holds per-class values")
+    raise InputError(f"{file}: none of its {len(lines)} lines has per-class values")

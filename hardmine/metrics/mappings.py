@@ -1,4 +1,4 @@
-"""Per-class scores out of flat mappings of text to number."""
+"""Reads per-class scores from flat mappings of metric name to value."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hardmine.records import ClassScores
 # detectron2's COCOEvaluator: bbox/AP-person, in percent, NaN where the class has no instances.
 _DETECTRON2 = re.compile(r"^(?:(?P<prefix>.*?)/)?AP-(?P<name>.+)$", re.DOTALL)
 # mmdet's CocoMetric with classwise=True: coco/person_precision, NaN where there are no instances.
-_MMDET_END = "_precision"
+_MMDET_SUFFIX = "_precision"
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn nested mappings into one with ``outer/inner`` keys, as detectron2 logs them."""
+    """Flatten nested mappings into one with ``outer/inner`` keys, as detectron2 logs them."""
     flat: dict[str, Any] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):
@@ -30,24 +30,24 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_class_scores(metrics: Mapping[str, Any]) -> bool:
-    """Whether a flat mapping holds detectron2's or mmdet's per-class keys."""
-    return any(key.endswith(_MMDET_END) or _DETECTRON2.match(key) for key in metrics)
+    """Whether a flat mapping has detectron2's or mmdet's per-class keys."""
+    return any(key.endswith(_MMDET_SUFFIX) or _DETECTRON2.match(key) for key in metrics)
 
 
 def read_mapping(
     metrics: Mapping[str, Any], *, prefix: str | None = None, percent: bool = False
 ) -> ClassScores:
-    """Read a flat mapping: detectron2's keys, mmdet's, or plain class names.
+    """Read a flat mapping with the keys of detectron2 or mmdet, or with class names as keys.
 
     Args:
-        metrics: Key to number.
-        prefix: Group to read, where keys have several.
+        metrics: Metric name -> value.
+        prefix: Group of keys to read, if there are several.
         percent: Whether a plain mapping is in percent.
     """
     if not metrics:
         raise InputError(
-            "metrics are empty: nothing is known of any class "
-            "(mmdet gives {} when the detector found nothing at all)"
+            "metrics are empty, so no class has an AP "
+            "(mmdet returns {} if the detector found nothing at all)"
         )
     groups: dict[str, dict[str, Any]] = {}
     for key, value in metrics.items():
@@ -57,15 +57,15 @@ def read_mapping(
     if groups:
         group = _choose(groups, prefix)
         return class_scores(groups[group], percent=True, source=f"detectron2 {group}".strip())
-    ended = [key for key in metrics if key.endswith(_MMDET_END)]
-    if ended:
-        groups = _by_prefix({key: metrics[key] for key in ended})
+    keys = [key for key in metrics if key.endswith(_MMDET_SUFFIX)]
+    if keys:
+        groups = _by_prefix({key: metrics[key] for key in keys})
         group = _choose(groups, prefix)
         return class_scores(groups[group], source=f"mmdet {group}".strip())
     if any("mAP" in key.split("/")[-1] for key in metrics if "/" in key):
         raise InputError(
-            f"metrics hold averages over classes alone ({', '.join(list(metrics)[:4])} ...); ask "
-            "the evaluator for classes too: classwise=True in mmdet's CocoMetric"
+            f"metrics have only averages over classes ({', '.join(list(metrics)[:4])} ...); turn "
+            "on per-class values, in mmdet's CocoMetric with classwise=True"
         )
     return class_scores(metrics, percent=percent, source="mapping")
 
@@ -73,7 +73,7 @@ def read_mapping(
 def class_scores(
     values: Mapping[str, Any], *, percent: bool = False, source: str = ""
 ) -> ClassScores:
-    """Check numbers by class and turn them into shares; None, NaN and -1 become unknown."""
+    """Check the AP of each class and convert it to [0, 1]; None, NaN and -1 become NaN."""
     limit = 100.0 if percent else 1.0
     ap = np.full(len(values), np.nan)
     for row, (name, value) in enumerate(values.items()):
@@ -83,9 +83,9 @@ def class_scores(
             raise InputError(f"the AP of {name!r} must be a number, got {value!r}") from None
         if math.isnan(number) or number == -1:
             continue
-        # One part in a million is rounding of a float32 mean.
+        # A float32 mean may exceed 1 by rounding, about one part in a million.
         if not 0 <= number <= limit * (1 + 1e-6):
-            hint = "" if percent or number < 0 else "; if these are percentages, say percent=True"
+            hint = "" if percent or number < 0 else "; if these are percentages, pass percent=True"
             raise InputError(
                 f"the AP of {name!r} must lie in 0 to {limit:g} (-1 or NaN if unknown), "
                 f"got {number:g}{hint}"
@@ -95,11 +95,11 @@ def class_scores(
 
 
 def _by_prefix(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Split mmdet's keys into prefix and class; class names may hold slashes themselves."""
-    stems = {key: key[: -len(_MMDET_END)] for key in metrics}
-    heads = {stem.split("/")[0] if "/" in stem else "" for stem in stems.values()}
-    if len(heads) == 1 and len(stems) > 1:
-        # All under one head: the prefix may be longer, "val/coco/"; what all share is no name.
+    """Split mmdet's keys into prefix and class; class names may contain slashes."""
+    stems = {key: key[: -len(_MMDET_SUFFIX)] for key in metrics}
+    first_parts = {stem.split("/")[0] if "/" in stem else "" for stem in stems.values()}
+    if len(first_parts) == 1 and len(stems) > 1:
+        # All keys start alike; the prefix may be longer, e.g. "val/coco/": all that they share.
         parts = [stem.split("/")[:-1] for stem in stems.values()]
         shared = 0
         while all(len(p) > shared and p[shared] == parts[0][shared] for p in parts):
@@ -109,23 +109,23 @@ def _by_prefix(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         lengths = {key: int("/" in stem) for key, stem in stems.items()}
     groups: dict[str, dict[str, Any]] = {}
     for key, stem in stems.items():
-        parts_of = stem.split("/")
-        group = "/".join(parts_of[: lengths[key]])
-        groups.setdefault(group, {})["/".join(parts_of[lengths[key] :])] = metrics[key]
+        split = stem.split("/")
+        group = "/".join(split[: lengths[key]])
+        groups.setdefault(group, {})["/".join(split[lengths[key] :])] = metrics[key]
     return groups
 
 
 def _choose(groups: Mapping[str, Any], prefix: str | None) -> str:
-    named = {group: group.split("/") for group in groups}
+    parts_of = {group: group.split("/") for group in groups}
     if prefix is not None:
-        chosen = [g for g, parts in named.items() if g == prefix or prefix in parts]
+        chosen = [g for g, parts in parts_of.items() if g == prefix or prefix in parts]
     else:
         chosen = list(groups)
         if len(chosen) > 1:
-            chosen = [group for group, parts in named.items() if "bbox" in parts]
+            chosen = [group for group, parts in parts_of.items() if "bbox" in parts]
     if len(chosen) != 1:
         raise InputError(
-            f"metrics hold per-class values under {', '.join(map(repr, groups))}; "
-            f"say which with prefix=, got {prefix!r}"
+            f"metrics have per-class values under {', '.join(map(repr, groups))}; "
+            f"choose one with prefix=, got {prefix!r}"
         )
     return chosen[0]

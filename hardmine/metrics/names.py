@@ -1,4 +1,4 @@
-"""Matching the class names of two sources, with a report of what did not match."""
+"""Matches class names of two sources, and reports those that do not match."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class NameMatch:
-    """Which name of a source is meant by each wanted name.
+    """The source's name for each of C class names.
 
     Attributes:
-        rows: (C,) int64 position in the source of each wanted name; -1 where it has none.
-        renamed: Pairs (wanted, source) that differ in case, underscores and the like alone.
-        missing: Wanted names that the source lacks, each with the nearest unused one, or "".
-        extra: Source names that nobody wants.
+        rows: (C,) int64, position of each class name in the source; -1 if missing.
+        renamed: Pairs (class name, source's name) that differ only in case and separators.
+        missing: Class names that the source lacks, each with the most similar unused name, or "".
+        extra: The source's names that match no class.
     """
 
     rows: npt.NDArray[np.int64]
@@ -29,48 +29,50 @@ class NameMatch:
     extra: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Say what did not match, one line each, for people; empty if all did."""
-        lines = [f"{wanted!r} is taken from {given!r}" for wanted, given in self.renamed]
-        for wanted, near in self.missing:
-            hint = f"; did you mean {near!r}?" if near else ""
-            lines.append(f"{wanted!r} has no score{hint}")
-        return [*lines, *(f"the score of {given!r} belongs to no class" for given in self.extra)]
+        """Messages about names that differ, one for each; empty if all are equal."""
+        lines = [f"{name!r} is read from {source!r}" for name, source in self.renamed]
+        for name, similar in self.missing:
+            hint = f"; did you mean {similar!r}?" if similar else ""
+            lines.append(f"{name!r} has no score{hint}")
+        return [*lines, *(f"the score of {source!r} belongs to no class" for source in self.extra)]
 
 
-def plain(name: str) -> str:
-    """Reduce a name to what is compared: lower case, one space for each run of separators.
+def normalise(name: str) -> str:
+    """Normalise a name for comparison: lower case, one space for each run of separators.
 
-    >>> plain("Traffic_Light")
+    >>> normalise("Traffic_Light")
     'traffic light'
     """
     return " ".join(re.findall(r"[^\W_]+", name.casefold()))
 
 
-def match_names(wanted: Sequence[str], given: Sequence[str]) -> NameMatch:
-    """Find each wanted name among the given: exactly, else by its plain form if that is unique.
+def match_names(class_names: Sequence[str], source: Sequence[str]) -> NameMatch:
+    """Find class names among a source's: exactly, else by the normalised form if it is unique.
 
     >>> match_names(["cat", "traffic light", "tv"], ["Traffic_Light", "cat"]).rows
     array([ 1,  0, -1])
     """
-    exact = {name: row for row, name in enumerate(given)}
-    rows = np.array([exact.get(name, -1) for name in wanted], np.int64)
-    taken = set(rows.tolist())
-    free = {row: plain(name) for row, name in enumerate(given) if row not in taken}
-    open_names = Counter(plain(name) for name, row in zip(wanted, rows, strict=True) if row < 0)
-    by_plain = Counter(free.values())
-    place = {text: row for row, text in free.items() if by_plain[text] == 1}
+    exact = {name: row for row, name in enumerate(source)}
+    rows = np.array([exact.get(name, -1) for name in class_names], np.int64)
+    used = set(rows.tolist())
+    unused = {row: normalise(name) for row, name in enumerate(source) if row not in used}
+    unmatched = Counter(
+        normalise(name) for name, row in zip(class_names, rows, strict=True) if row < 0
+    )
+    counts = Counter(unused.values())
+    row_of = {text: row for row, text in unused.items() if counts[text] == 1}
     renamed = []
-    for position, name in enumerate(wanted):
-        text = plain(name)
-        if rows[position] < 0 and text in place and open_names[text] == 1:
-            rows[position] = place[text]
-            renamed.append((name, given[place[text]]))
-            del free[place[text]]
+    for position, name in enumerate(class_names):
+        text = normalise(name)
+        if rows[position] < 0 and text in row_of and unmatched[text] == 1:
+            rows[position] = row_of[text]
+            renamed.append((name, source[row_of[text]]))
+            del unused[row_of[text]]
     missing = []
-    nearby = {text: given[row] for row, text in free.items()}
-    for name, row in zip(wanted, rows.tolist(), strict=True):
+    candidates = {text: source[row] for row, text in unused.items()}
+    for name, row in zip(class_names, rows.tolist(), strict=True):
         if row < 0:
-            near = difflib.get_close_matches(plain(name), list(nearby), n=1, cutoff=0.6)
-            missing.append((name, nearby[near[0]] if near else ""))
-    extra = tuple(given[row] for row in sorted(free))
+            similar = difflib.get_close_matches(normalise(name), list(candidates), n=1, cutoff=0.6)
+            missing.append((name, candidates[similar[0]] if similar else ""))
+    extra = tuple(source[row] for row in sorted(unused))
     return NameMatch(rows, tuple(renamed), tuple(missing), extra)

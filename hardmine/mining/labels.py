@@ -9,10 +9,8 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hardmine.errors import InputError
-from hardmine.records import ImageSet, rows_of
+from hardmine.records import SIZE_EDGES, SIZES, ImageSet, rows_of
 
-SIZES = ("small", "medium", "large")
-_SIZE_EDGES = (32.0**2, 96.0**2)  # COCO's, in square pixels
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 
@@ -118,7 +116,7 @@ def read_labels(
     ones = np.ones(int(instances.crowd.sum()), bool)
     where = (instances.image_rows[instances.crowd], instances.class_rows[instances.crowd])
     unsure = scipy.sparse.csr_matrix((ones, where), shape=shape)
-    buckets = np.digitize(instances.areas, _SIZE_EDGES)
+    buckets = np.digitize(instances.areas, SIZE_EDGES)
     by_size = []
     for bucket in range(len(SIZES)):
         chosen = (buckets == bucket) & ~instances.crowd

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
-from hardmine.mining.labels import SIZES
+from hardmine.records import SIZES
 
 if TYPE_CHECKING:
     from hardmine.encoders.base import Encoder

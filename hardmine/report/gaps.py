@@ -15,10 +15,10 @@ from hardmine.detections.detections import Matches, load_detections, match_detec
 from hardmine.errors import InputError
 from hardmine.metrics.names import match_names
 from hardmine.mining.need import NeedRules, class_need
-from hardmine.records import ClassScores, ImageSet
+from hardmine.records import SIZE_EDGES, SIZES, ClassScores, ImageSet
 from hardmine.report.errors import ClassErrors, error_types
 
-AREAS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+AREAS = dict(zip(SIZES, ((0.0, SIZE_EDGES[0]), SIZE_EDGES, (SIZE_EDGES[1], 1e10)), strict=True))
 LEVEL = 0.9
 
 

@@ -1,4 +1,4 @@
-"""People and animals: how each is drawn."""
+"""Draws people and animals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which objects a scene holds, where they stand, and what can be seen of each."""
+"""Chooses the objects of a scene, places and draws them, and measures what is visible of each."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hardmine.scenes.places import PLACES
 from hardmine.scenes.scene import SceneObject
 
 MAX_OBJECTS = 10  # of an ordinary scene
-_HOME_GAIN = 6.0
-_LEAST_VISIBLE = 0.15  # what shows less of itself is not counted as part of the scene
-_CUT = [0] * 96 + [255] * 160  # from how much alpha on a pixel belongs to an object
+_HOME_GAIN = 6.0  # how much more frequent a kind is in its own places
+_MIN_VISIBLE = 0.15  # objects with a smaller visible share are not part of the truth
+_ALPHA_MASK = [0] * 96 + [255] * 160  # a pixel belongs to an object if its alpha is at least 96
 
 
-class _Drawn(NamedTuple):
-    """An object on the canvas, before it is known what the others leave of it to see."""
+class _DrawnObject(NamedTuple):
+    """An object drawn on the canvas, before its visible part is measured."""
 
     kind: str
     color: str
@@ -32,39 +32,39 @@ class _Drawn(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _kind_odds(place: str, tail: float) -> npt.NDArray[np.float64]:
-    """Cumulative odds of each kind: a geometric long tail, raised where a kind is at home."""
+def _kind_probabilities(place: str, tail: float) -> npt.NDArray[np.float64]:
+    """Cumulative probabilities of kinds: a geometric long tail, raised in a kind's own places."""
     ranks = np.arange(len(KINDS)) / (len(KINDS) - 1)
     home = np.array([_HOME_GAIN if place in kind.places else 1.0 for kind in KINDS])
-    # Divided by its mean over places, so that being at home in many does not lift a kind.
+    # Divided by the mean over places, so that a kind with many places is not more frequent.
     mean = np.array([1 + (_HOME_GAIN - 1) * len(kind.places) / len(PLACES) for kind in KINDS])
     odds = tail**-ranks * home / mean
     return np.cumsum(odds / odds.sum())
 
 
 def choose_kinds(place: str, tail: float, crowd: float, rng: np.random.Generator) -> list[Kind]:
-    """Pick what a scene holds; some bring a companion, some come in groups."""
-    odds = _kind_odds(place, tail)
-    most = round(MAX_OBJECTS * crowd)
-    wanted = min(1 + int(rng.poisson(3.2 * crowd)), most)
+    """Draw the kinds of a scene's objects, some with a companion, some in groups."""
+    odds = _kind_probabilities(place, tail)
+    max_objects = round(MAX_OBJECTS * crowd)
+    count = min(1 + int(rng.poisson(3.2 * crowd)), max_objects)
     kinds: list[Kind] = []
-    while len(kinds) < wanted:
+    while len(kinds) < count:
         kind = KINDS[int(np.searchsorted(odds, rng.random(), side="right"))]
         kinds.append(kind)
-        # A companion more frequent than its host would be fed by it; a rarer one would be lifted
-        # out of the tail, so it follows only as often as the tail allows.
+        # A companion that is rarer than its host follows only as often as the long tail allows;
+        # otherwise it would become too frequent.
         if kind.companions and rng.random() < 0.4:
-            friend = KINDS[NAMES.index(kind.companions[int(rng.integers(len(kind.companions)))])]
-            gap = (NAMES.index(friend.name) - NAMES.index(kind.name)) / (len(KINDS) - 1)
+            companion = KINDS[NAMES.index(kind.companions[int(rng.integers(len(kind.companions)))])]
+            gap = (NAMES.index(companion.name) - NAMES.index(kind.name)) / (len(KINDS) - 1)
             if gap <= 0 or rng.random() < tail**-gap:
-                kinds.append(friend)
+                kinds.append(companion)
         elif rng.random() < 0.12:
             kinds.extend([kind] * int(rng.integers(1, 3)))
-    return kinds[:most]
+    return kinds[:max_objects]
 
 
 def _sprite(kind: Kind, reach: float, rng: np.random.Generator) -> tuple[Image.Image, str, str]:
-    """Draw one object: its cut-out, the name of its colour and of its pattern."""
+    """Draw one object; returns its cut-out image, its colour and its pattern."""
     color = kind.colors[int(rng.integers(len(kind.colors)))]
     pattern = "plain"
     if kind.patterned and rng.random() < 0.25:
@@ -83,47 +83,47 @@ def _sprite(kind: Kind, reach: float, rng: np.random.Generator) -> tuple[Image.I
 def place_objects(
     canvas: Image.Image, kinds: list[Kind], horizon: float, rng: np.random.Generator
 ) -> tuple[SceneObject, ...]:
-    """Draw kinds onto the canvas, the farthest first, and measure what shows of each."""
+    """Draw objects onto the canvas, the farthest first, and measure the visible part of each."""
     side = canvas.width
     count = len(kinds)
     extents = np.exp(rng.uniform(np.log(0.05), np.log(0.6), count))
-    # One in eight is far away, down to 2 % of the side; a crowd leaves no room for giants.
+    # One in eight is far away, down to 2 % of the side; with many objects none is very large.
     far = rng.random(count) < 0.125
     extents[far] = np.exp(rng.uniform(np.log(0.02), np.log(0.08), int(far.sum())))
     extents = np.minimum(extents, 1.6 / np.sqrt(count) if count > 7 else 0.6)
     centers = rng.random((count, 6, 2))
     owners = Image.new("L", canvas.size)
-    drawn: list[_Drawn] = []
+    drawn: list[_DrawnObject] = []
     placed = np.zeros((count, 3))
-    # Larger is nearer and hides what is behind it, but for one in four, which lies on top.
+    # Larger objects are nearer and occlude others, except that one in four is drawn on top.
     for turn, row in enumerate(np.argsort(extents + (rng.random(count) < 0.25)).tolist()):
         kind = kinds[row]
         cutout, color, pattern = _sprite(kind, extents[row] * side / 2, rng)
-        x, y = _find_room(centers[row], extents[row], kind.flies, horizon, placed[:turn])
+        x, y = _find_center(centers[row], extents[row], kind.flies, horizon, placed[:turn])
         placed[turn] = x, y, extents[row]
         left, top = round(x * side - cutout.width / 2), round(y * side - cutout.height / 2)
         alpha = cutout.getchannel("A")
-        solid = alpha.point(_CUT)
+        solid = alpha.point(_ALPHA_MASK)
         canvas.paste(cutout, (left, top), alpha)
         owners.paste(turn + 1, (left, top), solid)
         frame = (left, top, left + cutout.width, top + cutout.height)
-        drawn.append(_Drawn(kind.name, color, pattern, solid.histogram()[255], frame))
+        drawn.append(_DrawnObject(kind.name, color, pattern, solid.histogram()[255], frame))
     return _measure(np.asarray(owners), drawn)
 
 
-def _find_room(
-    tries: npt.NDArray[np.float64],
+def _find_center(
+    candidates: npt.NDArray[np.float64],
     extent: float,
     flies: bool,
     horizon: float,
     placed: npt.NDArray[np.float64],
 ) -> tuple[float, float]:
-    """The first tried centre that is not crowded by placed objects, else the last one."""
+    """The first candidate centre with enough distance to placed objects, else the last one."""
     top, bottom = (0.02, 0.7) if flies else (horizon * 0.75, 0.98)
-    # Up to a fifth of an object may leave the frame.
+    # Up to a fifth of an object may be outside the image.
     edge = min(extent * 0.3, 0.5)
     x = y = 0.5
-    for x, y in tries.tolist():
+    for x, y in candidates.tolist():
         x = edge + x * (1 - 2 * edge)
         y = np.clip(top + y * (bottom - top), edge, 1 - edge)
         gaps = np.hypot(placed[:, 0] - x, placed[:, 1] - y)
@@ -132,27 +132,27 @@ def _find_room(
     return float(x), float(y)
 
 
-def _measure(owners: npt.NDArray[np.uint8], drawn: list[_Drawn]) -> tuple[SceneObject, ...]:
-    """What can be seen of each drawn object; those all but hidden are left out."""
+def _measure(owners: npt.NDArray[np.uint8], drawn: list[_DrawnObject]) -> tuple[SceneObject, ...]:
+    """Measure the visible part of each drawn object; leave out those almost hidden."""
     side = len(owners)
     objects = []
-    for owner, thing in enumerate(drawn, 1):
-        left, top = max(thing.frame[0], 0), max(thing.frame[1], 0)
-        right, bottom = min(thing.frame[2], side), min(thing.frame[3], side)
-        shown = owners[top:bottom, left:right] == owner
-        area = int(np.count_nonzero(shown))
-        if area < 4 or area < _LEAST_VISIBLE * thing.pixels:
+    for owner, sprite in enumerate(drawn, 1):
+        left, top = max(sprite.frame[0], 0), max(sprite.frame[1], 0)
+        right, bottom = min(sprite.frame[2], side), min(sprite.frame[3], side)
+        visible = owners[top:bottom, left:right] == owner
+        area = int(np.count_nonzero(visible))
+        if area < 4 or area < _MIN_VISIBLE * sprite.pixels:
             continue
-        columns, rows = np.flatnonzero(shown.any(0)), np.flatnonzero(shown.any(1))
+        columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
         box = (left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1)
         objects.append(
             SceneObject(
-                kind=thing.kind,
-                color=thing.color,
-                pattern=thing.pattern,
+                kind=sprite.kind,
+                color=sprite.color,
+                pattern=sprite.pattern,
                 box=tuple(float(edge) for edge in box),  # type: ignore[arg-type]
                 area=area,
-                visible=area / thing.pixels,
+                visible=area / sprite.pixels,
                 extent=float(max(box[2] - box[0], box[3] - box[1]) / side),
             )
         )

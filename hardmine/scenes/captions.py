@@ -1,4 +1,4 @@
-"""Sentences about a scene, each with the claims it makes, so that its truth can be checked."""
+"""Captions of a scene, each with the claims it makes, so that its truth can be checked."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from hardmine.scenes.kinds import KINDS, NAMES
 
-# What a sentence asserts: ("kind", "car"), ("color", "car", "red"), ("pattern", "car", "striped"),
-# ("size", "car", "small"), ("place", "street") or ("condition", "night").
+# One fact that a sentence states: ("kind", "car"), ("color", "car", "red"),
+# ("pattern", "car", "striped"), ("size", "car", "small"), ("place", "street") or
+# ("context", "night").
 Claim = tuple[str, ...]
 
 
 class Mention(NamedTuple):
-    """An object as a sentence may speak of it."""
+    """The attributes of an object that a sentence may mention."""
 
     kind: str
     color: str
@@ -24,7 +25,7 @@ class Mention(NamedTuple):
 
 
 class Caption(NamedTuple):
-    """A sentence and everything it asserts."""
+    """A sentence and all claims it makes."""
 
     text: str
     claims: tuple[Claim, ...]
@@ -38,14 +39,14 @@ _PLACES = {
     "room": ("in a room", "in a living room", "indoors in a room"),
     "desert": ("in a desert", "in the desert", "on desert sand"),
 }
-_CONDITIONS = {
+_CONTEXTS = {
     "day": ("by day", "in daylight", "on a clear day"),
     "night": ("at night", "at night", "in the dark"),
     "rain": ("in the rain", "in the rain", "on a rainy day"),
     "fog": ("in fog", "in the fog", "on a foggy day"),
 }
 _SIZES = {"tiny": ("tiny", "small"), "small": ("small", "little"), "large": ("large", "big")}
-_FRAMES = (
+_TEMPLATES = (
     *("{}", "{}", "{}", "{}.", "a photo of {}", "a photo of {}.", "a picture of {}", "itap of {}."),
     *("there is {} here", "a drawing of {}.", "an image of {}", "a scene with {}", "art of {}."),
     *("a bad photo of {}.", "a good photo of {}.", "a blurry photo of {}.", "a sketch of {}."),
@@ -72,8 +73,8 @@ def _article(words: str, rng: np.random.Generator) -> str:
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
-def _speak_of(mention: Mention, rng: np.random.Generator) -> Caption:
-    """Name an object, often with one attribute."""
+def _mention(mention: Mention, rng: np.random.Generator) -> Caption:
+    """A phrase for one object, often with one attribute."""
     name = _pick(_OTHER_NAMES[mention.kind], rng)
     drawn = rng.random()
     claim: Claim = ("kind", mention.kind)
@@ -82,51 +83,51 @@ def _speak_of(mention: Mention, rng: np.random.Generator) -> Caption:
     elif drawn < 0.5 and mention.pattern != "plain":
         name, claim = f"{mention.pattern} {name}", ("pattern", mention.kind, mention.pattern)
     elif drawn < 0.58 and mention.size in _SIZES:
-        said = "small" if mention.size == "tiny" else mention.size
+        size = "small" if mention.size == "tiny" else mention.size
         name = f"{_pick(_SIZES[mention.size], rng)} {name}"
-        claim = ("size", mention.kind, said)
+        claim = ("size", mention.kind, size)
     return Caption(_article(name, rng), (claim,))
 
 
 def describe(
-    mentions: Sequence[Mention], place: str, condition: str, rng: np.random.Generator
+    mentions: Sequence[Mention], place: str, context: str, rng: np.random.Generator
 ) -> Caption:
-    """Say something true about a scene: one object or several, maybe where and in what light.
+    """Make a true sentence about a scene: one object or several, perhaps with place and context.
 
     Args:
-        mentions: What can be seen; may be empty.
-        place: A key of ``PLACES``, or "" not to speak of it.
-        condition: A key of ``CONDITIONS``.
-        rng: Source of variation.
+        mentions: The visible objects; may be empty.
+        place: A key of ``PLACES``, or "" to leave it out.
+        context: A key of ``CONTEXTS``.
+        rng: Draws the objects and the wording.
     """
-    most = min(len(mentions), (1, 1, 1, 2, 2, 3)[int(rng.integers(6))])
-    chosen = rng.permutation(len(mentions))[:most].tolist()
-    parts = [_speak_of(mentions[row], rng) for row in chosen]
+    count = min(len(mentions), (1, 1, 1, 2, 2, 3)[int(rng.integers(6))])
+    chosen = rng.permutation(len(mentions))[:count].tolist()
+    parts = [_mention(mentions[row], rng) for row in chosen]
     claims = [claim for part in parts for claim in part.claims]
     settings = []
     if place and rng.random() < 0.15:
         settings.append(_pick(_PLACES[place], rng))
         claims.append(("place", place))
-    if rng.random() < (0.3 if condition != "day" else 0.1) or not (parts or settings):
-        settings.append(_pick(_CONDITIONS[condition], rng))
-        claims.append(("condition", condition))
+    if rng.random() < (0.3 if context != "day" else 0.1) or not (parts or settings):
+        settings.append(_pick(_CONTEXTS[context], rng))
+        claims.append(("context", context))
     words = [part.text for part in parts] or ["a scene"]
     text = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
     text = " ".join([text, *settings])
     if rng.random() < 0.5:
-        text = _pick(_FRAMES, rng).format(text)
+        text = _pick(_TEMPLATES, rng).format(text)
     return Caption(text, tuple(claims))
 
 
 def name_prompt(kind: str, rng: np.random.Generator) -> Caption:
-    """Ask for a kind alone, in one of many wordings."""
+    """A prompt for a kind, in one of many wordings."""
     name = _pick(_OTHER_NAMES[kind], rng)
-    return Caption(_pick(_FRAMES, rng).format(_article(name, rng)), (("kind", kind),))
+    return Caption(_pick(_TEMPLATES, rng).format(_article(name, rng)), (("kind", kind),))
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every text part that a caption can be made of."""
+    """All text parts of which captions are made."""
     names = [name for kind in NAMES for name in _OTHER_NAMES[kind]]
-    settings = [words for said in (_PLACES, _CONDITIONS, _SIZES) for words in said.values()]
-    spoken = [text for texts in settings for text in texts]
-    return (*names, *spoken, *_FRAMES, "striped spotted a an the and a scene")
+    settings = [wordings for table in (_PLACES, _CONTEXTS, _SIZES) for wordings in table.values()]
+    phrases = [text for wordings in settings for text in wordings]
+    return (*names, *phrases, *_TEMPLATES, "striped spotted a an the and a scene")

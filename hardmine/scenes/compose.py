@@ -1,4 +1,4 @@
-"""Makes scene number ``index`` of a seed: the picture, the truth, captions and labels."""
+"""Generates a scene: image, objects, captions and labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.scenes.arrange import choose_kinds, place_objects
 from hardmine.scenes.captions import Mention, describe
-from hardmine.scenes.conditions import CONDITIONS, apply_condition
+from hardmine.scenes.contexts import CONTEXTS, apply_context
 from hardmine.scenes.kinds import NAMES
 from hardmine.scenes.places import PLACES, paint_place
 from hardmine.scenes.scene import Scene
 
-_CAPTIONS = 3
-CONDITION_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
+_NUM_CAPTIONS = 3
+CONTEXT_SHARES = {"day": 0.55, "night": 0.15, "rain": 0.15, "fog": 0.15}
 
 
 def generate_scene(
@@ -26,60 +26,60 @@ def generate_scene(
     size: int = 224,
     tail: float = 100.0,
     crowd: float = 1.0,
-    condition: str | None = None,
-    conditions: Mapping[str, float] = CONDITION_SHARES,
+    context: str | None = None,
+    contexts: Mapping[str, float] = CONTEXT_SHARES,
     missing: float = 0.0,
     wrong: float = 0.0,
 ) -> Scene:
-    """Make scene number ``index`` of a seed: the same picture whenever it is asked for.
+    """Generate scene number ``index`` of a series; equal arguments give equal scenes.
 
-    The truth (``objects``, ``class_rows``, ``boxes``) never changes with ``missing`` and
-    ``wrong``; those alter ``label_rows`` alone.
+    ``missing`` and ``wrong`` change only ``label_rows``, never the truth (``objects``,
+    ``class_rows``, ``boxes``).
 
     Args:
-        seed: Names an endless series of scenes; from 0.
-        index: Position in the series; from 0.
-        size: Side of the square picture in pixels; at least 32.
-        tail: How many times more often the first kind is drawn than the last; 1 is balanced.
-        crowd: Number of objects relative to an ordinary scene, which shows four or five.
-        condition: A key of ``CONDITIONS`` to force; drawn at random by default.
-        conditions: How often each key of ``CONDITIONS`` is drawn, summing to 1.
-        missing: Share of objects whose label is left out.
-        wrong: Share of objects that are labelled as another kind.
+        seed: Seed of an endless series of scenes; at least 0.
+        index: Position in the series; at least 0.
+        size: Side of the square image in pixels; at least 32.
+        tail: Frequency of the most frequent class relative to the rarest; 1 is balanced.
+        crowd: Number of objects relative to an ordinary scene, which has four or five.
+        context: The scene's context, a key of ``CONTEXTS``; None draws one at random.
+        contexts: Probability of each key of ``CONTEXTS``; they sum to 1.
+        missing: Share of objects without a label.
+        wrong: Share of objects that are labelled as another class.
 
     Raises:
         InputError: If a value is out of range.
     """
     _check(seed, index, size, tail, crowd, missing, wrong)
-    _check_conditions(condition, conditions)
+    _check_contexts(context, contexts)
     rng = np.random.default_rng((seed, index))
     place = list(PLACES)[int(rng.integers(len(PLACES)))]
     drawn = rng.random()
-    if condition is None:
-        edges = np.cumsum(list(conditions.values()))
-        # The shares may sum to a little less than 1.
-        place_among = min(int(np.searchsorted(edges, drawn, side="right")), len(edges) - 1)
-        condition = list(conditions)[place_among]
+    if context is None:
+        edges = np.cumsum(list(contexts.values()))
+        # Rounding may leave the sum a little below 1.
+        row = min(int(np.searchsorted(edges, drawn, side="right")), len(edges) - 1)
+        context = list(contexts)[row]
     horizon = rng.uniform(0.25, 0.6)
     canvas = paint_place(place, size, horizon, rng)
     objects = place_objects(canvas, choose_kinds(place, tail, crowd, rng), horizon, rng)
-    canvas = apply_condition(canvas, condition, rng)
+    canvas = apply_context(canvas, context, rng)
     truth = np.array([NAMES.index(thing.kind) for thing in objects], np.int32)
     labels = _label(truth, missing, wrong, np.random.default_rng((seed, index, 1)))
     mentions = [Mention(thing.kind, thing.color, thing.pattern, thing.size) for thing in objects]
     words = np.random.default_rng((seed, index, 2))
-    captions = tuple(describe(mentions, place, condition, words).text for _ in range(_CAPTIONS))
-    return Scene(np.asarray(canvas), objects, place, condition, captions, labels)
+    captions = tuple(describe(mentions, place, context, words).text for _ in range(_NUM_CAPTIONS))
+    return Scene(np.asarray(canvas), objects, place, context, captions, labels)
 
 
 def _label(
     truth: npt.NDArray[np.int32], missing: float, wrong: float, rng: np.random.Generator
 ) -> npt.NDArray[np.int32]:
-    """Labels of true classes, some of them left out (-1) or swapped for another class."""
-    luck = rng.random(len(truth))
+    """True classes with some replaced by -1 (missing) or by another class (wrong)."""
+    draw = rng.random(len(truth))
     other = rng.integers(1, len(NAMES), len(truth))
-    labels = np.where(luck > 1 - wrong, (truth + other) % len(NAMES), truth)
-    return np.where(luck < missing, -1, labels).astype(np.int32)
+    labels = np.where(draw > 1 - wrong, (truth + other) % len(NAMES), truth)
+    return np.where(draw < missing, -1, labels).astype(np.int32)
 
 
 def _check(
@@ -94,21 +94,21 @@ def _check(
     if seed < 0 or index < 0:
         raise InputError(f"seed and index must not be negative, got {seed} and {index}")
     if size < 32:
-        raise InputError(f"size must be at least 32 pixels to show anything, got {size}")
+        raise InputError(f"size must be at least 32 pixels, got {size}")
     if not tail >= 1:
         raise InputError(f"tail must be at least 1 (1 is balanced), got {tail}")
     if not 0.1 <= crowd <= 8:
         raise InputError(f"crowd must lie between 0.1 and 8 (1 is ordinary), got {crowd}")
     if not (missing >= 0 and wrong >= 0 and missing + wrong <= 1):
         raise InputError(
-            f"missing and wrong are shares that sum to at most 1, got {missing} and {wrong}"
+            f"missing and wrong must be shares that sum to at most 1, got {missing} and {wrong}"
         )
 
 
-def _check_conditions(condition: str | None, conditions: Mapping[str, float]) -> None:
-    for name in (*([] if condition is None else [condition]), *conditions):
-        if name not in CONDITIONS:
-            raise InputError(f"condition must be one of {', '.join(CONDITIONS)}, got {name!r}")
-    shares = list(conditions.values())
+def _check_contexts(context: str | None, contexts: Mapping[str, float]) -> None:
+    for name in (*([] if context is None else [context]), *contexts):
+        if name not in CONTEXTS:
+            raise InputError(f"context must be one of {', '.join(CONTEXTS)}, got {name!r}")
+    shares = list(contexts.values())
     if not (min(shares, default=-1.0) >= 0 and abs(sum(shares) - 1) < 1e-6):
-        raise InputError(f"conditions are shares that sum to 1, got {dict(conditions)}")
+        raise InputError(f"contexts must be shares that sum to 1, got {dict(contexts)}")

@@ -1,4 +1,4 @@
-"""Fruit and other food: how each is drawn."""
+"""Draws fruit and other food."""
 
 from __future__ import annotations
 

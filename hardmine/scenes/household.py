@@ -1,4 +1,4 @@
-"""Tools and things of the house: how each is drawn."""
+"""Draws tools and household objects."""
 
 from __future__ import annotations
 

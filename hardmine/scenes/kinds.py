@@ -1,4 +1,4 @@
-"""The kinds of object that scenes hold, from the most to the least frequent."""
+"""The kinds (classes) of objects in scenes, from the most to the least frequent."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ VIVID = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 @dataclass(frozen=True)
 class Kind:
-    """One nameable kind of object.
+    """A class of objects.
 
     Attributes:
-        name: What a person calls it.
-        draw: Draws it with a pen, a paint and a source of variation.
-        colors: Names of the colours it comes in.
-        places: Places where it is at home and met far more often.
-        companions: Kinds often met beside it.
+        name: Its class name.
+        draw: Function that draws one object with a pen and a paint; the generator varies it.
+        colors: Names of its possible colours.
+        places: Places in which it is much more frequent.
+        companions: Kinds that often appear together with it.
         synonyms: Other names for it.
-        tilt: How far it may lean either way, in degrees.
-        flies: Whether it is met above the horizon.
-        patterned: Whether it comes striped or spotted as well as plain.
-        mirrored: Whether it is met facing either way; writing is not.
+        tilt: Largest rotation to either side, in degrees.
+        flies: Whether it is placed above the horizon.
+        patterned: Whether it may be striped or spotted.
+        mirrored: Whether it may be mirrored; False for signs with text.
     """
 
     name: str

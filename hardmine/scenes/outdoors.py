@@ -1,4 +1,4 @@
-"""Signs, plants and buildings: how each is drawn."""
+"""Draws signs, plants and buildings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours with names people use, and how one object is painted."""
+"""Named colours, and the paint of one object."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ COLORS: dict[str, Color] = {
 
 @dataclass(frozen=True)
 class Paint:
-    """How one object is painted.
+    """The colours of one object.
 
     Attributes:
         name: Name of the main colour, a key of ``COLORS``.
         pattern: "plain", "striped" or "spotted".
-        body, dark, light: The main colour as drawn, and two shades of it.
-        mark: Colour of the pattern; stands out from the body.
+        body, dark, light: The main colour and two shades of it.
+        mark: Colour of the pattern, in contrast with the body.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Paint:
 
 
 def mix_paint(name: str, pattern: str, rng: np.random.Generator) -> Paint:
-    """Vary a named colour a little, as light and age do."""
+    """Make a paint of a named colour with a small random variation."""
     shift = rng.integers(-16, 17, 3)
     body = tuple(
         int(np.clip(part + move, 0, 255)) for part, move in zip(COLORS[name], shift, strict=True)

@@ -1,4 +1,4 @@
-"""Draws one object in its own turned and scaled frame, with smooth edges and an outline to cut."""
+"""Draws one object in its own rotated and scaled coordinates, with antialiasing and alpha."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shade(color: Color, factor: float) -> Color:
 def ellipse_points(
     cx: float, cy: float, rx: float, ry: float, tilt: float = 0.0
 ) -> list[tuple[float, float]]:
-    """Outline of an ellipse, its first axis turned by ``tilt`` radians."""
+    """Outline of an ellipse, its first axis rotated by ``tilt`` radians."""
     cos, sin = math.cos(tilt), math.sin(tilt)
     return [
         (cx + rx * x * cos - ry * y * sin, cy + rx * x * sin + ry * y * cos) for x, y in _CIRCLE
@@ -48,13 +48,13 @@ def arc_points(
 
 
 class Pen:
-    """A drawing surface where an object spans about -1 to 1 in x (right) and y (down).
+    """A drawing surface on which an object spans about -1 to 1 in x (right) and y (down).
 
     Args:
-        radius: Half of the object's longer side, in pixels of the finished picture.
-        angle: Turn in radians, clockwise.
+        radius: Half of the object's longer side, in pixels of the finished image.
+        angle: Rotation in radians, clockwise.
         flip: Mirror left and right.
-        stretch: Width relative to the drawn one.
+        stretch: Factor of the width.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Pen:
     def ellipse(
         self, cx: float, cy: float, rx: float, ry: float, color: Color, tilt: float = 0.0
     ) -> None:
-        """Fill an ellipse, turned by ``tilt`` radians."""
+        """Fill an ellipse, rotated by ``tilt`` radians."""
         self.polygon(ellipse_points(cx, cy, rx, ry, tilt), color)
 
     def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
@@ -97,14 +97,14 @@ class Pen:
                 self._draw.ellipse((x - reach, y - reach, x + reach, y + reach), (*color, 255))
 
     def ring(self, cx: float, cy: float, radius: float, width: float, color: Color) -> None:
-        """Draw a circle line whose middle lies at ``radius``."""
+        """Draw a circle of radius ``radius`` with a line of this width."""
         circle = ellipse_points(cx, cy, radius, radius)
         placed = self._place([*circle, circle[0], circle[1]])
         thick = max(1, round(width * self.radius))
         self._draw.line(placed, fill=(*color, 255), width=thick, joint="curve")
 
     def pattern(self, outline: Sequence[Point], name: str, color: Color) -> None:
-        """Cover the inside of an outline with stripes or spots; nothing where plain."""
+        """Fill an outline with stripes or spots; "plain" draws nothing."""
         if name == "plain":
             return
         inside = Image.new("L", self._image.size)
@@ -126,5 +126,5 @@ class Pen:
         self._image.paste((*color, 255), mask=ImageChops.darker(inside, marks))
 
     def finish(self) -> Image.Image:
-        """The object at its final size, cut out by its alpha channel."""
+        """The object at its final size; transparent outside it."""
         return self._image.reduce(_SUPERSAMPLING)

@@ -1,4 +1,4 @@
-"""A generated picture, the truth about it, and what its labels say."""
+"""The records of a generated scene: image, objects (the truth) and labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from hardmine.scenes.kinds import NAMES
 
-MARK = "hardmine scene"  # the comment in a scene's file, by which it can be told from a photo
+SCENE_COMMENT = "hardmine scene"  # comment in the image file, which tells scenes from photos
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class SceneObject:
 
     Attributes:
         kind: A name of ``NAMES``.
-        color: A name of ``COLORS``.
+        color: A key of ``COLORS``.
         pattern: "plain", "striped" or "spotted".
-        box: xyxy in pixels around what can be seen of it.
-        area: Visible pixels.
-        visible: Share of it that can be seen, in (0, 1].
-        extent: Longer side of the box as a share of the picture's side.
+        box: xyxy in pixels, around the visible part.
+        area: Number of visible pixels.
+        visible: Share of the object that is visible, in (0, 1].
+        extent: Longer side of the box, as a share of the image's side.
     """
 
     kind: str
@@ -38,12 +38,12 @@ class SceneObject:
 
     @property
     def size(self) -> str:
-        """What a person would say: "tiny", "small", "medium" or "large"."""
+        """Size in words: "tiny", "small", "medium" or "large"."""
         return size_name(self.extent)
 
 
 def size_name(extent: float) -> str:
-    """What a person would call an object of this share of the picture's side.
+    """Size in words of an object whose longer side is this share of the image's side.
 
     >>> [size_name(extent) for extent in (0.03, 0.1, 0.25, 0.5)]
     ['tiny', 'small', 'medium', 'large']
@@ -54,35 +54,35 @@ def size_name(extent: float) -> str:
 
 @dataclass(frozen=True)
 class Scene:
-    """A generated picture with the truth about it, and the labels, which may be faulty.
+    """A generated image with its true objects, and labels that may have errors.
 
     Attributes:
         image: (S, S, 3) uint8.
-        objects: The M objects that can be seen, from the farthest to the nearest.
+        objects: The M visible objects, from the farthest to the nearest.
         place: A key of ``PLACES``.
-        condition: A key of ``CONDITIONS``.
-        captions: A few true sentences about it.
-        label_rows: (M,) int32 what an annotator wrote for each object: a position in ``NAMES``,
-            wrong for some if asked for, or -1 where the label is missing.
+        context: A key of ``CONTEXTS``.
+        captions: A few true sentences about the scene.
+        label_rows: (M,) int32, the label of each object: a position in ``NAMES``, wrong for the
+            requested share of objects, or -1 where the label is missing.
     """
 
     image: npt.NDArray[np.uint8]
     objects: tuple[SceneObject, ...]
     place: str
-    condition: str
+    context: str
     captions: tuple[str, ...]
     label_rows: npt.NDArray[np.int32] = field(repr=False)
 
     @property
     def picture(self) -> Image.Image:
-        """The image for Pillow, marked as a scene."""
+        """The image as a Pillow image, with the comment that marks scenes."""
         picture = Image.fromarray(self.image)
-        picture.info["comment"] = MARK
+        picture.info["comment"] = SCENE_COMMENT
         return picture
 
     @cached_property
     def boxes(self) -> npt.NDArray[np.float32]:
-        """(M, 4) xyxy in pixels, around what can be seen of each object."""
+        """(M, 4) xyxy in pixels, around the visible part of each object."""
         return np.array([thing.box for thing in self.objects], np.float32).reshape(-1, 4)
 
     @cached_property
@@ -92,10 +92,10 @@ class Scene:
 
     @cached_property
     def areas(self) -> npt.NDArray[np.float32]:
-        """(M,) visible pixels of each object."""
+        """(M,) number of visible pixels of each object."""
         return np.array([thing.area for thing in self.objects], np.float32)
 
     @cached_property
     def visible(self) -> npt.NDArray[np.float32]:
-        """(M,) share of each object that can be seen."""
+        """(M,) share of each object that is visible."""
         return np.array([thing.visible for thing in self.objects], np.float32)

@@ -1,4 +1,4 @@
-"""Things that move people: how each is drawn."""
+"""Draws vehicles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes scenes as a data set in COCO's format, with faulty labels and the truth side by side."""
+"""Writes scenes as a COCO data set: the labels, which may have errors, and the truth."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CATEGORIES = [
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was written for one split.
+class WrittenSplit:
+    """The files and counts of one written split.
 
     Attributes:
-        annotations: The COCO file with the labels, as an annotator left them.
-        truth: The COCO file with every object under its true class.
-        num_images: Images.
-        num_labels: Annotations in ``annotations``.
-        num_objects: Annotations in ``truth``.
+        annotations: COCO file with the labels.
+        truth: COCO file with all objects and their true classes.
+        num_images: Number of images.
+        num_labels: Number of annotations in ``annotations``.
+        num_objects: Number of annotations in ``truth``.
     """
 
     annotations: Path
@@ -51,41 +51,41 @@ def write_scenes(
     wrong: float = 0.0,
     lossless: bool = False,
     on_image: Callable[[], None] = lambda: None,
-) -> dict[str, Written]:
-    """Write ``out/{train,val}/images``, ``out/annotations/`` with the labels, and ``out/truth/``.
+) -> dict[str, WrittenSplit]:
+    """Write a data set: ``out/{train,val}/images``, ``out/annotations`` (labels), ``out/truth``.
 
-    Val continues the series of scenes where train ends. Label faults are put into train alone: a
-    validation that cannot be trusted would measure nothing.
+    The scenes of val follow those of train in the series. Only train gets label errors, so that
+    validation stays reliable.
 
     Args:
-        out: Folder to make; must be new or empty.
-        num_images: Images of both splits together; at least 2.
-        seed: Names the series of scenes.
-        val_share: Share of the images that goes to val, in (0, 1).
-        size: Side of the pictures in pixels.
-        tail: How many times more often the first kind is drawn than the last.
+        out: Folder to write; must be new or empty.
+        num_images: Number of images of both splits together; at least 2.
+        seed: Seed of the series of scenes.
+        val_share: Share of the images in val, in (0, 1).
+        size: Side of the images in pixels.
+        tail: Frequency of the most frequent class relative to the rarest.
         crowd: Number of objects relative to an ordinary scene.
-        missing: Share of train's objects whose label is left out.
-        wrong: Share of train's objects that are labelled as another kind.
-        lossless: Write PNG rather than JPEG of quality 92.
+        missing: Share of train's objects without a label.
+        wrong: Share of train's objects that are labelled as another class.
+        lossless: Write PNG instead of JPEG of quality 92.
         on_image: Called after each image.
 
     Raises:
-        InputError: If a value is out of range or ``out`` already holds something.
+        InputError: If a value is out of range or ``out`` is not empty.
     """
     if num_images < 2:
         raise InputError(f"num_images must be at least 2, one for each split, got {num_images}")
     if not 0 < val_share < 1:
         raise InputError(f"val_share must lie between 0 and 1, got {val_share}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} already holds something; give a new or an empty folder")
+        raise InputError(f"{out} is not an empty folder; choose a new or an empty one")
     num_val = min(max(round(num_images * val_share), 1), num_images - 1)
-    look: dict[str, Any] = {"seed": seed, "size": size, "tail": tail, "crowd": crowd}
-    look |= {"lossless": lossless, "on_image": on_image}
+    options: dict[str, Any] = {"seed": seed, "size": size, "tail": tail, "crowd": crowd}
+    options |= {"lossless": lossless, "on_image": on_image}
     train, val = range(num_images - num_val), range(num_images - num_val, num_images)
     return {
-        "train": write_split(out, "train", train, missing=missing, wrong=wrong, **look),
-        "val": write_split(out, "val", val, **look),
+        "train": write_split(out, "train", train, missing=missing, wrong=wrong, **options),
+        "val": write_split(out, "val", val, **options),
     }
 
 
@@ -97,26 +97,26 @@ def write_split(
     seed: int = 0,
     lossless: bool = False,
     on_image: Callable[[], None] = lambda: None,
-    **look: Any,
-) -> Written:
-    """Write some scenes of a series as one split: images, labels and the truth.
+    **options: Any,
+) -> WrittenSplit:
+    """Write a range of scenes of a series as one split: images, labels and truth.
 
     Args:
         out: The data set's folder.
-        split: Name of the split, whose images ``out`` must not hold yet.
-        indices: Which scenes of the series.
-        seed: Names the series.
-        lossless: Write PNG rather than JPEG of quality 92.
+        split: Name of the split; its images must not exist yet.
+        indices: The scenes' positions in the series.
+        seed: Seed of the series.
+        lossless: Write PNG instead of JPEG of quality 92.
         on_image: Called after each image.
-        **look: More arguments of ``generate_scene``: size, tail, crowd, conditions, missing ...
+        **options: Further arguments of ``generate_scene``: size, tail, crowd, contexts, missing ...
     """
-    # Before anything is written, so that a value out of range leaves no half-made folder.
-    generate_scene(seed, 0, **look)
+    # Generate one scene first, so that a value out of range raises before anything is written.
+    generate_scene(seed, 0, **options)
     labels, truth = _CocoFile(seed), _CocoFile(seed)
     folder = out / split / "images"
     folder.mkdir(parents=True)
     for index in indices:
-        scene = generate_scene(seed, index, **look)
+        scene = generate_scene(seed, index, **options)
         name = f"{index:06d}.{'png' if lossless else 'jpg'}"
         _save(scene, folder / name)
         labels.add(scene, index + 1, f"{split}/images/{name}", scene.label_rows.tolist())
@@ -126,7 +126,7 @@ def write_split(
     for file, path in zip((labels, truth), paths, strict=True):
         path.parent.mkdir(exist_ok=True)
         file.write(path)
-    return Written(*paths, len(indices), len(labels.annotations), len(truth.annotations))
+    return WrittenSplit(*paths, len(indices), len(labels.annotations), len(truth.annotations))
 
 
 def _save(scene: Scene, path: Path) -> None:
@@ -134,15 +134,15 @@ def _save(scene: Scene, path: Path) -> None:
     if path.suffix == ".png":
         from PIL.PngImagePlugin import PngInfo
 
-        marks = PngInfo()
-        marks.add_text("comment", picture.info["comment"])
-        picture.save(path, pnginfo=marks, compress_level=1)
+        metadata = PngInfo()
+        metadata.add_text("comment", picture.info["comment"])
+        picture.save(path, pnginfo=metadata, compress_level=1)
     else:
         picture.save(path, quality=92, comment=picture.info["comment"])
 
 
 class _CocoFile:
-    """A COCO file in the making."""
+    """Collects the images and annotations of a COCO file."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -158,7 +158,7 @@ class _CocoFile:
                 "height": height,
                 "width": width,
                 "place": scene.place,
-                "condition": scene.condition,
+                "context": scene.context,
                 "captions": list(scene.captions),
             }
         )

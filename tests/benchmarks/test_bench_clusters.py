@@ -1,4 +1,4 @@
-"""Clustering: how fast against scikit-learn, and what each spec's regions find on real photos."""
+"""Clustering: speed against scikit-learn, and retrieval quality of each spec on real photos."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from hardmine.records import ImageSet
 IMAGES = 128
 BATCH = 32
 
-# What was tried on the photos, in the order of the ideas.
+# The specs tried on the photos.
 TRIED = (
-    # the rows of the paper
+    # the paper's
     "whole",
     "none",
     "kmeans:10",
@@ -37,7 +37,7 @@ TRIED = (
     "agglomerative:k=50",
     "agglomerative:t=0.45",
     "pyramid:6",
-    # fewer clusters are better ones
+    # fewer clusters
     "kmeans:4",
     "kmeans:6",
     "kmeans:20",
@@ -46,18 +46,18 @@ TRIED = (
     "agglomerative:k=4,linkage=complete",
     "agglomerative:k=4,linkage=ward",
     "agglomerative:k=10,connect",
-    # coarse and fine at once
+    # two or more sizes
     "tree:3/6,linkage=average",
     "tree:3/6,linkage=complete",
     "tree:3/6,linkage=ward",
     "tree:2/4/8/16,linkage=complete",
     "kmeans:3/6",
     "kmeans:2/4/8/16",
-    # with the whole image
+    # with the whole-image region
     "kmeans:6+whole",
     "tree:3/6,linkage=complete+whole",
     "kmeans:3/6+whole",
-    # leaning towards the whole image
+    # with a share of the whole-image vector
     "none:context=0.4",
     "agglomerative:k=50,context=0.4",
     "pyramid:6,context=0.4",
@@ -73,7 +73,7 @@ TRIED = (
 
 
 def scenes(batch: int, side: int, dim: int) -> torch.Tensor:
-    """Patches of images that show a few things each, with soft edges and noise."""
+    """Patches of images with a few soft-edged objects and noise."""
     draw = torch.Generator().manual_seed(0)
     things = torch.randn(batch, 8, dim, generator=draw)
     maps = torch.nn.functional.interpolate(
@@ -84,13 +84,13 @@ def scenes(batch: int, side: int, dim: int) -> torch.Tensor:
     return torch.nn.functional.normalize(patches + noise, dim=-1)
 
 
-def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float, float]:
-    """Milliseconds an image of both, and the median ratio of rounds that alternate them."""
-    ours(), theirs()
+def paired(own: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float, float]:
+    """Milliseconds for an image of both, and the median ratio over alternating rounds."""
+    own(), peer()
     rounds = []
     for _ in range(5):
         seconds = []
-        for call in (ours, theirs):
+        for call in (own, peer):
             start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
@@ -106,7 +106,7 @@ def paired(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[fl
 @pytest.mark.benchmark
 @pytest.mark.parametrize("threads", [1, 2])
 def test_speed(threads: int) -> None:
-    """On the same patches, threads and run; ratio above 1 is faster than scikit-learn.
+    """On the same patches and threads, in one run; a ratio above 1 is faster than scikit-learn.
 
     In batches as an encoder gives them; for so many images that both run warm.
     """
@@ -124,11 +124,11 @@ def test_speed(threads: int) -> None:
                 }
                 for spec, (peer, goal) in peers.items():
                     batches = patches.split(BATCH)
-                    ours, theirs, ratio = paired(
+                    own_ms, peer_ms, ratio = paired(
                         lambda b=batches, s=spec: [cluster(p, s) for p in b], peer
                     )
                     print(
-                        f"{side * side} x {dim:4d} {spec:18s} {ours:8.2f} {theirs:13.2f} "
+                        f"{side * side} x {dim:4d} {spec:18s} {own_ms:8.2f} {peer_ms:13.2f} "
                         f"{ratio:6.1f} {goal:5d}x"
                     )
                     assert ratio > 1
@@ -162,16 +162,16 @@ def test_speed_on_a_gpu() -> None:
 
 @pytest.mark.benchmark
 def test_inertia_on_photos(photo_features: DenseFeatures) -> None:
-    """Squared distances to the clusters' means, which scikit-learn minimises; within 2 %."""
+    """Sum of squared distances to the cluster means, within 2 % of scikit-learn's."""
     patches = photo_features.patches[:200]
     labels = cluster(patches, "kmeans:10", labels=True).labels
     assert labels is not None
-    ours, theirs = [], []
+    own, peer = [], []
     for image, names in zip(patches.flatten(1, 2).double(), labels.flatten(1), strict=True):
-        theirs.append(KMeans(10, n_init=1, random_state=0).fit(image.numpy()).inertia_)
+        peer.append(KMeans(10, n_init=1, random_state=0).fit(image.numpy()).inertia_)
         parts = [image[names == name] for name in names.unique()]
-        ours.append(sum(float(((part - part.mean(0)) ** 2).sum()) for part in parts))
-    ratio = float(np.mean(ours) / np.mean(theirs))
+        own.append(sum(float(((part - part.mean(0)) ** 2).sum()) for part in parts))
+    ratio = float(np.mean(own) / np.mean(peer))
     print(f"\ninertia of kmeans:10 on 200 photos: {ratio:.4f} of scikit-learn's")
     assert ratio < 1.02
 
@@ -216,7 +216,7 @@ def test_retrieval_on_photos(
 def _scores(
     features: DenseFeatures, texts: torch.Tensor, spec: str
 ) -> tuple[npt.NDArray[np.float32], float]:
-    """(C, N): the best region of each image; and regions an image."""
+    """(C, N) score of each image's best region, and the number of regions of an image."""
     rows, total = [], 0
     for start in range(0, len(features.patches), 100):
         part = slice(start, start + 100)

@@ -1,8 +1,8 @@
-"""Time and peak memory of reading a large LVIS-like file, beside json.load + pycocotools.
+"""Time and peak memory of reading a large LVIS-like file, compared with pycocotools.
 
-``HARDMINE_BENCH_BOXES`` sets the size, a million by default; 10_000_000 is 1.2 M images and a file
-of 8 GB. The peer is left out above ``HARDMINE_BENCH_PEER`` boxes (a million), where it needs tens
-of GB.
+``HARDMINE_BENCH_BOXES`` sets the number of boxes, a million by default; 10_000_000 gives 1.2 M
+images and a file of 8 GB. pycocotools is skipped above ``HARDMINE_BENCH_PEER`` boxes (a million),
+where it needs tens of GB.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BOXES = int(os.environ.get("HARDMINE_BENCH_BOXES", "1_000_000"))
 PEER_BOXES = int(os.environ.get("HARDMINE_BENCH_PEER", "1_000_000"))
 CLASSES = 1203
 BOXES_AN_IMAGE = 8.4
-# Vertices of a mask: LVIS v1 train has 1.27 M annotations in 1.1 GB.
+# Vertices of a mask, such that the file is as large as LVIS v1 train: 1.1 GB for 1.27 M boxes.
 VERTICES = 45
 
-# Peak of this program's own memory: ru_maxrss would begin with that of the parent.
+# Peak memory of the child process; ru_maxrss would start at the parent's.
 MEASURE = """
 import json, sys, time
 from pathlib import Path
@@ -36,7 +36,7 @@ before, start = status("VmRSS"), time.perf_counter()
 seconds = time.perf_counter() - start
 print("\\n" + json.dumps([seconds, status("VmHWM") - before, status("VmRSS") - before, count]))
 """
-OURS = MEASURE.format(
+HARDMINE = MEASURE.format(
     imports="from hardmine.datasets import load_images, coco",
     statement="images = load_images(sys.argv[1], check_files=False)\ncount = len(images.instances)",
 )
@@ -47,7 +47,7 @@ PEER = MEASURE.format(
 
 
 def write_lvis(path: Path, boxes: int, seed: int = 0) -> None:
-    """A file in LVIS's form and order: annotations first, then images."""
+    """Write a file in LVIS's format and order: annotations first, then images."""
     rng = np.random.default_rng(seed)
     images = max(int(boxes / BOXES_AN_IMAGE), 1)
     outline = ", ".join(f"{number:.2f}" for number in rng.uniform(0, 480, 2 * VERTICES))
@@ -93,7 +93,7 @@ def write_lvis(path: Path, boxes: int, seed: int = 0) -> None:
 
 
 def measure(program: str, path: Path) -> tuple[float, float, float, int]:
-    """Seconds, peak MB, kept MB and number of boxes of a program of its own."""
+    """Run a program in a new process; seconds, peak MB, remaining MB and number of boxes."""
     command = [sys.executable, "-c", program, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds, peak, kept, count = json.loads(done.stdout.splitlines()[-1])
@@ -111,7 +111,7 @@ def test_a_large_lvis_file(tmp_path: Path) -> None:
         f"\nLVIS-like file: {BOXES / BOXES_AN_IMAGE:,.0f} images, {BOXES:,} boxes, {size:,.0f} MB\n"
         f"{'':24}{'seconds':>9}{'MB/s':>8}{'peak MB':>10}{'peak MB a million boxes':>26}"
     )
-    rows = {"hardmine": measure(OURS, path)}
+    rows = {"hardmine": measure(HARDMINE, path)}
     if BOXES <= PEER_BOXES:
         rows["json + pycocotools"] = measure(PEER, path)
     path.unlink()
@@ -119,7 +119,7 @@ def test_a_large_lvis_file(tmp_path: Path) -> None:
         assert count == BOXES
         print(f"{name:24}{seconds:9.1f}{size / seconds:8.0f}{peak:10,.0f}{peak / millions:26,.0f}")
     if "json + pycocotools" in rows:
-        (ours, own_peak, *_), (peer, peer_peak, *_) = rows.values()
-        print(f"{'ratio':24}{peer / ours:9.1f}{'':8}{peer_peak / own_peak:10.1f}")
-        assert peer > ours
+        (own, own_peak, *_), (peer, peer_peak, *_) = rows.values()
+        print(f"{'ratio':24}{peer / own:9.1f}{'':8}{peer_peak / own_peak:10.1f}")
+        assert peer > own
         assert peer_peak > 4 * own_peak

@@ -1,4 +1,4 @@
-"""What dense vectors cost over open_clip's plain ``encode_image``, in one run."""
+"""Time of dense vectors compared with open_clip's ``encode_image``, in one run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 7
 
 
 def interleaved(runs: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """Seconds of each run in each round; all take turns, so that a busy machine slows all."""
+    """Seconds of each run in each round; runs alternate, so that other load affects all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(ROUNDS + 1):
         names = list(runs) if turn % 2 else list(runs)[::-1]
@@ -35,7 +35,7 @@ def interleaved(runs: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
 def ratio(seconds: dict[str, list[float]], name: str, peer: str) -> float:
     """Median over rounds of the ratio within a round."""
     pairs = zip(seconds[name], seconds[peer], strict=True)
-    return statistics.median(ours / theirs for ours, theirs in pairs)
+    return statistics.median(own / other for own, other in pairs)
 
 
 @pytest.mark.benchmark
@@ -49,8 +49,8 @@ def test_dense_and_whole_cost_no_more_than_encode_image(name: str, size: int, ba
     encoder = OpenClipEncoder(model, open_clip.get_tokenizer(name))
     images = torch.randn(batch, 3, size, size)
 
-    # The same encoder without what it gains elsewhere (folded batch norms, memory layout), to
-    # tell the price of the dense path itself.
+    # The same weights with folded batch norms but the default memory layout, to separate these
+    # gains from the cost of the dense path.
     plain = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
 
     def encode(of: nn.Module) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""What every encoder owes to the rest of hardmine, checked on each of them alike."""
+"""The contract of an encoder, checked on every encoder."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Image.Image]:
         picture = Image.fromarray(coarse).resize((90 + 20 * number, 60), Image.Resampling.BICUBIC)
         picture.save(folder / f"{number}.png")
         with Image.open(folder / f"{number}.png") as image:
-            image.load()  # and closes the file, whose name stays
+            image.load()  # closes the file; its name remains
             opened.append(image)
     return opened
 
@@ -109,11 +109,13 @@ def test_preprocess_gives_float_tensors_of_one_shape(
     assert encoder.preprocess(pictures[0]).dtype == torch.float32
 
 
-def test_preprocess_goes_to_workers_alone(encoder: Encoder, pictures: list[Image.Image]) -> None:
+def test_preprocess_pickles_without_the_model(
+    encoder: Encoder, pictures: list[Image.Image]
+) -> None:
     sent = pickle.dumps(encoder.preprocess)
     assert len(sent) < 10_000
-    there = pickle.loads(sent)
-    assert torch.equal(there(pictures[0]), encoder.preprocess(pictures[0]))
+    loaded = pickle.loads(sent)
+    assert torch.equal(loaded(pictures[0]), encoder.preprocess(pictures[0]))
 
 
 def test_images_become_unit_vectors(encoder: Encoder, batch: torch.Tensor) -> None:
@@ -136,9 +138,9 @@ def test_different_images_and_patches_differ(encoder: Encoder, batch: torch.Tens
         assert (vectors @ vectors.T).min() < 0.9999
 
 
-def test_a_batch_of_one_is_as_a_batch_of_many(encoder: Encoder, batch: torch.Tensor) -> None:
+def test_vectors_do_not_depend_on_the_batch(encoder: Encoder, batch: torch.Tensor) -> None:
     many = encoder.encode_images(batch)
-    # bf16 rounds by 0.4 %, and other batch sizes add in another order.
+    # bf16 rounds to 0.4 %, and other batch sizes sum in another order.
     tolerance = 2e-2 if getattr(encoder, "precision", "fp32") == "bf16" else 1e-5
     for row in range(PICTURES):
         one = encoder.encode_images(batch[row : row + 1])
@@ -158,7 +160,7 @@ def test_an_empty_batch(encoder: Encoder, batch: torch.Tensor) -> None:
     assert empty.whole.shape == (0, encoder.dim)
 
 
-def test_the_batch_is_not_written_to(encoder: Encoder, batch: torch.Tensor) -> None:
+def test_the_batch_is_not_modified(encoder: Encoder, batch: torch.Tensor) -> None:
     before = batch.clone()
     encoder.encode_images(batch)
     assert torch.equal(batch, before)
@@ -172,7 +174,7 @@ def test_texts_become_unit_vectors(encoder: Encoder) -> None:
     assert (texts @ texts.T - 2 * torch.eye(len(TEXTS))).max() < 0.9999
 
 
-def test_texts_keep_their_order_and_company(encoder: Encoder) -> None:
+def test_text_vectors_do_not_depend_on_the_list(encoder: Encoder) -> None:
     together = encoder.encode_texts(TEXTS)
     alone = torch.cat([encoder.encode_texts([text]) for text in TEXTS[::-1]])
     tolerance = 2e-2 if getattr(encoder, "precision", "fp32") == "bf16" else 1e-5
@@ -195,7 +197,7 @@ def test_nothing_tracks_gradients(encoder: Encoder, batch: torch.Tensor) -> None
         assert not vectors.is_inference()
 
 
-def test_made_again_it_has_the_same_fingerprint(
+def test_loaded_again_it_has_the_same_fingerprint(
     encoder: Encoder, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.callspec.params["encoder"]
@@ -207,8 +209,8 @@ def test_all_fingerprints_differ() -> None:
     assert len(set(prints)) == len(prints)
 
 
-def test_every_encoder_of_the_package_is_here() -> None:
-    """A new encoder module cannot be left out of this suite."""
+def test_every_encoder_of_the_package_is_covered() -> None:
+    """A new encoder module must be added to this suite."""
     import hardmine.encoders
 
     folder = Path(hardmine.encoders.__file__).parent

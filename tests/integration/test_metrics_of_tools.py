@@ -1,4 +1,4 @@
-"""The readers on what the tools really put out, and the tools against each other."""
+"""Reading the real output of pycocotools, faster-coco-eval, torchmetrics and mmdet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hardmine.mining.need import class_need
 
 @pytest.fixture(scope="module")
 def results(photos: Path) -> dict[int, list[dict[str, Any]]]:
-    """Detections of a real YOLOX-nano by image id."""
+    """Detections of a YOLOX-nano, by image id."""
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in json.loads((photos / "yolox_nano_results.json").read_text()):
         by_image[row["image_id"]].append(row)
@@ -110,7 +110,7 @@ def test_mmdet(labels: dict[str, Any], results: Any, tmp_path: Path) -> None:
 
     mmcv_ext_from_torchvision.install()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs, on import
+        warnings.simplefilter("ignore")  # mmdet's warnings on import
         from mmdet.evaluation.metrics import CocoMetric
 
     truth = tmp_path / "truth.json"

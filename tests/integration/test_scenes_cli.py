@@ -1,4 +1,4 @@
-"""``hardmine scenes`` writes a data set that other tools read."""
+"""``hardmine scenes`` writes a data set that other tools can read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from hardmine.datasets import load_images
-from hardmine.scenes import MARK, NAMES, generate_scene
+from hardmine.scenes import NAMES, SCENE_COMMENT, generate_scene
 
 
 def hardmine(*words: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return out, json.loads(done.stdout)
 
 
-def test_the_summary_counts_what_is_there(written) -> None:
+def test_the_summary_matches_the_files(written) -> None:
     out, summary = written
     assert summary["train"]["images"] == 32
     assert summary["val"]["images"] == 8
@@ -47,7 +47,7 @@ def test_pycocotools_finds_the_truth_of_every_scene(written, capsys) -> None:
     for image_id in truth.getImgIds():
         scene = generate_scene(5, image_id - 1)
         entry = truth.loadImgs(image_id)[0]
-        assert entry["condition"] == scene.condition
+        assert entry["context"] == scene.context
         assert entry["captions"] == list(scene.captions)
         found = truth.loadAnns(truth.getAnnIds(imgIds=[image_id]))
         assert [thing["category_id"] - 1 for thing in found] == scene.class_rows.tolist()
@@ -58,7 +58,7 @@ def test_pycocotools_finds_the_truth_of_every_scene(written, capsys) -> None:
         assert np.array_equal(pixels, scene.image)
 
 
-def test_our_reader_takes_a_split_with_its_faulty_labels(written) -> None:
+def test_load_images_reads_a_split_with_label_errors(written) -> None:
     out, summary = written
     images = load_images(out, split="train")
     assert len(images) == 32
@@ -70,14 +70,14 @@ def test_our_reader_takes_a_split_with_its_faulty_labels(written) -> None:
     assert set(val.ids.tolist()).isdisjoint(images.ids.tolist())
 
 
-def test_files_say_that_they_are_scenes(written, tmp_path) -> None:
+def test_image_files_carry_the_scene_comment(written, tmp_path) -> None:
     out, _ = written
     with Image.open(next((out / "val" / "images").iterdir())) as image:
-        assert image.info["comment"] == MARK
+        assert image.info["comment"] == SCENE_COMMENT
     assert hardmine("scenes", str(tmp_path / "jpg"), "--images", "2").returncode == 0
     with Image.open(next((tmp_path / "jpg" / "val" / "images").iterdir())) as image:
         assert image.format == "JPEG"
-        assert image.info["comment"] == MARK.encode()
+        assert image.info["comment"] == SCENE_COMMENT.encode()
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_files_say_that_they_are_scenes(written, tmp_path) -> None:
         (("--missing", "0.9", "--wrong", "0.2"), "at most 1"),
     ],
 )
-def test_a_mistake_is_named_and_leaves_nothing_behind(tmp_path, words, message) -> None:
+def test_a_wrong_option_is_an_error_and_writes_nothing(tmp_path, words, message) -> None:
     done = hardmine("scenes", str(tmp_path / "set"), *words)
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "set").exists()
 
 
-def test_a_full_folder_is_left_alone(written) -> None:
+def test_a_folder_that_is_not_empty_is_refused(written) -> None:
     out, _ = written
     done = hardmine("scenes", str(out))
     assert done.returncode == 2
-    assert "already holds something" in done.stderr
+    assert "is not an empty folder" in done.stderr

@@ -1,4 +1,4 @@
-"""What holds for every image: patches are parted, none is lost, order does not matter."""
+"""Properties of every clustering: partitions are complete, the order of images does not matter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ overlapping = st.one_of(
 
 @st.composite
 def batches(draw: st.DrawFn) -> torch.Tensor:
-    """Unit patches, some of them equal, some opposite, some zero."""
+    """Batches of unit patches, some equal, some opposite, some zero."""
     batch, height, width = draw(st.tuples(*[st.integers(1, 5)] * 3))
     seed, kinds = draw(st.integers(0, 2**16)), draw(st.integers(1, 12))
     random = np.random.default_rng(seed)
@@ -80,7 +80,7 @@ def test_regions_are_unit_vectors_in_the_image(patches: torch.Tensor, spec: str)
     assert (regions.image_rows.diff() >= 0).all()
     assert torch.equal(regions.image_rows.unique(), torch.arange(len(patches)))
     lengths = regions.vectors.norm(dim=1)
-    # A region of zero vectors stays zero: it matches nothing.
+    # A region of zero vectors is zero.
     assert ((lengths - 1).abs().minimum(lengths) < 1e-5).all()
     assert (regions.boxes[:, :2] < regions.boxes[:, 2:]).all()
     assert ((regions.boxes >= 0) & (regions.boxes <= 1)).all()

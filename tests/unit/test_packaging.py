@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import hardmine
-from hardmine.cli.checks import stated_requirements
+from hardmine.cli.checks import declared_requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_the_version_stands_in_one_place() -> None:
 
 
 def test_every_extra_that_an_error_names_exists() -> None:
-    _, extras = stated_requirements()
+    _, extras = declared_requirements()
     named = {
         name
         for path in (ROOT / "hardmine").rglob("*.py")

@@ -1,7 +1,7 @@
-"""The offline default: a small CLIP, trained by this package on generated scenes.
+"""The encoder "tiny": a small CLIP trained on generated scenes, shipped with hardmine.
 
-It is open_clip's own model class with a small config, and runs through ``OpenClipEncoder`` like
-any other. It knows scenes, not photos: see MODEL_CARD.md beside this file.
+It is open_clip's model class with a small config and runs through ``OpenClipEncoder`` like any
+other. It knows generated scenes, not photos: see MODEL_CARD.md in this folder.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ def load_model() -> tuple[open_clip.CLIP, open_clip.SimpleTokenizer]:
     """Load the trained model (float32, in eval mode) and its tokenizer.
 
     Raises:
-        WeightsUnavailable: If a file of the package is missing or not the one that was shipped.
+        WeightsUnavailable: If a file is missing or differs from the one that was shipped.
     """
-    model, tokenizer = make_model(_checked("config.json"), _checked("vocabulary.txt.gz"))
-    model.load_state_dict(load_file(_checked("weights.safetensors")))
+    model, tokenizer = make_model(_checked_path("config.json"), _checked_path("vocabulary.txt.gz"))
+    model.load_state_dict(load_file(_checked_path("weights.safetensors")))
     return model.eval(), tokenizer
 
 
-def _checked(name: str) -> Path:
+def _checked_path(name: str) -> Path:
     path = _HERE / name
-    wanted = json.loads((_HERE / "checksums.json").read_text())[name]
+    expected = json.loads((_HERE / "checksums.json").read_text())[name]
     if not path.is_file():
         raise WeightsUnavailable(f"{path} is missing; install hardmine again")
     got = hashlib.sha256(path.read_bytes()).hexdigest()
-    if got != wanted:
+    if got != expected:
         raise WeightsUnavailable(
-            f"{path} is not the file that was shipped (sha256 expected {wanted[:12]}..., got "
+            f"{path} is not the file that was shipped (sha256 expected {expected[:12]}..., got "
             f"{got[:12]}...); install hardmine again"
         )
     return path

@@ -78,8 +78,8 @@ def test_nothing_is_measured_where_that_is_turned_off(scenes, tmp_path) -> None:
 def nights(tmp_path_factory) -> tuple[Any, list[str]]:
     """Scenes by day and by night; night is rare in training."""
     root = tmp_path_factory.mktemp("nights")
-    write_scenes(root / "train", num_images=40, seed=1, conditions={"day": 0.8, "night": 0.2})
-    light = write_scenes(root / "val", num_images=60, seed=2, conditions={"day": 0.5, "night": 0.5})
+    write_scenes(root / "train", num_images=40, seed=1, contexts={"day": 0.8, "night": 0.2})
+    light = write_scenes(root / "val", num_images=60, seed=2, contexts={"day": 0.5, "night": 0.5})
     return (root / "train", root / "val"), light
 
 

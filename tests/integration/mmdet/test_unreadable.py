@@ -74,7 +74,7 @@ NOTHING_KNOWN = [
     (classes({}, rest=-1), "validation gave no class a value"),
 ]
 UNREADABLE = [
-    ({"bbox_mAP": 0.3, "bbox_mAP_50": 0.5}, "averages over classes alone"),
+    ({"bbox_mAP": 0.3, "bbox_mAP_50": 0.5}, "only averages over classes"),
     (classes({"car": 25.0}), "must lie in 0 to 1"),
     (classes({"car": "high"}), "must be a number, got 'high'"),
 ]

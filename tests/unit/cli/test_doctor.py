@@ -1,4 +1,4 @@
-"""What doctor says of packages that are there, broken and missing."""
+"""``hardmine doctor`` with working, broken and missing packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hardmine.cli.main import main
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed distributions: one that imports, one that fails, one that crashes."""
+    """Installed distributions: one imports, two fail to import, one crashes."""
     bodies = {
         "goodlib": "answer = 42",
         "badlib": "raise OSError('libmissing.so.1: cannot open shared object file')",
@@ -72,28 +72,28 @@ def test_a_package(packages: Path, requirement: str, expected: dict[str, Any]) -
     assert {name: found.get(name) for name in expected} == expected
 
 
-def test_a_library_that_crashes_takes_no_other_with_it(packages: Path) -> None:
+def test_a_crashing_library_does_not_affect_others(packages: Path) -> None:
     good, crash = checks.check_packages(["goodlib", "crashlib"], "thing")
     assert good["works"]
     assert not crash["works"]
     assert crash["error"] == "crashes the interpreter (SIGABRT)"
 
 
-def test_a_broken_package_of_the_base_is_reinstalled_by_its_own_line(packages: Path) -> None:
+def test_a_broken_base_package_gets_its_own_install_line(packages: Path) -> None:
     (found,) = checks.check_packages(["badlib>=1.2"], "")
     assert found["install"] == "pip install --force-reinstall 'badlib>=1.2'"
 
 
-def test_extras_are_those_of_the_package() -> None:
-    base, extras = checks.stated_requirements()
-    stated = importlib.metadata.metadata("hardmine").get_all("Provides-Extra") or []
-    assert {*extras, "dev"} == {*stated}
+def test_extras_match_the_package_s_metadata() -> None:
+    base, extras = checks.declared_requirements()
+    declared = importlib.metadata.metadata("hardmine").get_all("Provides-Extra") or []
+    assert {*extras, "dev"} == {*declared}
     assert any(text.startswith("torch>=") for text in base)
     assert all("extra" not in text for text in base)
     assert extras["faiss"] == ["faiss-cpu>=1.8"]
 
 
-def test_a_probe_runs_alone(packages: Path) -> None:
+def test_a_probe_prints_json(packages: Path) -> None:
     command = [sys.executable, "-m", "hardmine.cli.probe", "modules", "goodlib", "goodlib:answer"]
     done = subprocess.run(
         [*command, "goodlib:question"], capture_output=True, text=True, check=True
@@ -106,7 +106,7 @@ def test_a_probe_runs_alone(packages: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_examination(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_checks(capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["doctor", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert (status == 0) == found["works"]

@@ -1,4 +1,4 @@
-"""The command line's frame: exit codes, streams, messages."""
+"""The command line: exit codes, output streams and messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardmine.cli import main as frame
+from hardmine.cli import main as module
 from hardmine.cli.main import COMMANDS, main
 
 
@@ -22,7 +22,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n    {name} " in shown
 
 
-def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
     assert stop.value.code == 0
@@ -30,7 +30,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["nonsense"]])
-def test_wrong_usage_is_status_2_and_on_stderr(
+def test_wrong_usage_exits_with_2_and_prints_to_stderr(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -41,7 +41,7 @@ def test_wrong_usage_is_status_2_and_on_stderr(
     assert "usage: hardmine" in shown.err
 
 
-def test_the_help_of_a_command_has_its_own_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_s_help_has_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["doctor", "--help"])
     assert stop.value.code == 0
@@ -76,7 +76,7 @@ def run(args):
         ("interrupt", 130, "", "hardmine sample: interrupted\n"),
     ],
 )
-def test_a_command_s_end_is_the_exit_status(
+def test_a_command_s_result_is_the_exit_status(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -85,26 +85,26 @@ def test_a_command_s_end_is_the_exit_status(
     out: str,
     err: str,
 ) -> None:
-    """A command like any other, whose file lies elsewhere."""
+    """A command from a file in another folder."""
     import hardmine.cli
 
     (tmp_path / "sample.py").write_text(COMMAND)
     monkeypatch.setattr(hardmine.cli, "__path__", [*hardmine.cli.__path__, str(tmp_path)])
-    monkeypatch.setitem(frame.COMMANDS, "sample", "a sample")
+    monkeypatch.setitem(module.COMMANDS, "sample", "a sample")
     monkeypatch.delitem(sys.modules, "hardmine.cli.sample", raising=False)
     assert main(["sample", do]) == status
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == (out, err)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     command = f"{sys.executable} -m hardmine.cli.main --help | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.startswith("usage: hardmine")
 
 
-def test_the_script_is_the_same_as_the_module() -> None:
+def test_the_script_runs_main() -> None:
     entry = importlib.metadata.distribution("hardmine").entry_points
     (script,) = (each for each in entry if each.name == "hardmine")
     assert script.load() is main

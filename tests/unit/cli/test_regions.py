@@ -1,4 +1,4 @@
-"""``hardmine regions`` with an encoder whose regions can be told beforehand."""
+"""``hardmine regions`` with an encoder whose regions are known."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def opened(path: Path) -> Image.Image:
         return image.copy()
 
 
-def test_says_where_each_region_is_and_how_it_answers(
+def test_json_has_each_region_s_box_mass_and_score(
     flag: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(flag, "--clusters", "agglomerative:k=3", "--query", "green", "--json") == 0
@@ -80,11 +80,11 @@ def test_says_where_each_region_is_and_how_it_answers(
     ]
 
 
-def test_lights_the_region_that_answers(flag: Path, tmp_path: Path) -> None:
-    plain, asked = tmp_path / "plain.png", tmp_path / "asked.png"
+def test_the_matching_region_is_bright(flag: Path, tmp_path: Path) -> None:
+    plain, queried = tmp_path / "plain.png", tmp_path / "queried.png"
     assert run(flag, "--clusters", "agglomerative:k=3", "--out", plain) == 0
-    assert run(flag, "--clusters", "agglomerative:k=3", "--query", "blue", "--out", asked) == 0
-    narrow, wide = opened(plain), opened(asked)
+    assert run(flag, "--clusters", "agglomerative:k=3", "--query", "blue", "--out", queried) == 0
+    narrow, wide = opened(plain), opened(queried)
     assert wide.width > narrow.width + 700
     # The second copy: bright where it is blue, dark elsewhere.
     left, top = 32 + 720 + 28, 32 + 96
@@ -103,14 +103,14 @@ def test_lights_the_region_that_answers(flag: Path, tmp_path: Path) -> None:
         ["--clusters", "boxes", "--box", "10,10,200,150", "--query", "red"],
     ],
 )
-def test_draws_every_kind_of_region(flag: Path, tmp_path: Path, words: list[str]) -> None:
+def test_every_kind_of_region_is_drawn(flag: Path, tmp_path: Path, words: list[str]) -> None:
     page = tmp_path / "page.png"
     assert run(flag, *words, "--out", page) == 0
     assert opened(page).width > 1000
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ([], "nothing to do"),
         (["--json", "--clusters", "kmean:3"], 'did you mean "kmeans"'),
@@ -118,15 +118,15 @@ def test_draws_every_kind_of_region(flag: Path, tmp_path: Path, words: list[str]
         (["--json", "--clusters", "boxes", "--box", "1,2,3"], "must be four numbers"),
     ],
 )
-def test_mistakes_are_told(
-    flag: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+def test_wrong_arguments_are_an_error(
+    flag: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     from hardmine.errors import InputError
 
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         run(flag, *words)
 
 
-def test_an_image_that_is_not_there_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_image_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["regions", "nowhere.jpg", "--json"]) == 2
     assert "nowhere.jpg" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""scikit-learn's AgglomerativeClustering is the reference, in float64."""
+"""Agglomerative clustering against scikit-learn in float64."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("connect", [False, True])
 @pytest.mark.parametrize("linkage", LINKAGES)
-def test_partition_is_scikit_learns(linkage: str, connect: bool) -> None:
+def test_partitions_equal_scikit_learn_s(linkage: str, connect: bool) -> None:
     patches = textured(4)
     options = f"linkage={linkage}" + ",connect" * connect
     for k in (1, 2, 5, 12, 30, 62, 63):
@@ -60,11 +60,11 @@ def test_partition_is_scikit_learns(linkage: str, connect: bool) -> None:
             expected = reference(image, linkage, connect=connect, distance_threshold=t)
             assert same_partition(expected, got.flatten().numpy()), t
             numbers.add(int(got.max()) + 1)
-    assert len(numbers) > 5  # the thresholds above do cut at many places
+    assert len(numbers) > 5  # the thresholds give many different cuts
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)
-def test_merging_all_images_at_once_gives_scipys_tree(linkage: str) -> None:
+def test_parallel_merging_gives_scipy_s_tree(linkage: str) -> None:
     cosines = gram(textured(5, seed=1).flatten(1, 2))
     step_by_step, at_once = dendrogram(cosines, linkage), mutual_dendrogram(cosines, linkage)
     for k in range(1, HEIGHT * WIDTH + 1):
@@ -75,7 +75,7 @@ def test_merging_all_images_at_once_gives_scipys_tree(linkage: str) -> None:
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)
-def test_merging_at_once_ends_where_all_distances_tie(linkage: str) -> None:
+def test_parallel_merging_ends_if_all_distances_are_equal(linkage: str) -> None:
     equal = torch.ones(2, 30, 30)
     equal[1] = torch.eye(30)
     tree = mutual_dendrogram(equal, linkage)
@@ -83,7 +83,7 @@ def test_merging_at_once_ends_where_all_distances_tie(linkage: str) -> None:
         assert [len(set(names.tolist())) for names in tree.cut(k)] == [k, k]
 
 
-def test_a_connected_cluster_is_one_piece() -> None:
+def test_a_connected_cluster_is_contiguous() -> None:
     import scipy.ndimage
 
     labels = cluster(textured(3), "agglomerative:k=8,connect", labels=True).labels
@@ -93,7 +93,7 @@ def test_a_connected_cluster_is_one_piece() -> None:
             assert scipy.ndimage.label(image == region)[1] == 1
 
 
-def test_tree_keeps_each_cluster_of_its_cuts_once() -> None:
+def test_tree_drops_duplicate_clusters() -> None:
     patches = textured(3)
     regions = cluster(patches, "tree:2/5/9,linkage=complete")
     for row in range(3):
@@ -106,7 +106,7 @@ def test_tree_keeps_each_cluster_of_its_cuts_once() -> None:
         means = torch.stack([flat[list(group)].mean(0) for group in expected])
         means = torch.nn.functional.normalize(means, dim=1).float()
         assert len(got) == len(expected)
-        # Each region is the mean of one of the clusters, and no two of the same one.
+        # Each region is the mean of a different cluster.
         similar = got @ means.T
         assert (similar.max(1).values > 1 - 1e-6).all()
         assert len(set(similar.argmax(1).tolist())) == len(expected)

@@ -1,4 +1,4 @@
-"""Adaptive pooling and a sum by hand are the references."""
+"""Pyramid against adaptive average pooling, boxes against bilinear sampling in a loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def patches_of(batch: int, height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("height", "width"), [(13, 13), (6, 6), (5, 8), (1, 1), (2, 7)])
-def test_pyramid_is_adaptive_average_pooling(height: int, width: int) -> None:
+def test_pyramid_equals_adaptive_average_pooling(height: int, width: int) -> None:
     patches = patches_of(2, height, width)
     regions = cluster(patches, "pyramid:6")
     assert len(regions) == 2 * 91
@@ -29,7 +29,7 @@ def test_pyramid_is_adaptive_average_pooling(height: int, width: int) -> None:
     assert regions.mass[0] == 1
 
 
-def test_pyramid_cells_lie_where_they_should() -> None:
+def test_boxes_of_pyramid_cells() -> None:
     regions = cluster(patches_of(1, 4, 6), "pyramid:2")
     assert regions.boxes.tolist() == [
         [0, 0, 1, 1],
@@ -41,7 +41,7 @@ def test_pyramid_cells_lie_where_they_should() -> None:
     assert regions.mass.tolist() == [1, 0.25, 0.25, 0.25, 0.25]
 
 
-def test_box_on_the_patches_edges_is_their_mean() -> None:
+def test_a_box_along_patch_edges_is_the_mean_of_its_patches() -> None:
     patches = patches_of(2, 4, 8)
     boxes = [torch.tensor([[0.25, 0.5, 0.75, 1.0], [0, 0, 1, 1]]), torch.tensor([[0, 0, 0.25, 1]])]
     regions = cluster(patches, "boxes", boxes=boxes)
@@ -51,7 +51,7 @@ def test_box_on_the_patches_edges_is_their_mean() -> None:
 
 
 def bilinear(plane: torch.Tensor, y: float, x: float) -> torch.Tensor:
-    """One sample of (H, W, D); the centre of patch i lies at i."""
+    """One bilinear sample of (H, W, D); the centre of patch i is at i."""
     height, width, _ = plane.shape
     y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
     top, left = int(y), int(x)
@@ -62,7 +62,7 @@ def bilinear(plane: torch.Tensor, y: float, x: float) -> torch.Tensor:
     return upper * (1 - down) + lower * down
 
 
-def test_box_is_the_mean_of_bilinear_samples() -> None:
+def test_a_box_is_the_mean_of_bilinear_samples() -> None:
     import math
 
     patches = patches_of(1, 6, 9)
@@ -83,7 +83,7 @@ def test_box_is_the_mean_of_bilinear_samples() -> None:
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_images_without_boxes_have_none() -> None:
+def test_images_without_boxes_have_no_regions() -> None:
     patches, whole = patches_of(3, 4, 4), torch.eye(3, 20)
     boxes = [torch.zeros(0, 4), torch.tensor([[0.2, 0.2, 0.2, 0.9]]), torch.zeros(0, 4)]
     regions = cluster(patches, "boxes+whole", boxes=boxes, whole=whole)
@@ -92,7 +92,7 @@ def test_images_without_boxes_have_none() -> None:
     torch.testing.assert_close(regions.vectors.norm(dim=1), torch.ones(4))
 
 
-def test_boxes_are_cut_off_at_the_image() -> None:
+def test_boxes_are_clipped_to_the_image() -> None:
     patches = patches_of(1, 4, 4)
     beyond, inside = torch.tensor([[-1.0, -1, 0.5, 2]]), torch.tensor([[0.0, 0, 0.5, 1]])
     cut, given = (cluster(patches, "boxes", boxes=[boxes]) for boxes in (beyond, inside))
@@ -101,7 +101,7 @@ def test_boxes_are_cut_off_at_the_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "says"),
+    ("boxes", "message"),
     [
         (None, "needs boxes"),
         ([torch.zeros(0, 4)], "expected 2, got 1"),
@@ -109,6 +109,6 @@ def test_boxes_are_cut_off_at_the_image() -> None:
         ([torch.tensor([[0, 0, 1, float("nan")]]), torch.zeros(0, 4)], "boxes of first.jpg"),
     ],
 )
-def test_refuses_boxes_that_are_none(boxes: list[torch.Tensor] | None, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_invalid_boxes_are_an_error(boxes: list[torch.Tensor] | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         cluster(patches_of(2, 3, 3), "boxes", boxes=boxes, names=["first.jpg", "second.jpg"])

@@ -1,3 +1,5 @@
+"""Clustering: independence of the batch, partitions, edge cases and errors."""
+
 from __future__ import annotations
 
 import pytest
@@ -48,7 +50,7 @@ def test_an_image_does_not_depend_on_its_batch(spec: str) -> None:
     patches, whole = textured(17), wholes(17)
     together = cluster(patches, spec, whole=whole)
     for rows in ([0], [16], [3, 4], [9, 2, 16], [16, 15, 14, 13, 12, 11, 10, 9, 8]):
-        # A strided view too: where the numbers lie in memory must not matter either.
+        # Also as a strided view: the memory layout must not matter.
         apart = cluster(patches[rows], spec, whole=whole[rows])
         for place, row in enumerate(rows):
             here, there = apart.image_rows == place, together.image_rows == row
@@ -57,7 +59,7 @@ def test_an_image_does_not_depend_on_its_batch(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", PARTITIONS)
-def test_a_partition_is_the_mean_share_and_extent_of_its_patches(spec: str) -> None:
+def test_vectors_masses_and_boxes_of_a_partition(spec: str) -> None:
     patches = textured(4)
     regions = cluster(patches, spec, labels=True)
     assert regions.labels is not None
@@ -77,7 +79,7 @@ def test_a_partition_is_the_mean_share_and_extent_of_its_patches(spec: str) -> N
             assert regions.image_rows[region] == row
             seen.append(int(inside.flatten().nonzero()[0]))
             region += 1
-        assert seen == sorted(seen)  # numbered as one reads
+        assert seen == sorted(seen)  # numbered in reading order
     assert region == len(regions)
 
 
@@ -97,7 +99,7 @@ def test_all_patches_equal(spec: str) -> None:
     regions = cluster(patches, spec, whole=one.expand(2, -1), labels=True)
     torch.testing.assert_close(regions.vectors, one.expand(len(regions), -1))
     if spec.startswith("kmeans:4"):
-        assert len(regions) == 2  # nothing to tell apart
+        assert len(regions) == 2  # only one distinct patch
 
 
 @pytest.mark.parametrize("spec", PARTITIONS)
@@ -114,7 +116,7 @@ def test_k_of_one_and_of_every_patch(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_zero_vectors_match_nothing_and_disturb_nobody(spec: str) -> None:
+def test_zero_vectors_match_nothing_and_do_not_affect_others(spec: str) -> None:
     patches, whole = textured(3), wholes(3)
     patches[1] = 0
     patches[2, :2] = 0
@@ -126,7 +128,7 @@ def test_zero_vectors_match_nothing_and_disturb_nobody(spec: str) -> None:
     assert torch.equal(alone.vectors, regions.vectors[regions.image_rows == 0])
 
 
-def test_opposite_patches_fall_back_to_the_first() -> None:
+def test_the_mean_of_opposite_patches_is_the_first() -> None:
     up = F.one_hot(torch.tensor(0), 8).float()
     patches = torch.stack([torch.zeros(8), up, -up, torch.zeros(8)]).view(1, 2, 2, 8)
     regions = cluster(patches, "agglomerative:k=1")
@@ -136,16 +138,16 @@ def test_opposite_patches_fall_back_to_the_first() -> None:
 
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_nan_is_refused_by_the_images_name(spec: str, bad: float) -> None:
+def test_nan_is_an_error_that_names_the_image(spec: str, bad: float) -> None:
     patches, whole = textured(3), wholes(3)
     patches[1, 2, 3, 4] = bad
-    with pytest.raises(InputError, match=r"patches of b\.jpg hold NaN or infinity"):
+    with pytest.raises(InputError, match=r"patches of b\.jpg contain NaN or infinity"):
         cluster(patches, spec, whole=whole, names=["a.jpg", "b.jpg", "c.jpg"])
     with pytest.raises(InputError, match="image 1 of the batch"):
         cluster(patches, spec, whole=whole)
 
 
-def test_whole_is_last_of_its_image_and_must_be_given() -> None:
+def test_whole_is_the_last_region_and_must_be_given() -> None:
     patches, whole = textured(2), 3 * wholes(2)
     regions = cluster(patches, "kmeans:3+whole", whole=whole, labels=True)
     assert regions.image_rows.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -161,7 +163,7 @@ def test_whole_is_last_of_its_image_and_must_be_given() -> None:
             cluster(patches, spec, whole=whole[:1])
 
 
-def test_context_leans_each_region_towards_its_image() -> None:
+def test_context_adds_the_whole_image_vector() -> None:
     patches, whole = textured(2), wholes(2)
     plain = cluster(patches, "kmeans:3")
     leaning = cluster(patches, "kmeans:3,context=0.5+whole", whole=whole)
@@ -172,7 +174,7 @@ def test_context_leans_each_region_towards_its_image() -> None:
     torch.testing.assert_close(leaning.vectors[[3, 7]], whole)
 
 
-def test_half_precision_is_read_as_it_is() -> None:
+def test_half_precision_patches_are_accepted() -> None:
     patches = textured(2).half()
     regions = cluster(patches, "kmeans:4")
     assert regions.vectors.dtype == torch.float32

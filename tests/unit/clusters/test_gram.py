@@ -1,4 +1,4 @@
-"""Products in float64 and in whole numbers are the references."""
+"""Cosine matrices against products in float64 and in integers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from hardmine.clusters.gram import cosine_grid, grid_unit
 
-# The package's attribute of this name would be the function.
+# By name, because the package attribute ``gram`` is the function.
 module = importlib.import_module("hardmine.clusters.gram")
 
 
@@ -24,7 +24,7 @@ def patches_of(batch: int, count: int, dim: int) -> torch.Tensor:
 
 
 def whole_products(patches: torch.Tensor) -> torch.Tensor:
-    """What ``cosine_grid`` promises, image by image, in integers."""
+    """The result that ``cosine_grid`` documents, computed in integers."""
     limit = min(127, int(4095 / patches.shape[2] ** 0.5))
     grids = []
     for vectors in patches:
@@ -37,7 +37,7 @@ def whole_products(patches: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize(("count", "dim"), [(1, 5), (2, 1), (49, 64), (63, 37), (196, 128)])
-def test_gram_is_the_product_and_symmetric(
+def test_gram_equals_the_product_and_is_symmetric(
     count: int, dim: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if onednn and not module.has_onednn():
@@ -52,14 +52,14 @@ def test_gram_is_the_product_and_symmetric(
 
 @pytest.mark.parametrize("in_bytes", [True, False])
 @pytest.mark.parametrize(("count", "dim"), [(1, 5), (2, 1), (49, 64), (196, 300), (20, 5000)])
-def test_grid_is_exact_in_bytes_and_in_float32(
+def test_the_grid_is_exact_in_int8_and_in_float32(
     count: int, dim: int, in_bytes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if in_bytes and not module._multiplies_bytes():
         pytest.skip("this processor multiplies no bytes")
     monkeypatch.setattr(module, "_multiplies_bytes", lambda: in_bytes)
     patches = patches_of(3, count, dim)
-    patches[1] = dim**-0.5  # all alike: the largest sums there are
+    patches[1] = dim**-0.5  # all equal: the largest possible sums
     patches[2, 0] = 0
     grid = cosine_grid(patches)
     assert torch.equal(grid, whole_products(patches))
@@ -67,8 +67,8 @@ def test_grid_is_exact_in_bytes_and_in_float32(
     torch.testing.assert_close(grid / grid_unit(count), cosines, rtol=0, atol=0.02)
 
 
-def test_the_grid_is_the_same_on_processors_with_fewer_instructions() -> None:
-    # NumPy's vectors: torch's own normalisation depends on the instructions.
+def test_the_grid_is_the_same_on_cpus_with_fewer_instructions() -> None:
+    # Vectors are made by NumPy: torch's normalisation depends on the CPU's instructions.
     script = (
         "import hashlib, numpy, torch\n"
         "from hardmine.clusters.gram import cosine_grid\n"
@@ -98,7 +98,7 @@ def test_sums_over_a_row_of_the_grid_are_exact() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_every_row_shows_what_is_not_finite(bad: float) -> None:
+def test_every_row_shows_a_value_that_is_not_finite(bad: float) -> None:
     patches = patches_of(3, 10, 8)
     patches[1, 4, 2] = bad
     patches[1, 0] = 0
@@ -108,7 +108,7 @@ def test_every_row_shows_what_is_not_finite(bad: float) -> None:
         assert not torch.isfinite(cosines[1]).all(1).any()
 
 
-def test_reduced_precision_elsewhere_does_not_reach_the_product() -> None:
+def test_global_reduced_precision_does_not_affect_gram() -> None:
     patches = patches_of(2, 30, 256)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")

@@ -1,4 +1,4 @@
-"""scikit-learn's KMeans on the same unit vectors is the reference."""
+"""k-means against scikit-learn's KMeans on the same unit vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hardmine.clusters import cluster
 
 
 def scenes(batch: int, height: int = 8, width: int = 8, dim: int = 64) -> torch.Tensor:
-    """Images of a few soft-edged things each, as encoders give them."""
+    """Patches of images with a few soft-edged objects each, like an encoder's."""
     draw = torch.Generator().manual_seed(5)
     things = torch.randn(batch, 7, dim, generator=draw)
     share = torch.softmax(
@@ -26,14 +26,14 @@ def scenes(batch: int, height: int = 8, width: int = 8, dim: int = 64) -> torch.
 
 
 def inertia(vectors: np.ndarray, labels: np.ndarray) -> float:
-    """Squared Euclidean distances to the means of the clusters: what KMeans minimises."""
+    """Sum of squared distances to the cluster means, which KMeans minimises."""
     return sum(
         float(((vectors[labels == name] - vectors[labels == name].mean(0)) ** 2).sum())
         for name in np.unique(labels)
     )
 
 
-def test_inertia_is_as_low_as_scikit_learns() -> None:
+def test_inertia_is_as_low_as_scikit_learn_s() -> None:
     patches = scenes(60)
     labels = cluster(patches, "kmeans:10", labels=True).labels
     assert labels is not None
@@ -45,7 +45,7 @@ def test_inertia_is_as_low_as_scikit_learns() -> None:
     assert np.mean(ours) <= 1.02 * np.mean(theirs)
 
 
-def test_every_cluster_has_a_patch() -> None:
+def test_no_cluster_is_empty() -> None:
     for k in (1, 2, 10, 40, 63, 64, 200):
         labels = cluster(scenes(6), f"kmeans:{k}", labels=True).labels
         assert labels is not None
@@ -53,7 +53,7 @@ def test_every_cluster_has_a_patch() -> None:
             assert image.unique().tolist() == list(range(min(k, 64)))
 
 
-def test_each_patch_is_with_the_direction_it_is_most_like() -> None:
+def test_each_patch_is_in_its_nearest_cluster() -> None:
     patches = scenes(4)
     regions = cluster(patches, "kmeans:6", labels=True)
     assert regions.labels is not None
@@ -62,11 +62,11 @@ def test_each_patch_is_with_the_direction_it_is_most_like() -> None:
         flat = patches[row].flatten(0, 1).double()
         similar = flat @ centres.T
         own = similar.gather(1, regions.labels[row].flatten()[:, None])[:, 0]
-        # As exact as the grid on which k-means decides.
+        # The precision of the grid that k-means uses.
         assert (similar.max(1).values - own).max() < 1e-3
 
 
-def test_in_larger_images_one_patch_in_a_hundred_may_be_elsewhere() -> None:
+def test_in_larger_images_up_to_one_percent_of_patches_may_differ() -> None:
     patches = scenes(20, height=16, width=16)
     regions = cluster(patches, "kmeans:10", labels=True)
     assert regions.labels is not None
@@ -79,7 +79,7 @@ def test_in_larger_images_one_patch_in_a_hundred_may_be_elsewhere() -> None:
     assert 0 < max(shares) <= 0.01
 
 
-def test_fewer_distinct_patches_than_clusters_give_as_many_regions() -> None:
+def test_fewer_distinct_patches_than_k_give_fewer_regions() -> None:
     three = torch.eye(16)[[0, 3, 7]]
     patches = three[torch.arange(12) % 3].view(1, 3, 4, 16)
     regions = cluster(patches, "kmeans:10", labels=True)
@@ -88,7 +88,7 @@ def test_fewer_distinct_patches_than_clusters_give_as_many_regions() -> None:
     assert torch.equal(regions.mass, torch.full((3,), 1 / 3))
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_changes_the_result() -> None:
     patches = scenes(8)
     first, again, other = (cluster(patches, "kmeans:9", seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.vectors, again.vectors)

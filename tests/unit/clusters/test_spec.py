@@ -32,7 +32,7 @@ from hardmine.errors import InputError
         (" tree:2/4,linkage=ward ", "tree:2/4,linkage=ward"),
     ],
 )
-def test_one_canonical_text(text: str, canonical: str) -> None:
+def test_canonical_text(text: str, canonical: str) -> None:
     spec = parse_spec(text)
     assert str(spec) == canonical
     assert parse_spec(canonical) == spec
@@ -51,19 +51,19 @@ def test_options_have_values_and_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", 'unknown method ""'),
         ("kmean:3", 'did you mean "kmeans"'),
-        ("kmeans:0", "k must be a whole number from 1 up"),
+        ("kmeans:0", "k must be a whole number of at least 1"),
         ("kmeans:3/x", "k must be a whole number"),
         ("kmeans:2.5", "k must be a whole number"),
-        ("kmeans:", "nothing stands behind the colon"),
+        ("kmeans:", "the colon must be followed by"),
         ("kmeans:k=3,k=4", "k is given twice"),
         ("kmeans:3,4", 'unknown option "4"'),
         ("kmeans:4+hole", "only \\+whole can be added"),
-        ("kmeans:4+whole+whole", "only \\+whole can be added, once"),
-        ("whole+whole", "it is the whole-image vector already"),
+        ("kmeans:4+whole+whole", "only \\+whole can be added, and only once"),
+        ("whole+whole", "which already is the whole-image vector"),
         ("whole:3", "this method takes none"),
         ("agglomerative", "needs a number of clusters"),
         ("agglomerative:k=3,t=0.2", "not both"),
@@ -71,10 +71,10 @@ def test_options_have_values_and_defaults() -> None:
         ("agglomerative:t=nan", "t must be a distance above 0"),
         ("agglomerative:k=3,linkage=single", "average, complete or ward"),
         ("agglomerative:k=3,conect", 'did you mean "connect"'),
-        ("agglomerative:k=3,connect=1", "the bare word"),
+        ("agglomerative:k=3,connect=1", "given without a value"),
         ("none:context=-1", "context must be a number above 0"),
     ],
 )
-def test_refuses_with_a_hint(text: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_an_invalid_spec_is_an_error_with_a_hint(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         parse_spec(text)

@@ -1,4 +1,4 @@
-"""Small data sets, real in form."""
+"""Fixtures that write small data sets in the real formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ImageWriter = Callable[..., Path]
 
 @pytest.fixture
 def image_file(tmp_path: Path) -> ImageWriter:
-    """Writes a picture of the given height and width below ``tmp_path``."""
+    """Writes an image of the given height and width below ``tmp_path``."""
 
     def write(name: str, height: int = 40, width: int = 60) -> Path:
         path = tmp_path / name
@@ -30,7 +30,7 @@ def image_file(tmp_path: Path) -> ImageWriter:
 
 @pytest.fixture
 def coco(tmp_path: Path, image_file: ImageWriter) -> Callable[..., Path]:
-    """Writes two 60 × 40 images and an annotation file whose members can be replaced."""
+    """Writes two images of 60 × 40 and a COCO file; its members can be replaced."""
 
     def write(name: str = "annotations/instances_train2017.json", **members: Any) -> Path:
         for row in (1, 2):

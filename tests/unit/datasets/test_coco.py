@@ -1,4 +1,4 @@
-"""COCO json against pycocotools, and what bad files are told."""
+"""The COCO reader against pycocotools, and its error messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_values_of_a_small_file(coco: Writer, tmp_path: Path) -> None:
     assert not images.federated
 
 
-def test_every_way_to_name_the_same_set_gives_the_same_paths(coco: Writer, tmp_path: Path) -> None:
+def test_all_forms_of_source_give_the_same_paths(coco: Writer, tmp_path: Path) -> None:
     file = coco()
     folder = tmp_path / "train2017"
     for images in (
@@ -60,7 +60,7 @@ def test_every_way_to_name_the_same_set_gives_the_same_paths(coco: Writer, tmp_p
         assert [images.path(row) for row in range(2)] == [folder / "1.png", folder / "2.png"]
 
 
-def test_photos_as_pycocotools_reads_them(photos: Path) -> None:
+def test_photos_load_as_with_pycocotools(photos: Path) -> None:
     tools = pytest.importorskip("pycocotools.coco")
     with contextlib.redirect_stdout(io.StringIO()):
         peer = tools.COCO(str(photos / "instances.json"))
@@ -87,7 +87,7 @@ def test_photos_as_pycocotools_reads_them(photos: Path) -> None:
         np.testing.assert_allclose(own.areas, [each["area"] for each in expected], rtol=1e-6)
 
 
-def test_blocks_smaller_than_a_record_change_nothing(
+def test_a_block_smaller_than_a_record_gives_the_same_tables(
     coco: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = coco()
@@ -122,13 +122,15 @@ def test_no_annotations_at_all(coco: Writer) -> None:
     assert images.class_counts.shape == (2, 2)
 
 
-def test_boxes_that_real_sets_contain(coco: Writer, caplog: pytest.LogCaptureFixture) -> None:
+def test_faulty_boxes_are_clipped_or_left_out(
+    coco: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
     boxes = [
         [1, 1, 5, 5],
-        [50, 30, 10.4, 10],  # rounding
-        [50, 30, 30, 30],  # over the edge
+        [50, 30, 10.4, 10],  # exceeds by a rounding error
+        [50, 30, 30, 30],  # exceeds the image
         [5, 5, 0, 3],  # no width
-        [70, 5, 10, 10],  # beside the image
+        [70, 5, 10, 10],  # outside the image
         [float("nan"), 5, 10, 10],
         None,
         *([[2, 2, 3, 3]] * 4),
@@ -148,7 +150,7 @@ def test_boxes_that_real_sets_contain(coco: Writer, caplog: pytest.LogCaptureFix
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
-def test_annotations_of_images_that_are_not_listed_are_left_out(coco: Writer) -> None:
+def test_annotations_of_unlisted_images_are_left_out(coco: Writer) -> None:
     labels = [
         annotation(row, image_id=image, category_id=3, bbox=[1, 1, 2, 2])
         for row, image in enumerate([10, 99, 20])
@@ -175,8 +177,8 @@ def picture(**fields: Any) -> dict[str, Any]:
     ("members", "message"),
     [
         (one(category_id=4), r"annotations\[0\] \(id 5, image 10\) has the category 4, which is"),
-        (one(image_id=11), r"1 of 1 annotations are of images that are not among 'images'.*id 5"),
-        (one(image_id="10"), r"\(id 10\) and .*\(id 5, image 10\) name images in two ways"),
+        (one(image_id=11), r"1 of 1 annotations have an image_id that is not among 'images'.*id 5"),
+        (one(image_id="10"), r"\(id 10\) and .*\(id 5, image 10\) have image ids of two types"),
         (one(image_id=1 << 70), r"annotations\[0\] to \[0\] does not fit into 64 bits"),
         (one(bbox=[1, 2, 3]), r"annotations\[0\] \(id 5\): Expected `array` of length 4"),
         (one(bbox=[1, 2, 3, "4"]), r"\(id 5\): Expected `float`, got `str` - at `\$.bbox\[3\]`"),
@@ -190,9 +192,9 @@ def picture(**fields: Any) -> dict[str, Any]:
         ),
         (
             {"images": [{"id": 1, "file_name": "1.png"}, {"id": "b", "file_name": "2.png"}]},
-            r"numbers and text, mixed; the first text is 'b' in images\[1\]",
+            r"mix numbers and text; the first that is not a number is 'b' in images\[1\]",
         ),
-        (picture(file_name="3.png"), r"no image found: images\[0\] \(id 10\) is named '3\.png'"),
+        (picture(file_name="3.png"), r"no image found: images\[0\] \(id 10\) is '3\.png'"),
         (picture(file_name="../1.png"), r"images\[0\] \(id 10\): the path '\.\./1\.png' leaves"),
         (picture(file_name="/etc/x.png"), r"the path '/etc/x\.png' leaves the image root"),
         (picture(file_name="a\\..\\..\\x.png"), r"leaves the image root"),
@@ -200,13 +202,19 @@ def picture(**fields: Any) -> dict[str, Any]:
         (picture(file_name=None), r"images\[0\] \(id 10\) has neither a file_name nor a coco_url"),
         (picture(file_name=""), r"images\[0\] \(id 10\)"),
         (one(category_id=1 << 70), r"an id among annotations\[0\] to \[0\] does not fit into 64"),
-        (picture(width=-1, height=5), r"images\[0\] \(id 10\): no image is -1 wide and 5 high"),
-        (picture(width=1e300, height=5), r"\(id 10\): no image is 1e\+300 wide and 5 high"),
+        (
+            picture(width=-1, height=5),
+            r"images\[0\] \(id 10\): impossible image size, -1 wide and 5 high",
+        ),
+        (
+            picture(width=1e300, height=5),
+            r"\(id 10\): impossible image size, 1e\+300 wide and 5 high",
+        ),
         (picture(neg_category_ids=[1 << 70]), r"an id among images\[0\] to \[0\] does not fit"),
         ({"categories": [{"id": 1 << 70, "name": "a"}]}, r"among categories\[0\] to \[0\]"),
     ],
 )
-def test_a_message_names_file_and_entry(
+def test_errors_name_the_file_and_the_entry(
     coco: Writer, members: dict[str, Any], message: str
 ) -> None:
     file = coco(**members)
@@ -215,13 +223,15 @@ def test_a_message_names_file_and_entry(
     assert str(file) in str(error.value)
 
 
-def test_boxes_in_another_form_are_an_error_not_an_empty_set(coco: Writer) -> None:
+def test_boxes_in_another_format_are_an_error(coco: Writer) -> None:
     corners = [annotation(n, image_id=10, category_id=3, bbox=[70, 50, 80, 60]) for n in range(3)]
     with pytest.raises(InputError, match=r"3 of 3 boxes are empty or lie outside.*\(id 0, image"):
         load_images(coco(annotations=corners))
 
 
-def test_missing_images_are_named_or_left_to_the_caller(coco: Writer, tmp_path: Path) -> None:
+def test_missing_images_are_an_error_unless_check_files_is_false(
+    coco: Writer, tmp_path: Path
+) -> None:
     file = coco()
     (tmp_path / "train2017/2.png").unlink()
     with pytest.raises(InputError, match=r"missing below .*2\.png \(images\[1\] \(id 20\)\)"):
@@ -229,17 +239,17 @@ def test_missing_images_are_named_or_left_to_the_caller(coco: Writer, tmp_path: 
     assert len(load_images(file, check_files=False)) == 2
 
 
-def test_labels_load_without_any_image(tmp_path: Path) -> None:
+def test_labels_load_without_images(tmp_path: Path) -> None:
     content = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}
     file = tmp_path / "alone.json"
     file.write_text(json.dumps(content))
     assert load_images(file, check_files=False).paths == ("a.jpg",)
 
 
-def test_members_that_lack_are_named(coco: Writer, tmp_path: Path) -> None:
+def test_missing_members_are_named(coco: Writer, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     file.write_text('{"images": []}')
-    with pytest.raises(InputError, match="this one lacks annotations, categories"):
+    with pytest.raises(InputError, match="this one has no annotations, categories"):
         load_images(file)
 
 
@@ -262,7 +272,7 @@ def test_a_linked_image_folder_is_followed(coco: Writer, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("source", "path"), [("train2017", "1.png"), (".", "train2017/1.png")])
-def test_names_that_begin_with_folders_that_are_not_there(
+def test_file_names_that_start_with_missing_folders(
     coco: Writer, tmp_path: Path, source: str, path: str
 ) -> None:
     pictures = [{"id": 10, "file_name": "images/v1/train2017/1.png"}]
@@ -272,9 +282,7 @@ def test_names_that_begin_with_folders_that_are_not_there(
 
 @pytest.mark.parametrize("number", [1e300, -1e300, 1e39, 10**30, float("-inf")])
 @pytest.mark.parametrize("place", range(4))
-def test_numbers_without_measure_cost_their_box_only(
-    coco: Writer, number: float, place: int
-) -> None:
+def test_numbers_out_of_range_only_drop_their_box(coco: Writer, number: float, place: int) -> None:
     odd: list[float] = [1, 1, 2, 2]
     odd[place] = number
     labels = [

@@ -1,4 +1,4 @@
-"""Folders and lists of images without labels."""
+"""The reader of folders and lists of images without labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hardmine.errors import InputError
 ImageWriter = Callable[..., Path]
 
 
-def test_every_image_below_a_folder_in_order(image_file: ImageWriter, tmp_path: Path) -> None:
+def test_all_images_below_a_folder_are_read_in_order(
+    image_file: ImageWriter, tmp_path: Path
+) -> None:
     for name in ("b.jpg", "a/z.PNG", "a/.hidden.png", ".cache/x.png", "c.webp"):
         image_file(name)
     (tmp_path / "notes.md").write_text("no image")
@@ -25,14 +27,14 @@ def test_every_image_below_a_folder_in_order(image_file: ImageWriter, tmp_path: 
     assert images.class_counts.shape == (3, 0)
 
 
-def test_a_linked_folder_is_part_of_it(image_file: ImageWriter, tmp_path: Path) -> None:
+def test_linked_folders_are_followed(image_file: ImageWriter, tmp_path: Path) -> None:
     image_file("disk/a.jpg")
     (tmp_path / "set").mkdir()
     (tmp_path / "set/more").symlink_to(tmp_path / "disk")
     assert load_images(tmp_path / "set").paths == ("more/a.jpg",)
 
 
-def test_a_list_in_its_own_order(image_file: ImageWriter, tmp_path: Path) -> None:
+def test_a_list_keeps_its_order(image_file: ImageWriter, tmp_path: Path) -> None:
     image_file("a.jpg")
     image_file("b/c.jpg")
     file = tmp_path / "list.txt"
@@ -42,14 +44,14 @@ def test_a_list_in_its_own_order(image_file: ImageWriter, tmp_path: Path) -> Non
     assert images.paths == ("b/c.jpg", "a.jpg")
 
 
-def test_a_list_beside_the_image_folder(image_file: ImageWriter, tmp_path: Path) -> None:
+def test_a_list_outside_the_image_folder(image_file: ImageWriter, tmp_path: Path) -> None:
     image_file("images/a.jpg")
     (tmp_path / "list.txt").write_text("a.jpg\n")
     images = load_images(tmp_path / "images", annotations=tmp_path / "list.txt")
     assert images.path(0) == tmp_path / "images/a.jpg"
 
 
-def test_an_empty_list_is_an_empty_set(tmp_path: Path) -> None:
+def test_an_empty_list_gives_an_empty_set(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\n")
     assert len(load_images(tmp_path / "list.txt")) == 0
 
@@ -65,7 +67,7 @@ def test_an_empty_list_is_an_empty_set(tmp_path: Path) -> None:
         ("a\0.jpg", r"list\.txt: line 1: the path 'a\\x00\.jpg' leaves"),
     ],
 )
-def test_a_message_names_file_and_line(
+def test_errors_name_the_file_and_the_line(
     image_file: ImageWriter, tmp_path: Path, text: str, message: str
 ) -> None:
     image_file("a.jpg")
@@ -75,15 +77,15 @@ def test_a_message_names_file_and_line(
         load_images(tmp_path / "list.txt")
 
 
-def test_a_list_that_is_not_text(tmp_path: Path) -> None:
+def test_a_binary_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\x89PNG\xff")
     with pytest.raises(InputError, match=r"list\.txt: byte 0 is not UTF-8"):
         load_images(tmp_path / "list.txt")
 
 
-def test_a_plain_folder_has_no_split(image_file: ImageWriter, tmp_path: Path) -> None:
+def test_a_folder_has_no_splits(image_file: ImageWriter, tmp_path: Path) -> None:
     image_file("a.jpg")
-    with pytest.raises(InputError, match="has no split 'train'"):
+    with pytest.raises(InputError, match="has no splits, got split='train'"):
         load_images(tmp_path, split="train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image file in this folder"):

@@ -1,4 +1,4 @@
-"""Images of every mode, turned and broken."""
+"""Opening images: orientation, colour modes and broken files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hardmine.errors import InputError
 
 
 def gradient() -> Image.Image:
-    """30 × 50, no symmetry."""
+    """A 30 × 50 image without symmetry."""
     y, x = np.mgrid[:30, :50]
     return Image.fromarray(np.stack([5 * x, 8 * y, x + y], axis=-1).astype(np.uint8))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_as_pillow_says(tmp_path: Path, orientation: int) -> None:
+def test_orientation_is_applied_as_by_pillow(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "turned.png"
@@ -34,7 +34,7 @@ def test_upright_as_pillow_says(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr"])
-def test_modes(tmp_path: Path, mode: str) -> None:
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     converted = gradient().convert(mode)
     path = tmp_path / "picture.tiff"
     converted.save(path)
@@ -43,7 +43,7 @@ def test_modes(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(image), np.asarray(converted.convert("RGB")))
 
 
-def test_16_bit_grey_is_scaled_not_cut(tmp_path: Path) -> None:
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 255, 256], [25700, 65280, 65535]], np.uint16)
     path = tmp_path / "deep.png"
     Image.fromarray(values).save(path)
@@ -51,14 +51,14 @@ def test_16_bit_grey_is_scaled_not_cut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image, np.repeat(values[..., None] // 256, 3, axis=2))
 
 
-def test_transparency_of_a_palette_is_dropped_without_a_warning(tmp_path: Path) -> None:
+def test_palette_transparency_is_dropped_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "palette.png"
     picture = gradient().convert("P")
     picture.save(path, transparency=bytes([0, 128]))
     np.testing.assert_array_equal(np.asarray(open_image(path)), np.asarray(picture.convert("RGB")))
 
 
-def test_the_first_frame_of_several(tmp_path: Path) -> None:
+def test_the_first_of_several_frames_is_read(tmp_path: Path) -> None:
     path = tmp_path / "moving.gif"
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:])
@@ -66,7 +66,7 @@ def test_the_first_frame_of_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_broken_exif_says_nothing_of_the_pixels(tmp_path: Path) -> None:
+def test_broken_exif_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "odd.jpg"
     gradient().save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     assert open_image(path).size == (50, 30)
@@ -95,7 +95,9 @@ def test_a_broken_file_is_an_input_error(tmp_path: Path, suffix: str, kind: str)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bomb_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_an_input_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "bomb.png"
     gradient().save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -106,18 +108,18 @@ def test_a_bomb_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_floats_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "depth.tiff"
     Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)).save(path)
-    with pytest.raises(InputError, match=r"depth\.tiff: .*floats, of no fixed range"):
+    with pytest.raises(InputError, match=r"depth\.tiff: .*floats without a fixed range"):
         open_image(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for name in ("none.jpg", ".", "pipe.jpg"):
         with pytest.raises(InputError, match="no such image file"):
             open_image(tmp_path / name)
 
 
-def test_photos_decode_as_opencv_does(photos: Path) -> None:
+def test_photos_decode_as_with_opencv(photos: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     for path in sorted((photos / "images").iterdir())[:20]:
         peer = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)

@@ -1,4 +1,4 @@
-"""The one rule for boxes that lie outside their images."""
+"""Clipping boxes to their images and leaving out those without area."""
 
 from __future__ import annotations
 
@@ -58,32 +58,32 @@ def test_one_box_in_an_image_of_40_by_60(box: list[float], expected: list[float]
     made, notes = make([good, good, box], [0, 0, 0])
     assert made.boxes[2:].tolist() == ([] if expected is None else [expected])
     if expected is None:
-        assert notes == ("left out 1 of 3 boxes that cover nothing of their image: box 2",)
+        assert notes == ("left out 1 of 3 boxes without area inside their image: box 2",)
     else:
         far = np.abs(np.subtract(box, expected)).max() > 1
         assert len(notes) == far
 
 
-def test_an_image_of_unknown_size_clips_nothing() -> None:
+def test_nothing_is_clipped_if_the_size_is_unknown() -> None:
     made, notes = make([[-5, 0, 1000, 2000], [0, 0, INF, 5], [1, 1, 2, 2]], [1, 1, 1])
     assert made.boxes.tolist() == [[-5, 0, 1000, 2000], [1, 1, 2, 2]]
     assert len(notes) == 1
 
 
-def test_sorted_by_image_in_the_order_of_the_file() -> None:
+def test_boxes_are_sorted_by_image_and_keep_the_file_s_order() -> None:
     boxes = [[row, row, row + 5, row + 5] for row in range(5)]
     made, _ = make(boxes, [1, 0, 1, 0, -1])
     assert made.image_rows.tolist() == [0, 0, 1, 1]
     assert made.ids.tolist() == [1, 3, 0, 2]
 
 
-def test_areas_are_the_file_s_where_it_has_them() -> None:
+def test_areas_come_from_the_file_if_it_has_them() -> None:
     boxes = [[0, 0, 4, 5]] * 3
     made, _ = make(boxes, [0, 0, 0], areas=np.array([7, NAN, 0], np.float32))
     assert made.areas.tolist() == [7, 20, 20]
 
 
-def test_when_most_are_outside_the_form_is_wrong() -> None:
+def test_if_most_boxes_are_outside_it_is_an_error() -> None:
     with pytest.raises(InputError, match=r"set\.json: 2 of 3 boxes .* the first is box 1;"):
         make([[1, 1, 2, 2], [70, 1, 80, 2], [90, 1, 99, 2]], [0, 0, 0])
 
@@ -94,9 +94,9 @@ def test_when_most_are_outside_the_form_is_wrong() -> None:
     ),
     step=st.integers(1, 7),
 )
-def test_slices_change_nothing(boxes: list[list[float]], step: int) -> None:
+def test_the_slice_size_does_not_change_the_result(boxes: list[list[float]], step: int) -> None:
     rows = [row % 2 for row in range(len(boxes))]
-    # Enough good boxes that the rest are never most.
+    # Enough valid boxes that the invalid ones are never the majority.
     good = [[1.0, 1, 2, 2]] * (len(boxes) + 1)
     whole, notes = make(boxes + good, rows + [0] * len(good))
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The streaming reader against Python's own json."""
+"""The streaming JSON reader against Python's json module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hardmine.datasets.json_rows import read_records
 from hardmine.errors import InputError
 
-# Text made of what could mislead a scanner.
+# Text made of characters that could confuse a scanner.
 _text = st.text(st.sampled_from('ab"\\{}[],: \né€'), max_size=8)
 _value = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e6, 1e6) | _text,
@@ -45,7 +45,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ascii_only=st.booleans(),
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_same_records_as_json_whatever_the_block(
+def test_the_records_equal_json_s_for_any_block_size(
     scratch: Path, content: dict[str, Any], block: int, indent: int | None, ascii_only: bool
 ) -> None:
     text = json.dumps(content, indent=indent, ensure_ascii=ascii_only)
@@ -55,7 +55,7 @@ def test_same_records_as_json_whatever_the_block(
 
 @given(records=_records, cut=st.integers(0, 10_000), block=st.sampled_from([7, 64, 4096]))
 @settings(max_examples=60, deadline=None)
-def test_a_file_cut_short_is_an_input_error(
+def test_a_truncated_file_is_an_input_error(
     scratch: Path, records: list[Any], cut: int, block: int
 ) -> None:
     text = json.dumps({"skipped": {"a": [1, "}"]}, "a": records})
@@ -71,7 +71,7 @@ def test_a_file_cut_short_is_an_input_error(
     block=st.sampled_from([9, 4096]),
 )
 @settings(max_examples=150, deadline=None)
-def test_an_altered_byte_gives_what_json_reads_or_an_input_error(
+def test_an_altered_byte_gives_json_s_result_or_an_input_error(
     scratch: Path, records: list[Any], place: int, byte: int, block: int
 ) -> None:
     content = bytearray(json.dumps({"a": records, "b": [{"x": 1}, {"x": 2}]}).encode())
@@ -85,7 +85,7 @@ def test_an_altered_byte_gives_what_json_reads_or_an_input_error(
         got = collect(scratch, "a", "b", block=block)
     except InputError:
         return
-    assert expected is not None, "accepted what json refuses"
+    assert expected is not None, "accepted a file that json refuses"
     assert got == {name: expected[name] for name in ("a", "b") if name in expected}
 
 
@@ -99,7 +99,7 @@ def test_an_altered_byte_gives_what_json_reads_or_an_input_error(
     ],
     ids=["empty", "spaces", "byte order mark", "nested objects at every cut"],
 )
-def test_an_array_alone(tmp_path: Path, text: str, expected: list[Any]) -> None:
+def test_a_file_that_is_one_array(tmp_path: Path, text: str, expected: list[Any]) -> None:
     path = tmp_path / "table.json"
     path.write_text(text, encoding="utf-8")
     assert collect(path, "", block=64).get("") == expected
@@ -129,7 +129,7 @@ class _Box(msgspec.Struct):
     ],
     ids=lambda value: re.sub(r"\W+", " ", value)[:24],
 )
-def test_a_message_names_file_and_place(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_the_file_and_the_position(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as error:
@@ -137,7 +137,7 @@ def test_a_message_names_file_and_place(tmp_path: Path, text: str, message: str)
     assert "broken.json" in str(error.value)
 
 
-def test_what_python_writes_for_nan_is_read(tmp_path: Path) -> None:
+def test_nan_and_infinity_as_python_writes_them_are_read(tmp_path: Path) -> None:
     path = tmp_path / "nan.json"
     path.write_text(json.dumps({"a": [{"id": 1, "bbox": [float("nan"), float("inf")]}, {"id": 2}]}))
     (_, _, records), *rest = read_records(path, {"a": _Box})
@@ -146,6 +146,6 @@ def test_what_python_writes_for_nan_is_read(tmp_path: Path) -> None:
     assert str(records[0].bbox) == "(nan, inf)"
 
 
-def test_a_file_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.json: cannot be read: No such file"):
         list(read_records(tmp_path / "none.json", {"a": _Box}))

@@ -1,4 +1,4 @@
-"""What LVIS adds, on 100 real images and by hand."""
+"""The fields that LVIS adds, on 100 real images and on a small file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CATEGORIES = [
 ]
 
 
-def test_additions_are_kept(coco: Writer, tmp_path: Path) -> None:
+def test_lvis_fields_are_read(coco: Writer, tmp_path: Path) -> None:
     file = coco("lvis_v1_train.json", images=PICTURES, categories=CATEGORIES)
     images = load_images(file, "lvis")
     assert images.federated
@@ -46,26 +46,26 @@ def test_additions_are_kept(coco: Writer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("source", "prefix"), [(".", "train2017/"), ("train2017", "")])
-def test_images_named_by_url_alone(coco: Writer, tmp_path: Path, source: str, prefix: str) -> None:
+def test_images_with_only_a_url(coco: Writer, tmp_path: Path, source: str, prefix: str) -> None:
     file = coco("lvis_v1_train.json", images=PICTURES, categories=CATEGORIES)
     images = load_images(tmp_path / source, annotations=file)
     assert images.paths == (f"{prefix}1.png", f"{prefix}2.png")
 
 
-def test_a_category_that_is_not_listed_is_named(coco: Writer) -> None:
+def test_an_unlisted_category_is_an_error(coco: Writer) -> None:
     pictures = [PICTURES[0], {**PICTURES[1], "not_exhaustive_category_ids": [3, 8]}]
     message = r"images\[1\] \(id 20\): not_exhaustive_category_ids has the category 8"
     with pytest.raises(InputError, match=message):
         load_images(coco(images=pictures))
 
 
-def test_plain_coco_is_not_lvis(coco: Writer) -> None:
+def test_coco_is_not_accepted_as_lvis(coco: Writer) -> None:
     with pytest.raises(InputError, match="no image has neg_category_ids"):
         load_images(coco(), "lvis")
 
 
 def test_real_annotations(photos: Path) -> None:
-    """Expected values were read off the file by hand, with grep."""
+    """The expected values were read from the file with grep."""
     images = load_images(photos / "lvis_val_100.json", check_files=False)
     assert len(images) == 100
     assert len(images.class_names) == 1230
@@ -73,7 +73,7 @@ def test_real_annotations(photos: Path) -> None:
     assert len(images.instances) == 977
     row = int(images.rows_of([266409])[0])
     assert images.sizes[row].tolist() == [480, 640]
-    # v0.5 names files as in 2014; the url has the name of 2017.
+    # LVIS v0.5 has COCO 2014's file names; the url has COCO 2017's.
     assert images.paths[row].endswith("000000266409.jpg")
     assert images.negatives is not None
     assert images.not_exhaustive is not None

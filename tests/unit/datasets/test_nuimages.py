@@ -1,4 +1,4 @@
-"""nuImages tables, real in form."""
+"""The nuImages reader on small tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frame(token: str, name: str, key: bool = True) -> dict[str, Any]:
     }
 
 
-def thing(token: str, sample_data: str, category: str, box: list[int]) -> dict[str, Any]:
+def annotation(token: str, sample_data: str, category: str, box: list[int]) -> dict[str, Any]:
     mask = {"size": [40, 60], "counts": "Yl5dMTB0MnMwMg=="}
     return {
         **{"token": token, "category_token": category, "bbox": box, "mask": mask},
@@ -51,9 +51,9 @@ def nuimages(tmp_path: Path, image_file: ImageWriter) -> Callable[..., Path]:
                 frame("a", "samples/CAM_BACK/a.jpg"),
             ],
             "object_ann": [
-                thing("o0", "a", "c1", [1, 2, 11, 22]),
-                thing("o1", "b", "c2", [0, 0, 60, 40]),
-                thing("o2", "a", "c2", [5, 5, 6, 7]),
+                annotation("o0", "a", "c1", [1, 2, 11, 22]),
+                annotation("o1", "b", "c2", [0, 0, 60, 40]),
+                annotation("o2", "a", "c2", [5, 5, 6, 7]),
             ],
             **tables,
         }
@@ -86,7 +86,7 @@ def test_values(nuimages: Callable[..., Path]) -> None:
         assert images.class_counts.toarray().tolist() == [[0, 0, 1], [0, 1, 1]]
 
 
-def test_a_set_without_objects(nuimages: Callable[..., Path]) -> None:
+def test_a_data_set_without_objects(nuimages: Callable[..., Path]) -> None:
     images = load_images(nuimages("v1.0-test", object_ann=[]))
     assert len(images) == 2
     assert len(images.instances or ()) == 0
@@ -95,7 +95,7 @@ def test_a_set_without_objects(nuimages: Callable[..., Path]) -> None:
 def test_several_versions_need_a_split(nuimages: Callable[..., Path]) -> None:
     nuimages("v1.0-train")
     root = nuimages("v1.0-val", object_ann=[])
-    with pytest.raises(InputError, match=r"found v1\.0-train, v1\.0-val; name it with split="):
+    with pytest.raises(InputError, match=r"found v1\.0-train, v1\.0-val; pass split="):
         load_images(root)
     assert len(load_images(root, split="train").instances or ()) == 3
 
@@ -104,16 +104,16 @@ def test_several_versions_need_a_split(nuimages: Callable[..., Path]) -> None:
     ("tables", "message"),
     [
         (
-            {"object_ann": [thing("o0", "a", "c9", [0, 0, 1, 1])]},
-            r"object_ann\.json: \[0\] o0 names 'c9', which is not in category\.json",
+            {"object_ann": [annotation("o0", "a", "c9", [0, 0, 1, 1])]},
+            r"object_ann\.json: \[0\] o0 has the token 'c9', which is not in category\.json",
         ),
         (
-            {"object_ann": [thing("o0", "x", "c1", [0, 0, 1, 1])]},
-            r"object_ann\.json: \[0\] o0 names 'x', which is not a key frame",
+            {"object_ann": [annotation("o0", "x", "c1", [0, 0, 1, 1])]},
+            r"object_ann\.json: \[0\] o0 has the token 'x', which is not a key frame",
         ),
         (
             {"sample_data": [frame("a", "samples/CAM_BACK/a.jpg")] * 2},
-            r"sample_data\.json: \[1\] has the token a of \[0\]",
+            r"sample_data\.json: \[1\] has the same token a as \[0\]",
         ),
         (
             {"sample_data": [frame("a", "../a.jpg")], "object_ann": []},
@@ -127,7 +127,7 @@ def test_several_versions_need_a_split(nuimages: Callable[..., Path]) -> None:
         ({"category": {}}, r"category\.json: malformed JSON.*expected an array"),
     ],
 )
-def test_a_message_names_file_and_entry(
+def test_errors_name_the_file_and_the_entry(
     nuimages: Callable[..., Path], tables: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):

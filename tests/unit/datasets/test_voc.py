@@ -1,4 +1,4 @@
-"""Pascal VOC against torchvision's reader, and what bad files are told."""
+"""The Pascal VOC reader against torchvision's, and its error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hardmine.errors import InputError
 
 ImageWriter = Callable[..., Path]
 
-PAGE = """<annotation>
+XML = """<annotation>
   <folder>VOC2012</folder>
   <filename>{stem}.jpg</filename>
   <source><database>The VOC2007 Database</database></source>
@@ -30,7 +30,7 @@ OBJECT = """
   </object>"""
 
 
-def thing(name: str, *edges: float, difficult: int = 0) -> str:
+def object_xml(name: str, *edges: float, difficult: int = 0) -> str:
     return OBJECT.format(*edges, name=name, difficult=difficult)
 
 
@@ -43,7 +43,7 @@ def voc(tmp_path: Path, image_file: ImageWriter) -> Callable[..., Path]:
         (folder / "Annotations").mkdir(parents=True)
         for stem, text in objects.items():
             image_file(f"{root}/JPEGImages/{stem}.jpg")
-            page = PAGE.format(stem=stem, objects=text, width=width)
+            page = XML.format(stem=stem, objects=text, width=width)
             (folder / "Annotations" / f"{stem}.xml").write_text(page)
         main = folder / "ImageSets" / "Main"
         main.mkdir(parents=True)
@@ -54,7 +54,7 @@ def voc(tmp_path: Path, image_file: ImageWriter) -> Callable[..., Path]:
 
 
 def test_values(voc: Callable[..., Path]) -> None:
-    person = thing("person", 10, 5, 30, 25) + thing("dog", 1, 1, 60, 40, difficult=1)
+    person = object_xml("person", 10, 5, 30, 25) + object_xml("dog", 1, 1, 60, 40, difficult=1)
     images = load_images(voc(b=person, a=""))
     assert images.ids.tolist() == ["a", "b"]
     assert images.paths == ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
@@ -67,11 +67,11 @@ def test_values(voc: Callable[..., Path]) -> None:
     assert not images.instances.crowd.any()
 
 
-def test_as_torchvision_reads_it(voc: Callable[..., Path], tmp_path: Path) -> None:
+def test_boxes_equal_torchvision_s(voc: Callable[..., Path], tmp_path: Path) -> None:
     datasets = pytest.importorskip("torchvision.datasets")
     voc(
-        a=thing("person", 10, 5, 30, 25) + thing("tvmonitor", 2, 3, 4, 5),
-        b=thing("cat", 1, 1, 60, 40),
+        a=object_xml("person", 10, 5, 30, 25) + object_xml("tvmonitor", 2, 3, 4, 5),
+        b=object_xml("cat", 1, 1, 60, 40),
     )
     peer = datasets.VOCDetection(str(tmp_path), year="2012", image_set="train")
     images = load_images(tmp_path / "VOCdevkit/VOC2012", split="train")
@@ -88,28 +88,28 @@ def test_as_torchvision_reads_it(voc: Callable[..., Path], tmp_path: Path) -> No
             [float(each["bndbox"][edge]) for edge in ("xmin", "ymin", "xmax", "ymax")]
             for each in page["object"]
         ]
-        # torchvision hands out the file's text; its first pixel is 1.
+        # torchvision returns the file's text, which counts pixels from 1.
         np.testing.assert_array_equal(own.boxes, np.subtract(edges, [1, 1, 0, 0]))
 
 
-def test_other_classes_are_in_the_order_of_their_names(voc: Callable[..., Path]) -> None:
-    images = load_images(voc(a=thing("zebra", 1, 1, 9, 9) + thing("ant", 2, 2, 8, 8)))
+def test_other_classes_are_sorted_by_name(voc: Callable[..., Path]) -> None:
+    images = load_images(voc(a=object_xml("zebra", 1, 1, 9, 9) + object_xml("ant", 2, 2, 8, 8)))
     assert images.class_names == ("ant", "zebra")
     assert images.instances is not None
     assert images.instances.class_rows.tolist() == [1, 0]
 
 
-def test_images_and_annotations_in_folders_of_any_name(voc: Callable[..., Path]) -> None:
-    folder = voc(a=thing("cat", 1, 1, 9, 9), width=0)
+def test_images_and_annotations_in_other_folders(voc: Callable[..., Path]) -> None:
+    folder = voc(a=object_xml("cat", 1, 1, 9, 9), width=0)
     images = load_images(folder / "JPEGImages", annotations=folder / "Annotations")
     assert images.paths == ("a.jpg",)
-    assert images.sizes.tolist() == [[40, 60]]  # measured, where the file says 0
+    assert images.sizes.tolist() == [[40, 60]]  # read from the image, as the XML says 0
 
 
-def test_the_image_of_a_page_has_its_stem_whatever_its_suffix(
+def test_the_image_is_found_by_stem_with_any_suffix(
     voc: Callable[..., Path], image_file: ImageWriter, tmp_path: Path
 ) -> None:
-    folder = voc(a=thing("cat", 1, 1, 9, 9))
+    folder = voc(a=object_xml("cat", 1, 1, 9, 9))
     (folder / "JPEGImages/a.jpg").unlink()
     image_file("VOCdevkit/VOC2012/JPEGImages/a.png")
     assert load_images(folder).paths == ("JPEGImages/a.png",)
@@ -128,23 +128,25 @@ def test_the_image_of_a_page_has_its_stem_whatever_its_suffix(
             '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><x>&a;</x>',
             r"a\.xml: line 1: a document type is refused",
         ),
-        (PAGE.format(stem="a", width=60, objects="<object/>"), r"a\.xml: object 0 has no name"),
+        (XML.format(stem="a", width=60, objects="<object/>"), r"a\.xml: object 0 has no name"),
         (
-            PAGE.format(stem="a", width=60, objects=thing("cat", 1, 2, "three", 4)),  # type: ignore[arg-type]
+            XML.format(stem="a", width=60, objects=object_xml("cat", 1, 2, "three", 4)),  # type: ignore[arg-type]
             r"a\.xml: object 0: bndbox/xmax must be a number, got 'three'",
         ),
-        (PAGE.format(stem="../../a", width=60, objects=""), r"a\.xml: filename: .* leaves"),
-        (PAGE.format(stem="/etc/a", width=60, objects=""), r"a\.xml: filename: .* leaves"),
+        (XML.format(stem="../../a", width=60, objects=""), r"a\.xml: filename: .* leaves"),
+        (XML.format(stem="/etc/a", width=60, objects=""), r"a\.xml: filename: .* leaves"),
     ],
 )
-def test_a_message_names_file_and_entry(voc: Callable[..., Path], text: str, message: str) -> None:
+def test_errors_name_the_file_and_the_entry(
+    voc: Callable[..., Path], text: str, message: str
+) -> None:
     folder = voc(a="")
     (folder / "Annotations/a.xml").write_text(text)
     with pytest.raises(InputError, match=message):
         load_images(folder, "voc")
 
 
-def test_a_bomb_in_another_encoding_is_refused_too(voc: Callable[..., Path]) -> None:
+def test_an_entity_bomb_in_another_encoding_is_refused(voc: Callable[..., Path]) -> None:
     folder = voc(a="")
     bomb = '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x [<!ENTITY a "aa">]><x>&a;</x>'
     (folder / "Annotations/a.xml").write_bytes(bomb.encode("utf-16"))
@@ -152,9 +154,9 @@ def test_a_bomb_in_another_encoding_is_refused_too(voc: Callable[..., Path]) -> 
         load_images(folder)
 
 
-def test_missing_parts_are_named(voc: Callable[..., Path]) -> None:
+def test_missing_splits_and_files_are_named(voc: Callable[..., Path]) -> None:
     folder = voc(a="", b="")
-    with pytest.raises(InputError, match=r"trainval\.txt: no such split; there is train"):
+    with pytest.raises(InputError, match=r"trainval\.txt: no such split; found train"):
         load_images(folder, split="trainval")
     (folder / "JPEGImages/b.jpg").unlink()
     with pytest.raises(InputError, match=r"missing below .*JPEGImages/b\.jpg \(b\.xml\)"):
@@ -164,8 +166,12 @@ def test_missing_parts_are_named(voc: Callable[..., Path]) -> None:
         load_images(folder, split="train")
 
 
-def test_boxes_outside_are_counted_and_named(voc: Callable[..., Path]) -> None:
-    boxes = thing("cat", 70, 1, 80, 9) + thing("cat", 50, 1, 80, 9) + thing("cat", 1, 1, 9, 9)
+def test_boxes_outside_the_image_are_counted_and_named(voc: Callable[..., Path]) -> None:
+    boxes = (
+        object_xml("cat", 70, 1, 80, 9)
+        + object_xml("cat", 50, 1, 80, 9)
+        + object_xml("cat", 1, 1, 9, 9)
+    )
     images = load_images(voc(a=boxes))
     assert len(images.instances or ()) == 2
     assert [note.partition(": ")[2] for note in images.notes] == [
@@ -174,6 +180,6 @@ def test_boxes_outside_are_counted_and_named(voc: Callable[..., Path]) -> None:
     ]
 
 
-def test_a_size_of_no_image_is_named(voc: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"a\.xml: no image is 1e\+30 wide and 40 high"):
+def test_an_impossible_image_size_is_an_error(voc: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=r"a\.xml: impossible image size, 1e\+30 wide and 40 high"):
         load_images(voc(a="", width=10**30))

@@ -1,4 +1,4 @@
-"""YOLO folders in the forms that their users have."""
+"""The YOLO reader on the layouts that users have."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_values(dataset: Callable[..., Path]) -> None:
     np.testing.assert_allclose(images.instances.areas, [600, 24], rtol=1e-6)
 
 
-def test_a_polygon_gives_its_box_and_its_area(dataset: Callable[..., Path]) -> None:
+def test_a_polygon_gives_a_box_and_an_area(dataset: Callable[..., Path]) -> None:
     triangle = "0 0.5 0.25 1.0 0.75 0.0 0.75\n"
     images = load_images(dataset(labels=triangle))
     assert images.instances is not None
@@ -71,7 +71,7 @@ def test_a_polygon_gives_its_box_and_its_area(dataset: Callable[..., Path]) -> N
     ],
     ids=str,
 )
-def test_forms_of_the_yaml(dataset: Callable[..., Path], keys: dict[str, Any]) -> None:
+def test_variants_of_the_yaml(dataset: Callable[..., Path], keys: dict[str, Any]) -> None:
     root = dataset(**keys)
     lines = ["./images/train/a.png", "", str(root / "images/train/deep/b.png")]
     (root / "train.txt").write_text("\n".join(lines))
@@ -112,7 +112,7 @@ def test_links_to_images_keep_their_labels(dataset: Callable[..., Path], tmp_pat
         ("set/images.jpg", "set/images.txt"),
     ],
 )
-def test_where_labels_are(image: str, label: str) -> None:
+def test_label_path(image: str, label: str) -> None:
     assert label_path(Path(image)) == Path(label)
 
 
@@ -129,7 +129,7 @@ def test_where_labels_are(image: str, label: str) -> None:
         ("0 30 20 10 10\n" * 3, r"3 of 3 boxes are empty or lie outside .*a\.txt line 1;.*centre"),
     ],
 )
-def test_a_message_names_file_and_line(
+def test_errors_name_the_file_and_the_line(
     dataset: Callable[..., Path], labels: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -140,20 +140,20 @@ def test_a_message_names_file_and_line(
     ("keys", "message"),
     [
         ({"names": None}, "names must be a list or a mapping"),
-        ({"names": ["cat", True]}, r"names: 1 is True, not text; put it in quotes"),
+        ({"names": ["cat", True]}, r"names: entry 1 is True, not text; put it in quotes"),
         ({"names": {1: "cat", 2: "dog"}}, "names must be numbered 0 to 1"),
-        ({"nc": 3}, "nc is 3, and there are 2 names"),
-        ({"train": None}, "no split 'train'; there is val"),
-        ({"train": "images/none"}, r"train: .*set/images/none is not there"),
-        ({"path": "nowhere"}, "path: 'nowhere' is no folder"),
+        ({"nc": 3}, "nc is 3, but there are 2 names"),
+        ({"train": None}, "no split 'train'; found val"),
+        ({"train": "images/none"}, r"train: .*set/images/none does not exist"),
+        ({"path": "nowhere"}, "path: 'nowhere' is not a folder"),
         ({"train": "list.txt"}, r"list\.txt: line 2: the path '\.\./\.\./x\.png' leaves"),
         ({"train": "away.txt"}, r"away\.txt: line 1: the path '/etc/x\.png' leaves"),
-        ({"train": "twice.txt"}, r"'images/train/a\.png' is named twice"),
+        ({"train": "twice.txt"}, r"'images/train/a\.png' is listed twice"),
         ({"train": "lost.txt"}, r"missing below .*images/lost\.png"),
         ({"train": "images/val"}, r"none of 1 images has a label file;.*labels/val/c\.txt"),
     ],
 )
-def test_a_message_names_the_key(
+def test_errors_name_the_key(
     dataset: Callable[..., Path], keys: dict[str, Any], message: str
 ) -> None:
     root = dataset(**keys)
@@ -173,7 +173,7 @@ def test_a_message_names_the_key(
         ("- a", r"data\.yaml: expected keys such as"),
     ],
 )
-def test_a_yaml_that_is_none(tmp_path: Path, text: str, message: str) -> None:
+def test_a_malformed_yaml_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "data.yaml"
     file.write_text(text)
     with pytest.raises(InputError, match=message):
@@ -193,9 +193,7 @@ def test_an_image_without_a_readable_header_is_left_out(dataset: Callable[..., P
 
 
 @pytest.mark.parametrize("row", ["0 1e300 0.5 1e300 1", "0 nan 0.5 1 1", "0 1 1 1e200 1e200 0 inf"])
-def test_numbers_without_measure_cost_their_box_only(
-    dataset: Callable[..., Path], row: str
-) -> None:
+def test_numbers_out_of_range_only_drop_their_box(dataset: Callable[..., Path], row: str) -> None:
     images = load_images(dataset(labels=f"{row}\n1 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n"))
     assert images.instances is not None
     assert images.instances.class_rows.tolist()[-2:] == [1, 0]

@@ -1,4 +1,4 @@
-"""The dense modes of vision transformers, against the plain formulas in float64."""
+"""The dense modes of vision transformers against their formulas in float64."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_parse_refuses(text: str) -> None:
 
 
 def formula(block: Any, tokens: torch.Tensor, mode: DenseMode, grid: tuple[int, int]) -> Any:
-    """What the mode says, one head and one patch at a time."""
+    """The mode's formula, one head and one patch at a time."""
     attention = block.attn
     width = tokens.shape[-1]
     part = width // attention.num_heads
@@ -82,7 +82,7 @@ def formula(block: Any, tokens: torch.Tensor, mode: DenseMode, grid: tuple[int, 
     "text",
     ["value", "value+mlp", "qq", "kk", "vv", "qk", "sclip", "naclip", "vv+qq+window=1+residual"],
 )
-def test_mode_is_its_formula(family: str, text: str) -> None:
+def test_a_mode_equals_its_formula(family: str, text: str) -> None:
     mode, grid = parse_dense(text), (2, 3)
     model = random_model(family, image_size=(32, 48), patch_size=16).double()
     visual: Any = model.visual
@@ -93,14 +93,14 @@ def test_mode_is_its_formula(family: str, text: str) -> None:
     hook.remove()
     expected = visual.ln_post(formula(block, caught[0], mode, grid)) @ visual.proj
     patches, _ = make_tower(visual, mode)(batch)
-    # The window is made in float32.
+    # The window is computed in float32.
     tolerance = 1e-6 if mode.window else 1e-10
     torch.testing.assert_close(patches.flatten(1, 2), expected, atol=tolerance, rtol=tolerance)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", [name for name in VITS if name != "vit-average-then-norm"])
-def test_own_attention_with_all_its_block_gives_open_clips_own_tokens(family: str) -> None:
+def test_ordinary_attention_gives_open_clip_s_tokens(family: str) -> None:
     model = random_model(family)
     visual: Any = model.visual
     batch = torch.randn((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
@@ -114,7 +114,7 @@ def test_own_attention_with_all_its_block_gives_open_clips_own_tokens(family: st
     torch.testing.assert_close(patches.flatten(1, 2), own, atol=1e-4, rtol=1e-4)
 
 
-def test_modes_change_patches_and_fingerprint_but_not_the_whole() -> None:
+def test_modes_change_patches_and_fingerprint_but_not_whole() -> None:
     model = random_model("vit")
     batch = torch.randn((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
@@ -131,6 +131,6 @@ def test_modes_change_patches_and_fingerprint_but_not_the_whole() -> None:
 
 
 @pytest.mark.parametrize("family", ["resnet", "coca", "convnext", "vit-token"])
-def test_towers_without_modes_say_so(family: str) -> None:
+def test_other_modes_are_an_error_on_other_towers(family: str) -> None:
     with pytest.raises(InputError, match=r"'qq'.*use dense='value'"):
         OpenClipEncoder(random_model(family), tokenizer(), dense="qq")

@@ -1,4 +1,4 @@
-"""The fingerprint changes with whatever changes a vector, and with nothing else."""
+"""The fingerprint changes with everything that changes a vector, and with nothing else."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_any_change_of_the_model_changes_it(model: Any, change: Callable[[Any], 
     assert fingerprint(other) != fingerprint(model)
 
 
-def test_quick_gelu_which_no_weight_shows_changes_it() -> None:
-    """The same checkpoint fits RN50 and RN50-quickgelu, and makes different vectors."""
+def test_quick_gelu_changes_it() -> None:
+    """The same checkpoint fits RN50 and RN50-quickgelu but gives different vectors."""
     torch.manual_seed(0)
     plain = CLIP(48, VIT, TEXT)
     quick = CLIP(48, VIT, TEXT, quick_gelu=True)
@@ -90,7 +90,7 @@ def test_quick_gelu_which_no_weight_shows_changes_it() -> None:
     assert model_fingerprint(plain) != model_fingerprint(quick)
 
 
-def test_it_stays_with_what_changes_no_vector(model: Any) -> None:
+def test_changes_without_effect_on_vectors_keep_it(model: Any) -> None:
     same = fingerprint(copy.deepcopy(model))
     assert same == fingerprint(model)
     assert same == fingerprint(copy.deepcopy(model), copy=False, device="cpu", dense="maskclip")
@@ -100,7 +100,7 @@ def test_it_stays_with_what_changes_no_vector(model: Any) -> None:
     assert fingerprint(resnet.train()) == first
 
 
-def test_order_of_threads_does_not_matter(model: Any) -> None:
+def test_threads_give_the_same_fingerprint(model: Any) -> None:
     prints: list[str] = []
     threads = [
         threading.Thread(target=lambda: prints.append(model_fingerprint(model))) for _ in range(4)

@@ -1,4 +1,4 @@
-"""Encoders by name: known and unknown names, checkpoint files, weights that cannot be had."""
+"""Loading encoders by name: known and unknown names, checkpoint files, unavailable weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ARCHITECTURE = "hardmine-test-vit"
 
 @pytest.fixture(scope="module", autouse=True)
 def architecture(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A small architecture that open_clip knows by name."""
+    """Registers a small architecture in open_clip."""
     file = tmp_path_factory.mktemp("configs") / f"{ARCHITECTURE}.json"
     file.write_text(json.dumps({"embed_dim": 48, "vision_cfg": VIT, "text_cfg": TEXT}))
     open_clip.add_model_config(file)
@@ -36,10 +36,10 @@ def architecture(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def empty_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty cache, and a hub at an address where nothing answers."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    """An empty cache, and a hub at an address without a server."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
 
@@ -50,7 +50,9 @@ def vectors(encoder: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt", "lightning.ckpt.pt"])
-def test_a_checkpoint_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+def test_a_checkpoint_file_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
     model = random_model("vit")
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file = tmp_path / f"mine.{suffix}"
@@ -58,7 +60,7 @@ def test_a_checkpoint_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suff
         save_file(state, file)
     elif suffix == "pt":
         torch.save(state, file)
-    else:  # as open_clip's training saves it, under DistributedDataParallel
+    else:  # as open_clip's training saves it, with DistributedDataParallel
         wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
         torch.save({"epoch": 3, "name": "run", "state_dict": wrapped}, file)
     monkeypatch.chdir(tmp_path)
@@ -67,7 +69,7 @@ def test_a_checkpoint_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suff
     assert encoder.fingerprint == own.fingerprint
     for one, other in zip(vectors(encoder), vectors(own), strict=True):
         torch.testing.assert_close(one, other)
-    # The spec is JSON, names the file in full, and makes the encoder again from anywhere.
+    # The spec is JSON with an absolute path, and loads the encoder from any working directory.
     monkeypatch.chdir("/")
     again: Any = load_encoder(**json.loads(json.dumps(encoder.spec)))
     assert again.fingerprint == encoder.fingerprint
@@ -77,14 +79,14 @@ def test_a_checkpoint_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suff
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4:UserWarning")
-def test_a_checkpoint_that_runs_code_is_refused_and_its_code_not_run(tmp_path: Path) -> None:
+def test_a_checkpoint_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "it ran"),))
 
     file = tmp_path / "evil.pt"
     torch.save({"state_dict": {"weight": Evil()}}, file)
-    with pytest.raises(InputError, match="must hold tensors alone"):
+    with pytest.raises(InputError, match="must contain only tensors"):
         load_encoder(f"{ARCHITECTURE}/{file}")
     file.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError):
@@ -92,17 +94,17 @@ def test_a_checkpoint_that_runs_code_is_refused_and_its_code_not_run(tmp_path: P
     assert not (tmp_path / "it ran").exists()
 
 
-def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_architecture_is_an_error(tmp_path: Path) -> None:
     other = random_model("vit", width=32, head_width=16)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match=f"must be a checkpoint of {ARCHITECTURE}"):
+    with pytest.raises(InputError, match=f"does not load as a checkpoint of {ARCHITECTURE}"):
         load_encoder(f"{ARCHITECTURE}/{tmp_path}/other.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4:UserWarning")
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x80\x04}."])
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-def test_a_broken_checkpoint(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_a_broken_checkpoint_is_an_error(tmp_path: Path, content: bytes, suffix: str) -> None:
     file = tmp_path / f"broken.{suffix}"
     file.write_bytes(content)
     with pytest.raises(InputError, match=str(file)):
@@ -122,12 +124,12 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tinny", "'tinny' is not known; the nearest known: tiny"),
-        ("RN50x6/openai", "not known; the nearest known: RN50x64/openai"),
-        ("ViT-B-16", "needs the name of its weights; the nearest known: ViT-B-16/"),
-        ("ViT-B-16/laion2b_s34b_b88", "nearest known: ViT-B-16/laion2b_s34b_b88k"),
-        ("ViT-B-16/gone.pt", "there is no file .*gone.pt"),
-        ("local-dir:/nowhere", "must hold open_clip_config.json"),
+        ("tinny", "unknown encoder 'tinny'; similar known names: tiny"),
+        ("RN50x6/openai", "unknown encoder 'RN50x6/openai'; similar known names: RN50x64/openai"),
+        ("ViT-B-16", "needs the name of its weights; similar known names: ViT-B-16/"),
+        ("ViT-B-16/laion2b_s34b_b88", "similar known names: ViT-B-16/laion2b_s34b_b88k"),
+        ("ViT-B-16/gone.pt", "no file .*gone.pt"),
+        ("local-dir:/nowhere", "must contain open_clip_config.json"),
         ("precomputed:/nowhere.npz", "cannot be read"),
     ],
 )
@@ -137,7 +139,7 @@ def test_unknown_names(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "by_hand"),
+    ("name", "file", "advice"),
     [
         ("RN50x64/openai", "open_clip_model.safetensors", "RN50x64-quickgelu/PATH/"),
         ("ViT-B-16/laion2b_s34b_b88k", "open_clip_model.safetensors", "ViT-B-16/PATH/"),
@@ -146,18 +148,18 @@ def test_unknown_names(name: str, message: str) -> None:
         ("owlvit/google/owlvit-base-patch32", "model.safetensors", ""),
     ],
 )
-def test_weights_that_cannot_be_had(name: str, file: str, by_hand: str) -> None:
+def test_unavailable_weights(name: str, file: str, advice: str) -> None:
     start = time.monotonic()
     with pytest.raises(WeightsUnavailable) as caught:
         load_encoder(name)
     message = str(caught.value)
-    for part in (name, file, by_hand, "does not answer", "hf download", "'tiny' works offline"):
+    for part in (name, file, advice, "does not answer", "hf download", "'tiny' needs no download"):
         assert part in message
     assert time.monotonic() - start < 20  # the hub's own client would retry for half a minute
 
 
-def test_a_hub_that_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_PATIENCE", 0.2)
+def test_a_hub_that_does_not_answer_times_out_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_TIMEOUT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -168,14 +170,14 @@ def test_a_hub_that_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPat
     assert time.monotonic() - start < 5
 
 
-def test_offline_by_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hf_hub_offline_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsUnavailable, match="HF_HUB_OFFLINE is set"):
         load_encoder("RN50/openai")
 
 
 def cache(tmp_path: Path, repository: str, files: dict[str, Any]) -> None:
-    """Files as the hub's client leaves them in its cache."""
+    """Write files as the hub's client stores them in its cache."""
     folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = folder / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
@@ -188,10 +190,10 @@ def cache(tmp_path: Path, repository: str, files: dict[str, Any]) -> None:
             (snapshot / name).write_text(json.dumps(content))
 
 
-def test_a_tag_from_the_cache_brings_its_activation_and_colours(
+def test_a_cached_tag_has_its_activation_and_preprocessing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenAI's weights want QuickGELU, which the name RN50 alone does not say."""
+    """OpenAI's weights need QuickGELU, which the name RN50 does not say."""
     from open_clip.pretrained import _PRETRAINED
 
     config = {"hf_hub": "org/small/", "quick_gelu": True, "mean": (0.5, 0.4, 0.3), "std": (1, 1, 1)}
@@ -205,14 +207,14 @@ def test_a_tag_from_the_cache_brings_its_activation_and_colours(
     own = OpenClipEncoder(model, tokenizer())
     for one, other in zip(vectors(encoder), vectors(own), strict=True):
         torch.testing.assert_close(one, other)
-    # Weights given as a file of an architecture all of whose known weights agree on the colours.
+    # A checkpoint file, where all known weights of the architecture have the same preprocessing.
     save_file(model.state_dict(), tmp_path / "mine.safetensors")
     from_file: Any = load_encoder(f"{ARCHITECTURE}/{tmp_path}/mine.safetensors")
     assert from_file.preprocess == encoder.preprocess
 
 
 @pytest.mark.parametrize("kind", ["hf-hub", "local-dir"])
-def test_a_folder_with_its_configuration(tmp_path: Path, kind: str) -> None:
+def test_a_folder_with_a_configuration_loads(tmp_path: Path, kind: str) -> None:
     model = random_model("vit")
     config = {
         "model_cfg": {"embed_dim": 48, "vision_cfg": VIT, "text_cfg": TEXT},
@@ -229,14 +231,14 @@ def test_a_folder_with_its_configuration(tmp_path: Path, kind: str) -> None:
     assert load_encoder(**encoder.spec).fingerprint == encoder.fingerprint
 
 
-def test_an_object_of_ones_own_comes_back_as_it_is() -> None:
+def test_an_encoder_object_is_returned_unchanged() -> None:
     encoder = OpenClipEncoder(random_model("vit"), tokenizer())
     assert load_encoder(encoder) is encoder
     assert encoder.spec is None
 
 
-def test_an_object_that_is_no_encoder() -> None:
-    with pytest.raises(InputError, match="which Linear lacks"):
+def test_an_object_that_is_not_an_encoder_is_an_error() -> None:
+    with pytest.raises(InputError, match="Linear lacks"):
         load_encoder(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""OWL-ViT and OWLv2: cosines are the model's own logits, boxes its own boxes."""
+"""OWL-ViT and OWLv2: cosines give the model's logits, boxes are the model's boxes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def own_output(model: Any, batch: torch.Tensor, **options: Any) -> Any:
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("size", [(64, 64), (48, 96)], ids=["native", "wide"])
-def test_cosines_are_the_models_own_logits(version: int, size: tuple[int, int]) -> None:
+def test_cosines_give_the_model_s_logits(version: int, size: tuple[int, int]) -> None:
     model = random_owlvit(version)
     encoder = OwlVitEncoder(model, word_tokenizer(), image_size=size)
     batch = images(*size)
@@ -49,8 +49,8 @@ def test_cosines_are_the_models_own_logits(version: int, size: tuple[int, int]) 
     torch.testing.assert_close(features.boxes.flatten(1, 2), corners)
 
 
-def test_order_of_images_is_the_models_own_and_plain_cosines_is_not() -> None:
-    """What the shift and the scale of each box are for."""
+def test_logits_rank_images_as_the_model_and_plain_cosines_do_not() -> None:
+    """The shift and scale of each box change the order."""
     model = random_owlvit()
     batch = images(64, 64, count=16)
     own = own_output(model, batch).logits.amax(1).argsort(0)
@@ -64,7 +64,7 @@ def test_order_of_images_is_the_models_own_and_plain_cosines_is_not() -> None:
 
 
 def test_half_precision_storage_keeps_the_logits() -> None:
-    """An index keeps vectors in float16: the coordinate that fills up must not drown the rest."""
+    """An index stores float16: the added coordinate must not cost the others their precision."""
     encoder = OwlVitEncoder(random_owlvit(), word_tokenizer())
     texts = encoder.encode_texts(TEXTS)
     patches = encoder.encode_images(images(64, 64)).patches
@@ -73,31 +73,31 @@ def test_half_precision_storage_keeps_the_logits() -> None:
     assert (exact - stored).abs().max() < 0.005 * exact.abs().max()
 
 
-def test_bound_holds_for_the_worst_image() -> None:
+def test_the_logit_bound_holds_for_the_worst_input() -> None:
     """Gradient ascent on the head's input finds no box longer than the bound."""
     for seed in range(3):
         model = random_owlvit(seed=seed)
         encoder = OwlVitEncoder(model, word_tokenizer())
         worst = torch.randn(64, 1, 1, 32, requires_grad=True)
-        climb = torch.optim.Adam([worst], lr=0.3)
+        optimizer = torch.optim.Adam([worst], lr=0.3)
         head = model.class_head
         for _ in range(60):
             features = model.layer_norm(worst)
             scale = head.elu(head.logit_scale(features)) + 1
             length = scale * (1 + head.logit_shift(features).square()).sqrt()
-            climb.zero_grad()
+            optimizer.zero_grad()
             (-length.sum()).backward()
-            climb.step()
-        longest = encoder.logit_bound / 2**0.5
-        assert 0.3 * longest < length.max() <= longest * (1 + 1e-6)
+            optimizer.step()
+        max_length = encoder.logit_bound / 2**0.5
+        assert 0.3 * max_length < length.max() <= max_length * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=needs_half_tower)])
 def test_half_precision_arithmetic(precision: str) -> None:
     model = random_owlvit(2)
     exact = OwlVitEncoder(model, word_tokenizer())
-    rough = OwlVitEncoder(model, word_tokenizer(), precision=precision)
-    one, other = exact.encode_images(images(64, 64)), rough.encode_images(images(64, 64))
+    half = OwlVitEncoder(model, word_tokenizer(), precision=precision)
+    one, other = exact.encode_images(images(64, 64)), half.encode_images(images(64, 64))
     assert (one.patches * other.patches).sum(-1).min() > 0.995
     assert one.boxes is not None
     assert other.boxes is not None
@@ -107,7 +107,7 @@ def test_half_precision_arithmetic(precision: str) -> None:
 def test_cosine_mode_has_no_logits() -> None:
     encoder = OwlVitEncoder(random_owlvit(), word_tokenizer(), dense="cosine")
     assert encoder.dim == 24
-    with pytest.raises(InputError, match="logits need dense='logits'"):
+    with pytest.raises(InputError, match="logits need an encoder with dense='logits'"):
         encoder.logits(torch.zeros(1))
 
 
@@ -117,7 +117,7 @@ def test_modes_are_checked() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_from_a_folder_and_again_from_its_spec(tmp_path: Path, version: int) -> None:
+def test_a_folder_loads_and_its_spec_loads_it_again(tmp_path: Path, version: int) -> None:
     model = random_owlvit(version)
     model.save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
@@ -129,7 +129,7 @@ def test_from_a_folder_and_again_from_its_spec(tmp_path: Path, version: int) -> 
     assert again.fingerprint == encoder.fingerprint
 
 
-def test_a_folder_of_another_kind(tmp_path: Path) -> None:
+def test_a_folder_with_another_model_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(InputError, match="must be an OWL-ViT or OWLv2, got 'clip'"):
         load_encoder(f"owlvit/{tmp_path}")

@@ -1,8 +1,8 @@
-"""Patch vectors are CLIP's own: pooled with the model's attention they give its embedding.
+"""Patch vectors, pooled with the model's own attention weights, give its whole-image embedding.
 
-The attention weights are computed here from what the model's last layer reads (caught by a hook
-while open_clip's own code runs), and one head at a time, because each head weighs patches its own
-way: a copy of the model whose output projection hears one head only gives that head's patches.
+The attention weights are computed here from the input of the model's last layer, which a hook
+records while open_clip's code runs. Each head has its own weights, so heads are tested one at a
+time: a copy of the model whose output projection sees one head only gives that head's patches.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TOLERANCE = 1e-4
 def one_head_each(
     model: Any, find: Callable[[Any], nn.Linear], heads: int
 ) -> Iterator[tuple[int, Any]]:
-    """Copies of a model, each with an output projection that hears one head only."""
+    """Copies of a model whose output projection sees one head only."""
     width = find(model).in_features // heads
     for head in range(heads):
         alone = copy.deepcopy(model)
-        heard = torch.zeros(find(alone).in_features)
-        heard[head * width : (head + 1) * width] = 1
-        find(alone).weight.data *= heard
+        mask = torch.zeros(find(alone).in_features)
+        mask[head * width : (head + 1) * width] = 1
+        find(alone).weight.data *= mask
         find(alone).bias.data.zero_()
         yield head, alone
 
@@ -46,7 +46,7 @@ def input_of(module: nn.Module, run: Callable[[], Any]) -> torch.Tensor:
 
 
 def attention_of_first(query: torch.Tensor, key: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, heads, L): how the first token weighs all."""
+    """(B, heads, L): attention weights of the first token."""
     query, key = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query[:, :1], key))
     return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)[:, :, 0]
 
@@ -64,7 +64,7 @@ def test_resnet() -> None:
     weights = attention_of_first(pool.q_proj(tokens), pool.k_proj(tokens), pool.num_heads)
     pooled = pool.c_proj.bias.clone()
     for head, alone in one_head_each(model, lambda m: m.visual.attnpool.c_proj, pool.num_heads):
-        # The mean token takes part in the pooling and is no patch: its value from the pool itself.
+        # The pool also attends to the mean token, which is not a patch.
         mean = alone.visual.attnpool.c_proj(pool.v_proj(tokens[:, :1]))
         patches, _ = make_tower(alone.visual, DenseMode())(batch)
         values = torch.cat([mean, patches.flatten(1, 2)], 1)
@@ -83,12 +83,12 @@ def test_vit(family: str, size: tuple[int, int]) -> None:
     block = visual.transformer.resblocks[-1]
     tokens = input_of(block, lambda: model.encode_image(batch))
     normed, heads = block.ln_1(tokens), block.attn.num_heads
-    # torch's own attention module reports its weights by head.
+    # torch's attention module returns its weights for each head.
     _, weights = block.attn(normed, normed, normed, average_attn_weights=False)
     pooled = block.ls_1(block.attn.out_proj.bias.expand(len(batch), -1))
 
     def bare(copied: Any) -> Any:
-        """Patches as they leave the value path, in the block's own width."""
+        """Patches after the value path, in the block's width."""
         copied.visual.ln_post, copied.visual.proj = nn.Identity(), None
         return make_tower(copied.visual, DenseMode())
 
@@ -107,9 +107,9 @@ def test_vit(family: str, size: tuple[int, int]) -> None:
         patches, _ = bare(alone)(batch)
         values = torch.cat([first, patches.flatten(1, 2)], 1)
         pooled = pooled + torch.einsum("bl,bld->bd", weights[:, head, 0], values)
-    leaving = tokens[:, 0] + pooled
-    leaving = leaving + block.ls_2(block.mlp(block.ln_2(leaving)))
-    embedding = visual.ln_post(leaving) @ visual.proj
+    output = tokens[:, 0] + pooled
+    output = output + block.ls_2(block.mlp(block.ln_2(output)))
+    embedding = visual.ln_post(output) @ visual.proj
     torch.testing.assert_close(embedding, model.encode_image(batch), atol=TOLERANCE, rtol=TOLERANCE)
 
 
@@ -118,7 +118,7 @@ def test_vit(family: str, size: tuple[int, int]) -> None:
 def test_coca_pooler(family: str) -> None:
     model = random_model(family)
     visual, batch = model.visual, images((64, 64))
-    visual.ln_post = nn.Identity()  # the pooler's answer as it is, so that heads add up
+    visual.ln_post = nn.Identity()  # linear output, so that heads add up
     pooler = visual.attn_pool
     tokens = pooler.ln_k(input_of(pooler, lambda: model.encode_image(batch)))
     query = pooler.ln_q(pooler.query).expand(len(batch), -1, -1)
@@ -141,7 +141,7 @@ def test_coca_pooler(family: str) -> None:
 def test_siglip_like_pooler() -> None:
     model = random_model("vit-map")
     pooler, batch = model.visual.trunk.attn_pool, images((160, 160))
-    # What follows the attention is left out, so that heads add up.
+    # Without the layers after the attention, heads add up.
     pooler.mlp, model.visual.trunk.head = None, nn.Identity()
     tokens = input_of(pooler, lambda: model.encode_image(batch))
     query = pooler.q(pooler.latent.expand(len(batch), -1, -1))
@@ -173,15 +173,15 @@ def test_timm_class_token() -> None:
         patches, _ = make_tower(alone.visual, DenseMode())(batch)
         values = torch.cat([first, patches.flatten(1, 2)], 1)
         pooled = pooled + torch.einsum("bl,bld->bd", weights[:, head], values)
-    leaving = tokens[:, 0] + pooled
-    leaving = leaving + block.ls2(block.mlp(block.norm2(leaving)))
-    embedding = trunk.head(trunk.norm(leaving))
+    output = tokens[:, 0] + pooled
+    output = output + block.ls2(block.mlp(block.norm2(output)))
+    embedding = trunk.head(trunk.norm(output))
     torch.testing.assert_close(embedding, model.encode_image(batch), atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["fastvit", "efficientnet", "swin"])
-def test_average_of_patches_is_the_embedding_where_the_head_is_linear(family: str) -> None:
+def test_with_a_linear_head_the_mean_of_patches_is_the_embedding(family: str) -> None:
     model = random_model(family)
     size = {"fastvit": (96, 128), "efficientnet": (96, 160), "swin": (224, 224)}[family]
     patches, _ = make_tower(model.visual, DenseMode())(images(size))
@@ -191,8 +191,8 @@ def test_average_of_patches_is_the_embedding_where_the_head_is_linear(family: st
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["convnext", "convnext-mlp", "efficientnet"])
-def test_image_of_one_patch_is_its_own_patch(family: str) -> None:
-    """Where a norm or an MLP follows the pooling, one position still is its own average."""
+def test_an_image_of_one_patch_equals_that_patch(family: str) -> None:
+    """Also with a norm or an MLP after the pooling: one position is its own average."""
     model = random_model(family)
     patches, _whole = make_tower(model.visual, DenseMode())(images((32, 32)))
     assert patches.shape[1:3] == (1, 1)
@@ -200,9 +200,9 @@ def test_image_of_one_patch_is_its_own_patch(family: str) -> None:
 
 
 @torch.no_grad()
-def test_convnext_head_pooled_over_its_features_is_the_embedding() -> None:
+def test_without_its_norm_convnext_s_mean_of_patches_is_the_embedding() -> None:
     model = random_model("convnext")
-    model.visual.trunk.head.norm = nn.Identity()  # the one step of the head that is not linear
+    model.visual.trunk.head.norm = nn.Identity()  # the only nonlinear step of the head
     patches, _ = make_tower(model.visual, DenseMode())(images((96, 64)))
     own = model.encode_image(images((96, 64)))
     torch.testing.assert_close(patches.mean((1, 2)), own, atol=TOLERANCE, rtol=TOLERANCE)
@@ -212,8 +212,8 @@ def test_convnext_head_pooled_over_its_features_is_the_embedding() -> None:
 @pytest.mark.parametrize(
     "family", ["resnet", "vit-one-block", "convnext", "vit-gap", "vit-token", "coca"]
 )
-def test_patches_come_in_reading_order(family: str) -> None:
-    """A change in one corner of the images changes that corner's vector most."""
+def test_patches_are_in_reading_order(family: str) -> None:
+    """A change in one corner of an image changes that corner's vector most."""
     model = random_model(family)
     size = (160, 160) if hasattr(model.visual, "trunk") else (64, 64)
     tower = make_tower(model.visual, DenseMode())

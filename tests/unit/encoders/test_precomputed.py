@@ -1,4 +1,4 @@
-"""Vectors from files: images by name, texts word for word."""
+"""Precomputed vectors: images by file name, texts by exact match."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def encode(encoder: Any, pictures: list[Path]) -> Any:
 
 @pytest.mark.parametrize("grid", [(), (5,), (2, 3)], ids=["one", "regions", "grid"])
 @pytest.mark.parametrize("form", ["npz", "folder"])
-def test_from_files(tmp_path: Path, pictures: list[Path], grid: tuple[int, ...], form: str) -> None:
+def test_vectors_from_files(
+    tmp_path: Path, pictures: list[Path], grid: tuple[int, ...], form: str
+) -> None:
     stored = arrays(*grid)
     source = tmp_path / ("vectors.npz" if form == "npz" else "vectors")
     if form == "npz":
@@ -87,7 +89,7 @@ def test_whole_and_boxes(pictures: list[Path]) -> None:
     np.testing.assert_array_equal(features.boxes.numpy(), boxes.reshape(3, 1, 5, 4))
 
 
-def test_fingerprint_follows_every_vector() -> None:
+def test_the_fingerprint_changes_with_every_array() -> None:
     prints = {PrecomputedEncoder(**arrays(5)).fingerprint}
     for key, place in (("vectors", (2, 4, 7)), ("text_vectors", (1, 0))):
         changed = arrays(5)
@@ -103,7 +105,7 @@ def test_fingerprint_follows_every_vector() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": IMAGES[:2]}, r"one for each of 2 images, got \(3, 8\)"),
+        ({"images": IMAGES[:2]}, r"for 2 images, got \(3, 8\)"),
         ({"texts": ["cat"]}, r"text_vectors must have shape \(1, 8\), got \(2, 8\)"),
         ({"text_vectors": np.zeros((2, 9))}, r"text_vectors must have shape \(2, 8\)"),
         ({"whole": np.zeros((3, 9))}, r"whole must have shape \(3, 8\)"),
@@ -116,7 +118,7 @@ def test_arrays_are_checked(changes: dict[str, Any], message: str) -> None:
         PrecomputedEncoder(**{**arrays(), **changes})
 
 
-def test_unknown_text_names_the_nearest_and_the_way_out() -> None:
+def test_an_unknown_text_is_an_error_with_advice() -> None:
     encoder = PrecomputedEncoder(**arrays())
     with pytest.raises(InputError, match=r"'traffic lights' among 2; the nearest is 'traffic lig"):
         encoder.encode_texts(["traffic lights"])
@@ -124,7 +126,7 @@ def test_unknown_text_names_the_nearest_and_the_way_out() -> None:
         embed_prompts(encoder, ["cat"], "short")
 
 
-def test_unknown_image(tmp_path: Path) -> None:
+def test_an_unknown_image_is_an_error(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "d.png")
     encoder = PrecomputedEncoder(**arrays())
     with (
@@ -136,7 +138,7 @@ def test_unknown_image(tmp_path: Path) -> None:
         encoder.preprocess(Image.new("RGB", (2, 2)))
 
 
-def test_an_image_that_carries_its_path(pictures: list[Path]) -> None:
+def test_an_image_with_its_path_in_info(pictures: list[Path]) -> None:
     image = Image.new("RGB", (2, 2))
     image.info["path"] = str(pictures[1])
     encoder = PrecomputedEncoder(**arrays())
@@ -153,7 +155,7 @@ def test_an_image_that_carries_its_path(pictures: list[Path]) -> None:
     ],
     ids=["nonsense", "pickled objects", "arrays missing", "pickle"],
 )
-def test_files_that_cannot_be_used(tmp_path: Path, write: Any) -> None:
+def test_unusable_files_are_an_error(tmp_path: Path, write: Any) -> None:
     write(tmp_path / "vectors.npz")
     with pytest.raises(InputError, match=r"vectors\.npz"):
         load_encoder(f"precomputed:{tmp_path}/vectors.npz")

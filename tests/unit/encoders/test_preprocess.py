@@ -1,4 +1,4 @@
-"""The whole image, squeezed to the encoder's size, as torchvision would squeeze it."""
+"""Preprocessing resizes the whole image, as torchvision does."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def test_same_as_torchvision(width: int, height: int, interpolation: str) -> Non
             Normalize(CLIP_MEAN, CLIP_STD),
         ]
     )
-    ours = WholeImage((64, 96), interpolation=interpolation)(image)
-    assert ours.shape == (3, 64, 96)
-    torch.testing.assert_close(ours, peer(image), atol=1e-6, rtol=0)
+    tensor = WholeImage((64, 96), interpolation=interpolation)(image)
+    assert tensor.shape == (3, 64, 96)
+    torch.testing.assert_close(tensor, peer(image), atol=1e-6, rtol=0)
 
 
 def test_nothing_is_cropped() -> None:
@@ -57,14 +57,14 @@ def test_other_colour_modes(mode: str) -> None:
     torch.testing.assert_close(resize(image), resize(image.convert("RGB")))
 
 
-def test_mean_and_deviation() -> None:
+def test_mean_and_std() -> None:
     grey = Image.new("RGB", (8, 8), (51, 102, 153))
     tensor = WholeImage((4, 4), mean=(0.2, 0.2, 0.2), std=(0.5, 0.1, 0.2))(grey)
     expected = torch.tensor([0.0, 2.0, 2.0])
     torch.testing.assert_close(tensor.mean((1, 2)), expected, atol=1e-5, rtol=0)
 
 
-def test_workers_get_it_without_the_model() -> None:
+def test_it_pickles_small_without_the_model() -> None:
     resize = WholeImage((64, 64))
     assert len(pickle.dumps(resize)) < 1000
     assert pickle.loads(pickle.dumps(resize)) == resize

@@ -1,4 +1,4 @@
-"""Templates: averaged, renormalised, cached."""
+"""Prompt templates: mean vectors and their cache."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from hardmine.errors import InputError
 
 
 class CountingEncoder(OpenClipEncoder):
-    """Remembers what it was asked."""
+    """Records the texts it encodes."""
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        self.asked = [*getattr(self, "asked", []), *texts]
+        self.encoded = [*getattr(self, "encoded", []), *texts]
         return super().encode_texts(texts)
 
 
 @pytest.fixture
 def encoder() -> CountingEncoder:
     encoder = CountingEncoder(random_model("vit"), tokenizer())
-    encoder.asked = []
+    encoder.encoded = []
     return encoder
 
 
@@ -47,11 +47,13 @@ def test_no_names(encoder: CountingEncoder) -> None:
     vectors = embed_prompts(encoder, [])
     assert vectors.shape == (0, 48)
     assert vectors.dtype == np.float32
-    assert encoder.asked == []
+    assert encoder.encoded == []
 
 
 @pytest.mark.parametrize("templates", ["short", "plain", ["a {}", "the {}, small"]])
-def test_mean_of_prompts_renormalised(encoder: CountingEncoder, templates: Any) -> None:
+def test_a_vector_is_the_normalised_mean_of_its_prompts(
+    encoder: CountingEncoder, templates: Any
+) -> None:
     vectors = embed_prompts(encoder, ["cat", "traffic light"], templates)
     chosen = TEMPLATES[templates] if isinstance(templates, str) else templates
     for name, vector in zip(["cat", "traffic light"], vectors, strict=True):
@@ -61,17 +63,19 @@ def test_mean_of_prompts_renormalised(encoder: CountingEncoder, templates: Any) 
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_each_name_is_embedded_once_for_a_set(encoder: CountingEncoder) -> None:
+def test_each_name_is_embedded_once_for_each_set(encoder: CountingEncoder) -> None:
     first = embed_prompts(encoder, ["cat", "dog", "cat"], "plain")
     again = embed_prompts(encoder, ["dog", "emu", "cat"], ["{}"])
-    assert encoder.asked == ["cat", "dog", "emu"]
+    assert encoder.encoded == ["cat", "dog", "emu"]
     np.testing.assert_array_equal(first[0], first[2])
     np.testing.assert_array_equal(again[[0, 2]], first[[1, 0]])
     embed_prompts(encoder, ["cat"], ["a {}"])
-    assert encoder.asked[3:] == ["a cat"]
+    assert encoder.encoded[3:] == ["a cat"]
 
 
-def test_many_names_go_in_parts(encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_names_are_embedded_in_parts(
+    encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"thing {number}" for number in range(10)]
     monkeypatch.setattr("hardmine.encoders.templates._PROMPTS_AT_ONCE", 15)
     parts = embed_prompts(encoder, names, "short")
@@ -80,7 +84,7 @@ def test_many_names_go_in_parts(encoder: CountingEncoder, monkeypatch: pytest.Mo
     np.testing.assert_allclose(parts, embed_prompts(other, names, "short"), atol=1e-6)
 
 
-def test_a_changed_cache_cannot_leak_between_encoders_nor_through_results() -> None:
+def test_the_cache_is_separate_for_each_encoder_and_safe_from_callers() -> None:
     one = OpenClipEncoder(random_model("vit"), tokenizer())
     two = OpenClipEncoder(random_model("vit", seed=1), tokenizer())
     first = embed_prompts(one, ["cat"])
@@ -89,7 +93,7 @@ def test_a_changed_cache_cannot_leak_between_encoders_nor_through_results() -> N
     assert np.abs(embed_prompts(two, ["cat"]) - embed_prompts(one, ["cat"])).max() > 0.01
 
 
-def test_cache_dies_with_its_encoder() -> None:
+def test_the_cache_is_freed_with_its_encoder() -> None:
     encoder = OpenClipEncoder(random_model("vit"), tokenizer())
     embed_prompts(encoder, ["cat"])
     gone = weakref.ref(encoder)
@@ -102,7 +106,7 @@ def test_cache_dies_with_its_encoder() -> None:
     ("names", "templates", "message"),
     [
         (["cat"], "long", "must be one of clip80, short, plain"),
-        (["cat"], ["a photo"], "must hold {} where the name goes, got 'a photo'"),
+        (["cat"], ["a photo"], "must contain {} in place of the name, got 'a photo'"),
         (["cat"], [], "at least one template"),
         ("cat", "short", "got one text"),
     ],
@@ -113,6 +117,6 @@ def test_bad_input(names: Any, templates: Any, message: str) -> None:
         embed_prompts(encoder, names, templates)
 
 
-def test_braces_in_names_are_only_text(encoder: CountingEncoder) -> None:
+def test_braces_in_names_are_plain_text(encoder: CountingEncoder) -> None:
     embed_prompts(encoder, ["{odd} {0}"], ["a {}"])
-    assert encoder.asked == ["a {odd} {0}"]
+    assert encoder.encoded == ["a {odd} {0}"]

@@ -1,4 +1,4 @@
-"""The tiny CLIP: what was shipped is what is loaded, and it sees what is drawn."""
+"""The encoder "tiny": its files, and how well it recognises generated scenes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hardmine.encoders import tiny as package
 from hardmine.encoders.preprocess import WholeImage
 from hardmine.encoders.templates import embed_prompts
 from hardmine.encoders.tiny import load_model
-from hardmine.encoders.tiny.scenes_only import SceneImage, warn_of_photos
+from hardmine.encoders.tiny.scene_image import SceneImage, warn_of_photos
 from hardmine.errors import WeightsUnavailable
 from hardmine.scenes import NAMES, generate_scene
-from hardmine.scenes.conditions import apply_condition
+from hardmine.scenes.contexts import apply_context
 from hardmine.scenes.kinds import KINDS
 from hardmine.scenes.paint import mix_paint
 from hardmine.scenes.pen import Pen
@@ -34,7 +34,7 @@ def encoder():
     return load_encoder("tiny", device="cpu")
 
 
-def test_it_is_small_and_open_clips_own_class() -> None:
+def test_it_is_small_and_an_open_clip_model() -> None:
     assert (FOLDER / "weights.safetensors").stat().st_size <= 5_000_000
     model, tokenizer = load_model()
     assert type(model) is open_clip.CLIP
@@ -43,7 +43,7 @@ def test_it_is_small_and_open_clips_own_class() -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_its_vectors_are_open_clips_own(encoder) -> None:
+def test_its_vectors_equal_open_clip_s(encoder) -> None:
     model, tokenizer = load_model()
     images = torch.stack([encoder.preprocess(generate_scene(1, i).picture) for i in range(3)])
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_its_vectors_are_open_clips_own(encoder) -> None:
     torch.testing.assert_close(encoder.encode_texts(["a red car", "fog"]), texts)
 
 
-def test_the_patch_grid_is_fine_enough(encoder) -> None:
+def test_the_patch_grid_is_at_least_12_by_12(encoder) -> None:
     patches = encoder.encode_images(encoder.preprocess(generate_scene(1, 0).picture)[None]).patches
     assert min(patches.shape[1:3]) >= 12
 
@@ -65,9 +65,9 @@ def test_an_altered_file_is_refused(tmp_path, monkeypatch, name) -> None:
             (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(package, "_HERE", tmp_path)
     load_model()
-    spoilt = bytearray((tmp_path / name).read_bytes())
-    spoilt[len(spoilt) // 2] ^= 1
-    (tmp_path / name).write_bytes(spoilt)
+    altered = bytearray((tmp_path / name).read_bytes())
+    altered[len(altered) // 2] ^= 1
+    (tmp_path / name).write_bytes(altered)
     with pytest.raises(WeightsUnavailable, match=f"{name} is not the file that was shipped"):
         load_model()
     (tmp_path / name).unlink()
@@ -83,7 +83,7 @@ def test_every_file_it_loads_has_a_checksum() -> None:
     }
 
 
-def test_its_words_are_clips_own_tokens_and_no_word_is_unknown() -> None:
+def test_its_tokens_are_clip_s_and_any_text_can_be_encoded() -> None:
     _, tokenizer = load_model()
     clip = open_clip.SimpleTokenizer()
     for text in (*NAMES, "a photo of a red car at night.", "a kitten in the rain"):
@@ -96,7 +96,7 @@ def test_its_words_are_clips_own_tokens_and_no_word_is_unknown() -> None:
 
 
 def test_it_names_each_kind_drawn_alone(encoder) -> None:
-    """Kinds by themselves on plain grounds, without the clutter that it was trained in."""
+    """Single objects on plain backgrounds, without the clutter of its training images."""
     pictures, truth = [], []
     for row, kind in enumerate(KINDS):
         for turn in range(2):
@@ -108,15 +108,15 @@ def test_it_names_each_kind_drawn_alone(encoder) -> None:
             picture = Image.new("RGB", (224, 224), tuple(rng.integers(90, 200, 3).tolist()))
             corner = (112 - cutout.width // 2, 112 - cutout.height // 2)
             picture.paste(cutout, corner, cutout)
-            pictures.append(encoder.preprocess(apply_condition(picture, "day", rng)))
+            pictures.append(encoder.preprocess(apply_context(picture, "day", rng)))
             truth.append(row)
     whole = encoder.encode_images(torch.stack(pictures)).whole.numpy()
     guesses = (whole @ embed_prompts(encoder, NAMES).T).argmax(1)
     assert (guesses == truth).mean() > 0.9  # chance is 1 in 36
 
 
-def test_patches_say_where_a_thing_is(encoder) -> None:
-    """The best patch for a large object's name lies in its box more often than the box is wide."""
+def test_the_best_patch_for_an_object_lies_in_its_box(encoder) -> None:
+    """Far more often than the share of the image that the box covers."""
     inside, area = [], []
     for index in range(60):
         scene = generate_scene(2027, index, tail=2)
@@ -139,7 +139,7 @@ def test_patches_say_where_a_thing_is(encoder) -> None:
     assert np.mean(inside) > max(0.6, 2 * np.mean(area))
 
 
-def test_it_warns_once_of_images_that_are_no_scenes(encoder, caplog) -> None:
+def test_it_warns_once_about_images_that_are_not_scenes(encoder, caplog) -> None:
     warn_of_photos.cache_clear()
     with caplog.at_level(logging.WARNING):
         encoder.preprocess(generate_scene(0, 0).picture)
@@ -153,7 +153,7 @@ def test_it_warns_once_of_images_that_are_no_scenes(encoder, caplog) -> None:
     assert torch.equal(first, plain(photo))
 
 
-def test_its_preprocessing_travels_to_workers(encoder) -> None:
+def test_its_preprocessing_is_picklable(encoder) -> None:
     again = pickle.loads(pickle.dumps(encoder.preprocess))
     assert again == encoder.preprocess
     assert isinstance(again, SceneImage)

@@ -1,4 +1,4 @@
-"""The whole-image vector that comes with the patches is open_clip's own, at any size."""
+"""The whole-image vector equals open_clip's, at any size."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch import nn
 from hardmine.encoders.open_clip import OpenClipEncoder
 from hardmine.errors import InputError
 
-TOLERANCE = 1e-5  # the proof asks for 1e-4; float32 rounding is well below either
+TOLERANCE = 1e-5  # float32 rounding is well below
 
-# The size each heavier timm tower runs at here; the others run at their own.
+# Sizes for the heavier timm towers; the others run at their own size.
 SMALLER = {"swin": 64, "fastvit": 96, "eva-token": 56, "pe-core": 64}
 
 
@@ -33,7 +33,7 @@ def own_embedding(model: Any, images: torch.Tensor) -> torch.Tensor:
 
 
 def resized(model: Any, size: tuple[int, int]) -> Any:
-    """The same model for another image size, its positions resized by open_clip."""
+    """The same model for another image size, with positions resized by open_clip."""
     other = copy.deepcopy(model)
     visual = other.visual
     if hasattr(visual, "trunk"):
@@ -51,7 +51,7 @@ def resized(model: Any, size: tuple[int, int]) -> Any:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_whole_is_open_clips_own_embedding(family: str) -> None:
+def test_whole_equals_open_clip_s_embedding(family: str) -> None:
     model = random_model(family)
     size = SMALLER.get(family)
     encoder = OpenClipEncoder(model, tokenizer_of(family), image_size=size)
@@ -59,7 +59,7 @@ def test_whole_is_open_clips_own_embedding(family: str) -> None:
     images = noise(3, encoder.image_size)
     whole = encoder.encode_images(images).whole
     torch.testing.assert_close(whole, own_embedding(oracle, images), atol=TOLERANCE, rtol=0)
-    assert (whole @ whole.T).min() < 1 - 100 * TOLERANCE  # the images are told apart
+    assert (whole @ whole.T).min() < 1 - 100 * TOLERANCE  # the images have different vectors
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_whole_is_open_clips_own_embedding(family: str) -> None:
     ids=["larger", "one cell", "tall", "wide", "odd"],
 )
 @pytest.mark.parametrize("family", ["resnet", "vit", "vit-average", "vit-custom-blocks", "coca"])
-def test_whole_at_another_size_is_that_of_the_resized_model(
+def test_whole_at_another_size_equals_the_resized_model_s(
     family: str, size: tuple[int, int]
 ) -> None:
     model = random_model(family)
@@ -93,7 +93,7 @@ def test_whole_at_another_size_is_that_of_the_resized_model(
         ("eva-token", (70, 42)),
     ],
 )
-def test_timm_towers_take_other_sizes_too(family: str, size: tuple[int, int]) -> None:
+def test_timm_towers_at_other_sizes(family: str, size: tuple[int, int]) -> None:
     model = random_model(family)
     encoder = OpenClipEncoder(model, tokenizer(), image_size=size)
     oracle = resized(model, size) if hasattr(model.visual.trunk, "set_input_size") else model
@@ -102,7 +102,7 @@ def test_timm_towers_take_other_sizes_too(family: str, size: tuple[int, int]) ->
     torch.testing.assert_close(encoder.encode_images(images).whole, own, atol=TOLERANCE, rtol=0)
 
 
-def test_any_size_of_batch_goes_without_a_new_encoder_where_the_tower_can() -> None:
+def test_a_tower_for_any_size_accepts_other_batch_sizes() -> None:
     encoder = OpenClipEncoder(random_model("vit"), tokenizer())
     images = noise(2, (96, 48))
     other = OpenClipEncoder(random_model("vit"), tokenizer(), image_size=(96, 48))
@@ -111,7 +111,7 @@ def test_any_size_of_batch_goes_without_a_new_encoder_where_the_tower_can() -> N
     )
 
 
-def test_towers_of_one_size_refuse_another() -> None:
+def test_a_tower_with_a_fixed_size_refuses_another() -> None:
     encoder = OpenClipEncoder(random_model("vit-gap"), tokenizer(), image_size=64)
     with pytest.raises(InputError, match=r"\(64, 64\).*got \(96, 96\).*image_size=\(96, 96\)"):
         encoder.encode_images(noise(1, (96, 96)))
@@ -131,8 +131,8 @@ def test_whole_at_the_native_size(family: str) -> None:
     assert encoder.fingerprint != same.fingerprint
 
 
-def test_native_whole_needs_a_tower_that_takes_two_sizes() -> None:
-    with pytest.raises(InputError, match="takes one at a time"):
+def test_native_whole_needs_a_tower_for_any_size() -> None:
+    with pytest.raises(InputError, match="has one fixed size"):
         OpenClipEncoder(random_model("vit-gap"), tokenizer(), image_size=64, whole="native")
 
 
@@ -145,9 +145,7 @@ def test_native_whole_needs_a_tower_that_takes_two_sizes() -> None:
         ("ViT-bigG-14-CLIPA", 224, (16, 16)),
     ],
 )
-def test_large_models_have_the_shapes_they_should(
-    name: str, size: int, grid: tuple[int, int]
-) -> None:
+def test_output_shapes_of_large_models(name: str, size: int, grid: tuple[int, int]) -> None:
     from hardmine.encoders.dense import DenseMode
     from hardmine.encoders.open_clip import make_tower
 

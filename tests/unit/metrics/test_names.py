@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hardmine.metrics.names import match_names, plain
+from hardmine.metrics.names import match_names, normalise
 
 
 @pytest.mark.parametrize(
@@ -17,36 +17,36 @@ from hardmine.metrics.names import match_names, plain
         ("Fußgänger", "fussgänger"),
     ],
 )
-def test_plain(name: str, expected: str) -> None:
-    assert plain(name) == expected
+def test_normalise(name: str, expected: str) -> None:
+    assert normalise(name) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given", "rows"),
+    ("class_names", "source", "rows"),
     [
         ([], [], []),
         ([], ["cat"], []),
         (["cat"], [], [-1]),
         (["cat", "dog"], ["dog", "cat"], [1, 0]),
         (["traffic light", "Cat"], ["Traffic_Light", "cat"], [0, 1]),
-        # The exact name wins over one that is alike.
+        # An exact name is preferred to a normalised one.
         (["cat", "Cat"], ["Cat", "cat"], [1, 0]),
         (["cat"], ["CAT", "cat"], [1]),
-        # Two that are alike on either side: not guessed.
+        # Two names with the same normalised form: not guessed.
         (["cat"], ["CAT", "Cat"], [-1]),
         (["CAT", "Cat"], ["cat"], [-1, -1]),
     ],
 )
-def test_rows(wanted: list[str], given: list[str], rows: list[int]) -> None:
-    assert match_names(wanted, given).rows.tolist() == rows
+def test_rows(class_names: list[str], source: list[str], rows: list[int]) -> None:
+    assert match_names(class_names, source).rows.tolist() == rows
 
 
-def test_what_did_not_match_is_told_with_the_nearest_name() -> None:
+def test_messages_name_what_did_not_match() -> None:
     match = match_names(
         ["cat", "hair dryer", "sofa", "tv_monitor"], ["TV monitor", "hair drier", "cat", "mAP"]
     )
     assert match.lines() == [
-        "'tv_monitor' is taken from 'TV monitor'",
+        "'tv_monitor' is read from 'TV monitor'",
         "'hair dryer' has no score; did you mean 'hair drier'?",
         "'sofa' has no score",
         "the score of 'hair drier' belongs to no class",
@@ -54,5 +54,5 @@ def test_what_did_not_match_is_told_with_the_nearest_name() -> None:
     ]
 
 
-def test_nothing_to_tell() -> None:
+def test_no_messages_if_all_names_are_equal() -> None:
     assert match_names(["a", "b"], ["b", "a"]).lines() == []

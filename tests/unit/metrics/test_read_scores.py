@@ -1,4 +1,4 @@
-"""Every form that trainers print, as they print it."""
+"""Every format of per-class scores, as the trainers write it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hardmine.records import ClassScores
 NAN = math.nan
 
 # name, metrics, expected class -> AP
-FORMS: list[tuple[str, Any, dict[str, float]]] = [
+FORMATS: list[tuple[str, Any, dict[str, float]]] = [
     ("plain", {"person": 0.5, "fork": np.float32(0.25)}, {"person": 0.5, "fork": 0.25}),
     ("plain, tensors", {"a": torch.tensor(0.5), "b": torch.tensor([0.1])}, {"a": 0.5, "b": 0.1}),
     (
@@ -57,7 +57,7 @@ FORMS: list[tuple[str, Any, dict[str, float]]] = [
         {"person": 0.545, "cow": NAN},
     ),
     (
-        # The same after flatten_results_dict, as metrics.json has it; boxes before masks.
+        # The same after flatten_results_dict, as in metrics.json; boxes before masks.
         "detectron2, flat, with masks",
         {"bbox/AP": 40.2, "bbox/AP-person": 54.5, "segm/AP-person": 47.1, "loss_cls": 0.2},
         {"person": 0.545},
@@ -68,7 +68,7 @@ FORMS: list[tuple[str, Any, dict[str, float]]] = [
         {"a": 0.004, "b": 0.009},
     ),
     (
-        # metrics.summary() of Ultralytics 8.4; classes without instances are not in it.
+        # metrics.summary() of Ultralytics 8.4; it omits classes without instances.
         "Ultralytics summary",
         [
             {
@@ -98,23 +98,25 @@ FORMS: list[tuple[str, Any, dict[str, float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("metrics", "expected"), [f[1:] for f in FORMS], ids=[f[0] for f in FORMS])
-def test_forms(metrics: Any, expected: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("metrics", "expected"), [f[1:] for f in FORMATS], ids=[f[0] for f in FORMATS]
+)
+def test_formats(metrics: Any, expected: dict[str, float]) -> None:
     scores = read_scores(metrics)
     assert scores.class_names == tuple(expected)
     np.testing.assert_allclose(scores.ap, list(expected.values()), rtol=1e-6)
 
 
-def test_percent_is_taken_when_said() -> None:
+def test_percent() -> None:
     assert read_scores({"a": 53.2, "b": 0.5}, percent=True).ap.tolist() == [0.532, 0.005]
 
 
-def test_scores_that_are_read_already_pass_through() -> None:
+def test_class_scores_are_returned_unchanged() -> None:
     scores = ClassScores(("a",), np.array([0.5]))
     assert read_scores(scores) is scores
 
 
-def test_a_group_can_be_chosen() -> None:
+def test_prefix_chooses_a_group() -> None:
     metrics = {"bbox": {"AP-a": 10.0}, "segm": {"AP-a": 20.0}}
     assert read_scores(metrics).ap.tolist() == [0.1]
     assert read_scores(metrics, prefix="segm").ap.tolist() == [0.2]
@@ -122,8 +124,8 @@ def test_a_group_can_be_chosen() -> None:
     assert read_scores(two, prefix="lvis").ap.tolist() == [0.3]
 
 
-def test_ultralytics_fills_absent_classes_with_the_mean_and_says_which_were_there() -> None:
-    # DetMetrics of Ultralytics 8.4: maps = mean of the seen classes, then each seen class's own.
+def test_ultralytics_classes_without_instances_are_unknown() -> None:
+    # DetMetrics of Ultralytics 8.4 writes the mean into maps for classes without instances.
     box = SimpleNamespace(maps=np.array([0.54, 0.42, 0.48]), ap_class_index=np.array([0, 1]))
     metrics = SimpleNamespace(
         box=box, names={0: "cat", 1: "dog", 2: "cow"}, nt_per_class=np.array([18, 22, 0])
@@ -135,15 +137,15 @@ def test_ultralytics_fills_absent_classes_with_the_mean_and_says_which_were_ther
 
 
 BAD: list[tuple[str, Any, dict[str, Any], str]] = [
-    ("percent unsaid", {"a": 53.2}, {}, r"'a' must lie in 0 to 1 .* got 53.2; .* percent=True"),
+    ("percent not given", {"a": 53.2}, {}, r"'a' must lie in 0 to 1 .* got 53.2; .* percent=True"),
     ("negative", {"a": -0.5}, {}, "must lie in 0 to 1"),
     ("above 100 percent", {"bbox/AP-a": 101.0}, {}, "must lie in 0 to 100"),
     ("text", {"a": "good"}, {}, "the AP of 'a' must be a number, got 'good'"),
     ("empty", {}, {}, "metrics are empty"),
-    ("averages alone", {"coco/bbox_mAP": 0.3, "coco/bbox_mAP_50": 0.5}, {}, "classwise=True"),
-    ("two groups", {"x/AP-a": 1.0, "y/AP-a": 2.0}, {}, "say which with prefix="),
-    ("a group that is not there", {"x/AP-a": 1.0}, {"prefix": "bbox"}, "got 'bbox'"),
-    ("no form at all", 0.3, {}, "metrics must be a mapping of class to AP.* got float"),
+    ("averages only", {"coco/bbox_mAP": 0.3, "coco/bbox_mAP_50": 0.5}, {}, "classwise=True"),
+    ("two groups", {"x/AP-a": 1.0, "y/AP-a": 2.0}, {}, "choose one with prefix="),
+    ("an unknown group", {"x/AP-a": 1.0}, {"prefix": "bbox"}, "got 'bbox'"),
+    ("unknown type", 0.3, {}, "metrics must be a mapping of class to AP.* got float"),
     ("maps of another length", {"maps": [0.1], "names": ["a", "b"]}, {}, r"\(2 names\), got 1"),
     (
         "torchmetrics without class metrics",
@@ -169,7 +171,7 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("metrics", "options", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
 )
-def test_what_cannot_be_read_is_refused(
+def test_unreadable_metrics_are_an_error(
     metrics: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -199,7 +201,7 @@ FILES = [
         '{"lr": 0.01, "loss": 0.9, "epoch": 3, "step": 30}\n',
         {"cat": 0.3, "dog": NAN},
     ),
-    # detectron2's metrics.json, cut off in the middle of a line.
+    # detectron2's metrics.json with an incomplete last line.
     (
         "metrics.json",
         '{"bbox/AP": 20.0, "bbox/AP-cat": 10.0, "iteration": 99}\n{"bbox/AP": 2',
@@ -223,16 +225,16 @@ def test_files(tmp_path: Path, name: str, text: str, expected: dict[str, float])
 
 BAD_FILES = [
     ("a.csv", "x,y\n1,2\n", r"a\.csv: needs a column of classes .* got x, y"),
-    ("b.csv", "class,ap\ncat,0.5\ncat,0.6\n", "class 'cat' stands there twice"),
+    ("b.csv", "class,ap\ncat,0.5\ncat,0.6\n", "class 'cat' appears twice"),
     ("c.csv", "class,ap\n", "expected rows"),
     ("d.json", "3", "expected an object or a list, got int"),
     ("e.json", "{", "line 1 is not JSON"),
-    ("f.jsonl", '{"loss": 1}\n{"loss": 2}\n', "none of its 2 lines holds per-class values"),
+    ("f.jsonl", '{"loss": 1}\n{"loss": 2}\n', "none of its 2 lines has per-class values"),
 ]
 
 
 @pytest.mark.parametrize(("name", "text", "message"), BAD_FILES, ids=[f[0] for f in BAD_FILES])
-def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_errors_name_the_file(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_scores(write(tmp_path, name, text))
 

@@ -38,7 +38,7 @@ def test_is_ordered_as_the_classes_asked_for_and_says_what_did_not_match() -> No
     np.testing.assert_allclose(need.need, [0, 0.8, 0])
     np.testing.assert_array_equal(need.ap, [0.5, 0.1, NAN])
     assert need.unmatched == [
-        "'traffic light' is taken from 'traffic_light'",
+        "'traffic light' is read from 'traffic_light'",
         "'zebra' has no score",
         "the score of 'mAP' belongs to no class",
     ]

@@ -1,4 +1,4 @@
-"""Scenes: the same for ever, true to their description, and long-tailed."""
+"""Generated scenes: reproducible, true to their description, long-tailed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from hardmine.errors import InputError
-from hardmine.scenes import MARK, NAMES, generate_scene
+from hardmine.scenes import NAMES, SCENE_COMMENT, generate_scene
 from hardmine.scenes.arrange import place_objects
 from hardmine.scenes.captions import Mention, describe
-from hardmine.scenes.conditions import CONDITIONS
+from hardmine.scenes.contexts import CONTEXTS
 from hardmine.scenes.kinds import KINDS
 from hardmine.scenes.paint import COLORS, mix_paint
 from hardmine.scenes.pen import Pen
@@ -25,7 +25,7 @@ def digest(seed: int, index: int) -> str:
     return hashlib.sha256(generate_scene(seed, index, size=96).image.tobytes()).hexdigest()
 
 
-def test_a_scene_does_not_depend_on_what_was_drawn_before() -> None:
+def test_a_scene_does_not_depend_on_the_order_of_drawing() -> None:
     forward = [digest(3, index) for index in range(4)]
     backward = [digest(3, index) for index in (3, 2, 1, 0)]
     assert forward == backward[::-1]
@@ -43,9 +43,9 @@ def test_another_process_draws_the_same_scene() -> None:
 
 
 def test_scenes_are_those_that_the_tiny_clip_was_trained_on() -> None:
-    """Whoever changes what is drawn trains the model anew, and then this."""
+    """If the drawing changes, the model must be trained again, and this test updated."""
     first, second = (generate_scene(1001, index, tail=3.0) for index in range(2))
-    assert (first.place, first.condition) == ("desert", "day")
+    assert (first.place, first.context) == ("desert", "day")
     assert [(thing.color, thing.kind) for thing in first.objects] == [
         *(("green", "umbrella"), ("orange", "hammer"), ("brown", "snail")),
         *(("orange", "butterfly"), ("red", "stop sign"), ("yellow", "traffic light")),
@@ -63,10 +63,10 @@ def test_scenes_need_no_torch() -> None:
 
 
 def test_there_are_enough_kinds_and_each_name_is_used_once() -> None:
-    spoken = [name for kind in KINDS for name in (kind.name, *kind.synonyms)]
+    names = [name for kind in KINDS for name in (kind.name, *kind.synonyms)]
     assert len(KINDS) >= 24
-    assert len(set(spoken)) == len(spoken)
-    assert all(friend in NAMES for kind in KINDS for friend in kind.companions)
+    assert len(set(names)) == len(names)
+    assert all(name in NAMES for kind in KINDS for name in kind.companions)
     assert all(place in PLACES for kind in KINDS for place in kind.places)
 
 
@@ -81,7 +81,7 @@ def test_a_kind_fills_its_frame_and_shows_its_colour(kind) -> None:
         solid = drawn[..., 3] > 200
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
         longer = max(np.ptp(rows), np.ptp(columns)) + 1
-        # Half the longer side is 40 pixels: objects are as large as they say.
+        # Half of the longer side is 40 pixels.
         assert 60 <= longer <= 86
         near = np.abs(drawn[solid][:, :3].astype(int) - paint.body).max(1) < 12
         assert near.mean() > 0.06, f"too little of a {color} {kind.name} is {color}"
@@ -100,7 +100,7 @@ def test_kinds_look_different_from_each_other() -> None:
     assert distances[~np.eye(len(shapes), dtype=bool)].min() > 8
 
 
-def test_boxes_and_areas_fit_the_pixels_that_change() -> None:
+def test_boxes_and_areas_match_the_pixels_that_change() -> None:
     key = (255, 0, 255)
     for seed in range(30):
         rng = np.random.default_rng(seed)
@@ -108,7 +108,7 @@ def test_boxes_and_areas_fit_the_pixels_that_change() -> None:
         kinds = [KINDS[int(rng.integers(len(KINDS)))] for _ in range(1 + seed % 4)]
         objects = place_objects(canvas, kinds, 0.4, rng)
         changed = np.abs(np.asarray(canvas).astype(int) - key).max(-1) > 60
-        # Half-transparent edge pixels belong to an object by its alpha, not by their colour.
+        # Half-transparent edge pixels belong to an object by their alpha, not by their colour.
         slack = 0.12 * changed.sum() + 12
         assert sum(thing.area for thing in objects) == pytest.approx(changed.sum(), abs=slack)
         if len(kinds) == 1 and objects:
@@ -118,13 +118,13 @@ def test_boxes_and_areas_fit_the_pixels_that_change() -> None:
             assert objects[0].visible <= 1
 
 
-def test_what_is_hidden_is_not_part_of_the_scene() -> None:
+def test_hidden_objects_are_not_part_of_the_scene() -> None:
     shown = [thing.visible for index in range(200) for thing in generate_scene(2, index).objects]
     assert min(shown) >= 0.15
-    assert np.mean(np.array(shown) < 0.95) > 0.1  # but partly hidden things are common
+    assert np.mean(np.array(shown) < 0.95) > 0.1  # partly hidden objects are common
 
 
-def test_the_long_tail_is_long_and_every_kind_is_met() -> None:
+def test_the_long_tail_is_long_and_every_kind_appears() -> None:
     counts = np.zeros(len(NAMES))
     extents = []
     for index in range(1200):
@@ -133,7 +133,7 @@ def test_the_long_tail_is_long_and_every_kind_is_met() -> None:
         extents += [thing.extent for thing in scene.objects]
     assert counts.max() >= 50 * counts.min()
     assert counts.min() >= 1
-    # The head of the list of kinds really is the head.
+    # The first kinds are the frequent ones.
     assert counts[:12].sum() > 5 * counts[-12:].sum()
     assert np.quantile(extents, 0.02) < 0.07
     assert np.quantile(extents, 0.98) > 0.45
@@ -147,7 +147,7 @@ def test_balanced_scenes_have_no_tail() -> None:
     assert counts.max() < 4 * counts.min()
 
 
-def test_a_crowd_holds_more() -> None:
+def test_crowd_scales_the_number_of_objects() -> None:
     few, usual, many = (
         np.mean([len(generate_scene(5, i, size=96, crowd=crowd).objects) for i in range(150)])
         for crowd in (0.3, 1.0, 2.5)
@@ -156,8 +156,8 @@ def test_a_crowd_holds_more() -> None:
     assert many > 1.7 * usual
 
 
-def test_kinds_keep_company() -> None:
-    """Cars are met on streets, and where there is a cup an apple is likelier than elsewhere."""
+def test_kinds_appear_with_their_places_and_companions() -> None:
+    """Cars are more frequent on streets; apples are more frequent in images with a cup."""
     places: dict[str, int] = dict.fromkeys(PLACES, 0)
     with_cup, without_cup = [], []
     for index in range(1200):
@@ -169,8 +169,8 @@ def test_kinds_keep_company() -> None:
     assert np.mean(with_cup) > 1.5 * np.mean(without_cup)
 
 
-def test_conditions_change_the_light_and_nothing_else() -> None:
-    scenes = {name: generate_scene(8, 3, condition=name) for name in CONDITIONS}
+def test_contexts_change_only_the_light() -> None:
+    scenes = {name: generate_scene(8, 3, context=name) for name in CONTEXTS}
     truths = {scene.objects for scene in scenes.values()}
     assert len(truths) == 1
     light = {name: scene.image.mean() for name, scene in scenes.items()}
@@ -180,7 +180,7 @@ def test_conditions_change_the_light_and_nothing_else() -> None:
     assert light["rain"] < light["fog"]
 
 
-def test_faults_touch_labels_alone_and_in_the_share_asked_for() -> None:
+def test_label_errors_have_the_requested_share_and_change_labels_only() -> None:
     missing = wrong = total = 0
     for index in range(400):
         clean = generate_scene(9, index, size=48)
@@ -196,7 +196,7 @@ def test_faults_touch_labels_alone_and_in_the_share_asked_for() -> None:
     assert wrong / total == pytest.approx(0.1, abs=0.03)
 
 
-def test_all_labels_can_be_left_out() -> None:
+def test_all_labels_can_be_missing() -> None:
     scene = generate_scene(9, 0, missing=1.0)
     assert len(scene.label_rows) == len(scene.objects) > 0
     assert (scene.label_rows == -1).all()
@@ -212,44 +212,44 @@ def test_all_labels_can_be_left_out() -> None:
         ({"tail": float("nan")}, "tail"),
         ({"crowd": 0}, "crowd"),
         ({"crowd": 9}, "crowd"),
-        ({"condition": "snow"}, "day, night, rain, fog"),
+        ({"context": "snow"}, "day, night, rain, fog"),
         ({"missing": 0.7, "wrong": 0.4}, "at most 1"),
         ({"missing": -0.1}, "at most 1"),
     ],
 )
-def test_a_value_out_of_range_is_named(values, message) -> None:
+def test_a_value_out_of_range_is_an_error(values, message) -> None:
     arguments = {"seed": 0, "index": 0, **values}
     with pytest.raises(InputError, match=message):
         generate_scene(arguments.pop("seed"), arguments.pop("index"), **arguments)
 
 
-def test_sentences_claim_only_what_is_there() -> None:
+def test_captions_claim_only_what_is_visible() -> None:
     rng = np.random.default_rng(0)
     mentions = [Mention("car", "red", "striped", "large"), Mention("cat", "black", "plain", "tiny")]
     true = {
         *(("kind", "car"), ("color", "car", "red"), ("pattern", "car", "striped")),
         *(("size", "car", "large"), ("kind", "cat"), ("color", "cat", "black")),
-        *(("size", "cat", "small"), ("place", "street"), ("condition", "night")),
+        *(("size", "cat", "small"), ("place", "street"), ("context", "night")),
     }
-    said = [describe(mentions, "street", "night", rng) for _ in range(400)]
-    assert {claim for caption in said for claim in caption.claims} == true
-    for caption in said:
+    captions = [describe(mentions, "street", "night", rng) for _ in range(400)]
+    assert {claim for caption in captions for claim in caption.claims} == true
+    for caption in captions:
         assert caption.claims, caption.text
         for _, *words in caption.claims:
             if words[0] in COLORS or (len(words) == 2 and words[1] in COLORS):
                 assert words[-1] in caption.text
-    night = [caption for caption in said if ("condition", "night") in caption.claims]
+    night = [caption for caption in captions if ("context", "night") in caption.claims]
     assert all("night" in caption.text or "dark" in caption.text for caption in night)
 
 
-def test_an_empty_scene_is_still_described() -> None:
+def test_an_empty_scene_has_a_caption() -> None:
     caption = describe([], "", "fog", np.random.default_rng(0))
-    assert caption.claims == (("condition", "fog"),)
+    assert caption.claims == (("context", "fog"),)
     assert "fog" in caption.text
 
 
-def test_a_picture_is_marked_as_a_scene() -> None:
+def test_the_image_carries_the_scene_comment() -> None:
     scene = generate_scene(1, 1, size=64)
-    assert scene.picture.info["comment"] == MARK
+    assert scene.picture.info["comment"] == SCENE_COMMENT
     assert np.array_equal(np.asarray(scene.picture), scene.image)
     assert len(scene.captions) == 3

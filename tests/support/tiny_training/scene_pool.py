@@ -1,4 +1,4 @@
-"""Training data of the tiny CLIP: scenes on disk, views cut from them, what each view shows."""
+"""Training images of the tiny CLIP: scenes on disk, views cut from them, the claims each shows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hardmine.encoders.tiny.recipe import POOL_TAIL, Phase
 from hardmine.scenes.captions import Caption, Claim, Mention
 from hardmine.scenes.compose import generate_scene
-from hardmine.scenes.conditions import CONDITIONS
+from hardmine.scenes.contexts import CONTEXTS
 from hardmine.scenes.kinds import KINDS, NAMES
 from hardmine.scenes.places import PLACES
 from hardmine.scenes.scene import size_name
+from tiny_training.recipe import POOL_TAIL, Phase
 
 SCENE_SIDE = 224
 CLAIMS: tuple[Claim, ...] = (
@@ -28,27 +28,27 @@ CLAIMS: tuple[Claim, ...] = (
     *(("pattern", kind.name, name) for kind in KINDS for name in ("striped", "spotted")),
     *(("size", kind.name, name) for kind in KINDS for name in ("small", "large")),
     *(("place", place) for place in PLACES),
-    *(("condition", condition) for condition in CONDITIONS),
+    *(("context", context) for context in CONTEXTS),
 )
 _CLAIM_ROWS = {claim: row for row, claim in enumerate(CLAIMS)}
 
 
 class View(NamedTuple):
-    """A picture and what is certainly in it, certainly not in it, or open.
+    """An image with the claims that are surely true of it and those that are surely false.
 
     Attributes:
         image: (side, side, 3) uint8.
-        mentions: Objects certainly in it.
-        place: Of its scene, or "" where too little of it can be seen.
-        condition: Of its scene.
-        present: (F,) bool by row of ``CLAIMS``.
-        absent: (F,) bool; a claim that is neither is open.
+        mentions: Objects that are surely visible.
+        place: The scene's place, or "" where too little of the scene is visible.
+        context: The scene's context.
+        present: (F,) bool, in the order of ``CLAIMS``.
+        absent: (F,) bool; a claim that is neither present nor absent is unknown.
     """
 
     image: npt.NDArray[np.uint8]
     mentions: tuple[Mention, ...]
     place: str
-    condition: str
+    context: str
     present: npt.NDArray[np.bool_]
     absent: npt.NDArray[np.bool_]
 
@@ -62,18 +62,18 @@ def _write_share(work: str, seed: int, first: int, last: int) -> None:
             things = [
                 [thing.kind, thing.color, thing.pattern, *thing.box] for thing in scene.objects
             ]
-            facts.write(json.dumps([scene.place, scene.condition, things]) + "\n")
+            facts.write(json.dumps([scene.place, scene.context, things]) + "\n")
     images.flush()
 
 
 class ScenePool:
-    """Scenes kept on disk, from which views are cut: whole, a part, or close around one object.
+    """Scenes on disk, from which views are cut: a whole scene, a part of one, or one object.
 
     Args:
-        work: Folder of the pool; made and filled if it is not there.
-        seed: Of the scenes.
+        work: Folder of the pool; created and filled if it does not exist.
+        seed: Seed of the scenes.
         count: Number of scenes.
-        processes: How many fill it.
+        processes: Number of processes that draw the scenes.
     """
 
     def __init__(self, work: Path, *, seed: int, count: int, processes: int = 2) -> None:
@@ -103,11 +103,11 @@ class ScenePool:
         return len(self._facts)
 
     def view(self, row: int, phase: Phase, rng: np.random.Generator) -> View:
-        """Cut a square view from a scene and shrink or enlarge it to the phase's size."""
-        place, condition, things = self._facts[row]
+        """Cut a square view from a scene and resize it to the phase's size."""
+        place, context, things = self._facts[row]
         boxes = np.array([thing[3:] for thing in things], np.float64).reshape(-1, 4)
         window = _choose_window(boxes, phase, rng)
-        # Only the rows and columns that the view needs: a tenth of the bytes, mostly.
+        # Read only the rows and columns that the view needs, typically a tenth of the bytes.
         left, top = np.floor(window[:2]).astype(int)
         right, bottom = np.ceil(window[2:]).astype(int)
         cut = Image.fromarray(np.ascontiguousarray(self._images[row, top:bottom, left:right]))
@@ -115,13 +115,13 @@ class ScenePool:
         pixels = cut.resize(
             (phase.side, phase.side), Image.Resampling.BILINEAR, box=tuple(within.tolist())
         )
-        return _look(np.asarray(pixels), window, boxes, things, place, condition)
+        return _make_view(np.asarray(pixels), window, boxes, things, place, context)
 
 
 def _choose_window(
     boxes: npt.NDArray[np.float64], phase: Phase, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Box of a view, xyxy: the whole scene, any part of it, or the surroundings of one object."""
+    """Box of a view (xyxy): the whole scene, a random part of it, or one object's surroundings."""
     drawn = rng.random()
     if drawn < phase.whole:
         return np.array([0.0, 0.0, SCENE_SIDE, SCENE_SIDE])
@@ -140,42 +140,42 @@ def _choose_window(
     return np.concatenate([center - side / 2, center + side / 2])
 
 
-def _look(
+def _make_view(
     image: npt.NDArray[np.uint8],
     window: npt.NDArray[np.float64],
     boxes: npt.NDArray[np.float64],
     things: list[Any],
     place: str,
-    condition: str,
+    context: str,
 ) -> View:
-    """Tell what a window of a scene shows, enlarged or shrunk to an image."""
+    """Derive the claims of a window of a scene from the objects in it."""
     width = float(window[2] - window[0])
     corner = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
     overlap = corner.clip(0)
     share = overlap.prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
     extent = overlap.max(1, initial=0) / width
     seen = (share > 0.5) & (extent * len(image) >= 10)
-    gone = share < 0.12
+    hidden = share < 0.12
     present, maybe = np.zeros(len(CLAIMS), bool), np.zeros(len(CLAIMS), bool)
     mentions = []
-    for row in np.flatnonzero(~gone).tolist():
+    for row in np.flatnonzero(~hidden).tolist():
         kind, color, pattern = things[row][:3]
         mention = Mention(kind, color, pattern, size_name(float(extent[row])))
         claims = _claims_of(mention)
         (present if seen[row] else maybe)[claims] = True
         if seen[row]:
             mentions.append(mention)
-            # Between small and large nobody can say that it is not one of them.
+            # Of a medium object, neither "small" nor "large" is surely false.
             if mention.size == "medium":
                 maybe[[_CLAIM_ROWS["size", kind, size] for size in ("small", "large")]] = True
-    present[_CLAIM_ROWS["condition", condition]] = True
+    present[_CLAIM_ROWS["context", context]] = True
     wide = width > 0.55 * SCENE_SIDE
     if wide:
         present[_CLAIM_ROWS["place", place]] = True
     else:
         maybe[[_CLAIM_ROWS["place", name] for name in PLACES]] = True
     shown = place if wide else ""
-    return View(image, tuple(mentions), shown, condition, present, ~present & ~maybe)
+    return View(image, tuple(mentions), shown, context, present, ~present & ~maybe)
 
 
 def _claims_of(mention: Mention) -> list[int]:
@@ -192,10 +192,10 @@ def _claims_of(mention: Mention) -> list[int]:
 def truth_table(
     captions: Sequence[Caption], views: Sequence[View]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which caption holds of which view, and which certainly does not: two (T, B) bool tables.
+    """Which captions are surely true and surely false of which views: two (T, B) bool arrays.
 
-    A caption is true of every picture that shows what it asserts, not of its own alone: in a
-    batch of views many share a caption's content, and calling those wrong would teach nonsense.
+    A caption is true of every view that shows all its claims, not only of the view it was written
+    for: many views of a batch show the same things, and treating them as negatives would be wrong.
     """
     if not captions:
         empty = np.zeros((0, len(views)), bool)

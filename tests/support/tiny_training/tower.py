@@ -1,4 +1,4 @@
-"""Training a float32 image tower through a bfloat16 copy."""
+"""Trains a float32 image tower with the arithmetic of a bfloat16 copy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hardmine.encoders.positions import resize_positions
 
 
 class HalfTower:
-    """A bfloat16 copy of a ResNet image tower that trains the float32 one.
+    """A bfloat16 copy of a ResNet image tower, used for forward and backward passes.
 
-    On a CPU with bfloat16 units this is twice to four times as fast as float32. Batch norms stay
-    in float32. Positions are interpolated to the size at hand, as the encoder does it.
+    On a CPU with bfloat16 units it is two to four times as fast as float32. Batch norms stay in
+    float32. Positions are interpolated to the input's size, as the encoder does.
     """
 
     def __init__(self, visual: nn.Module) -> None:
@@ -37,17 +37,17 @@ class HalfTower:
         vectors: torch.Tensor = functional_call(self._copy, override, (images,))
         return vectors.float()
 
-    def hand_over_gradients(self) -> None:
-        """Move gradients to the float32 tower."""
-        for own, theirs in zip(self._master.parameters(), self._copy.parameters(), strict=True):
-            if theirs.grad is not None:
-                own.grad = theirs.grad.float()
-                theirs.grad = None
+    def copy_gradients(self) -> None:
+        """Move the gradients to the float32 tower."""
+        for master, half in zip(self._master.parameters(), self._copy.parameters(), strict=True):
+            if half.grad is not None:
+                master.grad = half.grad.float()
+                half.grad = None
 
     @torch.no_grad()
-    def take_weights(self) -> None:
-        """Take the float32 tower's weights and give it the batch norms' statistics."""
-        for own, theirs in zip(self._master.parameters(), self._copy.parameters(), strict=True):
-            theirs.copy_(own)
-        for own, theirs in zip(self._master.buffers(), self._copy.buffers(), strict=True):
-            own.copy_(theirs)
+    def sync_weights(self) -> None:
+        """Copy the weights from the float32 tower, and the batch norms' statistics to it."""
+        for master, half in zip(self._master.parameters(), self._copy.parameters(), strict=True):
+            half.copy_(master)
+        for master, half in zip(self._master.buffers(), self._copy.buffers(), strict=True):
+            master.copy_(half)

@@ -1,4 +1,4 @@
-"""The format is told by what is there, or not at all."""
+"""Detection of the format from the files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hardmine.datasets import READERS, load_images
-from hardmine.datasets.recognise import recognise
+from hardmine.datasets.detect_format import detect_format
 from hardmine.errors import InputError
 
 SETS = {
@@ -18,12 +18,15 @@ SETS = {
     "folder": {"deep/er/a.jpg": ""},
 }
 OTHERS = {
-    "coco beside its images": ("coco", {"_annotations.coco.json": '{"info": 1}', "a.jpg": ""}),
-    "yolo of another name": ("yolo", {"coco8.yaml": "names: {0: cat}\nval: images"}),
+    "coco with the json next to its images": (
+        "coco",
+        {"_annotations.coco.json": '{"info": 1}', "a.jpg": ""},
+    ),
+    "yolo with another file name": ("yolo", {"coco8.yaml": "names: {0: cat}\nval: images"}),
     "images with other yaml": ("folder", {"train.yaml": "epochs: 3", "a.jpg": ""}),
     "images with other json": ("folder", {"results.json": '[{"image_id": 1}]', "a.jpg": ""}),
-    "tables themselves": ("nuimages", {"object_ann.json": "[]"}),
-    "pages themselves": ("voc", {"a.xml": "<annotation/>"}),
+    "folder of nuImages tables": ("nuimages", {"object_ann.json": "[]"}),
+    "folder of VOC files": ("voc", {"a.xml": "<annotation/>"}),
 }
 
 
@@ -36,38 +39,38 @@ def fill(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize("name", SETS)
 def test_each_format(tmp_path: Path, name: str) -> None:
-    assert recognise(fill(tmp_path, SETS[name]), None) == name
+    assert detect_format(fill(tmp_path, SETS[name]), None) == name
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_less_usual_forms(tmp_path: Path, case: str) -> None:
+def test_less_common_layouts(tmp_path: Path, case: str) -> None:
     name, files = OTHERS[case]
-    assert recognise(fill(tmp_path, files), None) == name
+    assert detect_format(fill(tmp_path, files), None) == name
 
 
 @pytest.mark.parametrize(
     ("file", "name"), [("x.json", "coco"), ("x.YAML", "yolo"), ("x.yml", "yolo"), ("x.txt", "list")]
 )
-def test_files_by_their_suffix(tmp_path: Path, file: str, name: str) -> None:
-    assert recognise(fill(tmp_path, {file: ""}) / file, None) == name
+def test_a_file_is_detected_by_its_suffix(tmp_path: Path, file: str, name: str) -> None:
+    assert detect_format(fill(tmp_path, {file: ""}) / file, None) == name
 
 
-def test_every_known_format_can_be_recognised() -> None:
+def test_every_format_is_covered() -> None:
     assert {*SETS, "lvis", "list"} == READERS.keys()
 
 
-def test_two_formats_in_one_place_are_not_guessed_between(tmp_path: Path) -> None:
+def test_two_formats_in_one_folder_are_an_error(tmp_path: Path) -> None:
     fill(tmp_path, SETS["coco"] | SETS["yolo"])
-    with pytest.raises(InputError, match="could be any of coco, yolo; pass format="):
+    with pytest.raises(InputError, match="matches several formats: coco, yolo; pass format="):
         load_images(tmp_path)
 
 
-def test_nothing_known_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_an_unknown_folder_reports_what_was_searched_and_found(tmp_path: Path) -> None:
     fill(tmp_path, {"movie.mp4": "", "sub/notes.md": ""})
-    with pytest.raises(InputError, match=r"looked for a COCO json .* there is movie\.mp4, sub/$"):
+    with pytest.raises(InputError, match=r"looked for a COCO json .* found movie\.mp4, sub/$"):
         load_images(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="there is nothing"):
+    with pytest.raises(InputError, match="found nothing"):
         load_images(tmp_path / "empty")
 
 
@@ -76,7 +79,7 @@ def test_nothing_known_says_what_was_looked_for_and_what_is_there(tmp_path: Path
     [
         (("none",), r"none: no such file or folder"),
         ((".", "koko"), r"format must be one of coco, lvis, voc.*got 'koko'"),
-        (("movie.mp4",), r"cannot tell the format of a file that ends in '\.mp4'"),
+        (("movie.mp4",), r"cannot detect the format of a file that ends in '\.mp4'"),
     ],
 )
 def test_bad_arguments(

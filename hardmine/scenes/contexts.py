@@ -1,4 +1,4 @@
-"""Light and weather over a finished picture."""
+"""The contexts of a scene, light and weather, applied to a finished image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _day(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _night(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Dim and blue, with a few round pools of lamp light."""
+    """Dark and bluish, with one to three round pools of lamp light."""
     dim = rng.uniform(0.32, 0.48)
     dark = _tint(image, (dim * 0.82, dim * 0.9, dim * 1.3), lift=6)
     grid = (np.arange(_LAMP_GRID) + 0.5) / _LAMP_GRID
@@ -31,15 +31,15 @@ def _night(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _rain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Washed out, under slanted streaks that all lean one way."""
+    """Pale and greyish, with slanted streaks of rain."""
     gray = _tint(image, (0.72, 0.76, 0.82), lift=14)
     gray = Image.blend(gray, gray.convert("L").convert("RGB"), 0.35)
     streaks = Image.new("L", image.size)
     brush = ImageDraw.Draw(streaks)
     side = image.width
-    lean, long = rng.uniform(-0.35, 0.35), rng.uniform(0.04, 0.12) * side
+    lean, length = rng.uniform(-0.35, 0.35), rng.uniform(0.04, 0.12) * side
     for x, y, fall in rng.random((int(rng.integers(60, 130)), 3)).tolist():
-        reach = long * (0.5 + fall)
+        reach = length * (0.5 + fall)
         start = (x * 1.2 - 0.1) * side, y * side
         end = start[0] + lean * reach, start[1] + reach
         brush.line((start, end), fill=int(90 + 90 * fall), width=1)
@@ -48,9 +48,9 @@ def _rain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _fog(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A pale veil, thicker towards the top, where things are farther away."""
-    thick, slope = rng.uniform(0.45, 0.68), rng.uniform(0.0, 0.25)
-    column = np.linspace(thick + slope, thick - slope, 16) + rng.normal(0, 0.03, 16)
+    """A pale veil, denser towards the top, where objects are farther away."""
+    density, slope = rng.uniform(0.45, 0.68), rng.uniform(0.0, 0.25)
+    column = np.linspace(density + slope, density - slope, 16) + rng.normal(0, 0.03, 16)
     veil = Image.fromarray((column.clip(0, 0.8) * 255).astype(np.uint8)[:, None])
     pale = int(rng.integers(196, 228))
     return Image.composite(
@@ -60,7 +60,7 @@ def _fog(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     )
 
 
-CONDITIONS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+CONTEXTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "day": _day,
     "night": _night,
     "rain": _rain,
@@ -73,10 +73,10 @@ def _tint(image: Image.Image, gains: tuple[float, float, float], lift: int = 0) 
     return image.point(levels.clip(0, 255).astype(np.uint8).ravel().tolist())
 
 
-def apply_condition(image: Image.Image, condition: str, rng: np.random.Generator) -> Image.Image:
-    """Put a scene under a condition, a key of ``CONDITIONS``, and add the camera's noise."""
-    seen = CONDITIONS[condition](image, rng)
+def apply_context(image: Image.Image, context: str, rng: np.random.Generator) -> Image.Image:
+    """Apply a context, a key of ``CONTEXTS``, to an image, and add camera noise."""
+    lit = CONTEXTS[context](image, rng)
     grain = 2 ** int(rng.integers(1, 5))
     shape = (image.height, image.width, 3)
     noise = np.frombuffer(rng.bytes(int(np.prod(shape))), np.uint8).reshape(shape) % (2 * grain)
-    return ImageChops.add(seen, Image.fromarray(noise), offset=-grain)
+    return ImageChops.add(lit, Image.fromarray(noise), offset=-grain)

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 
 class Phase(NamedTuple):
-    """A stretch of training on views of one kind.
+    """A number of training steps on views of one size.
 
     Attributes:
         side: Pixels of a view; a multiple of 32.
-        batch: Views a step.
-        steps: How long it lasts.
+        batch: Views in a step.
+        steps: Number of steps.
         whole: Share of views that are whole scenes.
-        part: Share that are any part of a scene; the others are close around one object.
-        reach: Side of a close view in object sizes, at most.
-        sentences: Whether the text tower takes part.
+        part: Share of views that are a random part of a scene; the others surround one object.
+        reach: Largest side of a view around one object, as a multiple of the object's side.
+        sentences: Whether to train the text tower.
     """
 
     side: int
@@ -28,12 +28,12 @@ class Phase(NamedTuple):
 
 
 class Cycle(NamedTuple):
-    """Phases under one cosine of the learning rate.
+    """Phases that share one cosine schedule of the learning rate.
 
     Attributes:
-        phases: What is shown.
+        phases: The phases, in order.
         peak: Highest learning rate.
-        horizon: Steps over which it would fall to zero; the cycle may end before.
+        horizon: Steps after which the rate reaches zero; the cycle may end earlier.
     """
 
     phases: tuple[Phase, ...]
@@ -41,8 +41,8 @@ class Cycle(NamedTuple):
     horizon: int
 
 
-# From single things to parts of scenes. Convolutions do not mind the size, small views cost little,
-# and in them a thing has about the scale in pixels that it has in a whole scene at full size.
+# Views grow from single objects to parts of scenes. A convolutional tower accepts any size, small
+# views are cheap, and an object has about as many pixels in them as in a whole scene at full size.
 CYCLES = (
     Cycle(
         (
@@ -62,7 +62,7 @@ CYCLES = (
 SEED = 20231
 POOL_SEED = 1001
 POOL_SIZE = 44_000
-# Mild: rare kinds must be learned too. The long tail belongs to the data that are searched.
+# A mild long tail (3 : 1), so that rare classes are learned too.
 POOL_TAIL = 3.0
 VALIDATION_SEED = 2
 WARMUP = 150

@@ -1,4 +1,4 @@
-"""Which format lies at a place, told by what is there."""
+"""Detects the format of a data set from its files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LOOKED_FOR = (
 )
 
 
-def recognise(source: Path, annotations: Path | None) -> str:
-    """Name of the format of a file or folder that is there.
+def detect_format(source: Path, annotations: Path | None) -> str:
+    """Name of the format of an existing file or folder.
 
     Raises:
-        InputError: If it is none or more than one of those known.
+        InputError: If no known format fits, or more than one.
     """
     labels = annotations or source
     if labels.is_file():
@@ -27,19 +27,19 @@ def recognise(source: Path, annotations: Path | None) -> str:
         if labels.suffix.lower() in by_suffix:
             return by_suffix[labels.suffix.lower()]
         raise InputError(
-            f"{labels}: cannot tell the format of a file that ends in {labels.suffix!r}; expected "
-            "a .json (COCO, LVIS), a .yaml (YOLO) or a .txt (list of images); or pass format="
+            f"{labels}: cannot detect the format of a file that ends in {labels.suffix!r}; "
+            "expected .json (COCO, LVIS), .yaml (YOLO) or .txt (list of images); or pass format="
         )
-    found = [name for name, is_there in _SIGNS.items() if is_there(labels)]
+    found = [name for name, matches in _DETECTORS.items() if matches(labels)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise InputError(f"{labels}: could be any of {', '.join(found)}; pass format= to say which")
+        raise InputError(f"{labels}: matches several formats: {', '.join(found)}; pass format=")
     if annotations is None and _has_images(source):
         return "folder"
-    there = sorted(path.name + "/" * path.is_dir() for path in labels.iterdir())
-    shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
-    raise InputError(f"{labels}: no known format: {_LOOKED_FOR}; there is {shown or 'nothing'}")
+    names = sorted(path.name + "/" * path.is_dir() for path in labels.iterdir())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise InputError(f"{labels}: no known format: {_LOOKED_FOR}; found {shown or 'nothing'}")
 
 
 def _has_images(folder: Path) -> bool:
@@ -63,4 +63,4 @@ def _is_nuimages(folder: Path) -> bool:
     return bool(nuimages.table_folders(folder))
 
 
-_SIGNS = {"coco": _is_coco, "voc": _is_voc, "yolo": _is_yolo, "nuimages": _is_nuimages}
+_DETECTORS = {"coco": _is_coco, "voc": _is_voc, "yolo": _is_yolo, "nuimages": _is_nuimages}

@@ -1,4 +1,4 @@
-"""Batches of views and sentences, prepared ahead of the training step."""
+"""Training batches of the tiny CLIP: views, sentences, and which sentence is true of which view."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from hardmine.encoders.clip80 import CLIP80
 from hardmine.encoders.preprocess import CLIP_MEAN, CLIP_STD
 from hardmine.encoders.templates import TEMPLATES
-from hardmine.encoders.tiny.recipe import Phase
-from hardmine.encoders.tiny.scene_pool import ScenePool, truth_table
 from hardmine.scenes.captions import Caption, describe, name_prompt
 from hardmine.scenes.kinds import NAMES
+from tiny_training.recipe import Phase
+from tiny_training.scene_pool import ScenePool, truth_table
 
 PROMPTS = CLIP80 + TEMPLATES["short"]
 
 
 class Batch(NamedTuple):
-    """Views, what each shows, and sentences that are true or false of them.
+    """Views with the claims they show, and sentences with the views they are true of.
 
     Attributes:
         images: (B, 3, side, side) bfloat16, normalised.
-        present, absent: (F, B) bool, by claim; where both are False it is open.
-        tokens: (T, L) sentences; None where the text tower takes no part.
-        true, false: (T, B) bool, by sentence, likewise.
+        present, absent: (F, B) bool, by claim; both False where the truth is unknown.
+        tokens: (T, L) sentences; None in phases without sentences.
+        true, false: (T, B) bool, by sentence; both False where the truth is unknown.
     """
 
     images: torch.Tensor
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 def make_batches(
     pool: ScenePool, tokenizer: Any, phase: Phase, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Draw batches without end: every other view gets a sentence, each kind one by name."""
+    """Draw batches endlessly: a caption for every second view, and one prompt for each class."""
     mean, std = (torch.tensor(part).view(3, 1, 1) * 255 for part in (CLIP_MEAN, CLIP_STD))
     tokens: dict[str, torch.Tensor] = {}
     while True:
@@ -51,9 +51,9 @@ def make_batches(
         captions = []
         if phase.sentences:
             captions = [
-                describe(view.mentions, view.place, view.condition, rng) for view in views[::2]
+                describe(view.mentions, view.place, view.context, rng) for view in views[::2]
             ]
-            captions += [_ask_for(kind, rng) for kind in NAMES]
+            captions += [_class_caption(kind, rng) for kind in NAMES]
         true, false = truth_table(captions, views)
         for caption in captions:
             if caption.text not in tokens:
@@ -70,27 +70,27 @@ def make_batches(
         )
 
 
-def _ask_for(kind: str, rng: np.random.Generator) -> Caption:
+def _class_caption(kind: str, rng: np.random.Generator) -> Caption:
     if rng.random() < 0.5:
         return name_prompt(kind, rng)
     prompt = PROMPTS[int(rng.integers(len(PROMPTS)))]
     return Caption(prompt.format(kind), (("kind", kind),))
 
 
-def ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-    """The first batches, prepared in a thread while the one before is trained on."""
-    waiting: queue.Queue[Batch | BaseException] = queue.Queue(4)
+def prefetch(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """The first ``count`` batches; a thread prepares the next ones during a training step."""
+    ready: queue.Queue[Batch | BaseException] = queue.Queue(4)
 
     def prepare() -> None:
         try:
             for _ in range(count):
-                waiting.put(next(batches))
+                ready.put(next(batches))
         except BaseException as error:
-            waiting.put(error)
+            ready.put(error)
 
     threading.Thread(target=prepare, daemon=True).start()
     for _ in range(count):
-        batch = waiting.get()
+        batch = ready.get()
         if isinstance(batch, BaseException):
             raise batch
         yield batch

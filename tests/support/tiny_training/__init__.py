@@ -1,0 +1,1 @@
+"""The training of the ``tiny`` encoder: ``PYTHONPATH=tests/support python -m tiny_training``."""
