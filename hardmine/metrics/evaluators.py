@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,18 +14,41 @@ from hardmine.errors import InputError
 from hardmine.metrics.mappings import class_scores
 from hardmine.records import SIZES, ClassScores
 
+# Logged keys have a prefix (val/map_per_class); with two IoU types theirs is put before it.
+_PER_CLASS = re.compile(r"^(?:(?P<log>.*)/)?(?:(?P<iou>bbox|segm)_)?map_per_class$", re.DOTALL)
+
+
+def has_torchmetrics(metrics: Mapping[str, Any]) -> bool:
+    """Whether a mapping is a result of MeanAveragePrecision, as it is or logged with a prefix."""
+    return any(_PER_CLASS.match(str(key)) for key in metrics) or _is_empty(metrics)
+
 
 def read_torchmetrics(
-    metrics: Mapping[str, Any], class_names: Sequence[str] | None = None
+    metrics: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+    *,
+    prefix: str | None = None,
+    first_label: int | None = None,
 ) -> ClassScores:
     """Read the result of MeanAveragePrecision(class_metrics=True).
 
     Args:
         metrics: The result, with ``map_per_class`` and ``classes``; -1 is unknown.
         class_names: Class names by number; the AP of a class without values is unknown.
+        prefix: Which result to read, such as ``"segm"`` or ``"val"``; boxes if None.
+        first_label: The label of the first class: 0, or 1 as in torchvision. None finds out from
+            the labels, and refuses if they leave both possible.
     """
-    numbers = np.atleast_1d(np.asarray(metrics["classes"])).astype(np.int64)
-    values = np.atleast_1d(np.asarray(metrics["map_per_class"], np.float64))
+    if class_names is not None and _is_empty(metrics):
+        return _by_position(class_names, np.full(len(class_names), -1.0), "torchmetrics")
+    key = _choose_result(metrics, prefix)
+    match = _PER_CLASS.match(key)
+    assert match is not None
+    classes_key = f"{match['log']}/classes" if match["log"] else "classes"
+    if classes_key not in metrics:
+        raise InputError(f"the metrics have {key!r} but not {classes_key!r}, its class numbers")
+    numbers = np.atleast_1d(np.asarray(metrics[classes_key])).astype(np.int64).ravel()
+    values = np.atleast_1d(np.asarray(metrics[key], np.float64))
     if len(values) != len(numbers) or (len(values) == 1 and values[0] == -1):
         raise InputError(
             "map_per_class has no per-class values; create the metric with "
@@ -32,14 +56,59 @@ def read_torchmetrics(
         )
     if class_names is None:
         raise InputError("torchmetrics has class numbers only; pass the names as class_names=")
-    if numbers.max() >= len(class_names) or numbers.min() < 0:
-        raise InputError(
-            f"torchmetrics has class numbers {numbers.min()} to {numbers.max()}, "
-            f"but there are {len(class_names)} class_names; labels must be positions in them"
-        )
+    rows = numbers - _first_label(numbers, len(class_names), first_label)
     ap = np.full(len(class_names), -1.0)
-    ap[numbers] = values
+    ap[rows] = values
     return _by_position(class_names, ap, "torchmetrics")
+
+
+def _is_empty(metrics: Mapping[str, Any]) -> bool:
+    """Whether nothing was labelled or detected: no class has a number, and none has an AP."""
+    empty = [key for key, value in metrics.items() if str(key).split("/")[-1] == "classes"]
+    return bool(empty) and all(
+        hasattr(metrics[key], "__len__") and len(metrics[key]) == 0 for key in empty
+    )
+
+
+def _choose_result(metrics: Mapping[str, Any], prefix: str | None) -> str:
+    """The key of the per-class APs to read, where there are several."""
+    keys = [str(key) for key in metrics if _PER_CLASS.match(str(key))]
+    if prefix is not None:
+        chosen = [
+            key for key in keys if prefix in re.split(r"[/_]", key) or prefix in key.split("/")
+        ]
+    else:
+        chosen = keys if len(keys) == 1 else [key for key in keys if "bbox_" in key]
+    if len(chosen) != 1:
+        raise InputError(
+            f"the metrics have {', '.join(map(repr, keys))}; choose one with prefix=, "
+            f"got {prefix!r}"
+        )
+    return chosen[0]
+
+
+def _first_label(numbers: npt.NDArray[np.int64], num_classes: int, stated: int | None) -> int:
+    """The label of the first class, as stated or as the labels show."""
+    low, high = int(numbers.min()), int(numbers.max())
+    possible = [first for first in (0, 1) if first <= low and high - first < num_classes]
+    if stated is not None:
+        if stated not in possible:
+            raise InputError(
+                f"torchmetrics has class numbers {low} to {high}, which do not fit {num_classes} "
+                f"class_names counted from {stated}"
+            )
+        return stated
+    if not possible:
+        raise InputError(
+            f"torchmetrics has class numbers {low} to {high}, "
+            f"but there are {num_classes} class_names; labels must be positions in them"
+        )
+    if len(possible) > 1:
+        raise InputError(
+            f"torchmetrics has class numbers {low} to {high} of {num_classes} classes, which may "
+            "count from 0 or, as in torchvision, from 1; pass first_label=0 or first_label=1"
+        )
+    return possible[0]
 
 
 def read_ultralytics(

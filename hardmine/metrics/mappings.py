@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,15 @@ import numpy as np
 from hardmine.errors import InputError
 from hardmine.records import ClassScores
 
+logger = logging.getLogger(__name__)
+
 # detectron2's COCOEvaluator: bbox/AP-person, in percent, NaN where the class has no instances.
 _DETECTRON2 = re.compile(r"^(?:(?P<prefix>.*?)/)?AP-(?P<name>.+)$", re.DOTALL)
+# RF-DETR on Lightning: val/AP/person, a fraction.
+_RFDETR = re.compile(r"^(?:(?P<prefix>.*?)/)?AP/(?P<name>.+)$", re.DOTALL)
+# transformers' detection example: eval_map_person beside eval_map, eval_map_50, eval_map_small ...
+_HF_BASE = re.compile(r"^(?:.*[/_])?map$", re.DOTALL)
+_HF_AVERAGES = {"50", "75", "small", "medium", "large", "per_class"}
 # mmdet's CocoMetric with classwise=True: coco/person_precision, NaN where there are no instances.
 _MMDET_SUFFIX = "_precision"
 
@@ -30,17 +38,27 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_class_scores(metrics: Mapping[str, Any]) -> bool:
-    """Whether a flat mapping has detectron2's or mmdet's per-class keys."""
-    return any(key.endswith(_MMDET_SUFFIX) or _DETECTRON2.match(key) for key in metrics)
+    """Whether a flat mapping has per-class keys of a trainer that names its metrics."""
+    return bool(
+        _matching(_DETECTRON2, metrics)
+        or _matching(_RFDETR, metrics)
+        or _hf_groups(metrics)
+        or any(key.endswith(_MMDET_SUFFIX) for key in metrics)
+    )
 
 
 def read_mapping(
-    metrics: Mapping[str, Any], *, prefix: str | None = None, percent: bool = False
+    metrics: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+    *,
+    prefix: str | None = None,
+    percent: bool = False,
 ) -> ClassScores:
-    """Read a flat mapping with the keys of detectron2 or mmdet, or with class names as keys.
+    """Read a flat mapping with the keys of a trainer, or with class names as keys.
 
     Args:
         metrics: Metric name -> value.
+        class_names: Names that are classes as they stand, such as "low_precision"; None if unknown.
         prefix: Group of keys to read, if there are several.
         percent: Whether a plain mapping is in percent.
     """
@@ -49,25 +67,31 @@ def read_mapping(
             "metrics are empty, so no class has an AP "
             "(mmdet returns {} if the detector found nothing at all)"
         )
-    groups: dict[str, dict[str, Any]] = {}
-    for key, value in metrics.items():
-        match = _DETECTRON2.match(key)
-        if match:
-            groups.setdefault(match["prefix"] or "", {})[match["name"]] = value
-    if groups:
-        group = _choose(groups, prefix)
-        return class_scores(groups[group], percent=True, source=f"detectron2 {group}".strip())
-    keys = [key for key in metrics if key.endswith(_MMDET_SUFFIX)]
-    if keys:
-        groups = _by_prefix({key: metrics[key] for key in keys})
-        group = _choose(groups, prefix)
-        return class_scores(groups[group], source=f"mmdet {group}".strip())
+    classes = set(class_names or ())
+    other = {key: value for key, value in metrics.items() if key not in classes}
+    for source, groups, in_percent in (
+        ("detectron2", _matching(_DETECTRON2, other), True),
+        ("mmdet", _mmdet_groups(other), False),
+        ("RF-DETR", _matching(_RFDETR, other), False),
+        ("transformers", _hf_groups(other), False),
+    ):
+        if groups:
+            group = _choose(groups, prefix)
+            return class_scores(
+                groups[group], percent=in_percent, source=f"{source} {group}".strip()
+            )
     if any("mAP" in key.split("/")[-1] for key in metrics if "/" in key):
         raise InputError(
             f"metrics have only averages over classes ({', '.join(list(metrics)[:4])} ...); turn "
             "on per-class values, in mmdet's CocoMetric with classwise=True"
         )
-    return class_scores(metrics, percent=percent, source="mapping")
+    scores = class_scores(metrics, percent=percent, source="mapping")
+    if percent and 0 < np.nanmax(scores.ap, initial=0.0) <= 0.01:
+        logger.warning(
+            "no class has an AP above 1 %% where the metrics are read as percentages; if they are "
+            "fractions, leave out percent=True"
+        )
+    return scores
 
 
 def class_scores(
@@ -92,6 +116,40 @@ def class_scores(
             )
         ap[row] = min(number / limit, 1.0)
     return ClassScores(tuple(values), ap, source=source)
+
+
+def _matching(pattern: re.Pattern[str], metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values by prefix and class, of the keys that a pattern with both matches."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in metrics.items():
+        match = pattern.match(key)
+        if match:
+            groups.setdefault(match["prefix"] or "", {})[match["name"]] = value
+    return groups
+
+
+def _hf_groups(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, dict[str, Any]] = {}
+    for base in metrics:
+        if not _HF_BASE.match(base):
+            continue
+        values = {
+            key[len(base) + 1 :]: value
+            for key, value in metrics.items()
+            if key.startswith(f"{base}_") and key[len(base) + 1 :] not in _HF_AVERAGES
+        }
+        if values:
+            groups[base.removesuffix("map").rstrip("/_")] = values
+    return groups
+
+
+def _mmdet_groups(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Mmdet's keys have a prefix, or there is nothing else but averages: a class may end so too."""
+    keys = [key for key in metrics if key.endswith(_MMDET_SUFFIX)]
+    alone = all(key in keys or "AP" in key for key in metrics)
+    if not alone and not all("/" in key for key in keys):
+        return {}
+    return _by_prefix({key: metrics[key] for key in keys})
 
 
 def _by_prefix(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

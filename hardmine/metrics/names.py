@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_MAX_HINTS = 10
+
 
 @dataclass(frozen=True)
 class NameMatch:
@@ -20,6 +22,7 @@ class NameMatch:
         rows: (C,) int64, position of each class name in the source; -1 if missing.
         renamed: Pairs (class name, source's name) that differ only in case and separators.
         missing: Class names that the source lacks, each with the most similar unused name, or "".
+            Where many are missing, only the first get one.
         extra: The source's names that match no class.
     """
 
@@ -68,11 +71,14 @@ def match_names(class_names: Sequence[str], source: Sequence[str]) -> NameMatch:
             rows[position] = row_of[text]
             renamed.append((name, source[row_of[text]]))
             del unused[row_of[text]]
-    missing = []
+    missing: list[tuple[str, str]] = []
     candidates = {text: source[row] for row, text in unused.items()}
+    texts = list(candidates)
     for name, row in zip(class_names, rows.tolist(), strict=True):
         if row < 0:
-            similar = difflib.get_close_matches(normalise(name), list(candidates), n=1, cutoff=0.6)
+            # Comparing 1,203 names with as many takes seconds, and helps nobody.
+            tried = len(missing) < _MAX_HINTS
+            similar = difflib.get_close_matches(normalise(name), texts, n=1) if tried else []
             missing.append((name, candidates[similar[0]] if similar else ""))
     extra = tuple(source[row] for row in sorted(unused))
     return NameMatch(rows, tuple(renamed), tuple(missing), extra)

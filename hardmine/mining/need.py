@@ -37,6 +37,7 @@ class NeedRules:
         num_instances: Validation instances of each class, where the metrics do not say.
         prefix: Data set to read where the metrics hold several; see ``read_scores``.
         percent: Whether AP runs to 100.
+        first_label: For torchmetrics, the label of the first class; see ``read_scores``.
     """
 
     policy: str | Policy = "mean"
@@ -47,6 +48,7 @@ class NeedRules:
     num_instances: tuple[int, ...] | None = None
     prefix: str | None = None
     percent: bool = False
+    first_label: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.policy, str):
@@ -220,7 +222,13 @@ def _scores_of_classes(
     metrics: Any, class_names: Sequence[str] | None, rules: NeedRules
 ) -> tuple[NameMatch, ClassScores]:
     """Read the metrics and put their classes in the order asked for."""
-    scores = read_scores(metrics, class_names, prefix=rules.prefix, percent=rules.percent)
+    scores = read_scores(
+        metrics,
+        class_names,
+        prefix=rules.prefix,
+        percent=rules.percent,
+        first_label=rules.first_label,
+    )
     names = scores.class_names if class_names is None else tuple(class_names)
     match = match_names(names, scores.class_names)
     if names and (match.rows < 0).all():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import difflib
+
 import pytest
 
 from hardmine.metrics.names import match_names, normalise
@@ -56,3 +58,15 @@ def test_messages_name_what_did_not_match() -> None:
 
 def test_no_messages_if_all_names_are_equal() -> None:
     assert match_names(["a", "b"], ["b", "a"]).lines() == []
+
+
+def test_many_names_that_do_not_match_cost_little() -> None:
+    ours = [f"class number {number}" for number in range(1203)]
+    theirs = [f"kind with name {number}" for number in range(1203)]
+    compared = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(difflib, "get_close_matches", lambda *args, **_: compared.append(args) or [])
+        match = match_names(ours, theirs)
+    assert len(compared) == 10
+    assert len(match.missing) == len(match.extra) == 1203
+    assert (match.rows == -1).all()

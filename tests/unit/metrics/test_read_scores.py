@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -253,3 +254,99 @@ def test_published_tables_are_in_percent(photos: Path) -> None:
         scores = read_scores(table, percent=True)
         assert len(scores) == 80
         assert 0.3 < scores.ap.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "first_label", "expected"),
+    [
+        ([0, 1], None, [0.1, 0.2, NAN]),  # 0 is only there where the first class is 0
+        ([1, 3], None, [0.1, NAN, 0.2]),  # 3 of three classes: counted from 1
+        ([1, 2], 0, [NAN, 0.1, 0.2]),
+        ([1, 2], 1, [0.1, 0.2, NAN]),
+    ],
+)
+def test_torchmetrics_labels_count_from_0_or_as_in_torchvision_from_1(
+    classes: list[int], first_label: int | None, expected: list[float]
+) -> None:
+    metrics = {"map_per_class": torch.tensor([0.1, 0.2]), "classes": torch.tensor(classes)}
+    scores = read_scores(metrics, ("cat", "dog", "cow"), first_label=first_label)
+    np.testing.assert_allclose(scores.ap, expected, rtol=1e-6)
+
+
+def test_torchmetrics_labels_that_leave_both_open_are_refused() -> None:
+    metrics = {"map_per_class": [0.1, 0.2], "classes": [1, 2]}
+    with pytest.raises(InputError, match=r"may count from 0 or, as in torchvision, from 1; pass"):
+        read_scores(metrics, ("cat", "dog", "cow"))
+    with pytest.raises(InputError, match="do not fit 3 class_names counted from 1"):
+        read_scores({"map_per_class": [0.1, 0.2], "classes": [0, 2]}, "abc", first_label=1)
+
+
+def test_torchmetrics_results_with_prefixes() -> None:
+    names = ("cat", "dog")
+    logged = {"val/map": 0.15, "val/map_per_class": [0.1, 0.2], "val/classes": [0, 1]}
+    assert read_scores(logged, names).ap.tolist() == [0.1, 0.2]
+    both = {
+        "bbox_map_per_class": [0.1, 0.2],
+        "segm_map_per_class": [0.3, 0.4],
+        "classes": [0, 1],
+    }
+    assert read_scores(both, names).ap.tolist() == [0.1, 0.2]
+    assert read_scores(both, names, prefix="segm").ap.tolist() == [0.3, 0.4]
+    with pytest.raises(InputError, match="choose one with prefix="):
+        read_scores(both, names, prefix="keypoints")
+    with pytest.raises(InputError, match="not 'val/classes', its class numbers"):
+        read_scores({"val/map_per_class": [0.1]}, names)
+
+
+def test_a_torchmetrics_evaluation_of_nothing_knows_no_class() -> None:
+    from torchmetrics.detection import MeanAveragePrecision
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = MeanAveragePrecision(class_metrics=True).compute()
+    assert np.isnan(read_scores(result, ("cat", "dog")).ap).all()
+
+
+def test_transformers_and_rf_detr() -> None:
+    # The keys of transformers' object-detection example, with its metric_key_prefix.
+    example = {
+        "eval_loss": 1.2,
+        "eval_map": 0.2,
+        "eval_map_50": 0.4,
+        "eval_map_75": 0.1,
+        "eval_map_small": -1.0,
+        "eval_map_medium": 0.1,
+        "eval_map_large": 0.3,
+        "eval_map_traffic light": 0.1,
+        "eval_mar_100_traffic light": 0.3,
+        "eval_map_cat": -1.0,
+        "epoch": 3.0,
+    }
+    scores = read_scores(example)
+    assert scores.class_names == ("traffic light", "cat")
+    np.testing.assert_array_equal(scores.ap, [0.1, NAN])
+    plain = {key.removeprefix("eval_"): value for key, value in example.items()}
+    assert read_scores(plain).class_names == ("traffic light", "cat")
+    scores = read_scores({"val/AP/cat": 0.25, "val/AP/traffic/light": 0.5, "val/loss": 3.0})
+    assert scores.class_names == ("cat", "traffic/light")
+    assert scores.ap.tolist() == [0.25, 0.5]
+
+
+def test_a_class_may_be_called_like_a_key_of_a_trainer() -> None:
+    plain = {"low_precision": 0.25, "car": 0.5}
+    for names in (None, ("car", "low_precision")):
+        assert read_scores(plain, names).class_names == ("low_precision", "car")
+    mmdet = {"coco/low_precision": 0.25, "coco/bbox_mAP": 0.3}
+    assert read_scores(mmdet, ("low",)).class_names == ("low",)
+    odd = {"AP-x": 0.25, "map": 0.5, "map_of_town": 0.1}
+    assert read_scores(odd, tuple(odd)).ap.tolist() == [0.25, 0.5, 0.1]
+
+
+def test_percent_and_fraction_are_not_mixed_up(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match="if these are percentages, pass percent=True"):
+        read_scores({"a": 0.9, "b": 31.0})
+    early = read_scores({"a": 0.9, "b": 2.0}, percent=True)
+    assert early.ap.tolist() == pytest.approx([0.009, 0.02])
+    assert not caplog.records
+    read_scores({"a": 0.9, "b": 0.3}, percent=True)
+    assert "if they are fractions, leave out percent=True" in caplog.text
