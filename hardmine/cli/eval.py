@@ -158,7 +158,7 @@ def _print_evaluation(args: argparse.Namespace, evaluation: ClassEvaluation) -> 
 def _run_queries(args: argparse.Namespace, images: ImageSet) -> int:
     from hardmine.encoders.templates import embed_prompts
     from hardmine.evaluation import output
-    from hardmine.evaluation.queries import read_queries
+    from hardmine.evaluation.labelled_queries import read_queries
     from hardmine.evaluation.retrieval import evaluate
 
     queries = read_queries(args.queries, images)

@@ -102,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
 
 def show(report: GapReport, console: Console, *, num_classes: int) -> None:
     """Print the weakest classes and what would be done."""
-    from hardmine.report.history import percent
-    from hardmine.report.judge import KINDS
+    from hardmine.report.diagnose import KINDS
+    from hardmine.report.run_summary import percent
 
     table = Table(title=escape(report.title), title_justify="left", box=None, pad_edge=False)
     table.add_column("class", max_width=20, no_wrap=True)
@@ -144,7 +144,7 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
 
 
 def _slice_line(text: str, inside: float, outside: float, low: float, high: float) -> str:
-    from hardmine.report.history import percent, points
+    from hardmine.report.run_summary import percent, points
 
     if math.isnan(inside):
         return f"{text}: too few objects on both sides to compare"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hardmine.cli.progress import console as messages
 from hardmine.history.rounds import read_rounds
-from hardmine.report.history import ClassLine, History, percent, points, read_history
+from hardmine.report.run_summary import ClassLine, History, percent, points, read_history
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Show what a rounds file holds."""
     history = read_history(read_rounds(args.file))
     if args.html is not None:
-        from hardmine.report.rounds import write_rounds_page
+        from hardmine.report.rounds_page import write_rounds_page
 
         write_rounds_page(history, args.html, title=args.file.name)
         messages.print(f"wrote {args.html}", highlight=False, soft_wrap=True)

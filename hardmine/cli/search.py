@@ -235,7 +235,7 @@ def _show(index: Index, queries: list[str], hits: Hits) -> None:
 def _write_page(
     args: argparse.Namespace, index: Index, queries: list[str], hits: Hits, seconds: float
 ) -> None:
-    from hardmine.report.search import search_page
+    from hardmine.report.search_page import search_page
 
     about = [("index", args.index.name), ("images", f"{len(index):,}"), ("regions", index.clusters)]
     if args.unwanted:

@@ -21,10 +21,10 @@ from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.records import Hits, ImageSet
 from hardmine.report.gap_page import gap_page
-from hardmine.report.history import read_history
 from hardmine.report.make import make_report
-from hardmine.report.rounds import rounds_page
-from hardmine.report.search import search_page
+from hardmine.report.rounds_page import rounds_page
+from hardmine.report.run_summary import read_history
+from hardmine.report.search_page import search_page
 from hardmine.scenes import NAMES, write_scenes
 
 HITS = 12

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hardmine.evaluation.classes import METRICS, ClassEvaluation
-from hardmine.evaluation.metrics import Floats
+from hardmine.evaluation.ranking import Floats
 from hardmine.evaluation.retrieval import RankingScores
 
 SCHEMA = "hardmine-eval/1"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
-from hardmine.evaluation.metrics import (
+from hardmine.evaluation.ranking import (
     Floats,
     average_precision,
     average_precision_at,

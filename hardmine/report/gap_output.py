@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hardmine.report.gaps import ClassGap, mean_ap
-from hardmine.report.mining import Mined
+from hardmine.report.mining_preview import Mined
 from hardmine.report.text_slices import TextSlice
 
 SCHEMA = "hardmine-report/1"

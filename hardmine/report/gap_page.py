@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hardmine.report.diagnose import KINDS
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import ClassGap
-from hardmine.report.history import percent, points
-from hardmine.report.judge import KINDS
-from hardmine.report.mining import Shown
+from hardmine.report.mining_preview import Shown
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.report.run_summary import percent, points
 
 _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
 _CLASSES, _SUSPECTS, _SLICES = 12, 24, 8

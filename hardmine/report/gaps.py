@@ -16,7 +16,7 @@ from hardmine.errors import InputError
 from hardmine.metrics.names import match_names
 from hardmine.mining.need import NeedRules, class_need
 from hardmine.records import ClassScores, ImageSet
-from hardmine.report.errors import ClassErrors, error_types
+from hardmine.report.object_errors import ClassErrors, error_types
 
 AREAS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 LEVEL = 0.9

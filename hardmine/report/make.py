@@ -13,10 +13,10 @@ from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.metrics import read_scores
 from hardmine.records import ImageSet
+from hardmine.report.diagnose import judge_gaps
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import Measured, class_gaps, measure_detections, scores_alone
-from hardmine.report.judge import judge_gaps
-from hardmine.report.mining import Mined, mine_once
+from hardmine.report.mining_preview import Mined, mine_once
 from hardmine.report.text_slices import (
     TextSlice,
     hard_conditions,

@@ -102,7 +102,7 @@ def render_page(template: str, **values: Any) -> str:
     """Fill a template of this folder.
 
     Args:
-        template: File name, such as ``"search.html"``.
+        template: File name, such as ``"search_page.html"``.
         values: What the template speaks of; a name that is missing is an error.
     """
     return _environment().get_template(template).render(**values)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardmine.errors import InputError
-from hardmine.report.mining import Shown
+from hardmine.report.mining_preview import Shown
 
 
 def write_suspects(suspects: Sequence[Shown], folder: Path) -> tuple[Path, Path]:

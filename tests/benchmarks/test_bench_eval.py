@@ -13,8 +13,8 @@ from sklearn.metrics import average_precision_score
 from hardmine.clusters import cluster
 from hardmine.encoders.base import DenseFeatures
 from hardmine.evaluation.classes import ClassEvaluation, evaluate_classes
-from hardmine.evaluation.metrics import average_precision, average_precision_at, rank_hits
 from hardmine.evaluation.output import percent
+from hardmine.evaluation.ranking import average_precision, average_precision_at, rank_hits
 from hardmine.index import index_from_regions
 from hardmine.records import ImageSet, Instances
 

@@ -21,7 +21,7 @@ from hardmine.metrics import read_scores
 from hardmine.report.gap_output import to_json
 from hardmine.report.gap_page import gap_page
 from hardmine.report.make import make_report
-from hardmine.report.mining import mine_once
+from hardmine.report.mining_preview import mine_once
 from hardmine.report.relabel import coco_proposals
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hardmine.report.diagnose import judge_gaps
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gap_page import gap_page
 from hardmine.report.gaps import Amount, ClassGap
-from hardmine.report.judge import judge_gaps
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 COUNTS = [(HOSTILE, 0.3, 40), ("bus", 0.1, 900), ("cat", 0.6, 5), ("dog", float("nan"), 0)]

@@ -26,7 +26,7 @@ from hardmine.encoders.tiny.batches import PROMPTS, ahead, make_batches
 from hardmine.encoders.tiny.scene_pool import CLAIMS, ScenePool
 from hardmine.encoders.tiny.tower import HalfTower
 from hardmine.encoders.tiny.vocabulary import write_vocabulary
-from hardmine.evaluation.metrics import average_precision_at, rank_hits
+from hardmine.evaluation.ranking import average_precision_at, rank_hits
 from hardmine.scenes import NAMES, generate_scene
 from hardmine.scenes.captions import vocabulary
 

@@ -13,8 +13,8 @@ import scipy.sparse
 from hardmine.errors import InputError
 from hardmine.evaluation import retrieval
 from hardmine.evaluation.classes import evaluate_classes
-from hardmine.evaluation.metrics import average_precision_at, rank_hits
 from hardmine.evaluation.output import class_rows, to_csv, to_json, to_markdown
+from hardmine.evaluation.ranking import average_precision_at, rank_hits
 from hardmine.evaluation.relevance import Relevance
 from hardmine.evaluation.retrieval import evaluate
 from hardmine.index import index_from_regions

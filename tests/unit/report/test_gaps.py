@@ -18,7 +18,7 @@ from hardmine.detections.detections import match_detections
 from hardmine.detections.slices import Slice
 from hardmine.errors import InputError
 from hardmine.records import ClassScores, ImageSet, Instances
-from hardmine.report.errors import error_types
+from hardmine.report.diagnose import judge_gaps
 from hardmine.report.gaps import (
     Amount,
     ClassGap,
@@ -27,7 +27,7 @@ from hardmine.report.gaps import (
     measure_detections,
     scores_alone,
 )
-from hardmine.report.judge import judge_gaps
+from hardmine.report.object_errors import error_types
 
 NAMES = ("cat", "dog", "bus")
 
@@ -184,7 +184,7 @@ FINE = {"threshold": 0.3, "num_objects": 100, "num_detections": 80}
 
 
 def errors(**shares: Any) -> Any:
-    from hardmine.report.errors import ClassErrors
+    from hardmine.report.object_errors import ClassErrors
 
     given = {"misplaced": 0.0, "confused": 0.0, "missed": 0.0, "background": 0.0} | shares
     confused_with = given.pop("confused_with", ())

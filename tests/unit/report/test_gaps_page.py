@@ -14,7 +14,7 @@ from hardmine.errors import InputError
 from hardmine.report.gap_output import GapReport, to_csv, to_json
 from hardmine.report.gap_page import changes, gap_page, scatter, sort_key
 from hardmine.report.gaps import Amount, ClassGap, Retrieval
-from hardmine.report.mining import Shown
+from hardmine.report.mining_preview import Shown
 from hardmine.report.relabel import write_suspects
 
 

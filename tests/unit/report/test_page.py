@@ -47,11 +47,11 @@ def test_marks_stay_inside_the_picture() -> None:
 
 def test_what_a_page_speaks_of_must_be_there() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        render_page("search.html", title="no answers given")
+        render_page("search_page.html", title="no answers given")
 
 
 def test_everything_is_escaped() -> None:
-    page = render_page("search.html", title="<script>alert(1)</script>", about=[], answers=[])
+    page = render_page("search_page.html", title="<script>alert(1)</script>", about=[], answers=[])
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from hardmine.errors import InputError
-from hardmine.evaluation.metrics import (
+from hardmine.evaluation.ranking import (
     average_precision,
     average_precision_at,
     rank_hits,

@@ -57,7 +57,7 @@ def search_page(
     """
     answers = [_answer(index, query, hits, place, progress) for place, query in enumerate(queries)]
     title = queries[0] if len(queries) == 1 else f"{len(queries)} searches"
-    return render_page("search.html", title=title, answers=answers, about=about)
+    return render_page("search_page.html", title=title, answers=answers, about=about)
 
 
 def _answer(

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.report.history import ClassLine, History, percent, points
 from hardmine.report.page import render_page
+from hardmine.report.run_summary import ClassLine, History, percent, points
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,7 +90,7 @@ def rounds_page(history: History, *, title: str = "rounds") -> str:
     )
     gain, other = history.helped
     return render_page(
-        "rounds.html",
+        "rounds_page.html",
         title=title,
         history=history,
         charts=[one for one in (ap, draws) if one.series],

@@ -11,7 +11,7 @@ import numpy as np
 
 from hardmine.detections.slices import Slice
 from hardmine.report.gaps import ClassGap, mean_ap
-from hardmine.report.history import percent
+from hardmine.report.run_summary import percent
 
 KINDS = {
     "noise": "too few to tell",

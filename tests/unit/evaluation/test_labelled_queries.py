@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.evaluation.queries import read_queries
+from hardmine.evaluation.labelled_queries import read_queries
 from hardmine.records import ImageSet
 
 

@@ -11,8 +11,8 @@ import pytest
 from hardmine.errors import InputError
 from hardmine.history.rounds import QueryRecord, Round
 from hardmine.mining.targets import KINDS
-from hardmine.report.history import points, read_history
-from hardmine.report.rounds import chart, rounds_page, spark
+from hardmine.report.rounds_page import chart, rounds_page, spark
+from hardmine.report.run_summary import points, read_history
 
 NAMES = ("car", "fork", "<script>")
 
