@@ -19,8 +19,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.index import index_from_regions
 from hardmine.mining.confusion import measure_confusion
 from hardmine.mining.contexts import measure_contexts

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hardmine.report.diagnose import judge_gaps
+from hardmine.report.diagnose import diagnose_gaps
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gap_page import gap_page
-from hardmine.report.gaps import Amount, ClassGap
+from hardmine.report.gaps import ClassGap, LabelCount
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 COUNTS = [(HOSTILE, 0.3, 40), ("bus", 0.1, 900), ("cat", 0.6, 5), ("dog", float("nan"), 0)]
 
-# Does what a person would, and writes down what the table shows after each step.
+# Uses the page as a person would, and records what the table shows after each step.
 SCRIPT = """
 const seen = [];
 const errors = [];
@@ -72,11 +72,11 @@ def chromium() -> str:
 
 def page() -> str:
     gaps = [
-        ClassGap(name, ap, need=max(0.0, 0.4 - ap) if ap == ap else 0.0, val=Amount(n, n, 0.5))
+        ClassGap(name, ap, need=max(0.0, 0.4 - ap) if ap == ap else 0.0, val=LabelCount(n, n, 0.5))
         for name, ap, n in COUNTS
     ]
     gaps.sort(key=lambda gap: -gap.need)
-    return gap_page(GapReport("<b>results</b>", "detections", tuple(judge_gaps(gaps))))
+    return gap_page(GapReport("<b>results</b>", "detections", tuple(diagnose_gaps(gaps))))
 
 
 @pytest.mark.parametrize("width", [390, 1280])
