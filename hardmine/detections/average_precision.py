@@ -52,7 +52,7 @@ def average_precision_from_matches(
                 block = samples[start : start + step]
                 num_objects = block[:, matches.instance_images[objects]].sum(axis=1)
                 ap[start : start + step, column] = _class_ap(matches, rows, block, num_objects)
-    mean = ap.mean(axis=2)
+    mean: npt.NDArray[np.float64] = ap.mean(axis=2)
     return mean if np.ndim(weights) == 2 else mean[0]
 
 

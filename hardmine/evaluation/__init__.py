@@ -1,4 +1,4 @@
-"""Retrieval evaluation: metrics, what is relevant, the paper's protocol and table."""
+"""Evaluation of retrieval: relevant images, rankings, the paper's protocol and table."""
 
 from hardmine.evaluation.ranking import average_precision, average_precision_at, rank_hits
 from hardmine.evaluation.relevance import (

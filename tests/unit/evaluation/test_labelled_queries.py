@@ -1,4 +1,4 @@
-"""Free-text queries with relevance lists, read from files."""
+"""Free-text queries and their relevant images, read from files."""
 
 from __future__ import annotations
 
