@@ -12,7 +12,7 @@ import numpy as np
 from hardmine.detections import Slice
 from hardmine.report.gaps import ClassGap, mean_ap
 from hardmine.report.object_errors import ClassErrors
-from hardmine.report.units import percent
+from hardmine.report.units import count, percent
 
 KINDS = {
     "noise": "too few to tell",
@@ -96,7 +96,7 @@ def _findings(gap: ClassGap, others: _Others, worst: Slice | None) -> Iterator[F
         yield Finding(
             "noise",
             2.0,
-            f"Only {_count(val.instances, 'object')} in validation: too few to tell.",
+            f"Only {count(val.instances, 'object')} in validation: too few to tell.",
             "Label more validation images of it before training for it.",
         )
     elif gap.high >= others.mean_ap:
@@ -111,8 +111,8 @@ def _findings(gap: ClassGap, others: _Others, worst: Slice | None) -> Iterator[F
         yield Finding(
             "few",
             0.5 + 0.5 * (1 - train.instances / few),
-            f"Few examples: {_count(train.instances, 'training object')} in "
-            f"{_count(train.images, 'image')}; the median class has {others.median_objects:,.0f}.",
+            f"Few examples: {count(train.instances, 'training object')} in "
+            f"{count(train.images, 'image')}; the median class has {others.median_objects:,.0f}.",
             f"Collect images that show {gap.name}.",
         )
     if val is not None and val.small >= _SMALL and _is_worse_when_small(gap):
@@ -139,20 +139,20 @@ def _findings(gap: ClassGap, others: _Others, worst: Slice | None) -> Iterator[F
             yield Finding(
                 "labels",
                 min(1.0, 0.5 + share),
-                f"Labels probably missing: {_count(found.suspects, 'image')} without the label "
+                f"Labels probably missing: {count(found.suspects, 'image')} without the label "
                 f"look like it; {train.images:,} have the label.",
-                f"Check the {_count(found.suspects, 'suspected image')} first.",
+                f"Check the {count(found.suspects, 'suspected image')} first.",
             )
 
 
 def _detection_findings(name: str, errors: ClassErrors) -> Iterator[Finding]:
-    other, count = errors.confused_with[0] if errors.confused_with else ("", 0)
-    if errors.confused >= _CONFUSED and count >= _MIN_CONFUSED:
+    other, num_confused = errors.confused_with[0] if errors.confused_with else ("", 0)
+    if errors.confused >= _CONFUSED and num_confused >= _MIN_CONFUSED:
         yield Finding(
             "confused",
             min(1.0, 2.5 * errors.confused),
             f"Confused: {percent(errors.confused, 0)} % of its objects are detected as another "
-            f"class, most often {other} ({count} of {errors.num_objects}).",
+            f"class, most often {other} ({num_confused} of {errors.num_objects}).",
             f"Draw {name} at least as often as {other}.",
         )
     if errors.misplaced >= _MISPLACED:
@@ -197,7 +197,3 @@ def _small_objects(gap: ClassGap, share: float) -> str:
         if not math.isnan(ap)
     ]
     return f"{sentence}; AP is {', '.join(parts)}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import ClassGap
 from hardmine.report.mining_preview import MinedImage
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
-from hardmine.report.units import percent, points
+from hardmine.report.units import count, percent, points
 
 _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
 _NUM_CLASSES, _NUM_SUSPECTS, _NUM_SLICES = 12, 24, 8  # shown with pictures
@@ -151,6 +151,7 @@ def gap_page(
         suspects=suspects,
         kinds=KINDS,
         kind_words=KIND_WORDS,
+        count=count,
         percent=percent,
         points=points,
         sort_key=sort_key,
@@ -178,7 +179,7 @@ def scatter(report: GapReport) -> Scatter | None:
     ]
     if len(placed) < 2:
         return None
-    logs = [math.log10(count) for _, count in placed]
+    logs = [math.log10(instances) for _, instances in placed]
     low, high = min(logs), max(logs)
     spread = max(high - low, 0.3)
     ends = [gap.high for gap, _ in placed if not math.isnan(gap.high)]
@@ -192,7 +193,7 @@ def scatter(report: GapReport) -> Scatter | None:
         return 100 - 100 * ap / top
 
     dots: list[Dot] = []
-    for (gap, count), log in zip(placed, logs, strict=True):
+    for (gap, instances), log in zip(placed, logs, strict=True):
         known = not math.isnan(gap.low)
         dot = Dot(
             name=gap.name,
@@ -204,7 +205,7 @@ def scatter(report: GapReport) -> Scatter | None:
             label=False,
             minor=False,
             left=x(log) > 80,
-            description=f"{gap.name}: AP {percent(gap.ap)} %, {count:,} instances",
+            description=f"{gap.name}: AP {percent(gap.ap)} %, {count(instances, 'instance')}",
         )
         labelled = [one for one in dots if one.label]
         if dot.weak and len(labelled) < _NUM_LABELS and _label_fits(dot, labelled):

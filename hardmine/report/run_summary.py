@@ -64,7 +64,7 @@ class ClassSummary:
     Attributes:
         name: The class.
         ap: (rounds,) NaN is unknown.
-        need: (rounds,) after patience.
+        need: (rounds,) after patience; NaN in a failed round.
         num_boosted: Rounds that boosted the class.
         gain_boosted: Sum of its AP changes after rounds that boosted it; NaN if there is none.
         gain_rest: The same after the other rounds.
@@ -115,7 +115,7 @@ def summarize_run(rounds: Sequence[Round]) -> RunSummary:
                 "give each run a rounds file of its own"
             )
     ap = np.stack([done.ap for done in rounds])
-    need = np.stack([done.need for done in rounds])
+    need = np.stack([np.full(len(names), np.nan) if done.failed else done.need for done in rounds])
     boosted = need > 0  # weak as a whole, not in a context alone
     gains = _next_known(ap) - ap
     classes = [
@@ -138,7 +138,7 @@ def summarize_run(rounds: Sequence[Round]) -> RunSummary:
         )
         for row, name in enumerate(names)
     ]
-    classes.sort(key=lambda one: (-one.num_boosted, -float(one.need.max(initial=0.0)), one.name))
+    classes.sort(key=lambda one: (-one.num_boosted, -_highest(one.need), one.name))
     return RunSummary(
         tuple(_summarize(done, gains[row], boosted[row]) for row, done in enumerate(rounds)),
         tuple(classes),
@@ -199,6 +199,10 @@ def _last_draws(rounds: Sequence[Round], row: int) -> float:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
+
+
+def _highest(values: Floats) -> float:
+    return float(np.nan_to_num(values, nan=0.0).max(initial=0.0))
 
 
 def _total(values: Floats) -> float:

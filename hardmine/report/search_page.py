@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hardmine.index.base import Index
 from hardmine.records import Hits
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.report.units import count
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,8 @@ def _query_hits(
             progress()
     if not found:
         return QueryHits(query, "", ())
-    images = "1 image" if len(found) == 1 else f"{len(found)} images"
     spread = f"score {found[0].score:.3f} to {found[-1].score:.3f}"
-    return QueryHits(query, f"{images}, {spread}", tuple(found))
+    return QueryHits(query, f"{count(len(found), 'image')}, {spread}", tuple(found))
 
 
 def _is_whole(box: npt.NDArray[np.float32]) -> bool:

@@ -24,6 +24,15 @@ def percent(value: float, digits: int = 1) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "image"), count(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def plain(value: Any) -> Any:
     """Nested values as JSON holds them: arrays as lists, unknown numbers as None."""
     if hasattr(value, "tolist"):

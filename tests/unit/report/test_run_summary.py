@@ -105,6 +105,13 @@ def test_the_change_of_the_head_classes_share(weights: list[float], change: floa
     assert run.rounds[0].head_change == pytest.approx(change)
 
 
+def test_a_failed_last_round_hides_no_need() -> None:
+    run = summarize_run(RUN[:3])  # the third failed
+    fork = run.classes[0]
+    np.testing.assert_array_equal(fork.need, [0.5, 0.5, np.nan])
+    assert '<td class="num">0.50</td>' in rounds_page(run)
+
+
 def test_an_empty_file_and_a_file_of_two_runs_are_refused() -> None:
     with pytest.raises(InputError, match="no rounds"):
         summarize_run([])
