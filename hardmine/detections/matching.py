@@ -64,7 +64,7 @@ def match_detections(
     """Match detections to labelled objects as COCO's evaluator does.
 
     Within each image and class, detections choose in order of falling score. Each takes the free
-    object that it overlaps most, if the IoU reaches the threshold. A crowd may be taken any number
+    object that it overlaps most, if the IoU reaches the threshold. A crowd may be found any number
     of times and counts neither way. In federated sets (LVIS), detections of a class that the image
     was not checked for are left out. Where an image may hold unlabelled objects of the class, a
     detection that finds nothing is ignored.

@@ -1,12 +1,12 @@
 """AP inside against outside: on the images that answer a text, and on the rest.
 
-Two questions are asked of the same split, so there are two statistics:
+Two statistics of the same split, since mining and reports need different answers:
 
-- ``measure_slices``: how much of its AP does each class surely lose inside? Mining boosts by the
-  answer. AP over few images comes out higher than over many, which would hide a loss, so the two
-  sides are compared at equal size.
-- ``measure_mean_gap``: does the mean AP over classes differ at all, in either direction? A report
-  tries many texts, so the answer is a p-value, which can be corrected for their number.
+- ``measure_slices``: how much AP does each class lose inside? Mining boosts by it. AP over few
+  images comes out higher than over many, which would hide a loss, so both sides are compared at
+  equal size, and the lower end of the interval counts.
+- ``measure_mean_gap``: does the mean AP over classes differ, in either direction? A report tries
+  many texts, so it needs a p-value, which can be corrected for the number of texts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Slice:
             harder. Without an interval it is ``ap_outside - ap_inside``.
         low: Lower end of the gap's bootstrap interval; NaN where there are too few instances.
         high: Upper end.
-        need: In [0, 1], share of the AP outside that is surely lost inside: low / ap_outside.
+        need: In [0, 1], share of the AP outside that is lost inside at least: low / ap_outside.
             0 where the interval reaches 0 or is unknown.
     """
 

@@ -22,7 +22,7 @@ def rank_hits(scores: npt.NDArray[np.floating], relevant: Bools, ignored: Bools 
     """Rank images by score and return which places hold a relevant one.
 
     Of images with equal scores the irrelevant come first, so a tie never favours the system
-    under test. Ignored images are ranked last, as irrelevant: there they change no metric.
+    under test. Ignored images are ranked last, as irrelevant, where they change no metric.
 
     Args:
         scores: (C, N), higher = more similar; -inf is allowed, NaN is not.

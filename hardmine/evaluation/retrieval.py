@@ -155,7 +155,7 @@ def _resample(
     place = np.empty(order.shape[1], np.int32)
     for column, (ranking, ranked_hits) in enumerate(zip(order, hits, strict=True)):
         place[ranking] = np.arange(len(ranking))
-        # Places of the sampled images, in ranked order; an image sampled twice is there twice.
+        # Places of the sampled images, in ranked order; an image sampled twice has its place twice.
         sampled_hits = ranked_hits[np.sort(place[resampled], axis=1)]
         values["ap_at_k"][:, column] = average_precision_at(sampled_hits, k)
         values["ap"][:, column] = average_precision(sampled_hits)

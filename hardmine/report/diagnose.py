@@ -54,7 +54,7 @@ def diagnose_gaps(
 
     Args:
         gaps: All classes of the report: a class is compared with the others.
-        worst_contexts: By class name, the context in which the class surely loses AP.
+        worst_contexts: By class name, the context in which the class loses most AP.
     """
     trained = [gap.train.instances for gap in gaps if gap.train and gap.train.instances]
     others = _Others(mean_ap(list(gaps)), float(np.median(trained)) if trained else math.nan)

@@ -129,7 +129,7 @@ def gap_page(
     if report.mining is not None and root is not None:
 
         def picture(mined: MinedImage) -> Picture:
-            mark = Mark(mined.box, "", _tone(mined.kind))
+            mark = Mark(mined.box, _tone(mined.kind))
             return Picture(mined, shrink(root / mined.path), mark)
 
         for gap in report.weak[:_NUM_CLASSES]:

@@ -1,4 +1,4 @@
-"""Class gaps: the AP of each class beside its labels, its errors and what retrieval says of it."""
+"""Class gaps: the AP of each class with its labels, its errors and its retrieval by name."""
 
 from __future__ import annotations
 

@@ -33,12 +33,10 @@ class Mark:
 
     Attributes:
         box: xyxy as shares of the image's width and height; clipped to it.
-        label: Short text at the region, may be empty.
-        tone: Its style: "match", "label" (from the annotations) or "doubt".
+        tone: Its style: "match" or "doubt".
     """
 
     box: Sequence[float]
-    label: str = ""
     tone: str = "match"
 
     @property

@@ -36,7 +36,7 @@ def draw_regions(
         regions: Of this image alone, with ``labels`` where they partition it.
         title: First line of the page.
         subtitle: Second line.
-        scores: (R,) cosine similarity of each region to the query, higher = more alike.
+        scores: (R,) cosine similarity of each region to the query, higher = more similar.
         query: The text that the scores belong to.
     """
     scale = _SIDE / max(image.size)

@@ -15,7 +15,7 @@ from hardmine.report.mining_preview import MinedImage
 def write_suspects(suspects: Sequence[MinedImage], folder: Path) -> tuple[Path, Path]:
     """Write ``suspects.csv`` and ``proposals.json``; a suspect is an image and a class.
 
-    The box is the region that matched, in pixels. It says where to look, and is not a tight box of
+    The box is the region that matched, in pixels. It shows where to look and is not a tight box of
     the object.
     """
     table, proposals = folder / "suspects.csv", folder / "proposals.json"

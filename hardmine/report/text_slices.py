@@ -158,7 +158,7 @@ def suggest_slices(
 def worst_contexts(
     texts: Sequence[str], images: ImageSet, matches: Matches, index: Index, encoder: Encoder
 ) -> dict[str, Slice]:
-    """Find for each class the context in which it surely loses most AP; by class name.
+    """Find for each class the context in which it loses most AP; by class name.
 
     A text that names a class is not a context and is left out.
     """

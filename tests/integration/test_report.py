@@ -74,13 +74,13 @@ def reported(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 def test_without_an_index(scenes: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     table, page = tmp_path / "gaps.csv", tmp_path / "deep" / "page.html"
-    said = reported(capsys, *given(scenes), "--csv", str(table), "--out", str(page))
-    assert said["schema"] == "hardmine-report/1"
-    assert said["mining"] is None
-    names = [one["name"] for one in said["classes"]]
+    output = reported(capsys, *given(scenes), "--csv", str(table), "--out", str(page))
+    assert output["schema"] == "hardmine-report/1"
+    assert output["mining"] is None
+    names = [one["name"] for one in output["classes"]]
     labels = json.loads((scenes / "annotations" / "val.json").read_text())
     assert sorted(names) == sorted(one["name"] for one in labels["categories"])
-    for one in said["classes"]:
+    for one in output["classes"]:
         if one["val"]["instances"]:
             errors = one["errors"]
             shares = [errors[kind] for kind in ("found", "misplaced", "confused", "missed")]
@@ -88,7 +88,7 @@ def test_without_an_index(scenes: Path, capsys: pytest.CaptureFixture[str], tmp_
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == names
-    assert float(rows[0]["ap"]) == pytest.approx(said["classes"][0]["ap"], abs=1e-6)
+    assert float(rows[0]["ap"]) == pytest.approx(output["classes"][0]["ap"], abs=1e-6)
     assert names[0] in page.read_text()
 
 
@@ -97,33 +97,33 @@ def test_the_table_starts_with_the_weakest(
 ) -> None:
     weakest = reported(capsys, *given(scenes))["classes"][0]["name"]
     assert main([*given(scenes), "--classes", "1"]) == 0
-    said = capsys.readouterr().out
-    assert weakest in said
-    assert "more classes: --classes" in said
-    assert "Mean AP" in said
+    output = capsys.readouterr().out
+    assert weakest in output
+    assert "more classes: --classes" in output
+    assert "Mean AP" in output
 
 
 def test_metrics_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     metrics = tmp_path / "scalars.json"
     metrics.write_text('{"coco/cat_precision": 0.1, "coco/dog_precision": 0.5, "step": 3}\n')
-    said = reported(capsys, "report", "--metrics", str(metrics))
-    assert [(one["name"], one["ap"]) for one in said["classes"]] == [("cat", 0.1), ("dog", 0.5)]
-    assert said["mean_ap"] == pytest.approx(0.3)
-    assert said["classes"][0]["low"] is None
+    output = reported(capsys, "report", "--metrics", str(metrics))
+    assert [(one["name"], one["ap"]) for one in output["classes"]] == [("cat", 0.1), ("dog", 0.5)]
+    assert output["mean_ap"] == pytest.approx(0.3)
+    assert output["classes"][0]["low"] is None
 
 
 def test_with_an_index(scenes: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = scenes / "annotations" / "train.json"
     words = [*given(scenes), "--index", str(index), "--ann", str(train)]
     relabel = scenes / "relabel"
-    said = reported(capsys, *words, "--relabel", str(relabel), "--out", str(scenes / "page.html"))
-    mining = said["mining"]
+    output = reported(capsys, *words, "--relabel", str(relabel), "--out", str(scenes / "page.html"))
+    mining = output["mining"]
     assert mining["num_images"] == len(json.loads(train.read_text())["images"])
     assert mining["num_raised"] > 0
-    weak = {one["name"] for one in said["classes"] if one["need"] > 0}
+    weak = {one["name"] for one in output["classes"] if one["need"] > 0}
     assert mining["examples"]
     assert {one["class_name"] for one in mining["examples"]} <= weak
-    for one in said["classes"]:
+    for one in output["classes"]:
         assert 0 <= one["retrieval"]["labelled"] <= one["retrieval"]["retrieved"]
     with (relabel / "suspects.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(mining["suspects"])
@@ -152,8 +152,8 @@ def test_slices(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_index(images, load_encoder("tiny"), scenes / "val_index", clusters="none", workers=1)
     words = ["--val-index", str(scenes / "val_index"), "--slice", "at night", "--suggest-slices"]
     page = scenes / "slices.html"
-    said = reported(capsys, *given(scenes), *words, "--out", str(page))
-    (one,) = [one for one in said["slices"] if not one["suggested"]]
+    output = reported(capsys, *given(scenes), *words, "--out", str(page))
+    (one,) = [one for one in output["slices"] if not one["suggested"]]
     assert one["text"] == "at night"
     assert 1 <= one["num_images"] < len(images)
     assert len(one["images"]) == len(one["paths"]) <= one["num_images"]
@@ -163,7 +163,7 @@ def test_slices(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         pytest.param(["report"], "either --detections FILE or --metrics FILE", id="nothing"),
         pytest.param(["report", "--detections", "{r}"], "give them with --val-ann", id="no labels"),
@@ -196,7 +196,7 @@ def test_bad_input(
     scenes: Path,
     tmp_path: Path,
     words: list[str],
-    says: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = {
@@ -214,7 +214,7 @@ def test_bad_input(
     files["other"].write_text(json.dumps([other]))
     files["csv"].write_text("class,ap\nsofa,0.1\nlamp,0.2\n")
     assert main([word.format(**files) for word in words]) == 2
-    assert says in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_index_of_other_images(
@@ -263,8 +263,8 @@ def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_featu
         encoder=photo_encoder,
         slices=["traffic light", "person"],
     )
-    said = to_json(report)
-    assert said["mining"]["num_raised"] > 100
+    output = to_json(report)
+    assert output["mining"]["num_raised"] > 100
     cups = next(gap for gap in report.gaps if gap.name == "cup")
     assert cups.train is not None
     assert cups.val is not None

@@ -100,8 +100,8 @@ def test_in_a_browser(chromium: str, tmp_path: Path, width: int) -> None:
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:]
     text = found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    said = json.loads(text)
-    first, focused, up, down, by_ap, filtered, weak, opened, theme = said["seen"]
+    result = json.loads(text)
+    first, focused, up, down, by_ap, filtered, weak, opened, theme = result["seen"]
     assert first == ["bus", HOSTILE, "cat", "dog"]
     assert focused == ["val"]
     assert up == ["ascending", "dog", "cat", HOSTILE, "bus"]
@@ -111,7 +111,7 @@ def test_in_a_browser(chromium: str, tmp_path: Path, width: int) -> None:
     assert weak == ["bus", HOSTILE]
     assert opened == ["true"]
     assert theme[0] in ("dark", "light")
-    assert said["errors"] == []
-    assert said["loaded"] == []
-    assert said["wide"] <= 0  # the table scrolls, the page does not
-    assert said["title"].startswith("<b>results</b>")
+    assert result["errors"] == []
+    assert result["loaded"] == []
+    assert result["wide"] <= 0  # the table scrolls, the page does not
+    assert result["title"].startswith("<b>results</b>")

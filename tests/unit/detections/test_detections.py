@@ -228,10 +228,10 @@ def test_equals_pycocotools_on_crowded_random_scenes(seed: int) -> None:
     )
     evaluation = reference(*coco_form(images, detections))
     for area, area_range in enumerate(AREAS):
-        ours = average_precision_from_matches(
+        measured = average_precision_from_matches(
             match_detections(images, detections, area_range=area_range)
         )
-        np.testing.assert_allclose(ours, reference_ap(evaluation, area), atol=1e-9)
+        np.testing.assert_allclose(measured, reference_ap(evaluation, area), atol=1e-9)
 
 
 def test_inverted_boxes_count_as_in_pycocotools() -> None:
@@ -273,8 +273,8 @@ def test_an_image_of_weight_k_counts_as_k_copies(photo_images: ImageSet, photos:
     weights = bootstrap_weights(80, 3, rng, among=np.arange(10, 80))
     assert weights.sum(axis=1).tolist() == [70, 70, 70]
     assert not weights[:, :10].any()
-    ours = average_precision_from_matches(match_detections(images, results), weights)
-    for drawn, ap in zip(weights.astype(int), ours, strict=True):
+    measured = average_precision_from_matches(match_detections(images, results), weights)
+    for drawn, ap in zip(weights.astype(int), measured, strict=True):
         copies = [(row, copy) for row in range(80) for copy in range(drawn[row])]
         ids = {(int(images.ids[row]), copy): number for number, (row, copy) in enumerate(copies)}
         repeated = {

@@ -40,12 +40,12 @@ def photos_of(dark: np.ndarray, rng: np.random.Generator) -> tuple[ImageSet, Det
         ),
     )
     chance = np.where((classes == 0) & dark[rows], 0.4, 0.9)
-    seen = rng.random(2 * num_images) < chance
+    detected = rng.random(2 * num_images) < chance
     detections = Detections(
-        rows[seen],
-        classes[seen],
-        np.tile(BOX.astype(float), (seen.sum(), 1)),
-        rng.random(seen.sum()),
+        rows[detected],
+        classes[detected],
+        np.tile(BOX.astype(float), (detected.sum(), 1)),
+        rng.random(detected.sum()),
     )
     return images, detections
 

@@ -120,7 +120,7 @@ def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("detections", "says"),
+    ("detections", "message"),
     [
         pytest.param([], "there are no detections", id="nothing found"),
         pytest.param([detected(99, 1, (0, 0, 1, 1), 0.5)], "not in the image set", id="image"),
@@ -128,9 +128,9 @@ def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
     ],
 )
 def test_detections_of_another_set(
-    images: ImageSet, detections: list[dict[str, Any]], says: str
+    images: ImageSet, detections: list[dict[str, Any]], message: str
 ) -> None:
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         measure_detections(images, detections)
 
 
@@ -167,8 +167,8 @@ def test_per_class_ap_is_that_of_pycocotools(photos: Path, photo_images: ImageSe
             assert one.found + one.misplaced + one.confused + one.missed == pytest.approx(1)
 
 
-def gap(name: str, ap: float, **said: Any) -> ClassGap:
-    return ClassGap(name, ap, need=0.0 if ap >= 0.5 else 1 - ap, **said)
+def gap(name: str, ap: float, **fields: Any) -> ClassGap:
+    return ClassGap(name, ap, need=0.0 if ap >= 0.5 else 1 - ap, **fields)
 
 
 def diagnosed(one: ClassGap, worst: dict[str, Slice] | None = None) -> ClassGap:
@@ -194,7 +194,7 @@ def errors(**shares: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "words"),
+    ("fields", "kind", "words"),
     [
         pytest.param({"val": LabelCount(4, 3, 0.0)}, "noise", "Only 4 objects", id="noise"),
         pytest.param(
@@ -233,8 +233,8 @@ def errors(**shares: Any) -> Any:
         ),
     ],
 )
-def test_the_kind_of_gap(said: dict[str, Any], kind: str, words: str) -> None:
-    one = diagnosed(gap("cat", 0.2, **said))
+def test_the_kind_of_gap(fields: dict[str, Any], kind: str, words: str) -> None:
+    one = diagnosed(gap("cat", 0.2, **fields))
     assert one.kinds == (kind,)
     assert words in one.sentence
     assert one.advice
@@ -248,7 +248,7 @@ def test_a_hard_context() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         pytest.param(
             {"val": LabelCount(100, 80, 0.8), "by_size": (0.5, 0.2, 0.1)}, id="small is best"
@@ -260,8 +260,8 @@ def test_a_hard_context() -> None:
         pytest.param({"val": PLENTY, "train": TRAINED}, id="nothing unusual"),
     ],
 )
-def test_no_kind_without_evidence(said: dict[str, Any]) -> None:
-    one = diagnosed(gap("cat", 0.2, **said))
+def test_no_kind_without_evidence(fields: dict[str, Any]) -> None:
+    one = diagnosed(gap("cat", 0.2, **fields))
     assert one.kinds == ()
     assert "no reason that this report measures" in one.sentence
 

@@ -67,14 +67,14 @@ def matches(images: ImageSet) -> Matches:
     rng = np.random.default_rng(0)
     assert images.instances is not None
     rows, classes = images.instances.image_rows, images.instances.class_rows
-    seen = rng.random(2 * NUM) < np.where(DARK[rows], 0.4, 0.8)
+    detected = rng.random(2 * NUM) < np.where(DARK[rows], 0.4, 0.8)
     return match_detections(
         images,
         Detections(
-            rows[seen].astype(np.int64),
-            classes[seen].astype(np.int64),
-            images.instances.boxes[seen].astype(np.float64),
-            rng.random(int(seen.sum())),
+            rows[detected].astype(np.int64),
+            classes[detected].astype(np.int64),
+            images.instances.boxes[detected].astype(np.float64),
+            rng.random(int(detected.sum())),
         ),
     )
 

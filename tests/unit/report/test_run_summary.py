@@ -133,8 +133,8 @@ def test_lines_break_where_a_value_is_unknown() -> None:
 def test_tick_labels_of_a_chart_are_at_their_values(best: float) -> None:
     made = chart("AP", {"boosted": np.array([0.0, best])}, [1, 2])
     top = best * 100 / (100 - made.series[0].dots[1][1])
-    said = [int(text.removesuffix(" %")) / 100 for _, text in made.ticks]
-    assert said == pytest.approx([0, top / 2, top])
+    labels = [int(text.removesuffix(" %")) / 100 for _, text in made.ticks]
+    assert labels == pytest.approx([0, top / 2, top])
 
 
 def test_a_single_round_and_unknown_classes_still_make_a_page() -> None:
