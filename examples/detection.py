@@ -11,8 +11,7 @@ from torchvision.transforms.functional import to_tensor
 
 import hardmine
 from hardmine.datasets import open_image
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import match_detections
+from hardmine.detections import average_precision_from_matches, match_detections
 from hardmine.scenes import write_scenes
 
 

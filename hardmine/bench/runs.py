@@ -22,8 +22,7 @@ from hardmine.bench.pictures import Pictures, read_pictures
 from hardmine.bench.scenarios import SCENARIOS, SPLITS, Scenario, make_scenario
 from hardmine.bench.strategies import STRATEGIES, Drawer, Strategy
 from hardmine.bench.training import Examples, Training, judge
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.sampler import HardMiningSampler
 

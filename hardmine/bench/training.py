@@ -15,8 +15,7 @@ from torchvision.ops import batched_nms
 
 from hardmine.bench.detector import Answers, Goals, SmallDetector, loss_of, set_goals
 from hardmine.bench.pictures import Pictures
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.records import ImageSet
 
 _MOST = 200  # candidates a picture before overlapping ones go

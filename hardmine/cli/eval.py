@@ -1,4 +1,4 @@
-"""``hardmine eval``: how well an index answers class names or other texts."""
+"""``hardmine eval``: retrieval metrics of an index, for class names or other texts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "index", nargs="?", type=Path, help="an index; without it one is built below --work"
+        "index",
+        nargs="?",
+        type=Path,
+        help="index to evaluate; if not given, one is built below --work",
     )
     parser.add_argument("--ann", required=True, type=Path, help="annotation file of the images")
     parser.add_argument("--images", type=Path, help="folder of the images")
-    parser.add_argument("--encoder", help="encoder to build with (default: tiny)")
-    parser.add_argument("--image-size", type=int, help="side that images are resized to")
-    parser.add_argument("--clusters", default=defaults.CLUSTERS, help="default: %(default)s")
+    parser.add_argument("--encoder", help="encoder of the index that is built (default: tiny)")
+    parser.add_argument("--image-size", type=int, help="side in pixels that images are resized to")
+    parser.add_argument(
+        "--clusters",
+        default=defaults.CLUSTERS,
+        help="clustering of the index that is built (default: %(default)s)",
+    )
     parser.add_argument(
         "--work",
         type=Path,
@@ -38,34 +45,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the indexes that are built (default: %(default)s)",
     )
     parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--workers", type=int, help="processes that read images")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--table", type=Path, help="a published table to run, such as coco.yaml")
-    what.add_argument("--queries", type=Path, help="texts with their relevant images")
-    parser.add_argument("--templates", default="clip80", help="prompt set (default: %(default)s)")
+    what.add_argument(
+        "--table", type=Path, help="table of the paper to measure, such as configs/paper/coco.yaml"
+    )
+    what.add_argument("--queries", type=Path, help="JSON file of texts with their relevant images")
+    parser.add_argument(
+        "--templates",
+        default="clip80",
+        help="prompt templates for class names (default: %(default)s)",
+    )
     parser.add_argument("-k", type=int, default=50, help="depth of AP@k (default: %(default)s)")
     parser.add_argument(
         "--reference-side",
         type=float,
-        help="measure object areas as if images' longer side had this many pixels",
+        help="measure object areas as if the longer side of each image had this many pixels",
     )
     parser.add_argument(
-        "--rare-below", type=int, metavar="N", help="group classes by N images instead"
+        "--rare-below",
+        type=int,
+        metavar="N",
+        help="group classes into rare (in fewer than N images) and frequent",
     )
     parser.add_argument(
         "--all-images",
         action="store_true",
-        help="federated labels: rank images whose class was not verified too",
+        help="federated labels (LVIS): also rank images whose class was not verified",
     )
     parser.add_argument(
-        "--bootstrap", type=int, default=0, metavar="N", help="resamplings for intervals"
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of bootstrap samples for intervals",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
-    parser.add_argument("--per-class", action="store_true", help="print every class too")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--per-class", action="store_true", help="also print every class")
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
-    parser.add_argument("--markdown", action="store_true", help="Markdown on stdout")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="one row a class into FILE")
+    parser.add_argument(
+        "--markdown", action="store_true", help="Markdown on stdout instead of a table"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row for each class")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json and args.markdown:
         raise InputError("give --json or --markdown, not both")
-    # An index holds the vectors: only a build reads the images themselves.
+    # Only a build reads the image files; an index holds the vectors.
     images = load_images(
         args.images or args.ann.parent, annotations=args.ann, check_files=args.index is None
     )
@@ -145,7 +167,7 @@ def _print_evaluation(args: argparse.Namespace, evaluation: ClassEvaluation) -> 
     if args.markdown:
         print(output.to_markdown(evaluation))
         return
-    title = f"{evaluation.num_images} images, {evaluation.vectors_per_image:.1f} vectors an image"
+    title = f"{evaluation.num_images} images, {evaluation.vectors_per_image:.1f} vectors per image"
     rows = [[label, *cells] for label, cells in output.summary_rows(evaluation)]
     _print_table(title, output.summary_header(evaluation.k), rows)
     if args.per_class:
@@ -158,7 +180,7 @@ def _print_evaluation(args: argparse.Namespace, evaluation: ClassEvaluation) -> 
 def _run_queries(args: argparse.Namespace, images: ImageSet) -> int:
     from hardmine.encoders.templates import embed_prompts
     from hardmine.evaluation import output
-    from hardmine.evaluation.queries import read_queries
+    from hardmine.evaluation.labelled_queries import read_queries
     from hardmine.evaluation.retrieval import evaluate
 
     queries = read_queries(args.queries, images)
@@ -218,7 +240,7 @@ def _run_table(args: argparse.Namespace, images: ImageSet) -> int:
     elif args.markdown:
         print(markdown_table(paper_table.HEADER, paper_table.table_rows(protocol, results)))
     else:
-        title = f"{protocol.name}: measured here, and as published in brackets"
+        title = f"{protocol.name}: measured figures, published ones in brackets"
         _print_table(title, paper_table.HEADER, paper_table.table_rows(protocol, results))
     for reason, labels in paper_table.reasons(results).items():
         console.print(f"did not run: [bold]{', '.join(labels)}[/]", highlight=False)

@@ -1,4 +1,4 @@
-"""``hardmine report``: where the detector is weak, why, and what mining would draw."""
+"""``hardmine report``: the weak classes of a detector, why they are weak, and what mining does."""
 
 from __future__ import annotations
 
@@ -24,31 +24,37 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    scores = parser.add_argument_group("what the detector does (one of the two)")
+    scores = parser.add_argument_group("validation of the detector (one of the two)")
     scores.add_argument(
-        "--detections", type=Path, metavar="FILE", help="COCO results json; needs --val-ann"
+        "--detections", type=Path, metavar="FILE", help="COCO results file (.json); needs --val-ann"
     )
     scores.add_argument(
         "--metrics",
         type=Path,
         metavar="FILE",
-        help="per-class APs: mmdet, detectron2, Ultralytics, CSV of class and AP",
+        help="per-class APs of mmdet, detectron2 or Ultralytics, or a CSV of class and AP",
     )
-    parser.add_argument("--val-ann", type=Path, metavar="FILE", help="validation labels")
-    parser.add_argument("--ann", type=Path, metavar="FILE", help="training labels")
     parser.add_argument(
-        "--percent", action="store_true", help="a plain table of --metrics is in percent"
+        "--val-ann", type=Path, metavar="FILE", help="annotation file of the validation images"
+    )
+    parser.add_argument(
+        "--ann", type=Path, metavar="FILE", help="annotation file of the training images"
+    )
+    parser.add_argument(
+        "--percent", action="store_true", help="the APs of a CSV are in percent, not in [0, 1]"
     )
     mining = parser.add_argument_group("what mining would do")
     mining.add_argument("--index", type=Path, metavar="DIR", help="index of the training images")
     mining.add_argument("--encoder", help="encoder to use (default: the one that built the index)")
-    mining.add_argument("--images", type=Path, metavar="DIR", help="the images, if they were moved")
+    mining.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images, if they were moved"
+    )
     mining.add_argument("--device", help="such as cpu or cuda:0")
     mining.add_argument(
         "--relabel",
         type=Path,
         metavar="DIR",
-        help="write suspected missing labels there: suspects.csv and proposals.json (COCO)",
+        help="write suspected missing labels to DIR: suspects.csv and proposals.json (COCO)",
     )
     slices = parser.add_argument_group("slices (need detections and an index)")
     slices.add_argument(
@@ -57,25 +63,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help='AP on the validation images that answer TEXT, such as "person at night"',
+        help='AP on the validation images that match TEXT, such as "person at night"; repeatable',
     )
     slices.add_argument(
-        "--suggest-slices", action="store_true", help="try a list of conditions, keep what matters"
+        "--suggest-slices",
+        action="store_true",
+        help="try a list of contexts, such as 'in fog', and keep the significant ones",
     )
     slices.add_argument(
-        "--val-index", type=Path, metavar="DIR", help="index of the validation images (--index)"
+        "--val-index",
+        type=Path,
+        metavar="DIR",
+        help="index of the validation images (default: --index)",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--out", type=Path, metavar="PAGE", help="write a page")
-    output.add_argument("--csv", type=Path, metavar="FILE", help="write a row a class")
-    output.add_argument("--json", action="store_true", help="all of it as JSON on stdout")
+    output.add_argument("--out", type=Path, metavar="PAGE", help="write an HTML page")
+    output.add_argument("--csv", type=Path, metavar="FILE", help="write one row for each class")
+    output.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
     output.add_argument(
-        "--classes", type=int, default=15, help="classes to list, weakest first (default 15)"
+        "--classes",
+        type=int,
+        default=15,
+        help="number of classes to list, weakest first (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the report and write what was asked for."""
+    """Make the report; figures on stdout, messages on stderr."""
     from hardmine.report.gap_output import to_csv, to_json
 
     _check(args)
@@ -83,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
         report, index, val_index = _make(args)
     if args.csv is not None:
         _write(args.csv, to_csv(report))
-    if args.relabel is not None and report.mined is not None:
+    if args.relabel is not None and report.mining is not None:
         from hardmine.report.relabel import write_suspects
 
-        for path in write_suspects(report.mined.suspects, args.relabel):
+        for path in write_suspects(report.mining.suspects, args.relabel):
             messages.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if args.out is not None:
         from hardmine.report.gap_page import gap_page
@@ -101,15 +115,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(report: GapReport, console: Console, *, num_classes: int) -> None:
-    """Print the weakest classes and what would be done."""
-    from hardmine.report.history import percent
-    from hardmine.report.judge import KINDS
+    """Print the weakest classes, what mining would do, and slices."""
+    from hardmine.report.diagnose import KINDS
+    from hardmine.report.units import percent
 
     table = Table(title=escape(report.title), title_justify="left", box=None, pad_edge=False)
     table.add_column("class", max_width=20, no_wrap=True)
     for heading in ("AP", "interval", "S", "M", "L", "objects", "found"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("what kind of gap", ratio=1)
+    table.add_column("kind of gap", ratio=1)
     for gap in report.gaps[:num_classes]:
         low, high = percent(gap.low, 0), percent(gap.high, 0)
         table.add_row(
@@ -122,18 +136,19 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
             escape(", ".join(KINDS[kind] for kind in gap.kinds) or gap.sentence),
         )
     console.print(table)
-    if len(report.gaps) > num_classes:
-        console.print(f"[dim]{len(report.gaps) - num_classes} more classes: --classes[/dim]")
+    hidden = len(report.gaps) - num_classes
+    if hidden > 0:
+        console.print(f"[dim]{hidden} more classes: --classes {len(report.gaps)}[/dim]")
     console.print(
         f"\nMean AP {percent(report.mean_ap)} % over "
         f"{sum(not math.isnan(gap.ap) for gap in report.gaps)} classes; {len(report.weak)} weak."
     )
-    if report.mined is not None:
-        mined = report.mined
+    if report.mining is not None:
+        mining = report.mining
         console.print(
-            f"Mining would raise {mined.num_raised:,} of {mined.num_images:,} images and move "
-            f"{percent(mined.moved_share)} % of the draws; {len(mined.suspects):,} labels are "
-            "suspected missing."
+            f"Mining would draw {mining.num_raised:,} of {mining.num_images:,} images more often "
+            f"and move {percent(mining.moved_share)} % of the draws. Suspected missing labels: "
+            f"{len(mining.suspects):,}."
         )
     for one in report.slices:
         console.print(
@@ -144,19 +159,21 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
 
 
 def _slice_line(text: str, inside: float, outside: float, low: float, high: float) -> str:
-    from hardmine.report.history import percent, points
+    from hardmine.report.units import percent, points
 
     if math.isnan(inside):
-        return f"{text}: too few objects on both sides to compare"
+        return f"{text}: too few objects to compare"
     return (
-        f"{text}: AP {percent(inside)} % where images answer, {percent(outside)} % elsewhere, "
+        f"{text}: AP {percent(inside)} % on images that match, {percent(outside)} % on the rest, "
         f"difference {points(outside - inside)} points ({points(low)} to {points(high)})"
     )
 
 
 def _check(args: argparse.Namespace) -> None:
     if (args.detections is None) == (args.metrics is None):
-        raise InputError("say what the detector does: either --detections FILE or --metrics FILE")
+        raise InputError(
+            "a report needs validation results: give either --detections FILE or --metrics FILE"
+        )
     if args.detections is not None and args.val_ann is None:
         raise InputError("--detections need the validation labels: give them with --val-ann")
     if args.index is not None and args.ann is None:
@@ -165,7 +182,9 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--relabel needs an index of the training images: give it with --index")
     if args.slices or args.suggest_slices:
         if args.detections is None:
-            raise InputError("slices compare APs of some images with others: give --detections")
+            raise InputError(
+                "a slice is measured from detections on single images: give --detections"
+            )
         if args.val_index is None and args.index is None:
             raise InputError("slices need an index of the validation images: give --val-index")
 
@@ -219,5 +238,5 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error}") from error
+        raise InputError(f"{path}: cannot be written: {error}; choose another file") from error
     messages.print(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)", highlight=False)

@@ -1,4 +1,4 @@
-"""``hardmine rounds``: the history of a mining run as a table and a page."""
+"""``hardmine rounds``: a mining run as a table and a page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,56 +14,62 @@ from rich.table import Table
 
 from hardmine.cli.progress import console as messages
 from hardmine.history.rounds import read_rounds
-from hardmine.report.history import ClassLine, History, percent, points, read_history
+from hardmine.report.run_summary import ClassSummary, RunSummary, summarize_run
+from hardmine.report.units import percent, plain, points
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("file", type=Path, help="what HardMiner(rounds=...) wrote")
+    parser.add_argument("file", type=Path, help="rounds file that HardMiner(rounds=...) wrote")
     parser.add_argument(
-        "--classes", type=int, default=15, help="classes to list, most boosted first (default 15)"
+        "--classes",
+        type=int,
+        default=15,
+        help="number of classes to list, most often boosted first (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="all of it as JSON on stdout")
-    parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page with plots")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of tables")
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="write an HTML page with plots")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show what a rounds file holds."""
-    history = read_history(read_rounds(args.file))
+    """Sum up a rounds file; figures on stdout, messages on stderr."""
+    summary = summarize_run(read_rounds(args.file))
     if args.html is not None:
-        from hardmine.report.rounds import write_rounds_page
+        from hardmine.report.rounds_page import write_rounds_page
 
-        write_rounds_page(history, args.html, title=args.file.name)
+        write_rounds_page(summary, args.html, title=args.file.name)
         messages.print(f"wrote {args.html}", highlight=False, soft_wrap=True)
     if args.json:
-        print(json.dumps(_plain({"format": 1, **asdict(history)}), allow_nan=False))
+        print(json.dumps(plain({"format": 1, **asdict(summary)}), allow_nan=False))
     else:
-        show(history, Console(), num_classes=args.classes)
+        show(summary, Console(), num_classes=args.classes)
     return 0
 
 
-def show(history: History, console: Console, *, num_classes: int) -> None:
-    """Print the rounds, the classes, and whether it helped."""
-    console.print(_rounds_table(history))
-    for line in history.rounds:
-        if line.error:
-            console.print(f"[red]round {line.number} failed: {escape(line.error)}[/red]")
-    mistaken = history.rounds[-1].mistaken
+def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
+    """Print the rounds, the classes, and whether boosted classes improved."""
+    console.print(_rounds_table(summary))
+    for one in summary.rounds:
+        if one.error:
+            console.print(f"[red]round {one.number} failed: {escape(one.error)}[/red]")
+    mistaken = summary.rounds[-1].mistaken
     if mistaken:
         more = f" and {len(mistaken) - 5} more" if len(mistaken) > 5 else ""
         console.print(
-            "Mistaken more than most classes in the last round: "
+            "Mistaken for another class more than most, in the last round: "
             f"{escape(', '.join(mistaken[:5]))}{more}."
         )
     console.print()
-    console.print(_classes_table(history.classes[:num_classes]))
-    if len(history.classes) > num_classes:
-        console.print(f"[dim]{len(history.classes) - num_classes} more classes: --classes[/dim]")
-    boosted, rest = history.helped
+    console.print(_classes_table(summary.classes[:num_classes]))
+    hidden = len(summary.classes) - num_classes
+    if hidden > 0:
+        console.print(f"[dim]{hidden} more classes: --classes {len(summary.classes)}[/dim]")
+    boosted, rest = summary.gains
     if not math.isnan(boosted):
         console.print(
-            f"\nFrom one round to the next, AP of boosted classes changed by "
-            f"[bold]{points(boosted)}[/bold] points, of the others by {points(rest)}."
+            f"\nFrom one round to the next, the AP of boosted classes changed by "
+            f"[bold]{points(boosted)}[/bold] points on average, and that of the other classes by "
+            f"{points(rest)}."
         )
 
 
@@ -73,12 +78,12 @@ def _numeric(table: Table, *headings: str) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
 
 
-def _rounds_table(history: History) -> Table:
+def _rounds_table(summary: RunSummary) -> Table:
     table = Table(title="Rounds", title_justify="left", box=None, pad_edge=False, expand=True)
     _numeric(table, "round", "mAP")
-    table.add_column("weak: the weakest", ratio=1, no_wrap=True)
+    table.add_column("weak classes", ratio=1, no_wrap=True)
     _numeric(table, "raised", "moved", "ESS", "weak Δ", "rest Δ", "s")
-    for line in history.rounds:
+    for line in summary.rounds:
         if line.error:
             table.add_row(str(line.number), "–", "[red]failed[/red]")
             continue
@@ -86,9 +91,9 @@ def _rounds_table(history: History) -> Table:
             str(line.number),
             percent(line.ap),
             escape(f"{len(line.weak)}: {', '.join(line.weak[:5])}"),
-            str(line.raised),
-            f"{percent(line.moved)} %",
-            f"{percent(line.effective, 0)} %",
+            str(line.num_raised),
+            f"{percent(line.moved_share)} %",
+            f"{percent(line.effective_share, 0)} %",
             points(line.gain_weak),
             points(line.gain_rest),
             f"{line.seconds:.1f}",
@@ -96,32 +101,20 @@ def _rounds_table(history: History) -> Table:
     return table
 
 
-def _classes_table(classes: tuple[ClassLine, ...]) -> Table:
+def _classes_table(classes: tuple[ClassSummary, ...]) -> Table:
     table = Table(title="Classes", title_justify="left", box=None, pad_edge=False)
     table.add_column("class", max_width=24, no_wrap=True)
-    _numeric(table, "first AP", "last AP", "boosted", "Δ boosted", "Δ else", "trust", "drawn")
+    _numeric(table, "first AP", "last AP", "boosted", "Δ boosted", "Δ rest", "trust", "draws")
     for line in classes:
         known = [value for value in line.ap.tolist() if not math.isnan(value)]
         table.add_row(
             escape(line.name),
             percent(known[0]) if known else "–",
             percent(known[-1]) if known else "–",
-            str(line.boosted),
+            str(line.num_boosted),
             points(line.gain_boosted),
-            points(line.gain_plain),
+            points(line.gain_rest),
             "–" if math.isnan(line.trust) else f"{line.trust:.2f}",
             "–" if math.isnan(line.draws) else f"{line.draws:.2f} ×",
         )
     return table
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

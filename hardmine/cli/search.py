@@ -246,7 +246,7 @@ def _show(index: Index, queries: list[str], hits: Hits) -> None:
 def _write_page(
     args: argparse.Namespace, index: Index, queries: list[str], hits: Hits, seconds: float
 ) -> None:
-    from hardmine.report.search import search_page
+    from hardmine.report.search_page import search_page
 
     summary = [
         ("index", args.index.name),

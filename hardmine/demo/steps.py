@@ -21,10 +21,10 @@ from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.records import Hits, ImageSet
 from hardmine.report.gap_page import gap_page
-from hardmine.report.history import read_history
 from hardmine.report.make import make_report
-from hardmine.report.rounds import rounds_page
-from hardmine.report.search import search_page
+from hardmine.report.rounds_page import rounds_page
+from hardmine.report.run_summary import summarize_run
+from hardmine.report.search_page import search_page
 from hardmine.scenes import NAMES, write_scenes
 
 HITS = 12
@@ -245,7 +245,7 @@ def write_report(demo: Demo) -> str:
 def write_rounds(demo: Demo) -> str:
     """Write the history of the rounds."""
     assert demo.trained is not None
-    return _keep_page(demo, "rounds.html", rounds_page(read_history(demo.trained.rounds)))
+    return _keep_page(demo, "rounds.html", rounds_page(summarize_run(demo.trained.rounds)))
 
 
 def _keep_page(demo: Demo, name: str, page: str) -> str:

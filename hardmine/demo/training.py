@@ -13,7 +13,7 @@ import torch
 
 from hardmine.bench.pictures import read_pictures
 from hardmine.bench.training import Examples, Training, judge
-from hardmine.detections.detections import Detections
+from hardmine.detections import Detections
 from hardmine.encoders.base import Encoder
 from hardmine.history.rounds import Round
 from hardmine.index.base import Index

@@ -1,7 +1,17 @@
-"""Need by slice: how much weaker a class is on the images that answer a context."""
+"""AP inside against outside: on the images that answer a text, and on the rest.
+
+Two statistics of the same split, since mining and reports need different answers:
+
+- ``measure_slices``: how much AP does each class lose inside? Mining boosts by it. AP over few
+  images comes out higher than over many, which would hide a loss, so both sides are compared at
+  equal size, and the lower end of the interval counts.
+- ``measure_mean_gap``: does the mean AP over classes differ, in either direction? A report tries
+  many texts, so it needs a p-value, which can be corrected for the number of texts.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.detections.answers import answering, similarity_to_texts
 from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
-from hardmine.detections.detections import Matches, match_detections
+from hardmine.detections.matching import Matches, match_detections
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.records import ImageSet
+
+_Z_90 = 1.6449  # 90 % of a normal distribution lie within so many standard errors
 
 
 @dataclass(frozen=True)
@@ -22,22 +35,20 @@ class Slice:
 
     Attributes:
         class_name: The class.
-        class_row: Its position among the class names.
         context: The context, as the user wrote it.
         num_images: Images that answer the context and show the class.
         num_instances: The class's instances in them.
         ap_inside: AP of the class on the images that answer; NaN where they show none of it.
         ap_outside: AP on the rest; NaN likewise.
         gap: How much lower AP is inside than in as many images outside; above 0 the context is
-            the harder part. Without an interval ``ap_outside - ap_inside``.
+            harder. Without an interval it is ``ap_outside - ap_inside``.
         low: Lower end of the gap's bootstrap interval; NaN where there are too few instances.
         high: Upper end.
-        need: In [0, 1], the share of the AP outside that is surely lost inside: low / ap_outside,
+        need: In [0, 1], share of the AP outside that is lost inside at least: low / ap_outside.
             0 where the interval reaches 0 or is unknown.
     """
 
     class_name: str
-    class_row: int
     context: str
     num_images: int
     num_instances: int
@@ -49,91 +60,72 @@ class Slice:
     need: float
 
 
+@dataclass(frozen=True)
+class MeanGap:
+    """Mean AP over classes on two sets of images; NaN where no class is frequent enough.
+
+    Attributes:
+        class_rows: The classes that the mean is over.
+        ap_inside: Mean AP inside.
+        ap_outside: Mean AP of the same classes outside.
+        gap: ``ap_outside - ap_inside``; above 0 the inside is harder.
+        low: Lower end of the gap's 90 % interval.
+        high: Upper end.
+        p: Two-sided p-value of the gap.
+    """
+
+    class_rows: tuple[int, ...] = ()
+    ap_inside: float = math.nan
+    ap_outside: float = math.nan
+    gap: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+
+
 def slice_need(
     images: ImageSet,
     detections: Any,
     index: Index,
     contexts: Sequence[str],
-    vectors: npt.ArrayLike,
+    vectors: npt.NDArray[np.float32],
     *,
-    against: npt.ArrayLike | None = None,
-    share: float | None = 0.2,
-    threshold: float | None = None,
+    against: npt.NDArray[np.float32] | None = None,
+    share: float = 0.2,
     draws: int = 1000,
     level: float = 0.9,
     min_instances: int = 10,
     seed: int = 0,
 ) -> list[Slice]:
-    """Measure every class × context on the validation images, the neediest first.
+    """Measure every class in every context on the validation images, highest need first.
 
     Args:
         images: N validation images with labels.
-        detections: What the detector found on them: COCO results, as ``load_detections`` reads.
+        detections: Detections on them, in any form that ``load_detections`` reads.
         index: Holds the validation images; those it lacks are left out.
         contexts: X names, e.g. "at night".
         vectors: (X, D) text vectors of the contexts.
-        against: (X, D) text vectors of their opposites, e.g. "by day"; an image then answers by
-            how much more it resembles the context. Worth giving: similarity alone depends on much
+        against: (X, D) text vectors of the opposites, e.g. "by day". An image then answers by how
+            much more similar it is to the context. Recommended: similarity alone depends on much
             else.
-        share: Share of the images that answer each context, those of the highest scores.
-        threshold: Smallest score that answers, instead of a share.
-        draws: Bootstrap draws.
-        level: Share of the draws inside the interval.
+        share: Share of the images that answer each context: those of the highest scores.
+        draws: Bootstrap samples.
+        level: Share of the samples inside the interval.
         min_instances: Fewest instances inside and outside for an interval.
-        seed: Fixes the draws.
+        seed: Seed of the bootstrap.
     """
-    rows = index.rows_of(images.ids)
-    present = rows >= 0
-    if not present.any():
-        raise InputError(
-            f"the index holds none of the {len(images)} validation images; build one of them"
-        )
-    scores = np.full((len(contexts), len(images)), -np.inf)
-    scores[:, present] = index.scores(vectors)[:, rows[present]]
-    if against is not None:
-        scores[:, present] -= index.scores(against)[:, rows[present]]
-    answers = answering(scores, share=share, threshold=threshold)
+    scores = similarity_to_texts(images, index, vectors, against=against)
     return measure_slices(
         match_detections(images, detections),
-        answers,
+        answering(scores, share=share),
         images.class_names,
         contexts,
-        among=present,
+        among=index.rows_of(images.ids) >= 0,
         draws=draws,
         level=level,
         min_instances=min_instances,
         seed=seed,
     )
-
-
-def answering(
-    scores: npt.NDArray[np.floating], *, share: float | None = 0.2, threshold: float | None = None
-) -> npt.NDArray[np.bool_]:
-    """Say which images answer each query: the best share of them, or all above a threshold.
-
-    Args:
-        scores: (X, N), higher = more alike; -inf never answers.
-        share: Of the images with a score; None with a threshold.
-        threshold: Smallest score that answers; overrules the share.
-
-    Returns:
-        (X, N) bool. Images that tie with the last of the share all answer.
-
-    >>> answering(np.array([[0.3, 0.1, 0.2, 0.0]]), share=0.5)
-    array([[ True, False,  True, False]])
-    """
-    finite: npt.NDArray[np.bool_] = np.isfinite(scores)
-    if threshold is not None:
-        return np.logical_and(finite, scores >= threshold)
-    if share is None or not 0 < share < 1:
-        raise InputError(f"share must be in (0, 1), or a threshold given, got {share}")
-    answers = np.zeros(scores.shape, bool)
-    for row, known in enumerate(finite):
-        ranked = np.sort(scores[row, known])
-        if len(ranked):
-            last = ranked[-max(1, round(share * len(ranked)))]
-            answers[row] = known & (scores[row] >= last)
-    return answers
 
 
 def measure_slices(
@@ -148,38 +140,38 @@ def measure_slices(
     min_instances: int = 10,
     seed: int = 0,
 ) -> list[Slice]:
-    """Compare each class's AP on the images that answer a context with the rest.
+    """Compare each class's AP on the images that answer a context with its AP on the rest.
 
-    Images are drawn with replacement, inside and outside apart, so the interval tells how far the
-    gap could come from which images happen to be in the set. AP over few images comes out higher
-    than over many, so each draw compares sets of equal size.
+    The bootstrap samples images with replacement, inside and outside apart, so the interval covers
+    the chance of which images are in the set. Both samples have equal size, since AP over few
+    images comes out higher than over many.
 
     Args:
-        matches: Of the detector on N images.
+        matches: Of a detector on N images.
         answers: (X, N) which images answer each context.
         class_names: C names.
         contexts: X names.
-        among: (N,) images to look at; all if None.
-        draws: Bootstrap draws.
-        level: Share of the draws inside the interval.
+        among: (N,) images to use; all if None.
+        draws: Bootstrap samples.
+        level: Share of the samples inside the interval.
         min_instances: Fewest instances inside and outside for an interval.
-        seed: Fixes the draws.
+        seed: Seed of the bootstrap.
 
     Returns:
-        A slice for each class × context with an instance inside, the neediest first.
+        A slice for each class and context with an instance inside, highest need first.
     """
     if answers.shape != (len(contexts), matches.num_images):
         raise InputError(
             f"answers must be one row a context and one column an image, "
             f"{(len(contexts), matches.num_images)}, got {answers.shape}"
         )
-    looked_at = np.ones(matches.num_images, bool) if among is None else among
+    used = np.ones(matches.num_images, bool) if among is None else among
     rng = np.random.default_rng(seed)
     slices: list[Slice] = []
     for context, answer in zip(contexts, answers, strict=True):
         slices += _context_slices(
             matches,
-            (answer & looked_at, ~answer & looked_at),
+            (answer & used, ~answer & used),
             class_names,
             context,
             draws=draws,
@@ -188,6 +180,60 @@ def measure_slices(
             rng=rng,
         )
     return sorted(slices, key=lambda part: (-part.need, np.nan_to_num(-part.gap, nan=np.inf)))
+
+
+def measure_mean_gap(
+    matches: Matches,
+    inside: npt.NDArray[np.bool_],
+    outside: npt.NDArray[np.bool_],
+    *,
+    classes: npt.NDArray[np.int64] | None = None,
+    draws: int = 200,
+    min_instances: int = 5,
+    rng: np.random.Generator,
+) -> MeanGap:
+    """Compare the mean AP over classes on two sets of images.
+
+    The standard error comes from a bootstrap over the images of each side. Interval and p-value
+    take the gap as normally distributed: percentiles of AP over few images are biased upwards.
+
+    Args:
+        matches: Of a detector on N images.
+        inside: (N,) images of one side.
+        outside: (N,) images of the other.
+        classes: Rows of the classes to average over; all if None.
+        draws: Bootstrap samples.
+        min_instances: Fewest instances of a class on either side for it to count.
+        rng: Source of randomness.
+    """
+    sides = (inside, outside)
+    counts = np.stack([matches.count_objects(side) for side in sides])
+    chosen = np.flatnonzero((counts >= min_instances).all(axis=0))
+    if classes is not None:
+        chosen = np.intersect1d(chosen, classes)
+    if not len(chosen):
+        return MeanGap()
+    means, samples = [], []
+    for side in sides:
+        ap = average_precision_from_matches(matches, side.astype(float), classes=chosen)
+        means.append(float(ap.mean()))
+        weights = _resample(side, int(side.sum()), draws, rng)
+        ap = average_precision_from_matches(matches, weights, classes=chosen)
+        samples.append(_mean_over_known(ap))
+    gap = means[1] - means[0]
+    # A sample without any of the classes has no gap.
+    gaps = samples[1] - samples[0]
+    gaps = gaps[~np.isnan(gaps)]
+    error = float(np.std(gaps, ddof=1)) if len(gaps) >= max(2, draws // 2) else math.nan
+    return MeanGap(
+        class_rows=tuple(chosen.tolist()),
+        ap_inside=means[0],
+        ap_outside=means[1],
+        gap=gap,
+        low=gap - _Z_90 * error,
+        high=gap + _Z_90 * error,
+        p=math.erfc(abs(gap) / error / math.sqrt(2)) if error > 0 else math.nan,
+    )
 
 
 def _context_slices(
@@ -201,7 +247,7 @@ def _context_slices(
     min_instances: int,
     rng: np.random.Generator,
 ) -> list[Slice]:
-    inside, outside = (_instances(matches, side) for side in sides)
+    inside, outside = (matches.count_objects(side) for side in sides)
     shown = np.flatnonzero(inside)
     enough = shown[(inside[shown] >= min_instances) & (outside[shown] >= min_instances)]
     measured = np.stack(
@@ -211,13 +257,13 @@ def _context_slices(
     gap = measured[1] - measured[0]
     if len(enough):
         size = min(int(side.sum()) for side in sides)
-        drawn = [
+        samples = [
             average_precision_from_matches(
-                matches, _draw(np.flatnonzero(side), size, len(side), draws, rng), classes=enough
+                matches, _resample(side, size, draws, rng), classes=enough
             )
             for side in sides
         ]
-        gaps = drawn[1] - drawn[0]
+        gaps = samples[1] - samples[0]
         tails = ((1 - level) / 2, (1 + level) / 2)
         low[enough], high[enough] = np.nanquantile(gaps, tails, axis=0)
         gap[enough] = np.nanmean(gaps, axis=0)
@@ -227,11 +273,10 @@ def _context_slices(
     slices = []
     for row in shown.tolist():
         ap_inside, ap_outside = measured[:, row].tolist()
-        sure = low[row] / ap_outside if low[row] > 0 and ap_outside > 0 else 0.0
+        lost = low[row] / ap_outside if low[row] > 0 and ap_outside > 0 else 0.0
         slices.append(
             Slice(
                 class_name=class_names[row],
-                class_row=row,
                 context=context,
                 num_images=int(num_images[row]),
                 num_instances=int(inside[row]),
@@ -240,26 +285,33 @@ def _context_slices(
                 gap=float(gap[row]),
                 low=float(low[row]),
                 high=float(high[row]),
-                need=float(min(sure, 1.0)),
+                need=float(min(lost, 1.0)),
             )
         )
     return slices
 
 
-def _draw(
-    rows: npt.NDArray[np.int64], size: int, num_images: int, draws: int, rng: np.random.Generator
+def _resample(
+    side: npt.NDArray[np.bool_], size: int, draws: int, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Bootstrap sets of ``size`` images, each from its own choice of as many of the rows."""
+    """(draws, N) bootstrap samples of ``size`` images; each picks so many of the side first."""
+    rows = np.flatnonzero(side)
     if len(rows) == size:
-        return bootstrap_weights(num_images, draws, rng, among=rows)
+        return bootstrap_weights(len(side), draws, rng, among=rows)
     return np.concatenate(
         [
-            bootstrap_weights(num_images, 1, rng, among=rng.choice(rows, size, replace=False))
+            bootstrap_weights(len(side), 1, rng, among=rng.choice(rows, size, replace=False))
             for _ in range(draws)
         ]
     )
 
 
-def _instances(matches: Matches, side: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    chosen = matches.counted & side[matches.instance_images]
-    return np.bincount(matches.instance_classes[chosen], minlength=matches.num_classes)
+def _mean_over_known(ap: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(B,) mean of each row over its known values; NaN where none is known."""
+    known = ~np.isnan(ap)
+    count = known.sum(axis=1)
+    total = np.where(known, ap, 0.0).sum(axis=1)
+    means: npt.NDArray[np.float64] = np.divide(
+        total, count, out=np.full(len(ap), np.nan), where=count > 0
+    )
+    return means

@@ -1,6 +1,6 @@
-"""Retrieval evaluation: metrics, what is relevant, the paper's protocol and table."""
+"""Evaluation of retrieval: relevant images, rankings, the paper's protocol and table."""
 
-from hardmine.evaluation.metrics import average_precision, average_precision_at, rank_hits
+from hardmine.evaluation.ranking import average_precision, average_precision_at, rank_hits
 from hardmine.evaluation.relevance import (
     Relevance,
     class_groups,

@@ -1,4 +1,4 @@
-"""Evaluation by class name: every size, small-medium, and groups of rare and frequent classes."""
+"""Evaluation by class name: all sizes, small-medium, and groups of rare and frequent classes."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ METRICS = {
 
 @dataclass(frozen=True)
 class ClassEvaluation:
-    """How well an index answers the class names of a labelled image set.
+    """Retrieval metrics of an index, with the class names of its labels as queries.
 
     Attributes:
         class_names: C names.
-        groups: C frequency groups, such as "rare"; empty if the labels name none.
-        everything: Rankings with every image that shows the class relevant.
-        small_medium: Rankings with only small and medium objects relevant.
+        groups: C frequency groups, such as "rare"; empty if the labels have none.
+        all_sizes: Every image that shows the class is relevant.
+        small_medium: Only images with small and medium objects are relevant.
         k: Depth of AP@k.
         num_images: Images ranked.
-        num_left_out: Labelled images that the index lacks (unreadable when it was built).
+        num_left_out: Labelled images that the index lacks, e.g. because they were unreadable.
         vectors_per_image: Mean number of regions.
     """
 
     class_names: tuple[str, ...]
     groups: tuple[str, ...]
-    everything: RankingScores
+    all_sizes: RankingScores
     small_medium: RankingScores
     k: int
     num_images: int
@@ -51,7 +51,7 @@ class ClassEvaluation:
     vectors_per_image: float
 
     def group_names(self) -> tuple[str, ...]:
-        """Groups that occur, in the order of their first class."""
+        """Distinct groups, in the order of their first class."""
         return tuple(dict.fromkeys(self.groups))
 
     def members(self, group: str) -> npt.NDArray[np.bool_]:
@@ -72,24 +72,24 @@ def evaluate_classes(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClassEvaluation:
-    """Rank an index's images by each class name and measure against the labels.
+    """Rank an index's images by each class name and measure the rankings with the labels.
 
     Images of the index that ``images`` does not hold are left out of the rankings.
 
     Args:
         index: Holds at least some of the images.
         images: Labelled images.
-        text_vectors: (C, D), one a class of ``images``.
+        text_vectors: (C, D), one for each class of ``images``.
         k: Depth of AP@k.
         reference_side: Longer side at which areas are measured, see ``small_medium_relevance``.
-        rare_below: Group classes by this number of images instead of the labels' own groups.
+        rare_below: Call classes in fewer images rare, instead of using the labels' own groups.
         all_images: Rank all images of federated labels, verified or not.
-        bootstrap: Resamplings of the images for intervals; 0 for none.
-        seed: Of the bootstrap.
+        bootstrap: Number of bootstrap samples of the images for intervals; 0 for no intervals.
+        seed: Seed of the bootstrap.
         progress: Called with (classes done, C).
     """
     if not images.labelled or not images.class_names:
-        raise InputError("evaluation by class name needs labels; give an annotation file")
+        raise InputError("evaluation by class name needs labels: give an annotation file")
     if len(text_vectors) != len(images.class_names):
         raise InputError(
             f"text_vectors must have one row a class (expected {len(images.class_names)}, "
@@ -103,7 +103,7 @@ def evaluate_classes(
             "was it built from another data set or split?"
         )
     ranked = images if present.all() else images.subset(np.flatnonzero(present))
-    everything, small_medium = evaluate(
+    all_sizes, small_medium = evaluate(
         index,
         ranked.ids,
         text_vectors,
@@ -119,7 +119,7 @@ def evaluate_classes(
     return ClassEvaluation(
         class_names=images.class_names,
         groups=class_groups(ranked, rare_below=rare_below),
-        everything=everything,
+        all_sizes=all_sizes,
         small_medium=small_medium,
         k=k,
         num_images=len(ranked),

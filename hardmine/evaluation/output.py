@@ -1,4 +1,4 @@
-"""An evaluation as JSON values, a Markdown table and CSV rows."""
+"""Output of an evaluation: JSON values, Markdown tables and CSV rows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from hardmine.evaluation.classes import METRICS, ClassEvaluation
-from hardmine.evaluation.metrics import Floats
+from hardmine.evaluation.ranking import Floats
 from hardmine.evaluation.retrieval import RankingScores
 
 SCHEMA = "hardmine-eval/1"
 
 
 def to_json(evaluation: ClassEvaluation) -> dict[str, Any]:
-    """Everything measured, NaN as null; the layout is versioned by ``schema``."""
-    sizes = {"all": evaluation.everything, "small_medium": evaluation.small_medium}
+    """All metrics, NaN as null; ``schema`` is the version of the layout."""
+    sizes = {"all": evaluation.all_sizes, "small_medium": evaluation.small_medium}
     return {
         "schema": SCHEMA,
         "k": evaluation.k,
@@ -42,13 +42,13 @@ def to_json(evaluation: ClassEvaluation) -> dict[str, Any]:
 
 
 def class_rows(evaluation: ClassEvaluation) -> list[dict[str, Any]]:
-    """One flat row a class."""
+    """One flat row for each class."""
     rows = []
     for place, name in enumerate(evaluation.class_names):
         row: dict[str, Any] = {"class": name}
         if evaluation.groups:
             row["group"] = evaluation.groups[place]
-        for size, scores in (("", evaluation.everything), ("_sm", evaluation.small_medium)):
+        for size, scores in (("", evaluation.all_sizes), ("_sm", evaluation.small_medium)):
             row[f"num_images{size}"] = int(scores.num_relevant[place])
             row[f"ap_at_k{size}"] = _number(scores.ap_at_k[place])
             row[f"ap{size}"] = _number(scores.ap[place])
@@ -57,15 +57,15 @@ def class_rows(evaluation: ClassEvaluation) -> list[dict[str, Any]]:
 
 
 def class_cells(evaluation: ClassEvaluation) -> list[list[str]]:
-    """One table row a class for people, in percent, the best answered first."""
-    everything, small = evaluation.everything, evaluation.small_medium
-    order = np.argsort(-np.nan_to_num(everything.ap_at_k, nan=-1), kind="stable")
+    """One printable row for each class, in percent, highest AP@k first."""
+    all_sizes, small = evaluation.all_sizes, evaluation.small_medium
+    order = np.argsort(-np.nan_to_num(all_sizes.ap_at_k, nan=-1), kind="stable")
     return [
         [
             evaluation.class_names[place],
-            str(everything.num_relevant[place]),
-            percent(everything.ap_at_k[place]),
-            percent(everything.ap[place]),
+            str(all_sizes.num_relevant[place]),
+            percent(all_sizes.ap_at_k[place]),
+            percent(all_sizes.ap[place]),
             str(small.num_relevant[place]),
             percent(small.ap_at_k[place]),
         ]
@@ -74,7 +74,7 @@ def class_cells(evaluation: ClassEvaluation) -> list[list[str]]:
 
 
 def query_rows(texts: Sequence[str], scores: RankingScores) -> list[dict[str, Any]]:
-    """One flat row a free-text query."""
+    """One flat row for each free-text query."""
     return [
         {
             "text": text,
@@ -88,7 +88,7 @@ def query_rows(texts: Sequence[str], scores: RankingScores) -> list[dict[str, An
 
 
 def query_json(texts: Sequence[str], scores: RankingScores, k: int) -> dict[str, Any]:
-    """Free-text queries: means and one entry a query."""
+    """JSON values of free-text queries: means, and one entry for each query."""
     recalls = {f"recall_at_{k}": _number(_mean(found)) for k, found in scores.recall_at.items()}
     return {
         "schema": SCHEMA,
@@ -99,7 +99,7 @@ def query_json(texts: Sequence[str], scores: RankingScores, k: int) -> dict[str,
 
 
 def query_summary(scores: RankingScores, k: int) -> list[list[str]]:
-    """Means over free-text queries for people, in percent: name and figure."""
+    """Printable means over free-text queries, in percent: name and figure."""
     names = {"ap_at_k": f"mAP@{k}", "ap": "mAP"}
     rows = [
         [name, percent(scores.mean(field), scores.interval(field))] for field, name in names.items()
@@ -108,19 +108,19 @@ def query_summary(scores: RankingScores, k: int) -> list[list[str]]:
 
 
 def summary_rows(evaluation: ClassEvaluation) -> list[tuple[str, list[str]]]:
-    """Table rows for people, in percent: label, then one cell for each name in ``METRICS``."""
+    """Printable rows, in percent: label, then one cell for each name in ``METRICS``."""
     rows = [
-        ("all", _cells(evaluation.everything)),
+        ("all", _cells(evaluation.all_sizes)),
         ("small-medium", _cells(evaluation.small_medium)),
     ]
     for group in evaluation.group_names():
         members = evaluation.members(group)
-        rows.append((group, [percent(evaluation.everything.mean(f, members)) for f in _FIELDS]))
+        rows.append((group, [percent(evaluation.all_sizes.mean(f, members)) for f in _FIELDS]))
     return rows
 
 
 def summary_header(k: int) -> list[str]:
-    """Column titles that go with ``summary_rows``."""
+    """Column titles of ``summary_rows``."""
     return ["", f"mAP@{k}", "mAP", f"mAP@{k} ÷ found", f"mAP@{k} ÷ relevant"]
 
 
@@ -150,7 +150,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def percent(value: float, interval: tuple[float, float] | None = None) -> str:
-    """A share in percent, with its interval where there is one; a dash for NaN.
+    """A share in percent, with its interval if there is one; a dash for NaN.
 
     >>> percent(0.3231), percent(float("nan")), percent(0.5, (0.41, 0.6))
     ('32.3', '–', '50.0 (41.0–60.0)')

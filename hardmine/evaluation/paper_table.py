@@ -1,4 +1,4 @@
-"""The published table beside what was measured."""
+"""The table of the paper: measured figures beside the published ones."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ HEADER = ["system", "backbone", "size", "vectors", "mAP@50", "mAP", "mAP@50 smal
 
 
 def measured_figures(protocol: Protocol, result: RowResult) -> Figures | None:
-    """The row's figures in percent, over the classes that the protocol asks for."""
+    """The row's measured figures in percent, over the classes of the protocol's group."""
     evaluation = result.evaluation
     if evaluation is None:
         return None
     members = None if protocol.group is None else evaluation.members(protocol.group)
     values = [
-        evaluation.everything.mean("ap_at_k", members),
-        evaluation.everything.mean("ap", members),
+        evaluation.all_sizes.mean("ap_at_k", members),
+        evaluation.all_sizes.mean("ap", members),
         evaluation.small_medium.mean("ap_at_k", members),
     ]
     return Figures(*[None if math.isnan(value) else 100 * value for value in values])
 
 
 def table_rows(protocol: Protocol, results: Sequence[RowResult]) -> list[list[str]]:
-    """Cells for people: measured figures with the published ones in brackets."""
+    """Printable cells: measured figures, with the published ones in brackets."""
     rows = []
     for result in results:
         row, evaluation = result.row, result.evaluation
@@ -51,7 +51,7 @@ def table_rows(protocol: Protocol, results: Sequence[RowResult]) -> list[list[st
 
 
 def reasons(results: Sequence[RowResult]) -> dict[str, list[str]]:
-    """Why rows did not run, each reason once with the rows it stopped."""
+    """Each reason why rows did not run, with the labels of those rows."""
     stopped: dict[str, list[str]] = {}
     for result in results:
         if result.reason:
@@ -79,5 +79,5 @@ def to_json(protocol: Protocol, results: Sequence[RowResult]) -> dict[str, Any]:
 
 
 def _cell(measured: float | None, published: float | None) -> str:
-    ours = "–" if measured is None else percent(measured / 100)
-    return ours if published is None else f"{ours} ({published:.1f})"
+    cell = "–" if measured is None else percent(measured / 100)
+    return cell if published is None else f"{cell} ({published:.1f})"

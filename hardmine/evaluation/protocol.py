@@ -1,4 +1,4 @@
-"""The published table: which systems stand in it, and running those that can run here."""
+"""The table of the paper: its systems, its figures, and a run of those systems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ PUBLISHED_SOURCE = (
     "Features, BMVC 2023, arXiv 2309.14999"
 )
 
-
 T = TypeVar("T")
 
 
@@ -37,9 +36,9 @@ class SystemRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         system: As published, e.g. "Cluster-CLIP K.M.".
         backbone: As published, e.g. "RN50x64".
         resolution: As published.
-        encoder: What ``load_encoder`` takes.
-        clusters: What ``parse_spec`` takes.
-        image_size: Side in pixels that images are resized to; None is the encoder's own.
+        encoder: Name for ``load_encoder``.
+        clusters: Spec for ``parse_spec``.
+        image_size: Side in pixels that images are resized to; None for the encoder's default.
         dense: Dense mode of a ViT.
     """
 
@@ -53,7 +52,7 @@ class SystemRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def label(self) -> str:
-        """Name for people."""
+        """Name to print."""
         return " ".join(filter(None, [self.system, self.backbone, str(self.resolution or "")]))
 
     @property
@@ -64,13 +63,13 @@ class SystemRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A data set's table.
+    """How a data set's table is made.
 
     Attributes:
-        name: For people, e.g. "COCO val2017".
-        systems: File with the list of systems, beside the protocol's own.
-        published: Prefix of this data set's columns in the published table; None if it has none.
-        templates: Prompt set for class names.
+        name: Name to print, e.g. "COCO val2017".
+        systems: File with the list of systems, in the same folder as the protocol.
+        published: Prefix of this data set's columns in published.csv; None if it has none.
+        templates: Prompt templates for class names.
         group: Report this frequency group (such as "rare") instead of all classes.
         reference_side: Longer side at which object areas are measured.
         all_images: Rank all images of federated labels.
@@ -87,7 +86,7 @@ class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Figures:
-    """The three figures of a table row, in percent; None where not known."""
+    """The three figures of a row, in percent; None where unknown."""
 
     map_at_50: float | None
     map: float | None
@@ -96,7 +95,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of one row: an evaluation, or the reason why there is none."""
+    """The evaluation of one row, or the reason why there is none."""
 
     row: SystemRow
     published: Figures | None
@@ -105,7 +104,7 @@ class RowResult:
 
 
 def load_protocol(file: Path) -> tuple[Protocol, list[SystemRow]]:
-    """Read a table's YAML file and the systems it names."""
+    """Read a protocol's YAML file and the list of its systems."""
     protocol = _read_yaml(file, Protocol)
     if Path(protocol.systems).name != protocol.systems:
         raise InputError(
@@ -127,7 +126,7 @@ def _read_yaml(file: Path, kind: type[T]) -> T:
 
 
 def published_figures(row: SystemRow, column: str | None) -> Figures | None:
-    """What the paper printed for a row on a data set; None where it has no such row."""
+    """The paper's figures of a row on a data set; None if the paper has no such row."""
     if column is None:
         return None
     text = (importlib.resources.files("hardmine.evaluation") / "published.csv").read_text("utf-8")
@@ -155,11 +154,10 @@ def run_protocol(
     announce: Callable[[SystemRow], None] | None = None,
     build_progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[RowResult]:
-    """Build what is missing below ``folder`` and evaluate row by row.
+    """Build the index of each row below ``folder`` and evaluate it.
 
-    A row that cannot run (weights not to be had, an extra not installed, a file not there) gives
-    its reason instead of figures; the others go on. Finished indexes are used again, and an
-    interrupted build goes on where it stopped.
+    A row that cannot run (missing weights, extra or file) yields its reason instead of figures, and
+    the next row follows. Finished indexes are reused; interrupted builds are resumed.
     """
     for row in rows:
         if announce is not None:

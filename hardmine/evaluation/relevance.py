@@ -1,4 +1,4 @@
-"""Which images are right answers to which class, and which say nothing about it."""
+"""Which images are relevant to a class, and which are left out of its ranking."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from hardmine.records import SIZE_EDGES, ImageSet
 
 @dataclass(frozen=True)
 class Relevance:
-    """What the labels of N images say about C queries.
+    """Which of N images are relevant to C queries.
 
     Attributes:
         relevant: (N, C) bool, sparse.
-        judged: (N, C) bool, sparse: pairs that the labels decide; None where they decide all.
-        ignored: (N, C) bool, sparse: pairs left out of the ranking all the same.
+        judged: (N, C) bool, sparse: pairs that are known to be relevant or not. The others are
+            left out of the ranking. None if all pairs are known.
+        ignored: (N, C) bool, sparse: further pairs to leave out.
     """
 
     relevant: scipy.sparse.csc_matrix
     judged: scipy.sparse.csc_matrix | None = None
     ignored: scipy.sparse.csc_matrix | None = None
 
-    def block(self, classes: slice) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
-        """Relevant and ignored images of some classes, dense: (c, N) each."""
-        relevant = _rows(self.relevant, classes)
+    def block(self, queries: slice) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
+        """Relevant and ignored images of some queries, dense: (c, N) each."""
+        relevant = _rows(self.relevant, queries)
         ignored = None
         if self.judged is not None:
-            ignored = ~(_rows(self.judged, classes) | relevant)
+            ignored = ~(_rows(self.judged, queries) | relevant)
         if self.ignored is not None:
-            left_out = _rows(self.ignored, classes)
+            left_out = _rows(self.ignored, queries)
             ignored = left_out if ignored is None else ignored | left_out
         if ignored is not None:
             relevant = relevant & ~ignored
@@ -40,12 +41,12 @@ class Relevance:
 
 
 def class_relevance(images: ImageSet, *, all_images: bool = False) -> Relevance:
-    """Images that show the class are relevant to it, a crowd of it included.
+    """An image is relevant to a class if it shows an instance or a crowd of it.
 
     Args:
         images: N labelled images.
-        all_images: Rank every image for every class. By default an image of federated labels
-            (LVIS) takes part only in the rankings of classes verified present or absent in it.
+        all_images: Rank every image for every class. By default, with federated labels (LVIS), an
+            image is ranked only for the classes verified to be present or absent in it.
     """
     judged = None
     if images.negatives is not None and not all_images:
@@ -56,15 +57,15 @@ def class_relevance(images: ImageSet, *, all_images: bool = False) -> Relevance:
 def small_medium_relevance(
     images: ImageSet, *, reference_side: float | None = None, all_images: bool = False
 ) -> Relevance:
-    """As ``class_relevance``, for objects that are hard to find because they are small.
+    """Like ``class_relevance``, with only small and medium objects relevant.
 
-    Relevant are the images whose instances of the class are all small or medium. Images with a
-    large one, or with a crowd of unknown object size, are left out of the class's ranking.
+    An image is relevant if all its instances of the class are small or medium. Images with a
+    large instance, or with a crowd (whose object size is unknown), are left out of the ranking.
 
     Args:
         images: N labelled images.
-        reference_side: Areas are measured as if each image's longer side had this length; None
-            takes them as labelled. COCO's borders are meant for 640.
+        reference_side: Measure areas as if each image's longer side had this many pixels; None
+            takes them as labelled. COCO's size edges are meant for 640.
         all_images: As in ``class_relevance``.
     """
     everything = class_relevance(images, all_images=all_images)
@@ -80,14 +81,14 @@ def small_medium_relevance(
 
 
 def class_groups(images: ImageSet, *, rare_below: int | None = None) -> tuple[str, ...]:
-    """The frequency group of each class: LVIS's own, or by how many images show the class.
+    """The frequency group of each class: LVIS's own, or by the number of images with the class.
 
     Args:
         images: N labelled images.
         rare_below: Classes in fewer images than this are "rare", the others "frequent".
 
     Returns:
-        C group names; empty if neither says anything.
+        C group names; empty without groups in the labels and without ``rare_below``.
     """
     if rare_below is not None:
         shown = np.asarray((images.class_counts > 0).sum(axis=0)).ravel()
@@ -109,6 +110,6 @@ def _presence(images: ImageSet, chosen: npt.NDArray[np.bool_]) -> scipy.sparse.c
     return scipy.sparse.csc_matrix((np.ones(len(rows), bool), (rows, columns)), shape=shape)
 
 
-def _rows(matrix: scipy.sparse.csc_matrix, classes: slice) -> npt.NDArray[np.bool_]:
-    dense: npt.NDArray[np.bool_] = matrix[:, classes].toarray().T.astype(bool)
+def _rows(matrix: scipy.sparse.csc_matrix, queries: slice) -> npt.NDArray[np.bool_]:
+    dense: npt.NDArray[np.bool_] = matrix[:, queries].toarray().T.astype(bool)
     return dense

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections.detections import load_detections
-from hardmine.detections.matching import box_overlaps
+from hardmine.detections import box_overlaps, load_detections
 from hardmine.records import ImageSet, names_to_rows
 
 # (class row, row of the other class, share in (0, 1]), sorted.

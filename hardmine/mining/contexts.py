@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from hardmine.detections.slices import Slice, answering, slice_need
+from hardmine.detections import Slice, answering, slice_need
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
 from hardmine.mining.queries import embed_queries, fill

@@ -1,32 +1,33 @@
-"""The whole report as one value, as JSON and as CSV."""
+"""A report as a record, as JSON and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from hardmine.report.gaps import ClassGap, mean_ap
-from hardmine.report.mining import Mined
+from hardmine.report.gaps import ClassGap, LabelCount, Retrieval, mean_ap
+from hardmine.report.mining_preview import MiningPreview
 from hardmine.report.text_slices import TextSlice
+from hardmine.report.units import plain
 
 SCHEMA = "hardmine-report/1"
 
 
 @dataclass(frozen=True)
 class GapReport:
-    """Everything a report says.
+    """The content of a report.
 
     Attributes:
-        title: What was validated.
-        source: What the APs come from.
+        title: Names the detector or the run.
+        source: Where the APs come from.
         gaps: The classes, the weakest first.
-        about: Label and value of what to say about the sets.
-        notes: What people should know, one line each.
-        mined: What mining would do; None without an index.
-        slices: The texts that were asked.
+        about: Label and value of each fact about the data.
+        notes: Warnings, one line each.
+        mining: What mining would do; None without an index.
+        slices: AP by text, those asked for and those suggested.
     """
 
     title: str
@@ -34,7 +35,7 @@ class GapReport:
     gaps: tuple[ClassGap, ...]
     about: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    mined: Mined | None = None
+    mining: MiningPreview | None = None
     slices: tuple[TextSlice, ...] = ()
 
     @property
@@ -49,8 +50,8 @@ class GapReport:
 
 
 def to_json(report: GapReport) -> dict[str, Any]:
-    """Plain values, unknown numbers null; the layout is versioned by ``schema``."""
-    plain = _plain(
+    """JSON values, unknown numbers null; ``schema`` is the version of the layout."""
+    values = plain(
         {
             "schema": SCHEMA,
             "title": report.title,
@@ -59,16 +60,16 @@ def to_json(report: GapReport) -> dict[str, Any]:
             "about": dict(report.about),
             "notes": report.notes,
             "classes": [asdict(gap) for gap in report.gaps],
-            "mining": None if report.mined is None else report.mined.to_json(),
+            "mining": None if report.mining is None else report.mining.to_json(),
             "slices": [asdict(one) for one in report.slices],
         }
     )
-    assert isinstance(plain, dict)
-    return plain
+    assert isinstance(values, dict)
+    return values
 
 
 def to_csv(report: GapReport) -> str:
-    """One row a class; what is unknown is empty."""
+    """One row for each class; unknown values are empty."""
     rows = [_row(gap) for gap in report.gaps]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -82,15 +83,15 @@ def _row(gap: ClassGap) -> dict[str, Any]:
     row.update(zip(("ap_small", "ap_medium", "ap_large"), gap.by_size, strict=True))
     row["need"] = gap.need
     for split in ("val", "train"):
-        amount = getattr(gap, split)
-        for name in ("instances", "images", "small"):
-            row[f"{split}_{name}"] = None if amount is None else getattr(amount, name)
+        labels = getattr(gap, split)
+        for field in fields(LabelCount):
+            row[f"{split}_{field.name}"] = getattr(labels, field.name, None)
     for name in ("found", "misplaced", "confused", "missed", "background", "threshold"):
-        row[name] = None if gap.errors is None else getattr(gap.errors, name)
-    taken = gap.errors.confused_with if gap.errors else ()
-    row["confused_with"] = "; ".join(f"{name} {count}" for name, count in taken)
-    for name in ("trust", "answering", "labelled", "suspects", "confusers", "draws"):
-        row[name] = None if gap.retrieval is None else getattr(gap.retrieval, name)
+        row[name] = getattr(gap.errors, name, None)
+    confused_with = gap.errors.confused_with if gap.errors else ()
+    row["confused_with"] = "; ".join(f"{name} {count}" for name, count in confused_with)
+    for field in fields(Retrieval):
+        row[field.name] = getattr(gap.retrieval, field.name, None)
     row.update(kinds=" ".join(gap.kinds), sentence=gap.sentence, advice=gap.advice)
     return {name: _cell(value) for name, value in row.items()}
 
@@ -99,13 +100,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else round(value, 6)
     return "" if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,4 +1,4 @@
-"""The page of a report: the classes in a table, AP against instances, what mining would draw."""
+"""The page of a report: a table of classes, AP against instances, slices, what mining draws."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hardmine.report.diagnose import KINDS
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import ClassGap
-from hardmine.report.history import percent, points
-from hardmine.report.judge import KINDS
-from hardmine.report.mining import Shown
+from hardmine.report.mining_preview import MinedImage
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.report.units import count, percent, points
 
 _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
-_CLASSES, _SUSPECTS, _SLICES = 12, 24, 8
-_CHANGES = 12  # classes that gain draws and that lose them
-_NAMED, _MAJOR = 14, 3  # names written in the plot, and on a narrow page
-WORDS = {
+_NUM_CLASSES, _NUM_SUSPECTS, _NUM_SLICES = 12, 24, 8  # shown with pictures
+_NUM_CHANGES = 12  # classes that gain most draws, and as many that lose most
+_NUM_LABELS, _NUM_LABELS_NARROW = 14, 3  # names in the plot, and on a narrow page
+KIND_WORDS = {
     "positive": "labelled",
     "hard": "labelled, atypical",
     "confuser": "only looks like it",
@@ -29,19 +29,19 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Dot:
-    """A class in the plot; x and y in percent of it, y downwards.
+    """A class in the plot; x and y in percent of the plot, y downwards.
 
     Attributes:
         name: The class.
-        x: By the logarithm of its instances.
-        y: By its AP.
-        top: Upper end of the interval.
+        x: Logarithm of its instances.
+        y: AP.
+        top: Upper end of the AP's interval.
         bottom: Lower end.
-        weak: Whether it is in need.
-        label: Whether its name is written.
-        minor: Whether a narrow page leaves the name out.
-        left: Whether the name stands left of the dot.
-        spoken: All of it in words.
+        weak: Whether the class is in need.
+        label: Whether the plot shows its name.
+        minor: Whether a narrow page hides the name.
+        left: Whether the name is left of the dot.
+        description: The dot in words.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Dot:
     label: bool
     minor: bool
     left: bool
-    spoken: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Scatter:
     """AP against instances.
 
     Attributes:
-        dots: The classes that have both.
+        dots: The classes with a known AP and at least one instance.
         xticks: x and text.
         yticks: y and text.
         mean: y of the mean AP.
-        split: "training" or "validation": whose instances.
+        split: "training" or "validation": where instances are counted.
     """
 
     dots: tuple[Dot, ...]
@@ -77,13 +77,13 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Change:
-    """A class whose share of the draws mining changes; left and width in percent of the plot.
+    """How mining changes the draws of a class; left and width in percent of the plot.
 
     Attributes:
         name: The class.
-        draws: Instances drawn after mining over before.
-        left: Where its bar begins.
-        width: How long it is.
+        draws: Its instances in an epoch with mining, as a multiple of those without.
+        left: Start of its bar.
+        width: Length of its bar.
         weak: Whether the class is in need.
     """
 
@@ -96,9 +96,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the index with why it is shown."""
+    """A mined image, ready for the page."""
 
-    shown: Shown
+    mined: MinedImage
     thumbnail: Thumbnail
     mark: Mark
 
@@ -110,47 +110,48 @@ def gap_page(
     val_root: Path | None = None,
     progress: Callable[[], None] | None = None,
 ) -> str:
-    """Make the page; pictures are small and their number is bounded, so is its size.
+    """Make the page. Its size is bounded: pictures are small, and so is their number.
 
     Args:
-        report: What to show.
-        root: Folder of the index's images; without it none of them is shown.
-        val_root: The same of the validation images, for slices.
+        report: The content.
+        root: Folder of the training images; without it no training image is shown.
+        val_root: Folder of the validation images, for slices.
         progress: Called after each picture.
     """
     pictures: list[tuple[ClassGap, list[Picture]]] = []
     suspects: list[Picture] = []
 
-    def small(path: Path) -> Thumbnail:
+    def shrink(path: Path) -> Thumbnail:
         if progress is not None:
             progress()
         return thumbnail(path, side=_SIDE, quality=_QUALITY)
 
-    if report.mined is not None and root is not None:
+    if report.mining is not None and root is not None:
 
-        def picture(shown: Shown) -> Picture:
-            mark = Mark(shown.box, "", _tone(shown.kind))
-            return Picture(shown, small(root / shown.path), mark)
+        def picture(mined: MinedImage) -> Picture:
+            mark = Mark(mined.box, _tone(mined.kind))
+            return Picture(mined, shrink(root / mined.path), mark)
 
-        for gap in report.weak[:_CLASSES]:
-            mine = [one for one in report.mined.examples if one.class_name == gap.name]
-            if mine:
-                pictures.append((gap, [picture(one) for one in mine]))
-        suspects = [picture(one) for one in report.mined.suspects[:_SUSPECTS]]
-    sliced = [
-        (one, [(path, small(val_root / path)) for path in one.paths] if val_root else [])
-        for one in report.slices[:_SLICES]
+        for gap in report.weak[:_NUM_CLASSES]:
+            examples = [one for one in report.mining.examples if one.class_name == gap.name]
+            if examples:
+                pictures.append((gap, [picture(one) for one in examples]))
+        suspects = [picture(one) for one in report.mining.suspects[:_NUM_SUSPECTS]]
+    slice_pictures = [
+        (one, [(path, shrink(val_root / path)) for path in one.paths] if val_root else [])
+        for one in report.slices[:_NUM_SLICES]
     ]
     return render_page(
         "gap_page.html",
         report=report,
-        sliced=sliced,
+        slice_pictures=slice_pictures,
         plot=scatter(report),
         changes=changes(report),
         pictures=pictures,
         suspects=suspects,
         kinds=KINDS,
-        words=WORDS,
+        kind_words=KIND_WORDS,
+        count=count,
         percent=percent,
         points=points,
         sort_key=sort_key,
@@ -159,27 +160,30 @@ def gap_page(
 
 
 def sort_key(value: float | None) -> str:
-    """A number as the table sorts it; nothing where unknown."""
+    """A number as the table sorts it; empty where unknown."""
     return "" if value is None or math.isnan(value) else f"{value:.6g}"
 
 
 def scatter(report: GapReport) -> Scatter | None:
-    """Lay the classes out by instances (of training where known) and AP; None without counts."""
+    """Lay out the classes by instances and AP; None if fewer than two classes have both.
+
+    Instances are those of the training set, or of the validation set without training labels.
+    """
     split = "train" if any(gap.train for gap in report.gaps) else "val"
     placed = [
-        (gap, amount.instances)
+        (gap, labels.instances)
         for gap in report.gaps
-        if (amount := getattr(gap, split)) is not None
-        and amount.instances > 0
+        if (labels := getattr(gap, split)) is not None
+        and labels.instances > 0
         and not math.isnan(gap.ap)
     ]
     if len(placed) < 2:
         return None
-    logs = [math.log10(count) for _, count in placed]
+    logs = [math.log10(instances) for _, instances in placed]
     low, high = min(logs), max(logs)
     spread = max(high - low, 0.3)
     ends = [gap.high for gap, _ in placed if not math.isnan(gap.high)]
-    # At least a tenth high: a detector may have found nothing at all.
+    # The scale ends at 0.1 or above: the detector may have found nothing at all.
     top = min(1.0, max(0.1, math.ceil(10 * max([gap.ap for gap, _ in placed] + ends)) / 10))
 
     def x(log: float) -> float:
@@ -189,25 +193,24 @@ def scatter(report: GapReport) -> Scatter | None:
         return 100 - 100 * ap / top
 
     dots: list[Dot] = []
-    for (gap, count), log in zip(placed, logs, strict=True):
+    for (gap, instances), log in zip(placed, logs, strict=True):
         known = not math.isnan(gap.low)
-        at = (x(log), y(gap.ap))
         dot = Dot(
             name=gap.name,
-            x=at[0],
-            y=at[1],
-            top=y(min(gap.high, top)) if known else at[1],
-            bottom=y(gap.low) if known else at[1],
+            x=x(log),
+            y=y(gap.ap),
+            top=y(min(gap.high, top)) if known else y(gap.ap),
+            bottom=y(gap.low) if known else y(gap.ap),
             weak=gap.need > 0,
             label=False,
             minor=False,
-            left=at[0] > 80,
-            spoken=f"{gap.name}: AP {percent(gap.ap)} %, {count:,} instances",
+            left=x(log) > 80,
+            description=f"{gap.name}: AP {percent(gap.ap)} %, {count(instances, 'instance')}",
         )
-        named = sum(one.label for one in dots)
-        if dot.weak and named < _NAMED and _free(dot, dots):
-            major = [one for one in dots if one.label and not one.minor]
-            crowded = len(major) >= _MAJOR or not _free(dot, major, stretch=3.0)
+        labelled = [one for one in dots if one.label]
+        if dot.weak and len(labelled) < _NUM_LABELS and _label_fits(dot, labelled):
+            major = [one for one in labelled if not one.minor]
+            crowded = len(major) >= _NUM_LABELS_NARROW or not _label_fits(dot, major, stretch=3.0)
             dot = replace(dot, label=True, minor=crowded)
         dots.append(dot)
     decades = range(math.floor(low), math.ceil(high) + 1)
@@ -226,7 +229,7 @@ def scatter(report: GapReport) -> Scatter | None:
 
 
 def _steps_to(top: float) -> list[float]:
-    """Whole percents for a scale up to ``top``, at least 0.1: at most six, evenly apart."""
+    """Ticks of a scale up to ``top`` (at least 0.1): whole percents, evenly spaced, at most six."""
     end = round(100 * top)
     step = next(step for step in (2, 5, 10, 20) if end <= 5 * step)
     return [number / 100 for number in range(0, end + 1, step)]
@@ -234,16 +237,17 @@ def _steps_to(top: float) -> list[float]:
 
 def changes(report: GapReport) -> tuple[Change, ...]:
     """The classes whose draws mining changes most, the largest gain first."""
-    drawn = [
+    known = [
         (gap.retrieval.draws, gap)
         for gap in report.gaps
         if gap.retrieval is not None and not math.isnan(gap.retrieval.draws)
     ]
-    drawn.sort(key=lambda pair: -pair[0])
-    if len(drawn) > 2 * _CHANGES:
-        drawn = drawn[:_CHANGES] + drawn[-_CHANGES:]
-    low = min([1.0, *(draws for draws, _ in drawn)])
-    scale = 100 / max(max([1.0, *(draws for draws, _ in drawn)]) - low, 1e-9)
+    known.sort(key=lambda pair: -pair[0])
+    if len(known) > 2 * _NUM_CHANGES:
+        known = known[:_NUM_CHANGES] + known[-_NUM_CHANGES:]
+    values = [1.0, *(draws for draws, _ in known)]
+    low = min(values)
+    scale = 100 / max(max(values) - low, 1e-9)
     return tuple(
         Change(
             name=gap.name,
@@ -252,22 +256,22 @@ def changes(report: GapReport) -> tuple[Change, ...]:
             width=scale * abs(draws - 1.0),
             weak=gap.need > 0,
         )
-        for draws, gap in drawn
+        for draws, gap in known
     )
 
 
-def _free(new: Dot, dots: list[Dot], *, stretch: float = 1.0) -> bool:
-    """Whether a name there covers no other, on a page so many times narrower than a wide one."""
-    start, end = _reach(new, stretch)
-    for dot in dots:
-        first, last = _reach(dot, stretch)
-        if dot.label and abs(dot.y - new.y) < 5 and start < last and first < end:
+def _label_fits(new: Dot, labelled: list[Dot], *, stretch: float = 1.0) -> bool:
+    """Whether a dot's name covers no other name, on a page ``stretch`` times narrower."""
+    start, end = _label_extent(new, stretch)
+    for dot in labelled:
+        first, last = _label_extent(dot, stretch)
+        if abs(dot.y - new.y) < 5 and start < last and first < end:
             return False
     return True
 
 
-def _reach(dot: Dot, stretch: float) -> tuple[float, float]:
-    """Where a dot and its name begin and end, in percent of the plot's width."""
+def _label_extent(dot: Dot, stretch: float) -> tuple[float, float]:
+    """Left and right end of a dot with its name, in percent of the plot's width."""
     width = stretch * (2.0 + 0.7 * min(len(dot.name), 16))
     return (dot.x - width, dot.x) if dot.left else (dot.x, dot.x + width)
 

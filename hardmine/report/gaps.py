@@ -1,30 +1,34 @@
-"""Class gaps: how well each class is found, what it rests on, and what kind of gap that is."""
+"""Class gaps: the AP of each class with its labels, its errors and its retrieval by name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
-from hardmine.detections.detections import Matches, load_detections, match_detections
+from hardmine.detections import (
+    Matches,
+    average_precision_from_matches,
+    bootstrap_weights,
+    load_detections,
+    match_detections,
+)
 from hardmine.errors import InputError
 from hardmine.metrics.names import match_names
 from hardmine.mining.need import NeedRules, class_need
 from hardmine.records import SIZE_EDGES, SIZES, ClassScores, ImageSet
-from hardmine.report.errors import ClassErrors, error_types
+from hardmine.report.object_errors import ClassErrors, class_errors
 
 AREAS = dict(zip(SIZES, ((0.0, SIZE_EDGES[0]), SIZE_EDGES, (SIZE_EDGES[1], 1e10)), strict=True))
-LEVEL = 0.9
+_LEVEL = 0.9  # of the bootstrap intervals
 
 
 @dataclass(frozen=True)
-class Amount:
-    """How much of a class a labelled set holds.
+class LabelCount:
+    """How many labels of a class an image set has.
 
     Attributes:
         instances: Labelled objects, crowds left out.
@@ -39,19 +43,19 @@ class Amount:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What the index of the training images says of a class.
+    """What a search of the training images for a class's name finds.
 
     Attributes:
-        trust: Share of the class's best hits that the labels confirm, in [0, 1].
-        answering: Training images that probably show it, by their scores.
-        labelled: How many of those are labelled with it.
+        trust: Share of the best hits that the labels confirm, in [0, 1].
+        retrieved: Training images whose score makes it likely that they show the class.
+        labelled: How many of those have the label.
         suspects: Images whose label is probably missing.
-        confusers: Images that only look like it.
-        draws: Expected instances of the class in an epoch after mining over those before.
+        confusers: Images that only look like the class.
+        draws: The class's instances in an epoch with mining, as a multiple of those without.
     """
 
     trust: float
-    answering: int
+    retrieved: int
     labelled: int
     suspects: int = 0
     confusers: int = 0
@@ -63,18 +67,18 @@ class ClassGap:
     """One class of the report; NaN and None are unknown.
 
     Attributes:
-        name: As the data set has it.
+        name: As in the data set.
         ap: In [0, 1].
         by_size: AP of small, medium and large objects.
-        low: Lower end of the AP's bootstrap interval over images.
+        low: Lower end of the AP's 90 % interval, from a bootstrap over images.
         high: Upper end.
-        need: How weak, in [0, 1]; 0 is not weaker than the mean.
-        val: Of the validation set.
-        train: Of the training set.
-        errors: What became of its objects.
-        retrieval: What an index says of it.
-        kinds: What kind of gap, the likeliest first; empty where the class is not weak.
-        sentence: The same in words.
+        need: How weak the class is, in [0, 1]; 0 is not weaker than the mean.
+        val: Labels in the validation set.
+        train: Labels in the training set.
+        errors: What happened to its objects.
+        retrieval: What a search for its name finds.
+        kinds: Kinds of gap, the most likely first; empty where the class is not weak.
+        sentence: The kinds in words.
         advice: What would help.
     """
 
@@ -84,8 +88,8 @@ class ClassGap:
     low: float = math.nan
     high: float = math.nan
     need: float = 0.0
-    val: Amount | None = None
-    train: Amount | None = None
+    val: LabelCount | None = None
+    train: LabelCount | None = None
     errors: ClassErrors | None = None
     retrieval: Retrieval | None = None
     kinds: tuple[str, ...] = ()
@@ -94,13 +98,25 @@ class ClassGap:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Per-class scores and, where detections were given, what is behind them."""
+class Measurement:
+    """The scores of C classes and, where they come from detections, intervals and errors.
+
+    Attributes:
+        scores: AP of each class.
+        intervals: (C, 2) lower and upper end of each AP's interval; NaN where unknown.
+        errors: One for each class; empty without detections.
+        matches: None without detections.
+    """
 
     scores: ClassScores
     intervals: npt.NDArray[np.float64]
     errors: tuple[ClassErrors, ...] = ()
     matches: Matches | None = None
+
+    @classmethod
+    def from_scores(cls, scores: ClassScores) -> Measurement:
+        """Scores from a metrics file, without intervals or errors."""
+        return cls(scores, np.full((len(scores), 2), np.nan))
 
 
 def measure_detections(
@@ -109,28 +125,24 @@ def measure_detections(
     *,
     draws: int = 200,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
-) -> Measured:
-    """Evaluate detections by class: AP as COCO has it, by size, with an interval, and errors.
+) -> Measurement:
+    """Evaluate detections by class: COCO's AP, AP by size, intervals and errors.
 
     Args:
         images: N labelled validation images.
         detections: In COCO's results format.
-        draws: Bootstrap draws of the images for the interval; 0 for none.
-        seed: Fixes the draws.
-        progress: Told what is being done.
+        draws: Bootstrap samples of the images for the interval; 0 for no interval.
+        seed: Seed of the bootstrap.
 
     Raises:
         InputError: If there are no labels or no detections, or their ids are of another set.
     """
-    tell = progress or (lambda _: None)
     given = load_detections(detections, images)
     if not len(given):
         raise InputError(
             "there are no detections, so every AP is 0 and no class differs from another; "
             "was the results file written before the detector found anything?"
         )
-    tell("matching")
     matches = match_detections(images, given)
     ap = average_precision_from_matches(matches)
     if np.isnan(ap).all():
@@ -146,74 +158,64 @@ def measure_detections(
     )
     intervals = np.full((len(ap), 2), np.nan)
     if draws:
-        tell("intervals")
         rng = np.random.default_rng(seed)
-        drawn = average_precision_from_matches(matches, bootstrap_weights(len(images), draws, rng))
-        some = ~np.isnan(ap)
-        tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-        intervals[some] = np.nanquantile(drawn[:, some], tails, axis=0).T
-    tell("errors")
-    counts = np.bincount(
-        matches.instance_classes[matches.counted], minlength=len(images.class_names)
-    )
+        samples = average_precision_from_matches(
+            matches, bootstrap_weights(len(images), draws, rng)
+        )
+        known = ~np.isnan(ap)
+        tails = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
+        intervals[known] = np.nanquantile(samples[:, known], tails, axis=0).T
+    counts = matches.count_objects()
     scores = ClassScores(images.class_names, ap, by_size, counts, "detections")
-    return Measured(scores, intervals, tuple(error_types(images, matches)), matches)
+    return Measurement(scores, intervals, tuple(class_errors(images, matches)), matches)
 
 
 def class_gaps(
-    measured: Measured,
-    *,
-    val: ImageSet | None = None,
-    train: ImageSet | None = None,
-    policy: str = "mean",
+    measurement: Measurement, *, val: ImageSet | None = None, train: ImageSet | None = None
 ) -> tuple[list[ClassGap], list[str]]:
-    """Lay everything known about each class side by side; the weakest first.
+    """Collect everything known about each class, weakest first.
 
     Args:
-        measured: Of ``measure_detections``, or scores alone.
+        measurement: From detections or from a metrics file.
         val: Validation images with labels.
         train: Training images with labels.
-        policy: Which classes are weak; see ``class_need``.
 
     Returns:
-        A gap a class, not judged yet, and what did not match, one line each.
+        A gap for each class, not diagnosed yet, and one line about each name that did not match.
     """
-    scores = measured.scores
+    scores = measurement.scores
     if np.isnan(scores.ap).all():
         raise InputError(f"{scores.source or 'the metrics'}: no class has a known AP")
     labels = val if val is not None else train
     names = labels.class_names if labels is not None else scores.class_names
-    need = class_need(scores, names, rules=NeedRules(policy=policy))
-    place = match_names(names, scores.class_names).rows
-    amounts = [_amounts(one, names) for one in (val, train)]
+    need = class_need(scores, names, rules=NeedRules(policy="mean"))
+    score_rows = match_names(names, scores.class_names).rows.tolist()
+    val_counts, train_counts = (_label_counts(images, names) for images in (val, train))
     gaps = []
-    for row, name in enumerate(names):
-        at = int(place[row])
+    for row, (name, score_row) in enumerate(zip(names, score_rows, strict=True)):
+        low, high = measurement.intervals[score_row].tolist() if score_row >= 0 else (math.nan,) * 2
         by_size = need.ap_by_size
         gaps.append(
             ClassGap(
                 name=name,
                 ap=float(need.ap[row]),
                 by_size=_triple(None if by_size is None else by_size[row]),
-                low=float(measured.intervals[at, 0]) if at >= 0 else math.nan,
-                high=float(measured.intervals[at, 1]) if at >= 0 else math.nan,
+                low=low,
+                high=high,
                 need=float(need.need[row]),
-                val=amounts[0][row],
-                train=amounts[1][row],
-                errors=measured.errors[at] if measured.errors and at >= 0 else None,
+                val=val_counts[row],
+                train=train_counts[row],
+                errors=measurement.errors[score_row]
+                if measurement.errors and score_row >= 0
+                else None,
             )
         )
     gaps.sort(key=lambda gap: (-gap.need, math.isnan(gap.ap), gap.ap))
     return gaps, need.unmatched
 
 
-def scores_alone(scores: ClassScores) -> Measured:
-    """What a metrics file tells: no interval, no errors."""
-    return Measured(scores, np.full((len(scores), 2), np.nan))
-
-
 def mean_ap(gaps: list[ClassGap]) -> float:
-    """Mean over the classes that have one."""
+    """Mean over the classes with a known AP; NaN if there is none."""
     known = [gap.ap for gap in gaps if not math.isnan(gap.ap)]
     return float(np.mean(known)) if known else math.nan
 
@@ -225,23 +227,23 @@ def _triple(values: npt.NDArray[np.float64] | None) -> tuple[float, float, float
     return (small, medium, large)
 
 
-def _amounts(images: ImageSet | None, names: tuple[str, ...]) -> list[Amount | None]:
-    """How much of each class a set holds; None where the set does not know the class."""
+def _label_counts(images: ImageSet | None, names: tuple[str, ...]) -> list[LabelCount | None]:
+    """Labels of each class in a set; None where the set does not have the class."""
     if images is None or images.instances is None:
         return [None] * len(names)
     instances = images.instances
-    single = ~instances.crowd
-    classes = instances.class_rows[single]
+    not_crowd = ~instances.crowd
+    classes = instances.class_rows[not_crowd]
     count = np.bincount(classes, minlength=len(images.class_names))
     small = np.bincount(
-        classes, instances.areas[single] < AREAS["small"][1], minlength=len(images.class_names)
+        classes, instances.areas[not_crowd] < AREAS["small"][1], minlength=len(images.class_names)
     )
     shown = np.asarray((images.class_counts > 0).sum(axis=0)).ravel()
     rows = match_names(names, images.class_names).rows.tolist()
     return [
         None
         if row < 0
-        else Amount(
+        else LabelCount(
             int(count[row]),
             int(shown[row]),
             float(small[row] / count[row]) if count[row] else math.nan,

@@ -1,4 +1,4 @@
-"""From files as people have them to a report."""
+"""Make a report from detections or metrics, labels and indexes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from hardmine.detections.detections import load_detections
-from hardmine.detections.slices import Slice
+from hardmine.detections import Detections, Slice, load_detections
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.metrics import read_scores
 from hardmine.records import ImageSet
+from hardmine.report.diagnose import diagnose_gaps
 from hardmine.report.gap_output import GapReport
-from hardmine.report.gaps import Measured, class_gaps, measure_detections, scores_alone
-from hardmine.report.judge import judge_gaps
-from hardmine.report.mining import Mined, mine_once
-from hardmine.report.text_slices import (
-    TextSlice,
-    hard_conditions,
-    suggest_slices,
-    text_slices,
-)
+from hardmine.report.gaps import Measurement, class_gaps, measure_detections
+from hardmine.report.mining_preview import MiningPreview, preview_mining
+from hardmine.report.text_slices import TextSlice, suggest_slices, text_slices, worst_contexts
 
 
 def make_report(
@@ -39,20 +33,20 @@ def make_report(
     slices: Sequence[str] = (),
     suggest: bool = False,
 ) -> GapReport:
-    """Put a report together from detections or metrics, and whatever else is there.
+    """Make a report from detections or metrics, and from whatever else is given.
 
     Args:
-        title: What was validated.
+        title: Names the detector or the run.
         detections: In COCO's results format, on ``val``.
-        metrics: Any form that ``read_scores`` reads, instead of detections.
+        metrics: In any form that ``read_scores`` reads, instead of detections.
         percent: Whether a plain table of metrics is in percent.
-        val: Validation images with labels; needed with detections.
+        val: Validation images with labels; required with detections.
         train: Training images with labels.
-        index: Of the training images; needs ``train`` and ``encoder``.
+        index: Of the training images; used with ``train`` and ``encoder``.
         val_index: Of the validation images, for slices.
         encoder: The one that made the indexes.
-        slices: Texts that split the validation images.
-        suggest: Whether to try conditions of its own.
+        slices: Texts; the AP on the validation images that answer each is compared with the rest.
+        suggest: Whether to try a list of contexts as slices.
 
     Raises:
         InputError: If files do not belong together; the message says which.
@@ -60,70 +54,72 @@ def make_report(
     given = None
     if detections is not None:
         if val is None:
-            raise InputError("detections need the validation images with their labels")
+            raise InputError("detections need the validation images with their labels: give val")
         given = load_detections(detections, val)
-        measured = measure_detections(val, given)
+        measurement = measure_detections(val, given)
         source = "detections"
     else:
-        measured = scores_alone(read_scores(metrics, percent=percent))
-        source = measured.scores.source or "metrics"
-    gaps, unmatched = class_gaps(measured, val=val, train=train)
-    mined = None
+        measurement = Measurement.from_scores(read_scores(metrics, percent=percent))
+        source = measurement.scores.source or "metrics"
+    gaps, unmatched = class_gaps(measurement, val=val, train=train)
+    mining = None
     if index is not None and train is not None and encoder is not None:
-        mined = mine_once(
-            index,
-            encoder,
-            train,
-            measured.scores,
-            val=val,
-            detections=given,
+        mining = preview_mining(
+            index, encoder, train, measurement.scores, val=val, detections=given
         )
-        gaps = [replace(gap, retrieval=mined.retrieval.get(gap.name)) for gap in gaps]
-    sliced: list[TextSlice] = []
-    harder: dict[str, Slice] = {}
-    if val is not None and val_index is not None and encoder is not None and measured.matches:
+        gaps = [replace(gap, retrieval=mining.retrieval.get(gap.name)) for gap in gaps]
+    measured_slices: list[TextSlice] = []
+    worst: dict[str, Slice] = {}
+    if val is not None and val_index is not None and encoder is not None and measurement.matches:
+        on_validation = (val, measurement.matches, val_index, encoder)
         if slices:
-            sliced += text_slices(slices, val, measured.matches, val_index, encoder)
+            measured_slices += text_slices(slices, *on_validation)
         if suggest:
-            sliced += suggest_slices(val, measured.matches, val_index, encoder)
-        conditions = [one.text for one in sliced if one.matters and one.gap > 0]
-        harder = hard_conditions(conditions, val, measured.matches, val_index, encoder)
+            measured_slices += suggest_slices(*on_validation)
+        harder = [one.text for one in measured_slices if one.significant and one.gap > 0]
+        worst = worst_contexts(harder, *on_validation)
     return GapReport(
         title=title,
         source=source,
-        gaps=tuple(judge_gaps(gaps, slices=harder)),
-        about=_about(measured, given, val, train),
-        notes=_notes(unmatched, mined, suggest, sliced),
-        mined=mined,
-        slices=tuple(sliced),
+        gaps=tuple(diagnose_gaps(gaps, worst_contexts=worst)),
+        about=_about(measurement, given, val, train),
+        notes=_notes(unmatched, mining, suggest, measured_slices),
+        mining=mining,
+        slices=tuple(measured_slices),
     )
 
 
 def _about(
-    measured: Measured, given: Any, val: ImageSet | None, train: ImageSet | None
+    measurement: Measurement,
+    detections: Detections | None,
+    val: ImageSet | None,
+    train: ImageSet | None,
 ) -> tuple[tuple[str, str], ...]:
     about = []
-    for name, images in (("validation images", val), ("training images", train)):
+    for split, images in (("validation", val), ("training", train)):
         if images is not None:
-            about.append((name, f"{len(images):,}"))
+            about.append((f"{split} images", f"{len(images):,}"))
             if images.instances is not None:
-                about.append((f"{name.split()[0]} objects", f"{len(images.instances):,}"))
-    if given is not None:
-        about.append(("detections", f"{len(given):,}"))
-    about.append(("classes", str(len(measured.scores))))
+                about.append((f"{split} objects", f"{len(images.instances):,}"))
+    if detections is not None:
+        about.append(("detections", f"{len(detections):,}"))
+    about.append(("classes", str(len(measurement.scores))))
     return tuple(about)
 
 
 def _notes(
-    unmatched: list[str], mined: Mined | None, suggest: bool, slices: list[TextSlice]
+    unmatched: list[str], mining: MiningPreview | None, suggest: bool, slices: list[TextSlice]
 ) -> tuple[str, ...]:
     notes = list(unmatched)
-    if mined is not None:
-        muted = sum(one.trust < 0.1 for one in mined.retrieval.values())
+    if mining is not None:
+        muted = sum(one.trust < 0.1 for one in mining.retrieval.values())
         if muted:
             notes.append(
-                f"The index answers {muted} class names too badly to be listened to (trust < 0.1)."
+                f"A search for the names of {muted} classes finds almost no image that has the "
+                "label (trust below 0.1); mining ignores its hits."
             )
     if suggest and not any(one.suggested for one in slices):
-        notes.append("None of the conditions tried makes a difference that chance would not.")
+        notes.append(
+            "No suggested slice: in none of the contexts tried is the AP significantly different."
+        )
     return tuple(notes)

@@ -1,8 +1,8 @@
-"""Self-contained HTML pages: one layout, one way to show an image and where it matched.
+"""Self-contained HTML pages with one layout and one way to show an image and its match.
 
 A page is a template of this folder that extends ``page.html`` and may import the macros of
-``parts.html``. Everything is escaped; pictures, style and script are inside the file; its
-content policy forbids every request.
+``parts.html``. All values are escaped. Pictures, style and script are inside the file, and its
+content security policy forbids every request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hardmine.datasets import open_image
 from hardmine.errors import InputError
 
 _FOLDER = Path(__file__).parent
-# A photo wider or taller than this is shown with bars beside it, not as a strip.
+# Aspect ratios. A photo beyond them is shown with bars at its sides.
 _WIDEST, _TALLEST = 2.4, 0.62
 
 
@@ -33,17 +33,15 @@ class Mark:
 
     Attributes:
         box: xyxy as shares of the image's width and height; clipped to it.
-        label: Short text at the region, may be empty.
-        tone: How it looks: "match", "label" (what the labels say) or "doubt".
+        tone: Its style: "match" or "doubt".
     """
 
     box: Sequence[float]
-    label: str = ""
     tone: str = "match"
 
     @property
     def style(self) -> str:
-        """Where it lies, as CSS."""
+        """Its position, as CSS."""
         left, top, right, bottom = (min(max(float(edge), 0.0), 1.0) for edge in self.box)
         return (
             f"left:{100 * left:.2f}%;top:{100 * top:.2f}%;"
@@ -60,7 +58,7 @@ class Thumbnail:
         uri: ``data:`` URI; empty where the image cannot be shown.
         width: Of the small copy, in pixels.
         height: Of the small copy, in pixels.
-        problem: Why it cannot be shown, else empty.
+        problem: Why the image cannot be shown; else empty.
     """
 
     uri: str
@@ -75,16 +73,16 @@ class Thumbnail:
 
     @property
     def shown_aspect(self) -> float:
-        """Width over height of the frame it stands in."""
+        """Width over height of its frame on the page."""
         return min(max(self.aspect, _TALLEST), _WIDEST)
 
 
 def thumbnail(image: Path | Image.Image, *, side: int = 480, quality: int = 80) -> Thumbnail:
-    """Shrink an image for a page; one that is missing or broken becomes a note, not an error.
+    """Shrink an image for a page; a missing or broken one becomes a note, not an error.
 
     Args:
         image: A file, or a decoded RGB image.
-        side: Longest side in pixels; smaller images keep their size.
+        side: Longest side in pixels; smaller images are not enlarged.
         quality: Of the JPEG, 1 to 95.
     """
     try:
@@ -99,11 +97,11 @@ def thumbnail(image: Path | Image.Image, *, side: int = 480, quality: int = 80) 
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Fill a template of this folder.
+    """Render a template of this folder.
 
     Args:
-        template: File name, such as ``"search.html"``.
-        values: What the template speaks of; a name that is missing is an error.
+        template: File name, such as ``"search_page.html"``.
+        values: The template's variables; a missing one is an error.
     """
     return _environment().get_template(template).render(**values)
 
@@ -123,5 +121,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _asset(name: str) -> str:
-    """A style sheet or script of this folder, for the inside of its own element."""
+    """The text of a style sheet or script of this folder, to be put inside its element."""
     return (_FOLDER / name).read_text(encoding="utf-8")

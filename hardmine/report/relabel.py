@@ -1,4 +1,4 @@
-"""Suspected missing labels as files to label from: CSV, and COCO json with a box each."""
+"""Write suspected missing labels as CSV and as COCO proposals, for a labelling tool."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hardmine.errors import InputError
-from hardmine.report.mining import Shown
+from hardmine.report.mining_preview import MinedImage
 
 
-def write_suspects(suspects: Sequence[Shown], folder: Path) -> tuple[Path, Path]:
+def write_suspects(suspects: Sequence[MinedImage], folder: Path) -> tuple[Path, Path]:
     """Write ``suspects.csv`` and ``proposals.json``; a suspect is an image and a class.
 
-    The box is the region that matched, in pixels: where to look, not how tight the object is.
+    The box is the region that matched, in pixels. It shows where to look and is not a tight box of
+    the object.
     """
     table, proposals = folder / "suspects.csv", folder / "proposals.json"
     try:
@@ -28,12 +29,12 @@ def write_suspects(suspects: Sequence[Shown], folder: Path) -> tuple[Path, Path]
                 writer.writerow([one.image_id, one.path, one.class_name, score, *_xywh(one)])
         proposals.write_text(json.dumps(coco_proposals(suspects)), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error}") from error
+        raise InputError(f"{folder}: cannot be written: {error}; choose another folder") from error
     return table, proposals
 
 
-def coco_proposals(suspects: Sequence[Shown]) -> dict[str, Any]:
-    """Suspects as a COCO data set that labelling tools open; ``score`` is the similarity."""
+def coco_proposals(suspects: Sequence[MinedImage]) -> dict[str, Any]:
+    """Suspects as a COCO data set, which labelling tools open; ``score`` is the similarity."""
     names = sorted({one.class_name for one in suspects})
     images = {one.image_id: one for one in suspects}
     return {
@@ -58,7 +59,7 @@ def coco_proposals(suspects: Sequence[Shown]) -> dict[str, Any]:
     }
 
 
-def _xywh(one: Shown) -> list[float]:
+def _xywh(one: MinedImage) -> list[float]:
     height, width = one.size
     left, top, right, bottom = one.box
     return [

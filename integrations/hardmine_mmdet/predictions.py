@@ -11,7 +11,7 @@ import torch
 from mmdet.structures.mask import encode_mask_results
 from mmengine.dist import all_gather_object
 
-from hardmine.detections.detections import Detections
+from hardmine.detections import Detections
 from hardmine.errors import InputError
 from hardmine.records import ImageSet
 

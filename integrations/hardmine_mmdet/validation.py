@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from mmengine.evaluator import Evaluator
 
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.errors import InputError
 from hardmine.metrics import read_scores
 from hardmine.records import ClassScores, names_to_rows

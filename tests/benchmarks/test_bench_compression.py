@@ -29,7 +29,7 @@ CLUSTERS = "kmeans:10"
 
 def mean_ap(index: ExactIndex, images: ImageSet, texts: npt.NDArray[np.float32]) -> float:
     """Return mAP@50 in points."""
-    return 100 * evaluate_classes(index, images, texts).everything.mean()
+    return 100 * evaluate_classes(index, images, texts).all_sizes.mean()
 
 
 def full_index(regions: Regions, images: ImageSet) -> ExactIndex:

@@ -1,7 +1,7 @@
-"""What measuring conditions costs on a validation set of COCO's size, beside its evaluation.
+"""Time to measure contexts on a validation set of COCO's size, compared with COCO evaluation.
 
-5,000 images, 36,000 objects of 80 classes and 490,000 detections are generated: most objects found,
-a little displaced, among ninety boxes an image of nothing.
+The set has 5,000 generated images, 36,000 objects of 80 classes and 490,000 detections: most
+objects are found, slightly displaced, and each image has 90 false positives.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.index import index_from_regions
 from hardmine.mining.confusion import measure_confusion
 from hardmine.mining.contexts import measure_contexts
 from hardmine.records import ImageSet, Instances
 
-NUM_IMAGES, NUM_CLASSES, DIM, REGIONS, NOTHING = 5000, 80, 64, 11, 90
+NUM_IMAGES, NUM_CLASSES, DIM, REGIONS, FALSE_POSITIVES = 5000, 80, 64, 11, 90
 
 
 class RandomTexts:
@@ -69,9 +68,9 @@ def make_validation() -> tuple[ImageSet, Detections]:
         ),
     )
     hit = rng.random(len(rows)) < 0.7
-    wrong = NUM_IMAGES * NOTHING
+    wrong = NUM_IMAGES * FALSE_POSITIVES
     detections = Detections(
-        np.concatenate([rows[hit], np.repeat(np.arange(NUM_IMAGES), NOTHING)]),
+        np.concatenate([rows[hit], np.repeat(np.arange(NUM_IMAGES), FALSE_POSITIVES)]),
         np.concatenate([classes[hit], rng.choice(NUM_CLASSES, wrong, p=shares)]),
         np.concatenate(
             [boxes[hit] + np.tile(rng.normal(0, 4, (hit.sum(), 2)), 2), random_boxes(rng, wrong)]
@@ -129,13 +128,13 @@ def evaluate(images: ImageSet, detections: Detections) -> tuple[float, np.ndarra
 
 
 def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 @pytest.mark.benchmark
-def test_measuring_conditions() -> None:
+def test_measuring_contexts() -> None:
     images, detections = make_validation()
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((NUM_IMAGES * REGIONS, DIM), np.float32)
@@ -155,14 +154,14 @@ def test_measuring_conditions() -> None:
     lines = [("pycocotools' evaluation", peer)]
     lines.append(
         (
-            "which classes are taken for which",
+            "which classes are confused",
             seconds(lambda: measure_confusion(images, detections, images.class_names)),
         )
     )
     for count in (1, 3):
         some = contexts[:count]
         took = seconds(lambda: measure_contexts(images, detections, index, some, RandomTexts()))  # noqa: B023
-        lines.append((f"{count} condition{'s' if count > 1 else ''}", took))
+        lines.append((f"{count} context{'s' if count > 1 else ''}", took))
     print(f"\n{NUM_IMAGES:,} images, {len(detections):,} detections, {NUM_CLASSES} classes")
     print(f"{'':36} {'seconds':>8} {'× evaluation':>13}")
     for name, took in lines:

@@ -1,4 +1,4 @@
-"""Evaluation at LVIS size beside scikit-learn's average precision; photos with intervals."""
+"""Evaluation at LVIS size compared with scikit-learn, and on photos with intervals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sklearn.metrics import average_precision_score
 from hardmine.clusters import cluster
 from hardmine.encoders.base import DenseFeatures
 from hardmine.evaluation.classes import ClassEvaluation, evaluate_classes
-from hardmine.evaluation.metrics import average_precision, average_precision_at, rank_hits
 from hardmine.evaluation.output import percent
+from hardmine.evaluation.ranking import average_precision, average_precision_at, rank_hits
 from hardmine.index import index_from_regions
 from hardmine.records import ImageSet, Instances
 
@@ -35,14 +35,14 @@ SPECS = (
 
 
 def test_photos(photos, photo_images, photo_features, photo_encoder) -> None:
-    """The paper's rows on 730 COCO photos; areas as at COCO's 640 pixels."""
+    """The paper's clusterings on 730 COCO photos; areas measured at 640 pixels."""
     texts = photo_encoder.encode_texts(photo_images.class_names).numpy()
     print(f"\n{'regions':30} {'vectors':>7} {'mAP@50':>18} {'mAP':>18} {'small-medium':>18}")
     for spec in SPECS:
         got = _photo_evaluation(photo_images, photo_features, texts, spec)
         cells = [
-            percent(got.everything.mean(), got.everything.interval("ap_at_k")),
-            percent(got.everything.mean("ap"), got.everything.interval("ap")),
+            percent(got.all_sizes.mean(), got.all_sizes.interval("ap_at_k")),
+            percent(got.all_sizes.mean("ap"), got.all_sizes.interval("ap")),
             percent(got.small_medium.mean(), got.small_medium.interval("ap_at_k")),
         ]
         print(f"{spec:30} {got.vectors_per_image:7.1f} " + " ".join(f"{c:>18}" for c in cells))
@@ -75,7 +75,7 @@ def _photo_evaluation(
 
 
 def test_lvis_size() -> None:
-    """20,000 images × 50 regions × 1203 classes: ranking and AP apart from the scores."""
+    """20,000 images × 1203 classes: ranking and AP, without the scores."""
     rng = np.random.default_rng(0)
     num_images, num_classes, chunk = 20_000, 1203, 64
     scores = rng.normal(size=(chunk, num_images)).astype(np.float32)
@@ -94,7 +94,7 @@ def test_lvis_size() -> None:
 
 
 def test_lvis_size_with_its_scores() -> None:
-    """The whole evaluation on an index of a million regions."""
+    """The whole evaluation, on an index of a million regions."""
     rng = np.random.default_rng(0)
     num_images, num_classes, dim, regions = 20_000, 1203, 512, 50
     vectors = rng.standard_normal((num_images * regions, dim), dtype=np.float32)
@@ -117,9 +117,9 @@ def test_lvis_size_with_its_scores() -> None:
     got = evaluate_classes(index, images, texts)
     seconds = time.perf_counter() - started
     print(f"\nscores, ranking and AP: {seconds:.1f} s")
-    # Random vectors find each class at its share of the images.
-    share = got.everything.num_relevant.mean() / num_images
-    assert got.everything.mean("ap") == pytest.approx(share, rel=0.2)
+    # With random vectors the AP of a class is its share of the images.
+    share = got.all_sizes.num_relevant.mean() / num_images
+    assert got.all_sizes.mean("ap") == pytest.approx(share, rel=0.2)
 
 
 def _random_labels(rng: np.random.Generator, num_images: int, num_classes: int) -> ImageSet:

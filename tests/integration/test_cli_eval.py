@@ -34,22 +34,22 @@ def run(capsys, *words) -> str:
     return capsys.readouterr().out
 
 
-def test_builds_and_measures_what_the_library_measures(arguments, capsys, scenes) -> None:
-    said = json.loads(run(capsys, *arguments, "--clusters", "kmeans:4+whole", "--json"))
+def test_builds_an_index_and_gives_the_metrics_of_the_library(arguments, capsys, scenes) -> None:
+    output = json.loads(run(capsys, *arguments, "--clusters", "kmeans:4+whole", "--json"))
     images = hardmine.load_images(scenes / "scenes", split="train")
     encoder = hardmine.load_encoder("tiny")
     [folder] = (scenes / "hardmine-eval").glob("*kmeans*")
     index = hardmine.open_index(folder, encoder=encoder, images=images)
     texts = embed_prompts(encoder, images.class_names, templates="short")
     expected = evaluate_classes(index, images, texts)
-    assert said["schema"] == "hardmine-eval/1"
-    assert said["mean"]["all"]["map_at_k"] == pytest.approx(expected.everything.mean())
-    assert said["mean"]["all"]["map_at_k"] > 0.4
-    for row, ap in zip(said["classes"], expected.everything.ap, strict=True):
+    assert output["schema"] == "hardmine-eval/1"
+    assert output["mean"]["all"]["map_at_k"] == pytest.approx(expected.all_sizes.mean())
+    assert output["mean"]["all"]["map_at_k"] > 0.4
+    for row, ap in zip(output["classes"], expected.all_sizes.ap, strict=True):
         assert (row["ap"] is None) if math.isnan(ap) else row["ap"] == pytest.approx(ap)
 
 
-def test_an_index_that_is_there_is_used_without_its_images(arguments, capsys, scenes) -> None:
+def test_an_existing_index_is_evaluated_without_its_images(arguments, capsys, scenes) -> None:
     built = json.loads(run(capsys, *arguments, "--clusters", "whole", "--json"))
     [folder] = (scenes / "hardmine-eval").glob("*_whole.hmx")
     (scenes / "away").mkdir()
@@ -70,13 +70,13 @@ def test_queries_with_their_images(arguments, capsys, scenes) -> None:
     shown = np.flatnonzero(images.class_counts[:, 0].toarray().ravel())
     queries = [{"text": "a person", "images": images.ids[shown].tolist()}]
     (scenes / "queries.json").write_text(json.dumps(queries))
-    said = json.loads(run(capsys, *arguments, "--queries", "queries.json", "--json"))
-    [row] = said["queries"]
+    output = json.loads(run(capsys, *arguments, "--queries", "queries.json", "--json"))
+    [row] = output["queries"]
     assert row["num_images"] == len(shown)
     assert row["ap"] > len(shown) / len(images)
 
 
-def test_a_table_runs_what_it_can_and_says_why_not(arguments, capsys, scenes) -> None:
+def test_a_table_runs_what_it_can_and_gives_reasons_for_the_rest(arguments, capsys, scenes) -> None:
     (scenes / "table.yaml").write_text("name: scenes\npublished: coco\nsystems: systems.yaml\n")
     (scenes / "systems.yaml").write_text(
         """
@@ -87,12 +87,12 @@ def test_a_table_runs_what_it_can_and_says_why_not(arguments, capsys, scenes) ->
 """
     )
     assert main(["eval", *arguments, "--table", "table.yaml", "--markdown"]) == 0
-    said = capsys.readouterr()
-    lines = said.out.splitlines()
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
     assert "(56.7)" in lines[2]
     assert "– (69.7)" in lines[3]
-    assert said.err.count("did not run") == 1
-    assert "did not run: PCME 224, VSRN COCO-Caption 600" in " ".join(said.err.split())
+    assert output.err.count("did not run") == 1
+    assert "did not run: PCME 224, VSRN COCO-Caption 600" in " ".join(output.err.split())
 
 
 def test_bad_arguments(arguments, capsys, scenes) -> None:

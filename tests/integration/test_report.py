@@ -1,9 +1,10 @@
-"""``hardmine report`` from files: scenes with a made-up detector, bad input, real photos."""
+"""``hardmine report`` from files: scenes with simulated detections, bad input, real photos."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,16 @@ from hardmine.metrics import read_scores
 from hardmine.report.gap_output import to_json
 from hardmine.report.gap_page import gap_page
 from hardmine.report.make import make_report
-from hardmine.report.mining import mine_once
+from hardmine.report.mining_preview import preview_mining
 from hardmine.report.relabel import coco_proposals
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes, and a detector that finds every second object and takes circles for squares."""
-    place = tmp_path_factory.mktemp("report")
-    assert main(["scenes", str(place), "--images", "40", "--seed", "3"]) == 0
-    labels = json.loads((place / "annotations" / "val.json").read_text())
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes, and detections that find every second object and confuse some classes."""
+    root = tmp_path_factory.mktemp("report")
+    assert main(["scenes", str(root), "--images", "40", "--seed", "3"]) == 0
+    labels = json.loads((root / "annotations" / "val.json").read_text())
     rng = np.random.default_rng(0)
     found = []
     for number, one in enumerate(labels["annotations"]):
@@ -47,20 +48,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "score": score,
             }
         )
-    (place / "results.json").write_text(json.dumps(found))
-    return place
+    (root / "results.json").write_text(json.dumps(found))
+    return root
 
 
 @pytest.fixture(scope="module")
-def index(toy: Path) -> Path:
-    images = load_images(toy / "train" / "images", annotations=toy / "annotations" / "train.json")
-    build_index(images, load_encoder("tiny"), toy / "index", clusters="kmeans:4", workers=1)
-    return toy / "index"
+def index(scenes: Path) -> Path:
+    images = load_images(
+        scenes / "train" / "images", annotations=scenes / "annotations" / "train.json"
+    )
+    build_index(images, load_encoder("tiny"), scenes / "index", clusters="kmeans:4", workers=1)
+    return scenes / "index"
 
 
-def given(toy: Path) -> list[str]:
-    val = toy / "annotations" / "val.json"
-    return ["report", "--detections", str(toy / "results.json"), "--val-ann", str(val)]
+def given(scenes: Path) -> list[str]:
+    val = scenes / "annotations" / "val.json"
+    return ["report", "--detections", str(scenes / "results.json"), "--val-ann", str(val)]
 
 
 def reported(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -70,15 +73,15 @@ def reported(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return answer
 
 
-def test_without_an_index(toy: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_without_an_index(scenes: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     table, page = tmp_path / "gaps.csv", tmp_path / "deep" / "page.html"
-    said = reported(capsys, *given(toy), "--csv", str(table), "--out", str(page))
-    assert said["schema"] == "hardmine-report/1"
-    assert said["mining"] is None
-    names = [one["name"] for one in said["classes"]]
-    labels = json.loads((toy / "annotations" / "val.json").read_text())
+    output = reported(capsys, *given(scenes), "--csv", str(table), "--out", str(page))
+    assert output["schema"] == "hardmine-report/1"
+    assert output["mining"] is None
+    names = [one["name"] for one in output["classes"]]
+    labels = json.loads((scenes / "annotations" / "val.json").read_text())
     assert sorted(names) == sorted(one["name"] for one in labels["categories"])
-    for one in said["classes"]:
+    for one in output["classes"]:
         if one["val"]["instances"]:
             errors = one["errors"]
             shares = [errors[kind] for kind in ("found", "misplaced", "confused", "missed")]
@@ -86,85 +89,87 @@ def test_without_an_index(toy: Path, capsys: pytest.CaptureFixture[str], tmp_pat
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == names
-    assert float(rows[0]["ap"]) == pytest.approx(said["classes"][0]["ap"], abs=1e-6)
+    assert float(rows[0]["ap"]) == pytest.approx(output["classes"][0]["ap"], abs=1e-6)
     assert names[0] in page.read_text()
 
 
-def test_the_terminal_names_the_weakest(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weakest = reported(capsys, *given(toy))["classes"][0]["name"]
-    assert main([*given(toy), "--classes", "1"]) == 0
-    said = capsys.readouterr().out
-    assert weakest in said
-    assert "more classes: --classes" in said
-    assert "Mean AP" in said
+def test_the_table_starts_with_the_weakest(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weakest = reported(capsys, *given(scenes))["classes"][0]["name"]
+    assert main([*given(scenes), "--classes", "1"]) == 0
+    output = capsys.readouterr().out
+    assert weakest in output
+    assert "more classes: --classes" in output
+    assert "Mean AP" in output
 
 
 def test_metrics_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     metrics = tmp_path / "scalars.json"
     metrics.write_text('{"coco/cat_precision": 0.1, "coco/dog_precision": 0.5, "step": 3}\n')
-    said = reported(capsys, "report", "--metrics", str(metrics))
-    assert [(one["name"], one["ap"]) for one in said["classes"]] == [("cat", 0.1), ("dog", 0.5)]
-    assert said["mean_ap"] == pytest.approx(0.3)
-    assert said["classes"][0]["low"] is None
+    output = reported(capsys, "report", "--metrics", str(metrics))
+    assert [(one["name"], one["ap"]) for one in output["classes"]] == [("cat", 0.1), ("dog", 0.5)]
+    assert output["mean_ap"] == pytest.approx(0.3)
+    assert output["classes"][0]["low"] is None
 
 
-def test_with_an_index(toy: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train = toy / "annotations" / "train.json"
-    words = [*given(toy), "--index", str(index), "--ann", str(train)]
-    relabel = toy / "relabel"
-    said = reported(capsys, *words, "--relabel", str(relabel), "--out", str(toy / "page.html"))
-    mining = said["mining"]
+def test_with_an_index(scenes: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = scenes / "annotations" / "train.json"
+    words = [*given(scenes), "--index", str(index), "--ann", str(train)]
+    relabel = scenes / "relabel"
+    output = reported(capsys, *words, "--relabel", str(relabel), "--out", str(scenes / "page.html"))
+    mining = output["mining"]
     assert mining["num_images"] == len(json.loads(train.read_text())["images"])
     assert mining["num_raised"] > 0
-    weak = {one["name"] for one in said["classes"] if one["need"] > 0}
+    weak = {one["name"] for one in output["classes"] if one["need"] > 0}
     assert mining["examples"]
     assert {one["class_name"] for one in mining["examples"]} <= weak
-    for one in said["classes"]:
-        assert 0 <= one["retrieval"]["labelled"] <= one["retrieval"]["answering"]
+    for one in output["classes"]:
+        assert 0 <= one["retrieval"]["labelled"] <= one["retrieval"]["retrieved"]
     with (relabel / "suspects.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(mining["suspects"])
     proposals = json.loads((relabel / "proposals.json").read_text())
     assert len(proposals["annotations"]) == len(mining["suspects"])
-    assert "data:image/jpeg" in (toy / "page.html").read_text()
+    assert "data:image/jpeg" in (scenes / "page.html").read_text()
 
 
 def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_ones() -> None:
     faulty = make_toy_data(1000, missing=0.15, rates=(0.5, 0.3, 0.1))
     scores = read_scores({"car": 0.8, "fork": 0.2, "zebra": 0.8}, NAMES)
-    mined = mine_once(faulty.index, WordEncoder(), faulty.images, scores)
-    classes = [one.class_name for one in mined.suspects]
+    preview = preview_mining(faulty.index, WordEncoder(), faulty.images, scores)
+    classes = [one.class_name for one in preview.suspects]
     assert classes == sorted(classes, key=["fork", "car", "zebra"].index)
     for row, name in enumerate(NAMES):
-        suspects = [one.image_id for one in mined.suspects if one.class_name == name]
-        assert len(suspects) == mined.retrieval[name].suspects > 0
+        suspects = [one.image_id for one in preview.suspects if one.class_name == name]
+        assert len(suspects) == preview.retrieval[name].suspects > 0
         assert faulty.present[faulty.images.rows_of(suspects), row].mean() > 0.7
-        similar = [one.score for one in mined.suspects if one.class_name == name]
+        similar = [one.score for one in preview.suspects if one.class_name == name]
         assert similar == sorted(similar, reverse=True)
-    assert {one.class_name for one in mined.examples} == {"fork"}
+    assert {one.class_name for one in preview.examples} == {"fork"}
 
 
-def test_slices(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = load_images(toy / "val" / "images", annotations=toy / "annotations" / "val.json")
-    build_index(images, load_encoder("tiny"), toy / "val_index", clusters="none", workers=1)
-    words = ["--val-index", str(toy / "val_index"), "--slice", "at night", "--suggest-slices"]
-    page = toy / "slices.html"
-    said = reported(capsys, *given(toy), *words, "--out", str(page))
-    (one,) = [one for one in said["slices"] if not one["suggested"]]
+def test_slices(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = load_images(scenes / "val" / "images", annotations=scenes / "annotations" / "val.json")
+    build_index(images, load_encoder("tiny"), scenes / "val_index", clusters="none", workers=1)
+    words = ["--val-index", str(scenes / "val_index"), "--slice", "at night", "--suggest-slices"]
+    page = scenes / "slices.html"
+    output = reported(capsys, *given(scenes), *words, "--out", str(page))
+    (one,) = [one for one in output["slices"] if not one["suggested"]]
     assert one["text"] == "at night"
     assert 1 <= one["num_images"] < len(images)
     assert len(one["images"]) == len(one["paths"]) <= one["num_images"]
     assert "at night" in page.read_text()
-    assert main([*given(toy), *words]) == 0
+    assert main([*given(scenes), *words]) == 0
     assert "at night:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         pytest.param(["report"], "either --detections FILE or --metrics FILE", id="nothing"),
         pytest.param(["report", "--detections", "{r}"], "give them with --val-ann", id="no labels"),
         pytest.param(
-            ["report", "--detections", "{v}", "--val-ann", "{v}"], "a file of labels", id="labels"
+            ["report", "--detections", "{v}", "--val-ann", "{v}"], "an annotation file", id="labels"
         ),
         pytest.param(
             ["report", "--detections", "{bad}", "--val-ann", "{v}"], "cannot be read", id="not json"
@@ -189,16 +194,16 @@ def test_slices(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_bad_input(
-    toy: Path,
+    scenes: Path,
     tmp_path: Path,
     words: list[str],
-    says: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = {
-        "r": toy / "results.json",
-        "v": toy / "annotations" / "val.json",
-        "i": toy / "index",
+        "r": scenes / "results.json",
+        "v": scenes / "annotations" / "val.json",
+        "i": scenes / "index",
         "bad": tmp_path / "bad.json",
         "no": tmp_path / "no.json",
         "other": tmp_path / "other.json",
@@ -210,25 +215,39 @@ def test_bad_input(
     files["other"].write_text(json.dumps([other]))
     files["csv"].write_text("class,ap\nsofa,0.1\nlamp,0.2\n")
     assert main([word.format(**files) for word in words]) == 2
-    assert says in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_index_of_other_images(
-    toy: Path, index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    scenes: Path, index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    labels = json.loads((toy / "annotations" / "train.json").read_text())
+    labels = json.loads((scenes / "annotations" / "train.json").read_text())
     for one in labels["images"]:
         one["id"] += 100_000
     for one in labels["annotations"]:
         one["image_id"] += 100_000
     other = tmp_path / "other.json"
     other.write_text(json.dumps(labels))
-    assert main([*given(toy), "--index", str(index), "--ann", str(other)]) == 2
+    assert main([*given(scenes), "--index", str(index), "--ann", str(other)]) == 2
     assert "built from another data set or split?" in capsys.readouterr().err
 
 
+class NameEncoder:
+    """The photo encoder for any text: it embeds the class name that the text contains."""
+
+    def __init__(self, encoder: Any, names: Sequence[str]) -> None:
+        self._encoder, self._names = encoder, names
+        self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        """(T, D) of the longest name in each text."""
+        return self._encoder.encode_texts(
+            [max((name for name in self._names if name in text), key=len) for text in texts]
+        )
+
+
 def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_features: Any) -> None:
-    """The whole report on real detections; half of the labels of one class are taken away."""
+    """The whole report on real detections; half of the labels of one class are removed."""
     from hardmine.clusters import cluster
 
     regions = cluster(photo_features.patches, "pyramid:6", whole=photo_features.whole)
@@ -247,7 +266,7 @@ def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_featu
     chosen = photo_images.class_names.index("cup")
     instances = photo_images.instances
     hidden = (instances.class_rows == chosen) & (instances.image_rows % 2 == 0)
-    truly = np.unique(photo_images.ids[instances.image_rows[hidden]])
+    true_ids = np.unique(photo_images.ids[instances.image_rows[hidden]])
     train = replace(photo_images, instances=instances.take(~hidden))
     report = make_report(
         title="yolox nano",
@@ -256,23 +275,21 @@ def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_featu
         train=train,
         index=index,
         val_index=index,
-        encoder=photo_encoder,
+        encoder=NameEncoder(photo_encoder, photo_images.class_names),
         slices=["traffic light", "person"],
-        templates=["{}"],
-        sizes=False,
     )
-    said = to_json(report)
-    assert said["mining"]["num_raised"] > 100
+    output = to_json(report)
+    assert output["mining"]["num_raised"] > 100
     cups = next(gap for gap in report.gaps if gap.name == "cup")
     assert cups.train is not None
     assert cups.val is not None
     assert cups.train.instances < cups.val.instances
-    assert report.mined is not None
-    suspects = [one for one in report.mined.suspects if one.class_name == "cup"]
+    assert report.mining is not None
+    suspects = [one for one in report.mining.suspects if one.class_name == "cup"]
     assert suspects
-    # By chance one suspect in twenty-five would truly lack the label.
-    right = np.mean([one.image_id in truly for one in suspects])
-    assert right > 0.3
+    # One in twenty-five images lacks the label.
+    precision = np.mean([one.image_id in true_ids for one in suspects])
+    assert precision > 0.3
     proposals = coco_proposals(suspects)
     for one in proposals["annotations"]:
         x, y, width, height = one["bbox"]

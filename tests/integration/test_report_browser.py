@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from hardmine.report.diagnose import diagnose_gaps
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gap_page import gap_page
-from hardmine.report.gaps import Amount, ClassGap
-from hardmine.report.judge import judge_gaps
+from hardmine.report.gaps import ClassGap, LabelCount
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 COUNTS = [(HOSTILE, 0.3, 40), ("bus", 0.1, 900), ("cat", 0.6, 5), ("dog", float("nan"), 0)]
 
-# Does what a person would, and writes down what the table shows after each step.
+# Uses the page as a person would, and records what the table shows after each step.
 SCRIPT = """
 const seen = [];
 const errors = [];
@@ -72,11 +72,11 @@ def chromium() -> str:
 
 def page() -> str:
     gaps = [
-        ClassGap(name, ap, need=max(0.0, 0.4 - ap) if ap == ap else 0.0, val=Amount(n, n, 0.5))
+        ClassGap(name, ap, need=max(0.0, 0.4 - ap) if ap == ap else 0.0, val=LabelCount(n, n, 0.5))
         for name, ap, n in COUNTS
     ]
     gaps.sort(key=lambda gap: -gap.need)
-    return gap_page(GapReport("<b>results</b>", "detections", tuple(judge_gaps(gaps))))
+    return gap_page(GapReport("<b>results</b>", "detections", tuple(diagnose_gaps(gaps))))
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -100,8 +100,8 @@ def test_in_a_browser(chromium: str, tmp_path: Path, width: int) -> None:
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:]
     text = found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    said = json.loads(text)
-    first, focused, up, down, by_ap, filtered, weak, opened, theme = said["seen"]
+    result = json.loads(text)
+    first, focused, up, down, by_ap, filtered, weak, opened, theme = result["seen"]
     assert first == ["bus", HOSTILE, "cat", "dog"]
     assert focused == ["val"]
     assert up == ["ascending", "dog", "cat", HOSTILE, "bus"]
@@ -111,7 +111,7 @@ def test_in_a_browser(chromium: str, tmp_path: Path, width: int) -> None:
     assert weak == ["bus", HOSTILE]
     assert opened == ["true"]
     assert theme[0] in ("dark", "light")
-    assert said["errors"] == []
-    assert said["loaded"] == []
-    assert said["wide"] <= 0  # the table scrolls, the page does not
-    assert said["title"].startswith("<b>results</b>")
+    assert result["errors"] == []
+    assert result["loaded"] == []
+    assert result["wide"] <= 0  # the table scrolls, the page does not
+    assert result["title"].startswith("<b>results</b>")

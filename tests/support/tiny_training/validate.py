@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from hardmine.evaluation.metrics import average_precision_at, rank_hits
 
 from hardmine.encoders.open_clip import OpenClipEncoder
-from hardmine.evaluation.metrics import average_precision_at, rank_hits
 from hardmine.scenes import NAMES, generate_scene
 from tiny_training import recipe
 

@@ -15,34 +15,34 @@ from hardmine.cli.main import main
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("run") / "rounds.jsonl"
-    toy = make_toy_data(120)
-    miner = HardMiner(toy.index, encoder=WordEncoder(), images=toy.images, rounds=file)
+    scenario = make_toy_data(120)
+    miner = HardMiner(scenario.index, encoder=WordEncoder(), images=scenario.images, rounds=file)
     for ap in ([0.6, 0.2, 0.5], [0.6, 0.3, 0.5], [0.6, 0.32, 0.5]):
         miner.step(dict(zip(NAMES, ap, strict=True)))
     return file
 
 
-def test_the_table_says_what_was_weak_and_whether_it_rose(
+def test_the_table_shows_weak_classes_and_their_gains(
     record: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert main(["rounds", str(record)]) == 0
-    said = capsys.readouterr().out
-    assert "1: fork" in said
-    assert "+10.0" in said
-    assert "AP of boosted classes changed by" in said
+    out = capsys.readouterr().out
+    assert "1: fork" in out
+    assert "+10.0" in out
+    assert "the AP of boosted classes changed by" in out
 
 
-def test_json_is_read_by_programs(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rounds", str(record), "--json"]) == 0
-    history = json.loads(capsys.readouterr().out)
-    assert [line["number"] for line in history["rounds"]] == [1, 2, 3]
-    assert history["rounds"][0]["gain_weak"] == pytest.approx(0.1)
-    assert history["rounds"][2]["gain_weak"] is None
-    assert history["classes"][0]["name"] == "fork"
+    summary = json.loads(capsys.readouterr().out)
+    assert [line["number"] for line in summary["rounds"]] == [1, 2, 3]
+    assert summary["rounds"][0]["gain_weak"] == pytest.approx(0.1)
+    assert summary["rounds"][2]["gain_weak"] is None
+    assert summary["classes"][0]["name"] == "fork"
 
 
-def test_the_page_is_written_where_asked(
+def test_the_page_is_written(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "new" / "rounds.html"

@@ -1,3 +1,5 @@
+"""Detections, matching and average precision: by hand, and against pycocotools."""
+
 from __future__ import annotations
 
 import contextlib
@@ -13,9 +15,14 @@ import scipy.sparse
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
-from hardmine.detections.detections import Detections, load_detections, match_detections
-from hardmine.detections.matching import box_overlaps
+from hardmine.detections import (
+    Detections,
+    average_precision_from_matches,
+    bootstrap_weights,
+    box_overlaps,
+    load_detections,
+    match_detections,
+)
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, Instances
 
@@ -53,12 +60,12 @@ def found(*rows: tuple[int, int, list[float], float]) -> Detections:
 
 
 SQUARE = [0, 0, 10, 10]
-HALF = [0, 0, 10, 5]  # overlaps SQUARE by exactly 0.5
+HALF = [0, 0, 10, 5]  # IoU with SQUARE is exactly 0.5
 AWAY = [50, 50, 60, 60]
 
 
 def places(images: ImageSet, detections: Detections, **options: Any) -> list[int]:
-    """The instance that each given detection found at an overlap of 0.5; -1 for none."""
+    """The instance that each given detection found at IoU 0.5; -1 for none, -2 if left out."""
     matches = match_detections(images, detections, iou_thresholds=[0.5], **options)
     result = np.full(len(detections), -2)
     result[matches.source_rows] = matches.found[:, 0]
@@ -78,12 +85,12 @@ def test_nothing_detected_and_nothing_labelled() -> None:
 @pytest.mark.parametrize(
     ("labels", "detections", "expected"),
     [
-        # An overlap equal to the threshold has reached it.
+        # An IoU equal to the threshold reaches it.
         ([(0, 0, SQUARE, False)], [(0, 0, HALF, 0.9)], [0]),
         ([(0, 0, SQUARE, False)], [(0, 0, [0, 0, 10, 4.9], 0.9)], [-1]),
         # Other image, other class.
         ([(0, 0, SQUARE, False)], [(1, 0, SQUARE, 0.9), (0, 1, SQUARE, 0.8)], [-1, -1]),
-        # The surest takes the object, though another fits better.
+        # The highest score takes the object, though another detection fits better.
         ([(0, 0, SQUARE, False)], [(0, 0, SQUARE, 0.3), (0, 0, HALF, 0.9)], [-1, 0]),
         # Each takes the object it overlaps most.
         (
@@ -91,7 +98,7 @@ def test_nothing_detected_and_nothing_labelled() -> None:
             [(0, 0, [0, 0, 10, 8.5], 0.9), (0, 0, SQUARE, 0.8)],
             [1, 0],
         ),
-        # A crowd may be found twice, and only by what finds nothing else.
+        # A crowd may be found twice, but only by detections that find nothing else.
         (
             [(0, 0, SQUARE, True), (0, 0, HALF, False)],
             [(0, 0, SQUARE, 0.9), (0, 0, SQUARE, 0.8), (0, 0, HALF, 0.7)],
@@ -112,18 +119,18 @@ def test_crowds_count_neither_way() -> None:
     assert average_precision_from_matches(matches)[0] == 1.0
 
 
-def test_only_the_surest_of_an_image_and_class_are_kept() -> None:
+def test_only_the_highest_scores_of_an_image_and_class_are_kept() -> None:
     images = image_set([(0, 0, SQUARE, False)])
     rows = [(0, 0, AWAY, 0.9), (0, 0, AWAY, 0.8), (0, 0, SQUARE, 0.7), (1, 0, AWAY, 0.1)]
     assert places(images, found(*rows), max_detections=2) == [-1, -1, -2, -1]
 
 
-def test_federated_labels_judge_only_where_they_were_made() -> None:
+def test_federated_labels_count_only_where_the_class_was_checked() -> None:
     # Class b: image 0 verified without it, image 1 not checked, image 2 has some of them labelled.
     images = image_set([(2, 1, SQUARE, False)], num_images=3)
     negatives = scipy.sparse.csr_matrix(np.array([[0, 1], [0, 0], [0, 0]], bool))
-    open_world = scipy.sparse.csr_matrix(np.array([[0, 0], [0, 0], [0, 1]], bool))
-    images = replace(images, negatives=negatives, not_exhaustive=open_world)
+    not_exhaustive = scipy.sparse.csr_matrix(np.array([[0, 0], [0, 0], [0, 1]], bool))
+    images = replace(images, negatives=negatives, not_exhaustive=not_exhaustive)
     detections = found(
         (0, 1, SQUARE, 0.9), (1, 1, SQUARE, 0.8), (2, 1, SQUARE, 0.7), (2, 1, AWAY, 0.6)
     )
@@ -142,7 +149,7 @@ def test_overlaps() -> None:
 
 
 def coco_form(images: ImageSet, detections: Detections) -> tuple[dict[str, Any], list[Any]]:
-    """The same as COCO dictionaries."""
+    """Labels and detections as COCO dictionaries."""
 
     def xywh(box: np.ndarray) -> list[float]:
         return [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
@@ -201,7 +208,7 @@ AREAS = [(0, np.inf), (0, 32**2), (32**2, 96**2), (96**2, 1e10)]
 
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_pycocotools_on_crowded_random_scenes(seed: int) -> None:
-    # Whole coordinates and few scores: ties in overlap and in score wherever they can be.
+    # Integer coordinates and few distinct scores: many ties in IoU and in score.
     rng = np.random.default_rng(seed)
 
     def boxes(count: int) -> np.ndarray:
@@ -221,13 +228,13 @@ def test_equals_pycocotools_on_crowded_random_scenes(seed: int) -> None:
     )
     evaluation = reference(*coco_form(images, detections))
     for area, area_range in enumerate(AREAS):
-        ours = average_precision_from_matches(
+        measured = average_precision_from_matches(
             match_detections(images, detections, area_range=area_range)
         )
-        np.testing.assert_allclose(ours, reference_ap(evaluation, area), atol=1e-9)
+        np.testing.assert_allclose(measured, reference_ap(evaluation, area), atol=1e-9)
 
 
-def test_boxes_turned_inside_out_count_as_pycocotools_has_it() -> None:
+def test_inverted_boxes_count_as_in_pycocotools() -> None:
     inverted = [30.0, 30.0, 20.0, 40.0]
     images = image_set([(0, 0, SQUARE, False), (0, 1, AWAY, False)])
     detections = found((0, 0, inverted, 0.9), (0, 0, SQUARE, 0.8), (0, 1, inverted, 0.7))
@@ -255,21 +262,19 @@ def test_equals_pycocotools_on_a_real_detector(photos: Path, photo_images: Image
         )
 
 
-def test_weighted_images_are_images_that_occur_so_often(
-    photo_images: ImageSet, photos: Path
-) -> None:
+def test_an_image_of_weight_k_counts_as_k_copies(photo_images: ImageSet, photos: Path) -> None:
     images = photo_images.subset(np.arange(80))
     results = load_detections(photos / "yolox_nano_results.json", photo_images)
     results = results.take(results.image_rows < 80)
-    # No two detections alike in score, so that only copies of an image tie.
+    # All scores differ, so only copies of an image tie.
     results = replace(results, scores=results.scores + np.arange(len(results)) * 1e-7)
     truth, rows = coco_form(images, results)
     rng = np.random.default_rng(0)
     weights = bootstrap_weights(80, 3, rng, among=np.arange(10, 80))
     assert weights.sum(axis=1).tolist() == [70, 70, 70]
     assert not weights[:, :10].any()
-    ours = average_precision_from_matches(match_detections(images, results), weights)
-    for drawn, ap in zip(weights.astype(int), ours, strict=True):
+    measured = average_precision_from_matches(match_detections(images, results), weights)
+    for drawn, ap in zip(weights.astype(int), measured, strict=True):
         copies = [(row, copy) for row in range(80) for copy in range(drawn[row])]
         ids = {(int(images.ids[row]), copy): number for number, (row, copy) in enumerate(copies)}
         repeated = {
@@ -291,12 +296,11 @@ def test_weighted_images_are_images_that_occur_so_often(
         np.testing.assert_allclose(ap, reference_ap(reference(repeated, moved), 0), atol=1e-9)
 
 
-def test_some_classes_and_thresholds_apart(photo_images: ImageSet, photos: Path) -> None:
+def test_some_classes_alone(photo_images: ImageSet, photos: Path) -> None:
     matches = match_detections(photo_images, photos / "yolox_nano_results.json")
     whole = average_precision_from_matches(matches)
-    some = average_precision_from_matches(matches, classes=[3, 0], per_threshold=True)
-    np.testing.assert_allclose(some.mean(axis=1), whole[[3, 0]])
-    assert (np.diff(some, axis=1) <= 0).all()  # a stricter overlap never finds more here
+    some = average_precision_from_matches(matches, classes=[3, 0])
+    np.testing.assert_allclose(some, whole[[3, 0]])
     with pytest.raises(InputError, match=r"one value an image \(730\), got 3"):
         average_precision_from_matches(matches, [1.0, 1.0, 1.0])
 
@@ -304,7 +308,7 @@ def test_some_classes_and_thresholds_apart(photo_images: ImageSet, photos: Path)
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([{"image_id": 10}], "expected a list of image_id, category_id, bbox"),
+        ([{"image_id": 10}], "every entry must have image_id, category_id, bbox"),
         (
             [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}],
             "1 image ids are not in the image set, the first .*99",
@@ -314,6 +318,11 @@ def test_some_classes_and_thresholds_apart(photo_images: ImageSet, photos: Path)
             "1 class ids are not in the image set, the first .*2",
         ),
         ([{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1], "score": 0.5}], "bbox"),
+        # As many numbers as two boxes have.
+        (
+            [{"image_id": 10, "category_id": 1, "bbox": [0] * 8, "score": 0.5}],
+            r"bbox \(4 numbers\)",
+        ),
         (
             [{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}],
             "must be finite numbers, but entry 0 has .* score nan",
@@ -330,10 +339,10 @@ def test_bad_detections_are_refused(source: Any, message: str) -> None:
     ("content", "message"),
     [
         ('[{"image_id"', "cannot be read as COCO results json"),
-        ('{"images": []}', "expected a list of detections, got dict; is it a file of labels"),
+        ('{"images": []}', "expected a list of detections, got dict; is it an annotation file"),
     ],
 )
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(InputError, match=message):

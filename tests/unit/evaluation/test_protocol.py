@@ -23,7 +23,7 @@ def test_every_row_of_the_paper_is_there(name) -> None:
         assert (figures is None) == (protocol.published is None)
 
 
-def test_published_figures_are_the_papers() -> None:
+def test_published_figures() -> None:
     _, rows = load_protocol(PAPER / "coco.yaml")
     [row] = [row for row in rows if row.system == "Cluster-CLIP K.M."]
     coco = published_figures(row, "coco")
@@ -34,7 +34,7 @@ def test_published_figures_are_the_papers() -> None:
     assert (rare.map_at_50, rare.map, rare.map_at_50_small_medium) == (51.66, 52.45, None)
 
 
-def test_a_row_that_the_paper_lacks_has_no_figures() -> None:
+def test_a_system_that_is_not_in_the_paper_has_no_figures() -> None:
     assert published_figures(SystemRow("new", "RN50", "RN50/openai", "tree"), "coco") is None
 
 

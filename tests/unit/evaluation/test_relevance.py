@@ -1,4 +1,4 @@
-"""Which images count for which class."""
+"""Which images are relevant to which class, and which are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of an index against labels, and against a plain reading of the same steps."""
+"""Evaluation of an index with labels, against a direct computation of the same metrics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import scipy.sparse
 from hardmine.errors import InputError
 from hardmine.evaluation import retrieval
 from hardmine.evaluation.classes import evaluate_classes
-from hardmine.evaluation.metrics import average_precision_at, rank_hits
 from hardmine.evaluation.output import class_rows, to_csv, to_json, to_markdown
+from hardmine.evaluation.ranking import average_precision_at, rank_hits
 from hardmine.evaluation.relevance import Relevance
 from hardmine.evaluation.retrieval import evaluate
 from hardmine.index import index_from_regions
@@ -74,13 +74,13 @@ def texts(rng, num_classes=C):
 def test_equals_ranking_all_scores_at_once(index, monkeypatch) -> None:
     rng = np.random.default_rng(1)
     images, vectors = labels(rng), texts(rng)
-    monkeypatch.setattr(retrieval, "CLASS_CHUNK", 3)  # several chunks, the last one short
+    monkeypatch.setattr(retrieval, "QUERY_CHUNK", 3)  # several chunks, the last one short
     got = evaluate_classes(index, images, vectors, k=10)
     relevant = (images.class_counts > 0).toarray().T
     expected = average_precision_at(rank_hits(index.scores(vectors), relevant, None), 10)
-    np.testing.assert_allclose(got.everything.ap_at_k, expected)
-    assert math.isnan(got.everything.ap_at_k[-1])
-    assert got.everything.mean() == pytest.approx(np.nanmean(expected))
+    np.testing.assert_allclose(got.all_sizes.ap_at_k, expected)
+    assert math.isnan(got.all_sizes.ap_at_k[-1])
+    assert got.all_sizes.mean() == pytest.approx(np.nanmean(expected))
     assert got.vectors_per_image == R
 
 
@@ -90,7 +90,7 @@ def test_order_and_extra_images_do_not_matter(index) -> None:
     some = rng.permutation(N)[:40]
     mixed = evaluate_classes(index, images.subset(some), vectors)
     sorted_ = evaluate_classes(index, images.subset(np.sort(some)), vectors)
-    np.testing.assert_allclose(mixed.everything.ap, sorted_.everything.ap)
+    np.testing.assert_allclose(mixed.all_sizes.ap, sorted_.all_sizes.ap)
     assert mixed.num_images == 40
 
 
@@ -123,7 +123,7 @@ def test_bad_input(index, change, message) -> None:
         evaluate_classes(index, change(labels(rng)), texts(rng)[:-1])
 
 
-def test_bootstrap_is_the_plain_resampling(index) -> None:
+def test_bootstrap_equals_ranking_each_sample(index) -> None:
     rng = np.random.default_rng(5)
     relevant = rng.random((N, C)) < 0.3
     vectors = texts(rng)
@@ -142,7 +142,7 @@ def test_bootstrap_is_the_plain_resampling(index) -> None:
         np.nanmean(average_precision_at(rank_hits(scores[:, s], relevant.T[:, s], None), 10))
         for s in samples
     ]
-    np.testing.assert_allclose(got.draws["ap_at_k"], expected)
+    np.testing.assert_allclose(got.samples["ap_at_k"], expected)
     low, high = got.interval("ap_at_k")
     assert low < got.mean() < high
 
@@ -151,10 +151,10 @@ def test_outputs_agree(index) -> None:
     rng = np.random.default_rng(6)
     got = evaluate_classes(index, labels(rng), texts(rng), rare_below=15, bootstrap=10)
     json_values = to_json(got)
-    assert json_values["mean"]["all"]["map_at_k"] == pytest.approx(got.everything.mean())
-    assert json_values["classes"][-1]["ap"] is None  # never seen: unknown, not zero
+    assert json_values["mean"]["all"]["map_at_k"] == pytest.approx(got.all_sizes.mean())
+    assert json_values["classes"][-1]["ap"] is None  # no image shows it: unknown, not zero
     assert set(json_values["groups"]) == {"rare", "frequent"}
     lines = to_markdown(got).splitlines()
-    assert f"{100 * got.everything.mean():.1f} (" in lines[2]
+    assert f"{100 * got.all_sizes.mean():.1f} (" in lines[2]
     assert len(lines) == 2 + 2 + 2
     assert to_csv(class_rows(got)).splitlines()[0].startswith("class,group,num_images,ap_at_k")

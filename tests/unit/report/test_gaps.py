@@ -14,25 +14,24 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hardmine.detections.detections import match_detections
-from hardmine.detections.slices import Slice
+from hardmine.detections import Slice, match_detections
 from hardmine.errors import InputError
 from hardmine.records import ClassScores, ImageSet, Instances
-from hardmine.report.errors import error_types
+from hardmine.report.diagnose import diagnose_gaps
 from hardmine.report.gaps import (
-    Amount,
     ClassGap,
+    LabelCount,
+    Measurement,
     Retrieval,
     class_gaps,
     measure_detections,
-    scores_alone,
 )
-from hardmine.report.judge import judge_gaps
+from hardmine.report.object_errors import class_errors
 
 NAMES = ("cat", "dog", "bus")
 
 
-def labelled(objects: list[tuple[int, int, tuple[float, ...]]]) -> ImageSet:
+def image_set(objects: list[tuple[int, int, tuple[float, ...]]]) -> ImageSet:
     """Three images of 100 × 100 with (image row, class row, box xyxy)."""
     boxes = np.array([box for *_, box in objects], np.float32).reshape(-1, 4)
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -61,8 +60,8 @@ def detected(image: int, label: int, box: tuple[float, ...], score: float) -> di
 
 
 @pytest.fixture
-def world() -> ImageSet:
-    return labelled(
+def images() -> ImageSet:
+    return image_set(
         [
             (0, 0, (0, 0, 20, 20)),
             (0, 0, (40, 40, 80, 80)),
@@ -75,51 +74,53 @@ def world() -> ImageSet:
 
 FOUND = [
     detected(10, 1, (0, 0, 20, 20), 0.9),  # the first cat, found
-    detected(10, 1, (40, 40, 60, 80), 0.7),  # the second: overlap 0.5, found
-    detected(20, 2, (0, 0, 20, 20), 0.92),  # the third, taken for a dog
+    detected(10, 1, (40, 40, 60, 80), 0.7),  # the second: IoU 0.5, found
+    detected(20, 2, (0, 0, 20, 20), 0.92),  # the third, detected as a dog
     detected(20, 2, (50, 50, 90, 90), 0.9),  # the dog, found
     detected(30, 2, (60, 60, 90, 90), 0.95),  # a dog on nothing
 ]
 
 
-def test_every_object_has_one_fate(world: ImageSet) -> None:
-    cat, dog, bus = error_types(world, match_detections(world, FOUND))
+def test_every_object_has_one_outcome(images: ImageSet) -> None:
+    cat, dog, bus = class_errors(images, match_detections(images, FOUND))
     assert (cat.found, cat.misplaced, cat.confused, cat.missed) == (0.5, 0.0, 0.25, 0.25)
     assert cat.confused_with == (("dog", 1),)
     assert cat.threshold == 0.7
     assert cat.background == 0.0
-    # Only the detection of 0.95 lies on nothing at all.
+    # Only the detection of score 0.95 lies on background.
     assert (dog.found, dog.threshold, dog.background) == (1.0, 0.9, 1 / 3)
     assert bus.num_objects == 0
     assert math.isnan(bus.found)
 
 
 @pytest.mark.parametrize(("score", "misplaced"), [(0.93, 0.25), (0.91, 0.0)])
-def test_the_surest_wrong_detection_tells(world: ImageSet, score: float, misplaced: float) -> None:
-    near = [*FOUND, detected(20, 1, (0, 0, 8, 20), score)]  # right class, overlap 0.4
-    cat = error_types(world, match_detections(world, near))[0]
+def test_the_highest_scored_wrong_detection_decides(
+    images: ImageSet, score: float, misplaced: float
+) -> None:
+    near = [*FOUND, detected(20, 1, (0, 0, 8, 20), score)]  # right class, IoU 0.4
+    cat = class_errors(images, match_detections(images, near))[0]
     assert (cat.misplaced, cat.confused) == (misplaced, 0.25 - misplaced)
 
 
-def test_a_class_never_found_is_judged_at_the_score_of_all(world: ImageSet) -> None:
+def test_a_class_never_found_gets_the_threshold_of_all_classes(images: ImageSet) -> None:
     only = [one for one in FOUND if one["category_id"] == 1]
-    dog = error_types(world, match_detections(world, only))[1]
+    dog = class_errors(images, match_detections(images, only))[1]
     assert (dog.found, dog.missed, dog.threshold) == (0.0, 1.0, 0.7)
     assert math.isnan(dog.background)
 
 
-def test_amounts_of_both_sets_are_matched_by_name(world: ImageSet) -> None:
-    train = replace(world, class_names=("dog", "Cat", "train"))
-    gaps, _ = class_gaps(measure_detections(world, FOUND, draws=0), val=world, train=train)
+def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
+    train = replace(images, class_names=("dog", "Cat", "train"))
+    gaps, _ = class_gaps(measure_detections(images, FOUND, draws=0), val=images, train=train)
     cat = next(gap for gap in gaps if gap.name == "cat")
-    assert cat.val == Amount(instances=4, images=3, small=0.75)
-    assert cat.train == Amount(instances=1, images=1, small=0.0)
+    assert cat.val == LabelCount(instances=4, images=3, small=0.75)
+    assert cat.train == LabelCount(instances=1, images=1, small=0.0)
     assert next(gap for gap in gaps if gap.name == "bus").train is None
     assert [gap.name for gap in gaps][-1] == "bus"  # unknown APs last
 
 
 @pytest.mark.parametrize(
-    ("detections", "says"),
+    ("detections", "message"),
     [
         pytest.param([], "there are no detections", id="nothing found"),
         pytest.param([detected(99, 1, (0, 0, 1, 1), 0.5)], "not in the image set", id="image"),
@@ -127,19 +128,19 @@ def test_amounts_of_both_sets_are_matched_by_name(world: ImageSet) -> None:
     ],
 )
 def test_detections_of_another_set(
-    world: ImageSet, detections: list[dict[str, Any]], says: str
+    images: ImageSet, detections: list[dict[str, Any]], message: str
 ) -> None:
-    with pytest.raises(InputError, match=says):
-        measure_detections(world, detections)
+    with pytest.raises(InputError, match=message):
+        measure_detections(images, detections)
 
 
-def test_metrics_of_another_set(world: ImageSet) -> None:
+def test_metrics_of_another_set(images: ImageSet) -> None:
     scores = ClassScores(("sofa", "lamp"), np.array([0.1, 0.2]), source="x.csv")
     with pytest.raises(InputError, match="name none of the 3 classes"):
-        class_gaps(scores_alone(scores), val=world)
+        class_gaps(Measurement.from_scores(scores), val=images)
     unknown = ClassScores(NAMES, np.full(3, np.nan), source="x.csv")
     with pytest.raises(InputError, match=r"x\.csv: no class has a known AP"):
-        class_gaps(scores_alone(unknown))
+        class_gaps(Measurement.from_scores(unknown))
 
 
 def test_per_class_ap_is_that_of_pycocotools(photos: Path, photo_images: ImageSet) -> None:
@@ -157,7 +158,7 @@ def test_per_class_ap_is_that_of_pycocotools(photos: Path, photo_images: ImageSe
     known = ~np.isnan(measured.scores.ap)
     low, high = measured.intervals[known].T
     assert (low <= high).all()
-    # Fewer objects tell less: the width of the interval falls with their number.
+    # The interval is wider for fewer objects.
     counts = measured.scores.num_instances[known]
     width = high - low
     assert width[counts < 30].mean() > 2 * width[counts > 100].mean()
@@ -166,25 +167,25 @@ def test_per_class_ap_is_that_of_pycocotools(photos: Path, photo_images: ImageSe
             assert one.found + one.misplaced + one.confused + one.missed == pytest.approx(1)
 
 
-def gap(name: str, ap: float, **said: Any) -> ClassGap:
-    return ClassGap(name, ap, need=0.0 if ap >= 0.5 else 1 - ap, **said)
+def gap(name: str, ap: float, **fields: Any) -> ClassGap:
+    return ClassGap(name, ap, need=0.0 if ap >= 0.5 else 1 - ap, **fields)
 
 
-def judged(one: ClassGap, slices: dict[str, Slice] | None = None) -> ClassGap:
-    """Among classes that are well."""
-    well = [
-        gap(f"well {n}", 0.7, val=Amount(100, 80, 0.1), train=Amount(1000, 800, 0.1))
+def diagnosed(one: ClassGap, worst: dict[str, Slice] | None = None) -> ClassGap:
+    """Diagnose a class among classes of high AP."""
+    strong = [
+        gap(f"strong {n}", 0.7, val=LabelCount(100, 80, 0.1), train=LabelCount(1000, 800, 0.1))
         for n in range(5)
     ]
-    return judge_gaps([one, *well], slices=slices)[0]
+    return diagnose_gaps([one, *strong], worst_contexts=worst)[0]
 
 
-PLENTY, TRAINED = Amount(100, 80, 0.1), Amount(1000, 800, 0.1)
+PLENTY, TRAINED = LabelCount(100, 80, 0.1), LabelCount(1000, 800, 0.1)
 FINE = {"threshold": 0.3, "num_objects": 100, "num_detections": 80}
 
 
 def errors(**shares: Any) -> Any:
-    from hardmine.report.errors import ClassErrors
+    from hardmine.report.object_errors import ClassErrors
 
     given = {"misplaced": 0.0, "confused": 0.0, "missed": 0.0, "background": 0.0} | shares
     confused_with = given.pop("confused_with", ())
@@ -193,22 +194,22 @@ def errors(**shares: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "words"),
+    ("fields", "kind", "words"),
     [
-        pytest.param({"val": Amount(4, 3, 0.0)}, "noise", "Only 4 objects", id="noise"),
+        pytest.param({"val": LabelCount(4, 3, 0.0)}, "noise", "Only 4 objects", id="noise"),
         pytest.param(
             {"val": PLENTY, "low": 0.1, "high": 0.9}, "noise", "reaches 90 %", id="wide interval"
         ),
         pytest.param(
-            {"val": PLENTY, "train": Amount(20, 1, 0.0)},
+            {"val": PLENTY, "train": LabelCount(20, 1, 0.0)},
             "few",
             "20 training objects in 1 image",
             id="few",
         ),
         pytest.param(
-            {"val": Amount(100, 80, 0.8), "by_size": (0.05, 0.3, 0.6)},
+            {"val": LabelCount(100, 80, 0.8), "by_size": (0.05, 0.3, 0.6)},
             "small",
-            "80 % are below 32² pixels; AP 5.0 % there",
+            "80 % are below 32² pixels; AP is 5.0 % on these",
             id="small",
         ),
         pytest.param(
@@ -232,37 +233,40 @@ def errors(**shares: Any) -> Any:
         ),
     ],
 )
-def test_the_kind_of_gap(said: dict[str, Any], kind: str, words: str) -> None:
-    one = judged(gap("cat", 0.2, **said))
+def test_the_kind_of_gap(fields: dict[str, Any], kind: str, words: str) -> None:
+    one = diagnosed(gap("cat", 0.2, **fields))
     assert one.kinds == (kind,)
     assert words in one.sentence
     assert one.advice
 
 
-def test_a_hard_condition() -> None:
-    worse = Slice("cat", 0, "at night", 20, 30, 0.1, 0.6, 0.5, 0.4, 0.6, 0.66)
-    one = judged(gap("cat", 0.2, val=PLENTY), {"cat": worse})
-    assert one.kinds == ("conditions",)
-    assert "Hard at night: AP 10.0 % on images that answer this, 60.0 % elsewhere" in one.sentence
+def test_a_hard_context() -> None:
+    worse = Slice("cat", "at night", 20, 30, 0.1, 0.6, 0.5, 0.4, 0.6, 0.66)
+    one = diagnosed(gap("cat", 0.2, val=PLENTY), {"cat": worse})
+    assert one.kinds == ("contexts",)
+    assert "Hard at night: AP 10.0 % on images that answer this, 60.0 % on the rest" in one.sentence
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
-        pytest.param({"val": Amount(100, 80, 0.8), "by_size": (0.5, 0.2, 0.1)}, id="small is best"),
+        pytest.param(
+            {"val": LabelCount(100, 80, 0.8), "by_size": (0.5, 0.2, 0.1)}, id="small is best"
+        ),
         pytest.param(
             {"val": PLENTY, "errors": errors(confused=0.2, confused_with=(("dog", 2),))},
             id="two confusions are chance",
         ),
-        pytest.param({"val": PLENTY, "train": TRAINED}, id="nothing odd"),
+        pytest.param({"val": PLENTY, "train": TRAINED}, id="nothing unusual"),
     ],
 )
-def test_nothing_is_made_up(said: dict[str, Any]) -> None:
-    one = judged(gap("cat", 0.2, **said))
+def test_no_kind_without_evidence(fields: dict[str, Any]) -> None:
+    one = diagnosed(gap("cat", 0.2, **fields))
     assert one.kinds == ()
-    assert "nothing measured here says why" in one.sentence
+    assert "no reason that this report measures" in one.sentence
 
 
-def test_a_class_that_is_well_or_unknown() -> None:
-    assert judged(gap("cat", 0.8)).sentence == "Not weaker than the mean class."
-    assert "nothing is known" in judged(replace(gap("cat", math.nan), val=Amount(0, 0, 0))).sentence
+def test_a_strong_class_and_an_unknown_one() -> None:
+    assert diagnosed(gap("cat", 0.8)).sentence == "Not weaker than the mean class."
+    unknown = diagnosed(replace(gap("cat", math.nan), val=LabelCount(0, 0, 0)))
+    assert unknown.sentence == "AP unknown: no validation image shows it."

@@ -1,4 +1,4 @@
-"""Slices by text: a planted gap is found, chance is not, and trying many is paid for."""
+"""Slices by text: planted gaps are found, chance is not, and many tests are corrected for."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from hardmine.detections.detections import Detections, Matches, match_detections
+from hardmine.detections import Detections, Matches, match_detections, measure_mean_gap
 from hardmine.index import index_from_regions
 from hardmine.index.base import Index
 from hardmine.records import ImageSet, Instances
 from hardmine.report.make import make_report
 from hardmine.report.text_slices import (
-    hard_conditions,
     holm,
-    measure_slice,
     named_classes,
     suggest_slices,
     text_slices,
+    worst_contexts,
 )
 
 NUM = 300
@@ -28,13 +27,13 @@ DARK = np.arange(NUM) % 5 == 0  # a fifth of the images
 
 
 class Words:
-    """An encoder of texts alone: a word, wherever it stands, is an axis."""
+    """A text encoder: "night" and "snow" are axes."""
 
     dim = 4
     fingerprint = "words"
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """(T, 4): night, snow, and the rest."""
+        """(T, 4): night, snow, or anything else."""
         places = [0 if "night" in text else 1 if "snow" in text else 3 for text in texts]
         return torch.eye(4)[places]
 
@@ -68,21 +67,21 @@ def matches(images: ImageSet) -> Matches:
     rng = np.random.default_rng(0)
     assert images.instances is not None
     rows, classes = images.instances.image_rows, images.instances.class_rows
-    seen = rng.random(2 * NUM) < np.where(DARK[rows], 0.4, 0.8)
+    detected = rng.random(2 * NUM) < np.where(DARK[rows], 0.4, 0.8)
     return match_detections(
         images,
         Detections(
-            rows[seen].astype(np.int64),
-            classes[seen].astype(np.int64),
-            images.instances.boxes[seen].astype(np.float64),
-            rng.random(int(seen.sum())),
+            rows[detected].astype(np.int64),
+            classes[detected].astype(np.int64),
+            images.instances.boxes[detected].astype(np.float64),
+            rng.random(int(detected.sum())),
         ),
     )
 
 
 @pytest.fixture(scope="module")
 def index(images: ImageSet) -> Index:
-    """The first axis says how dark an image is, the others are chance."""
+    """The first axis is how dark an image is, the others are random."""
     rng = np.random.default_rng(1)
     vectors = rng.normal(0, 0.1, (NUM, 4)).astype(np.float32)
     vectors[:, 0] += DARK
@@ -99,9 +98,9 @@ def test_a_planted_gap(images: ImageSet, matches: Matches, index: Index) -> None
     # Without wrong detections AP is recall: 0.4 against 0.8.
     assert night.gap == pytest.approx(0.4, abs=0.1)
     assert night.low > 0.2
-    assert night.matters
+    assert night.significant
     assert snow.low < 0 < snow.high
-    assert not snow.matters
+    assert not snow.significant
 
 
 def test_a_text_that_names_a_class_is_about_that_class(
@@ -111,25 +110,25 @@ def test_a_text_that_names_a_class_is_about_that_class(
     assert one.classes == ("traffic light",)
 
 
-def test_suggestions_keep_what_matters(images: ImageSet, matches: Matches, index: Index) -> None:
+def test_suggestions_keep_significant_contexts(
+    images: ImageSet, matches: Matches, index: Index
+) -> None:
     kept = suggest_slices(
-        images, matches, index, Words(), conditions=["in snow", "at night", "in the rain"]
+        images, matches, index, Words(), contexts=["in snow", "at night", "in the rain"]
     )
     assert [(one.text, one.suggested) for one in kept] == [("at night", True)]
 
 
-def test_the_condition_each_class_is_worse_under(
-    images: ImageSet, matches: Matches, index: Index
-) -> None:
+def test_the_worst_context_of_each_class(images: ImageSet, matches: Matches, index: Index) -> None:
     texts = ["in snow", "at night", "car at night"]
-    worst = hard_conditions(texts, images, matches, index, Words())
+    worst = worst_contexts(texts, images, matches, index, Words())
     assert {name: one.context for name, one in worst.items()} == {
         "car": "at night",
         "traffic light": "at night",
     }
 
 
-def test_a_hard_condition_reaches_the_sentence(
+def test_a_hard_context_reaches_the_sentence(
     images: ImageSet, matches: Matches, index: Index
 ) -> None:
     report = make_report(
@@ -141,12 +140,12 @@ def test_a_hard_condition_reaches_the_sentence(
         slices=["at night"],
     )
     (weak,) = report.weak
-    assert "conditions" in weak.kinds
+    assert "contexts" in weak.kinds
     assert "Hard at night" in weak.sentence
 
 
-def test_chance_is_not_called_a_gap(matches: Matches) -> None:
-    """Among the light images alone any split is chance: p is about even, the interval holds 0."""
+def test_a_random_split_is_rarely_significant(matches: Matches) -> None:
+    """Random parts of the light images: p is uniform, and the interval covers 0."""
     rng = np.random.default_rng(2)
     light = np.flatnonzero(~DARK)
     found = []
@@ -154,20 +153,19 @@ def test_chance_is_not_called_a_gap(matches: Matches) -> None:
         inside = np.zeros(NUM, bool)
         inside[rng.choice(light, 60, replace=False)] = True
         outside = ~inside & ~DARK
-        found.append(measure_slice(matches, inside, outside, np.zeros(0, np.int64), 100, 5, rng))
+        found.append(measure_mean_gap(matches, inside, outside, draws=100, rng=rng))
     covered = np.mean([one.low <= 0 <= one.high for one in found])
     assert 0.8 <= covered <= 1.0
     assert np.mean([one.p < 0.05 for one in found]) <= 0.12
     assert 0.3 < np.mean([one.p for one in found]) < 0.7
 
 
-def test_too_few_objects_are_told_as_unknown(matches: Matches) -> None:
+def test_too_few_objects_give_an_unknown_gap(matches: Matches) -> None:
     inside = np.zeros(NUM, bool)
     inside[:3] = True
-    rng = np.random.default_rng(0)
-    one = measure_slice(matches, inside, ~inside, np.zeros(0, np.int64), 50, 5, rng)
+    one = measure_mean_gap(matches, inside, ~inside, draws=50, rng=np.random.default_rng(0))
+    assert one.class_rows == ()
     assert np.isnan([one.gap, one.low, one.p]).all()
-    assert not one.matters
 
 
 @pytest.mark.parametrize(
@@ -194,6 +192,6 @@ def test_holm(p: list[float], corrected: list[float]) -> None:
         ("scar tissue", []),
     ],
 )
-def test_classes_that_a_text_names(text: str, rows: list[int]) -> None:
+def test_named_classes(text: str, rows: list[int]) -> None:
     names = ["person", "car", "bus", "traffic_light", "light"]
     assert named_classes(text, names).tolist() == rows

@@ -32,7 +32,7 @@ def test_thumbnail(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert 0.6 < small.shown_aspect < 2.5
 
 
-def test_a_picture_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
+def test_an_unreadable_picture_becomes_a_note(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     for name in ("broken.jpg", "missing.jpg"):
         small = thumbnail(tmp_path / name)
@@ -45,16 +45,16 @@ def test_marks_stay_inside_the_picture() -> None:
     assert style == "left:0.00%;top:25.00%;width:50.00%;height:75.00%"
 
 
-def test_what_a_page_speaks_of_must_be_there() -> None:
+def test_a_missing_template_variable_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        render_page("search.html", title="no answers given")
+        render_page("search_page.html", title="no results given")
 
 
 def test_everything_is_escaped() -> None:
-    page = render_page("search.html", title="<script>alert(1)</script>", about=[], answers=[])
+    page = render_page("search_page.html", title="<script>alert(1)</script>", about=[], results=[])
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_an_unshown_thumbnail_has_a_shape() -> None:
+def test_a_thumbnail_without_picture_has_an_aspect() -> None:
     assert Thumbnail("").aspect == pytest.approx(4 / 3)

@@ -1,4 +1,4 @@
-"""Free-text queries with relevance lists, read from files."""
+"""Free-text queries and their relevant images, read from files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.evaluation.queries import read_queries
+from hardmine.evaluation.labelled_queries import read_queries
 from hardmine.records import ImageSet
 
 

@@ -1,4 +1,4 @@
-"""The page of a mining run: AP round by round, what was asked and drawn, and whether it helped."""
+"""The page of a mining run: AP by round, queries, draws, and whether weak classes improved."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.report.history import ClassLine, History, percent, points
 from hardmine.report.page import render_page
+from hardmine.report.run_summary import ClassSummary, RunSummary
+from hardmine.report.units import percent, points
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,11 +23,10 @@ class Series:
 
     Attributes:
         name: What it shows.
-        tone: "main" or "rest".
-        path: As an SVG path; a gap where a value is unknown.
-        dots: x, y and what to say of each known value.
-        last: What to write at its end.
-        end: y of its last known value.
+        tone: Its style: "main" or "rest".
+        path: As an SVG path; broken where a value is unknown.
+        dots: x, y and text of each known value.
+        last: Text of the last known value.
     """
 
     name: str
@@ -34,46 +34,45 @@ class Series:
     path: str
     dots: tuple[tuple[float, float, str], ...]
     last: str
-    end: float
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over rounds with one scale from zero.
+    """Lines over rounds on one scale from zero.
 
     Attributes:
         title: The question it answers.
         series: The lines.
         ticks: y and text of the scale.
-        rounds: x and text of the rounds named below the plot.
-        spoken: The same in words, for those who cannot see it.
+        rounds: x and text of the rounds labelled below the plot.
+        description: The chart in words, for screen readers.
     """
 
     title: str
     series: tuple[Series, ...]
     ticks: tuple[tuple[float, str], ...]
     rounds: tuple[tuple[float, str], ...]
-    spoken: str
+    description: str
 
 
-def write_rounds_page(history: History, out: Path, *, title: str = "rounds") -> None:
-    """Write the page, one file that needs nothing else."""
+def write_rounds_page(run: RunSummary, out: Path, *, title: str = "rounds") -> None:
+    """Write the page as one self-contained file."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(rounds_page(history, title=title), encoding="utf-8")
+    out.write_text(rounds_page(run, title=title), encoding="utf-8")
 
 
-def rounds_page(history: History, *, title: str = "rounds") -> str:
+def rounds_page(run: RunSummary, *, title: str = "rounds") -> str:
     """Make the page of a run.
 
     Args:
-        history: Of the run.
-        title: What the run is called.
+        run: Its rounds and classes.
+        title: Name of the run.
     """
-    numbers = [line.number for line in history.rounds]
-    boosted = [line for line in history.classes if line.boosted]
-    rest = [line for line in history.classes if not line.boosted]
+    numbers = [one.number for one in run.rounds]
+    boosted = [one for one in run.classes if one.num_boosted]
+    rest = [one for one in run.classes if not one.num_boosted]
     ap = chart(
-        "Do boosted classes rise faster than the others?",
+        "Do boosted classes improve faster than the others?",
         {
             f"{len(boosted)} boosted": _mean_ap(boosted, len(numbers)),
             f"{len(rest)} never boosted": _mean_ap(rest, len(numbers)),
@@ -81,30 +80,30 @@ def rounds_page(history: History, *, title: str = "rounds") -> str:
         numbers,
     )
     draws = chart(
-        "How much of an epoch does mining move?",
+        "How many draws of an epoch does mining move?",
         {
-            "draws moved": np.array([line.moved for line in history.rounds]),
-            "effective sample size lost": 1 - np.array([line.effective for line in history.rounds]),
+            "draws moved": np.array([one.moved_share for one in run.rounds]),
+            "effective sample size lost": 1 - np.array([one.effective_share for one in run.rounds]),
         },
         numbers,
     )
-    gain, other = history.helped
+    gain_boosted, gain_rest = run.gains
     return render_page(
-        "rounds.html",
+        "rounds_page.html",
         title=title,
-        history=history,
+        run=run,
         charts=[one for one in (ap, draws) if one.series],
-        gain=gain,
-        other=other,
-        sparks={line.name: spark(line) for line in history.classes},
-        failed=[line for line in history.rounds if line.error],
+        gain_boosted=gain_boosted,
+        gain_rest=gain_rest,
+        sparks={one.name: spark(one) for one in run.classes},
+        failed=[one for one in run.rounds if one.error],
         points=points,
         percent=percent,
     )
 
 
 def chart(title: str, lines: dict[str, Floats], numbers: Sequence[int]) -> Chart:
-    """Lay lines of shares in [0, 1] out over rounds; a line without a known value is left out."""
+    """Lay out lines of shares in [0, 1] over rounds; a line without a known value is left out."""
     known = {name: values for name, values in lines.items() if not np.isnan(values).all()}
     top = _round_up(max((float(np.nanmax(values)) for values in known.values()), default=0.0))
     xs = np.linspace(0, 100, len(numbers)) if len(numbers) > 1 else np.array([50.0])
@@ -118,9 +117,9 @@ def chart(title: str, lines: dict[str, Floats], numbers: Sequence[int]) -> Chart
         )
         last = values[~np.isnan(values)][-1]
         tone = "main" if place == 0 else "rest"
-        series.append(Series(name, tone, _path(xs, ys), dots, f"{percent(last)} %", dots[-1][1]))
+        series.append(Series(name, tone, _path(xs, ys), dots, f"{percent(last)} %"))
     step = max(1, math.ceil(len(numbers) / 8))
-    spoken = "; ".join(
+    description = "; ".join(
         f"{line.name}: from {line.dots[0][2]} to {line.dots[-1][2]}" for line in series
     )
     return Chart(
@@ -128,13 +127,13 @@ def chart(title: str, lines: dict[str, Floats], numbers: Sequence[int]) -> Chart
         tuple(series),
         tuple((100 - 100 * share, f"{percent(top * share, 0)} %") for share in (0, 0.5, 1)),
         tuple((float(x), str(number)) for x, number in list(zip(xs, numbers, strict=True))[::step]),
-        spoken,
+        description,
     )
 
 
-def spark(line: ClassLine) -> str:
+def spark(summary: ClassSummary) -> str:
     """A class's AP over rounds as an SVG path in a box of 100 × 100."""
-    values = line.ap
+    values = summary.ap
     if np.isnan(values).all():
         return ""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -143,13 +142,13 @@ def spark(line: ClassLine) -> str:
     return _path(xs, 92 - 84 * (values - low) / spread)
 
 
-def _mean_ap(lines: Sequence[ClassLine], count: int) -> Floats:
-    """Mean over the classes known in each round; NaN where none is."""
-    means = np.full(count, np.nan)
-    if lines:
-        ap = np.stack([line.ap for line in lines])
-        some = ~np.isnan(ap).all(axis=0)
-        means[some] = np.nanmean(ap[:, some], axis=0)
+def _mean_ap(classes: Sequence[ClassSummary], num_rounds: int) -> Floats:
+    """(rounds,) mean over the classes known in each round; NaN where none is."""
+    means = np.full(num_rounds, np.nan)
+    if classes:
+        ap = np.stack([one.ap for one in classes])
+        known = ~np.isnan(ap).all(axis=0)
+        means[known] = np.nanmean(ap[:, known], axis=0)
     return means
 
 
@@ -161,13 +160,13 @@ def _path(xs: Floats, ys: Floats) -> str:
             continue
         parts.append(f"{pen}{x:.2f} {y:.2f}")
         pen = "L"
-    if len(parts) == 1:  # a lone value still leaves a mark
+    if len(parts) == 1:  # a single value would be invisible
         parts.append("h0.01")
     return "".join(parts)
 
 
 def _round_up(top: float) -> float:
-    """The end of a scale whose half is a whole percent."""
+    """Top of the scale; its half is a whole percent."""
     for end in (0.02, 0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
         if top <= end:
             return end

@@ -1,4 +1,4 @@
-"""Free-text queries with the images that answer them, from a file."""
+"""Read free-text queries and their relevant images from a file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Captions(msgspec.Struct):
 
 @dataclass(frozen=True)
 class LabelledQueries:
-    """C texts and which of N images answer each."""
+    """C texts, and which of N images are relevant to each."""
 
     texts: tuple[str, ...]
     relevance: Relevance
@@ -41,21 +41,21 @@ def read_queries(file: Path, images: ImageSet) -> LabelledQueries:
     """Read queries and their relevant images.
 
     Args:
-        file: A JSON list of ``{"text": ..., "images": [ids or paths]}``, the same one a line
+        file: A JSON list of ``{"text": ..., "images": [ids or paths]}``, one such object per line
             (.jsonl), or COCO captions, where each caption is a query for its image. Equal texts
             are one query.
-        images: The images that the file speaks of.
+        images: The images that the file refers to.
     """
-    answers: dict[str, set[int | str]] = {}
-    for text, named in _read_pairs(file):
-        answers.setdefault(text, set()).update(named)
-    if not answers:
+    relevant_images: dict[str, set[int | str]] = {}
+    for text, names in _read_pairs(file):
+        relevant_images.setdefault(text, set()).update(names)
+    if not relevant_images:
         raise InputError(f"{file} holds no queries")
-    place = _places(images)
+    row_of = _row_by_name(images)
     rows, columns = [], []
-    for column, (text, wanted) in enumerate(answers.items()):
-        for image in wanted:
-            row = place.get(str(image))
+    for column, (text, relevant_names) in enumerate(relevant_images.items()):
+        for image in relevant_names:
+            row = row_of.get(str(image))
             if row is None:
                 raise InputError(
                     f"{file}: query {text!r} names image {image!r}, which is not among the "
@@ -64,9 +64,9 @@ def read_queries(file: Path, images: ImageSet) -> LabelledQueries:
             rows.append(row)
             columns.append(column)
     relevant = scipy.sparse.csc_matrix(
-        (np.ones(len(rows), bool), (rows, columns)), shape=(len(images), len(answers))
+        (np.ones(len(rows), bool), (rows, columns)), shape=(len(images), len(relevant_images))
     )
-    return LabelledQueries(tuple(answers), Relevance(relevant))
+    return LabelledQueries(tuple(relevant_images), Relevance(relevant))
 
 
 def _read_pairs(file: Path) -> list[tuple[str, list[int | str]]]:
@@ -86,13 +86,13 @@ def _read_pairs(file: Path) -> list[tuple[str, list[int | str]]]:
     except msgspec.DecodeError as error:
         raise InputError(
             f'{file}: {error}; expected a list of {{"text": ..., "images": [...]}}, one such '
-            "object a line (.jsonl), or COCO captions"
+            "object per line (.jsonl), or COCO captions"
         ) from None
     return [(query.text, query.images) for query in queries]
 
 
-def _places(images: ImageSet) -> Mapping[str, int]:
-    """Row of each image by path and by id; an id wins where both read the same."""
-    place = {path: row for row, path in enumerate(images.paths)}
-    place.update({str(name): row for row, name in enumerate(images.ids.tolist())})
-    return place
+def _row_by_name(images: ImageSet) -> Mapping[str, int]:
+    """Row of each image by path and by id; an id takes precedence over an equal path."""
+    row_of = {path: row for row, path in enumerate(images.paths)}
+    row_of.update({str(image_id): row for row, image_id in enumerate(images.ids.tolist())})
+    return row_of

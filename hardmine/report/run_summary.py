@@ -1,4 +1,4 @@
-"""What a run's rounds add up to: what was weak, asked and drawn, and whether it helped."""
+"""Sum up a run's rounds: what was weak, what was searched for and drawn, and whether AP rose."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.history.rounds import Round
 from hardmine.mining.targets import KINDS
+from hardmine.mining.weights import WeightReport
+from hardmine.report.units import percent
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class RoundLine:
-    """One round in a line. AP and shares lie in [0, 1], gains are AP differences.
+class RoundSummary:
+    """One round of a run. AP and shares lie in [0, 1], gains are differences of AP.
 
     Attributes:
         number: Of the round.
-        seconds: What mining took.
-        ap: Mean AP over the known classes; NaN if none.
+        seconds: Duration of mining.
+        ap: Mean AP over the known classes; NaN if none is known.
         weak: Classes in need, the weakest first.
-        queries: The queries' first phrases.
+        queries: The first phrase of each query.
         mistaken: Which classes were mistaken for which others more than most classes are, the
             largest share first, e.g. ``"bus for car 40 %"``.
         counts: Images of each kind.
-        raised: Images drawn more often.
-        moved: Share of the draws that mining moved.
-        effective: Effective sample size, as a share of the images.
-        head: Change of the head classes' share of what is drawn; NaN without labels.
+        num_raised: Images drawn more often than uniformly.
+        moved_share: Share of an epoch's draws that mining moved.
+        effective_share: Effective sample size, as a share of the images.
+        head_change: Change of the head classes' share of the draws; NaN without labels.
         gain_weak: Mean change of AP of this round's weak classes until the next validation; NaN
             in the last round.
         gain_rest: The same of the other classes.
@@ -46,58 +48,59 @@ class RoundLine:
     queries: tuple[str, ...]
     mistaken: tuple[str, ...]
     counts: dict[str, int]
-    raised: int
-    moved: float
-    effective: float
-    head: float
+    num_raised: int
+    moved_share: float
+    effective_share: float
+    head_change: float
     gain_weak: float
     gain_rest: float
     error: str
 
 
 @dataclass(frozen=True)
-class ClassLine:
+class ClassSummary:
     """One class over all rounds.
 
     Attributes:
         name: The class.
-        ap: (rounds,) NaN unknown.
-        need: (rounds,) after patience.
-        boosted: Rounds that asked for it.
+        ap: (rounds,) NaN is unknown.
+        need: (rounds,) after patience; NaN in a failed round.
+        num_boosted: Rounds that boosted the class.
         gain_boosted: Sum of its AP changes after rounds that boosted it; NaN if there is none.
-        gain_plain: The same after rounds that did not.
+        gain_rest: The same after the other rounds.
         trust: Mean precision of its queries' hits; NaN if never measured.
-        draws: How often its images were drawn in the last round, 1 = as uniformly; NaN unknown.
+        draws: How often its objects were drawn in the last round, as a multiple of uniform
+            sampling; NaN if unknown.
     """
 
     name: str
     ap: Floats
     need: Floats
-    boosted: int
+    num_boosted: int
     gain_boosted: float
-    gain_plain: float
+    gain_rest: float
     trust: float
     draws: float
 
 
 @dataclass(frozen=True)
-class History:
-    """Rounds in order and classes, the most boosted first."""
+class RunSummary:
+    """Rounds in order, and classes with the most boosted first."""
 
-    rounds: tuple[RoundLine, ...]
-    classes: tuple[ClassLine, ...]
+    rounds: tuple[RoundSummary, ...]
+    classes: tuple[ClassSummary, ...]
 
     @property
-    def helped(self) -> tuple[float, float]:
-        """Mean AP change from one round to the next of boosted classes, and of the others."""
+    def gains(self) -> tuple[float, float]:
+        """Mean AP change from one round to the next, of boosted classes and of the others."""
         return (
-            _mean([line.gain_weak for line in self.rounds]),
-            _mean([line.gain_rest for line in self.rounds]),
+            _mean([one.gain_weak for one in self.rounds]),
+            _mean([one.gain_rest for one in self.rounds]),
         )
 
 
-def read_history(rounds: Sequence[Round]) -> History:
-    """Add rounds up; all must judge the same classes.
+def summarize_run(rounds: Sequence[Round]) -> RunSummary:
+    """Sum up rounds of the same classes.
 
     Raises:
         InputError: If there are none, or their classes differ.
@@ -108,22 +111,21 @@ def read_history(rounds: Sequence[Round]) -> History:
     for done in rounds:
         if done.class_names != names:
             raise InputError(
-                f"round {done.number} judges other classes than round {rounds[0].number}; "
-                "is the file of two runs? give each run its own"
+                f"round {done.number} has other classes than round {rounds[0].number}; "
+                "give each run a rounds file of its own"
             )
     ap = np.stack([done.ap for done in rounds])
-    need = np.stack([done.need for done in rounds])
-    boosted = np.stack([_boosted(done) for done in rounds])
+    need = np.stack([np.full(len(names), np.nan) if done.failed else done.need for done in rounds])
+    boosted = need > 0  # weak as a whole, not in a context alone
     gains = _next_known(ap) - ap
-    lines = tuple(_round_line(done, gains[row], boosted[row]) for row, done in enumerate(rounds))
     classes = [
-        ClassLine(
+        ClassSummary(
             name=name,
             ap=ap[:, row],
             need=need[:, row],
-            boosted=int(boosted[:, row].sum()),
+            num_boosted=int(boosted[:, row].sum()),
             gain_boosted=_total(gains[boosted[:, row], row]),
-            gain_plain=_total(gains[~boosted[:, row], row]),
+            gain_rest=_total(gains[~boosted[:, row], row]),
             trust=_mean(
                 [
                     query.precision
@@ -136,43 +138,24 @@ def read_history(rounds: Sequence[Round]) -> History:
         )
         for row, name in enumerate(names)
     ]
-    classes.sort(key=lambda line: (-line.boosted, -float(line.need.max(initial=0.0)), line.name))
-    return History(lines, tuple(classes))
-
-
-def points(value: float) -> str:
-    """A difference of AP in points, signed; a dash where unknown.
-
-    >>> points(0.0123)
-    '+1.2'
-    """
-    return "–" if math.isnan(value) else f"{100 * value:+.1f}".replace("-", "−")
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A share in percent; a dash where unknown."""
-    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
+    classes.sort(key=lambda one: (-one.num_boosted, -_highest(one.need), one.name))
+    return RunSummary(
+        tuple(_summarize(done, gains[row], boosted[row]) for row, done in enumerate(rounds)),
+        tuple(classes),
+    )
 
 
 def _next_known(ap: Floats) -> Floats:
-    """For each round the AP that the next validation measured, a failed round left out."""
+    """For each round the AP that the next validation measured; failed rounds are skipped."""
     following = np.full(ap.shape, np.nan)
     for row in range(len(ap) - 2, -1, -1):
         following[row] = np.where(np.isnan(ap[row + 1]), following[row + 1], ap[row + 1])
     return following
 
 
-def _boosted(done: Round) -> npt.NDArray[np.bool_]:
-    """Classes that were weak as a whole, not in a context alone."""
-    return np.asarray(done.need > 0)
-
-
-def _round_line(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> RoundLine:
+def _summarize(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> RoundSummary:
     draws = done.draws
-    before = after = np.nan
-    if draws is not None and draws.head_share_before is not None:
-        before, after = draws.head_share_before, draws.head_share_after or np.nan
-    return RoundLine(
+    return RoundSummary(
         number=done.number,
         seconds=done.seconds,
         ap=_mean(done.ap.tolist()),
@@ -180,14 +163,20 @@ def _round_line(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> R
         queries=tuple(query.phrases[0] for query in done.queries),
         mistaken=_mistaken(done),
         counts=done.counts() if done.queries else dict.fromkeys(KINDS, 0),
-        raised=0 if draws is None else draws.num_raised,
-        moved=np.nan if draws is None else draws.moved_share,
-        effective=np.nan if draws is None else draws.effective_size / max(draws.num_images, 1),
-        head=after - before,
+        num_raised=0 if draws is None else draws.num_raised,
+        moved_share=math.nan if draws is None else draws.moved_share,
+        effective_share=math.nan if draws is None else draws.effective_size / draws.num_images,
+        head_change=_head_change(draws),
         gain_weak=_mean(gains[boosted].tolist()),
         gain_rest=_mean(gains[~boosted].tolist()),
         error=done.error,
     )
+
+
+def _head_change(draws: WeightReport | None) -> float:
+    if draws is None or draws.head_share_before is None or draws.head_share_after is None:
+        return math.nan
+    return draws.head_share_after - draws.head_share_before
 
 
 def _mistaken(done: Round) -> tuple[str, ...]:
@@ -204,14 +193,18 @@ def _last_draws(rounds: Sequence[Round], row: int) -> float:
     for done in reversed(rounds):
         if done.draws is not None and done.draws.class_draws is not None:
             return float(done.draws.class_draws[row])
-    return float("nan")
+    return math.nan
 
 
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _highest(values: Floats) -> float:
+    return float(np.nan_to_num(values, nan=0.0).max(initial=0.0))
 
 
 def _total(values: Floats) -> float:
     known = values[~np.isnan(values)]
-    return float(known.sum()) if len(known) else float("nan")
+    return float(known.sum()) if len(known) else math.nan

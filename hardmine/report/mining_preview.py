@@ -1,7 +1,8 @@
-"""What mining would do with a detector's weaknesses: a round that is not applied."""
+"""Preview one round of mining: what it would draw, without a training run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,20 +26,22 @@ from hardmine.mining.trust import Scores, Trust, measure_trust
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
+_NUM_EXAMPLES = 4  # images of each class and group of kinds
+
 
 @dataclass(frozen=True)
-class Shown:
-    """An image of the index and why it is shown.
+class MinedImage:
+    """An image that mining found for a class.
 
     Attributes:
-        image_id: As the labels have it.
+        image_id: As in the labels.
         path: Below the index's root.
-        class_name: The class it is about.
+        class_name: The class whose query found it.
         kind: One of ``targets.KINDS``.
         score: Cosine similarity to the class's query.
         box: Matching region, xyxy as shares of the image's width and height.
         size: Height and width in pixels; 0 where unknown.
-        weight: How many times as often as on average it would be drawn.
+        weight: Its sampling weight, as a multiple of the mean weight.
     """
 
     image_id: int | str
@@ -52,17 +55,17 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Mined:
+class MiningPreview:
     """What a round of mining would do.
 
     Attributes:
         num_images: Images drawn from, the unlabelled pool included.
-        num_raised: How many would be drawn more often.
+        num_raised: Images that would be drawn more often.
         moved_share: Share of an epoch's draws that would move.
         effective_size: Effective sample size as a share of the images.
-        examples: For each weak class the images that would be drawn more, and confusers.
-        suspects: Images whose label of a class, weak or not, is probably missing: weaker classes
-            first, of a class the most alike first.
+        examples: For each weak class the images that would be drawn more often, and confusers.
+        suspects: Images whose label of a class, weak or not, is probably missing. Weaker classes
+            come first; within a class, the most similar images.
         retrieval: By class name.
     """
 
@@ -70,12 +73,12 @@ class Mined:
     num_raised: int
     moved_share: float
     effective_size: float
-    examples: tuple[Shown, ...]
-    suspects: tuple[Shown, ...]
+    examples: tuple[MinedImage, ...]
+    suspects: tuple[MinedImage, ...]
     retrieval: dict[str, Retrieval]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values without what the classes say themselves."""
+        """JSON values of everything but ``retrieval``, which the classes of a report hold."""
         return {
             "num_images": self.num_images,
             "num_raised": self.num_raised,
@@ -86,7 +89,7 @@ class Mined:
         }
 
 
-def mine_once(
+def preview_mining(
     index: Index,
     encoder: Encoder,
     train: ImageSet,
@@ -94,18 +97,16 @@ def mine_once(
     *,
     val: ImageSet | None = None,
     detections: Any = None,
-    examples: int = 4,
-) -> Mined:
-    """Ask what a round of mining would draw, and how far its index can be trusted.
+) -> MiningPreview:
+    """Mine one round with the default rules and describe the result.
 
     Args:
         index: Of the training images; images that ``train`` lacks are an unlabelled pool.
         encoder: The one that made the index.
         train: Training images with labels.
-        scores: What validation said of each class.
+        scores: Validation scores of each class.
         val: Validation images, for ``detections``.
-        detections: What the detector found on them, to know which classes it confuses.
-        examples: Images a class and kind.
+        detections: Detections on them; they show which classes the detector confuses.
 
     Raises:
         InputError: If the index is of other images.
@@ -133,14 +134,14 @@ def mine_once(
     assert done.result is not None
     assert done.weights is not None
     assert data is not None
-    # Every class, weak or not.
+    # Trust and suspects of every class, weak or not.
     class_rows = np.arange(len(data.class_names))
-    scores_of_classes = data.scores.rows(data.class_phrases)
-    trust = measure_trust(scores_of_classes, class_rows, data.labels)
-    targets = split_targets(scores_of_classes, class_rows, data.labels, trust)
+    class_scores = data.scores.rows(data.class_phrases)
+    trust = measure_trust(class_scores, class_rows, data.labels)
+    targets = split_targets(class_scores, class_rows, data.labels, trust)
     suspects = targets.take(targets.kinds == SUSPECT)
-    shown = partial(_examples, index, encoder, ids, done.weights / done.weights.mean())
-    of_classes = [
+    mined_images = partial(_mined_images, index, encoder, ids, done.weights / done.weights.mean())
+    class_queries = [
         (row, query.class_name, query.phrases)
         for row, query in enumerate(done.queries)
         if not query.context
@@ -149,53 +150,51 @@ def mine_once(
         (row, data.class_names[row], data.class_phrases[row])
         for row in np.argsort(-done.need, kind="stable").tolist()
     ]
-    return Mined(
+    return MiningPreview(
         num_images=len(ids),
         num_raised=done.draws.num_raised,
         moved_share=done.draws.moved_share,
         effective_size=done.draws.effective_size / max(len(ids), 1),
-        examples=shown(
+        examples=mined_images(
             done.result.targets,
-            of_classes,
+            class_queries,
             (("hard", "positive"), ("confuser",), ("hit",)),
-            examples,
+            _NUM_EXAMPLES,
         ),
-        suspects=shown(suspects, weakest_first, (("suspect",),), None),
-        retrieval=_retrieval(data, scores_of_classes, trust, suspects, done),
+        suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
+        retrieval=_retrieval(data, class_scores, trust, suspects, done),
     )
 
 
 def _retrieval(
     data: MiningData, scores: Scores, trust: Trust, suspects: Targets, done: Round
 ) -> dict[str, Retrieval]:
-    """Trust and coverage of every class, weak or not."""
+    """What a search for each class's name finds, of every class, weak or not."""
     suspected = np.bincount(suspects.query_rows, minlength=len(data.class_names))
     confusers = _count_by_class(done, "confuser")
     draws = done.draws.class_draws if done.draws is not None else None
-    said = {}
+    retrieval = {}
     for row, name in enumerate(data.class_names):
         status = data.labels.status(row)
         scored = np.isfinite(scores[row])
         present = scores[row][(status == PRESENT) & scored]
-        answering = labelled = 0
+        likely = np.zeros(len(scored), bool)
         if len(present):
-            meaning = calibrate(present, scores[row][(status == ABSENT) & scored])
-            # What the labels call present in one of two images of that score.
-            answers = scored & (meaning.presence(scores[row]) >= 0.5)
-            answering, labelled = int(answers.sum()), int((answers & (status == PRESENT)).sum())
-        said[name] = Retrieval(
+            calibration = calibrate(present, scores[row][(status == ABSENT) & scored])
+            likely = scored & (calibration.presence(scores[row]) >= 0.5)
+        retrieval[name] = Retrieval(
             trust=float(trust.precision[row]),
-            answering=answering,
-            labelled=labelled,
+            retrieved=int(likely.sum()),
+            labelled=int((likely & (status == PRESENT)).sum()),
             suspects=int(suspected[row]),
             confusers=confusers.get(name, 0),
             draws=float("nan") if draws is None else float(draws[row]),
         )
-    return said
+    return retrieval
 
 
 def _count_by_class(done: Round, kind: str) -> dict[str, int]:
-    """Images of a kind by class name, each once."""
+    """Number of images of a kind by class name; an image of several queries counts once."""
     assert done.result is not None
     targets = done.result.targets
     chosen = targets.take(targets.kinds == KINDS.index(kind))
@@ -203,37 +202,41 @@ def _count_by_class(done: Round, kind: str) -> dict[str, int]:
         (done.queries[query].class_name, image)
         for query, image in zip(chosen.query_rows.tolist(), chosen.image_rows.tolist(), strict=True)
     }
-    counts: dict[str, int] = {}
-    for name, _ in pairs:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+    return Counter(name for name, _ in pairs)
 
 
-def _examples(
+def _mined_images(
     index: Index,
     encoder: Encoder,
     ids: npt.NDArray[Any],
-    drawn: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
     targets: Targets,
     queries: Sequence[tuple[int, str, tuple[str, ...]]],
     groups: Sequence[Sequence[str]],
     limit: int | None,
-) -> tuple[Shown, ...]:
-    """The strongest images of each class and group of kinds with the region that matched.
+) -> tuple[MinedImage, ...]:
+    """The strongest targets of each query, with the region that matched.
 
-    Of N images it is known how many times as often as on average they would be ``drawn``; of each
-    query its row among the targets, its class and its phrases. No ``limit`` is all.
+    Args:
+        index: Of the training images.
+        encoder: The one that made it.
+        ids: (N,) image ids in the order of the targets' rows.
+        weights: (N,) sampling weights, as multiples of the mean.
+        targets: Of the queries.
+        queries: For each query its row among the targets, its class and its phrases.
+        groups: Kinds that are ranked together.
+        limit: Most images of each query and group; None for all.
     """
-    shown = []
+    mined = []
     index_rows = index.rows_of(ids)
     for query, class_name, phrases in queries:
         if not (targets.query_rows == query).any():
             continue
         vector = embed_queries(encoder, [phrases])
         for kinds in groups:
-            wanted = [KINDS.index(kind) for kind in kinds]
-            mine = (targets.query_rows == query) & np.isin(targets.kinds, wanted)
-            chosen = targets.take(mine & (index_rows[targets.image_rows] >= 0))
+            of_kind = np.isin(targets.kinds, [KINDS.index(kind) for kind in kinds])
+            in_index = index_rows[targets.image_rows] >= 0
+            chosen = targets.take((targets.query_rows == query) & of_kind & in_index)
             order = np.lexsort((-chosen.scores, -chosen.strengths))[:limit]
             images = chosen.image_rows[order]
             if not len(images):
@@ -241,8 +244,8 @@ def _examples(
             rows = index_rows[images]
             scores, boxes = index.best_regions(vector, rows[None])
             for place, row in enumerate(rows.tolist()):
-                shown.append(
-                    Shown(
+                mined.append(
+                    MinedImage(
                         image_id=ids[images[place]].item(),
                         path=index.paths[row],
                         class_name=class_name,
@@ -250,10 +253,10 @@ def _examples(
                         score=float(scores[0, place]),
                         box=_box(boxes[0, place]),
                         size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),
-                        weight=float(drawn[images[place]]),
+                        weight=float(weights[images[place]]),
                     )
                 )
-    return tuple(shown)
+    return tuple(mined)
 
 
 def _box(box: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""AP of rankings against scikit-learn, a slow direct reading of the definitions, and by hand."""
+"""AP of rankings against scikit-learn, a slow direct computation, and by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from hardmine.errors import InputError
-from hardmine.evaluation.metrics import (
+from hardmine.evaluation.ranking import (
     average_precision,
     average_precision_at,
     rank_hits,
@@ -34,7 +34,7 @@ def test_ap_is_scikit_learns(share: float) -> None:
             assert np.isnan(got[row])
 
 
-def slow_ap_at(scores, relevant, ignored, k, reading):
+def slow_ap_at(scores, relevant, ignored, k, divisor):
     """The definition, image by image: worst case among equal scores."""
     places = [place for place in range(len(scores)) if not ignored[place]]
     places.sort(key=lambda place: (-scores[place], relevant[place]))
@@ -43,23 +43,23 @@ def slow_ap_at(scores, relevant, ignored, k, reading):
         if relevant[place]:
             hits += 1
             total += hits / rank
-    wanted = sum(bool(relevant[place]) for place in places)
-    if wanted == 0:
+    num_relevant = sum(bool(relevant[place]) for place in places)
+    if num_relevant == 0:
         return float("nan")
-    divisor = {"min": min(wanted, k), "found": max(hits, 1), "relevant": wanted}[reading]
-    return total / divisor
+    counts = {"min": min(num_relevant, k), "found": max(hits, 1), "relevant": num_relevant}
+    return total / counts[divisor]
 
 
-@pytest.mark.parametrize("reading", ["min", "found", "relevant"])
+@pytest.mark.parametrize("divisor", ["min", "found", "relevant"])
 @pytest.mark.parametrize("k", [1, 7, 50, 1000])
-def test_ap_at_k_is_its_definition(reading, k) -> None:
+def test_ap_at_k_is_its_definition(divisor, k) -> None:
     rng = np.random.default_rng(k)
     # Few distinct scores: ties everywhere, across zero and with both signs of zero.
     scores = rng.choice(np.array([-0.5, -0.0, 0.0, 0.25, -np.inf], np.float32), size=(40, 120))
     relevant = rng.random((40, 120)) < rng.choice([0.0, 0.02, 0.5], size=(40, 1))
     ignored = (rng.random((40, 120)) < 0.2) & ~relevant
-    got = average_precision_at(rank_hits(scores, relevant, ignored), k, reading)
-    expected = [slow_ap_at(*row, k, reading) for row in zip(scores, relevant, ignored, strict=True)]
+    got = average_precision_at(rank_hits(scores, relevant, ignored), k, divisor)
+    expected = [slow_ap_at(*row, k, divisor) for row in zip(scores, relevant, ignored, strict=True)]
     np.testing.assert_allclose(got, expected)
 
 
@@ -77,7 +77,7 @@ def test_by_hand() -> None:
     assert recall_at(hits, 4)[0] == pytest.approx(2 / 3)
 
 
-def test_all_equal_scores_are_ranked_against_us() -> None:
+def test_ties_rank_irrelevant_images_first() -> None:
     relevant = np.array([[True, False, True, False]])
     hits = rank_hits(np.zeros((1, 4)), relevant, None)
     assert hits.tolist() == [[False, False, True, True]]
@@ -99,8 +99,8 @@ def test_ignored_images_change_nothing() -> None:
 
 def test_none_relevant_is_unknown_and_none_found_is_zero() -> None:
     hits = np.array([[False, False, False], [False, False, True]])
-    for reading in ("min", "found", "relevant"):
-        got = average_precision_at(hits, 2, reading)
+    for divisor in ("min", "found", "relevant"):
+        got = average_precision_at(hits, 2, divisor)
         assert np.isnan(got[0])
         assert got[1] == 0
 
@@ -125,7 +125,7 @@ def test_order_gives_the_hits() -> None:
     ("scores", "ignored", "message"),
     [
         (np.array([[np.nan, 0.0]]), None, "NaN"),
-        (np.zeros((1, 3)), None, "one shape"),
+        (np.zeros((1, 3)), None, "same shape"),
         (np.zeros((1, 2)), np.array([[True, False]]), "both relevant"),
     ],
 )

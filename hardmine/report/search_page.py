@@ -1,4 +1,4 @@
-"""The page of a search: what was asked, what was found, and where in each picture."""
+"""The page of a search: its queries, the images found, and the region that matched."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy.typing as npt
 from hardmine.index.base import Index
 from hardmine.records import Hits
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.report.units import count
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """One hit, ready to be shown."""
+    """One hit with its picture and the region that matched."""
 
     path: str
     score: float
@@ -25,13 +26,13 @@ class FoundImage:
 
     @property
     def name(self) -> str:
-        """File name alone."""
+        """File name without folders."""
         return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
-class Answer:
-    """All hits of one query; ``summary`` says in a line how they scored."""
+class QueryHits:
+    """All hits of one query; ``summary`` is their number and range of scores."""
 
     query: str
     summary: str
@@ -46,38 +47,37 @@ def search_page(
     about: Sequence[tuple[str, str]] = (),
     progress: Callable[[], None] | None = None,
 ) -> str:
-    """Make the page of a search: one wall of pictures a query, best first.
+    """Make the page of a search: for each query its pictures, best first.
 
     Args:
-        index: Says where the pictures lie; one that is missing is shown as such.
-        queries: C texts, or whatever names each query.
-        hits: What was found for them.
-        about: Label and value of what to say about the search.
+        index: Has the paths of the pictures; a missing file is shown as such.
+        queries: C texts, or names of the queries.
+        hits: Of the queries.
+        about: Label and value of each fact about the search.
         progress: Called after each picture.
     """
-    answers = [_answer(index, query, hits, place, progress) for place, query in enumerate(queries)]
+    results = [_query_hits(index, query, hits, row, progress) for row, query in enumerate(queries)]
     title = queries[0] if len(queries) == 1 else f"{len(queries)} searches"
-    return render_page("search.html", title=title, answers=answers, about=about)
+    return render_page("search_page.html", title=title, results=results, about=about)
 
 
-def _answer(
-    index: Index, query: str, hits: Hits, place: int, progress: Callable[[], None] | None
-) -> Answer:
+def _query_hits(
+    index: Index, query: str, hits: Hits, row: int, progress: Callable[[], None] | None
+) -> QueryHits:
     found = []
-    for column in np.flatnonzero(hits.found[place]).tolist():
-        path = index.paths[hits.image_rows[place, column]]
-        box = hits.boxes[place, column]
+    for column in np.flatnonzero(hits.found[row]).tolist():
+        path = index.paths[hits.image_rows[row, column]]
+        box = hits.boxes[row, column]
         # The whole image needs no frame.
         marks = () if _is_whole(box) else (Mark(box.tolist()),)
-        score = float(hits.scores[place, column])
+        score = float(hits.scores[row, column])
         found.append(FoundImage(path, score, thumbnail(index.root / path), marks))
         if progress is not None:
             progress()
     if not found:
-        return Answer(query, "", ())
-    images = "1 image" if len(found) == 1 else f"{len(found)} images"
+        return QueryHits(query, "", ())
     spread = f"score {found[0].score:.3f} to {found[-1].score:.3f}"
-    return Answer(query, f"{images}, {spread}", tuple(found))
+    return QueryHits(query, f"{count(len(found), 'image')}, {spread}", tuple(found))
 
 
 def _is_whole(box: npt.NDArray[np.float32]) -> bool:
