@@ -22,8 +22,7 @@ from hardmine.bench.scenarios import SCENARIOS, SPLITS, Scenario, make_scenario
 from hardmine.bench.square_images import SquareImages, read_square_images
 from hardmine.bench.strategies import STRATEGIES, Strategy, StrategySampler
 from hardmine.bench.training import Examples, Trainer, evaluate
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.sampler import HardMiningSampler
 

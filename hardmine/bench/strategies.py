@@ -13,7 +13,7 @@ import torch
 
 from hardmine.bench.baselines import class_aware, inverse_ap, repeat_factors
 from hardmine.bench.scenarios import Scenario
-from hardmine.detections.detections import Detections
+from hardmine.detections import Detections
 from hardmine.encoders import Encoder
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet

@@ -21,8 +21,7 @@ from hardmine.bench.detector import (
     detection_loss,
 )
 from hardmine.bench.square_images import SquareImages
-from hardmine.detections.average_precision import average_precision_from_matches
-from hardmine.detections.detections import Detections, match_detections
+from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.records import ImageSet
 
 _MAX_CANDIDATES = 200  # per image, before non-maximum suppression

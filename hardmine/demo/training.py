@@ -13,7 +13,7 @@ import torch
 
 from hardmine.bench.square_images import read_square_images
 from hardmine.bench.training import Examples, Trainer, evaluate
-from hardmine.detections.detections import Detections
+from hardmine.detections import Detections
 from hardmine.encoders import Encoder
 from hardmine.history.rounds import Round
 from hardmine.index.base import Index

@@ -21,7 +21,7 @@ from hardmine.demo.steps import (
     summary,
 )
 from hardmine.demo.training import TrainingResult
-from hardmine.detections.detections import Detections
+from hardmine.detections import Detections
 from hardmine.errors import InputError
 from hardmine.history.rounds import QueryRecord, Round, read_rounds
 from hardmine.mining.mine import RoundInputs
