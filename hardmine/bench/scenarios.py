@@ -89,7 +89,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         ),
     ),
     "night": ScenarioSpec(
-        "night: 2 % of the training images, a third of val and test",
+        "dark images: 2 % of the training images, a third of val and test",
         _RARE_NIGHT,
         _COMMON_NIGHT,
         contexts=_CONTEXTS,

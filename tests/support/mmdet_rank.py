@@ -60,14 +60,14 @@ def train_by_iterations(root: Path) -> dict[str, Any]:
         "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
         "default_hooks.checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 4},
     }
-    unbroken = train(root, root / "work", **more)
+    uninterrupted = train(root, root / "work", **more)
     MessageHub._instance_dict.clear()
     (root / "resumed").mkdir(exist_ok=True)
     with contextlib.suppress(FileExistsError):
         (root / "resumed" / "hardmine").symlink_to(root / "work" / "hardmine")
     checkpoint = str(root / "work" / "iter_4.pth")
     resumed = train(root, root / "resumed", resume=True, load_from=checkpoint, **more)
-    return {"drawn": unbroken.batches, "resumed": resumed.batches}
+    return {"drawn": uninterrupted.batches, "resumed": resumed.batches}
 
 
 def main(root: Path, unit: str) -> None:

@@ -31,14 +31,14 @@ def loader(kind, batch_size):
     return sampler, kind(sampler, batch_size, drop_last=False)
 
 
-def train(batches, trained, seen, *, ahead, until):
+def train(batches, trained, batches_used, *, ahead, until):
     """Train on batches in order while the loader has drawn more."""
     queue = []
-    while len(seen) < until:
+    while len(batches_used) < until:
         while len(queue) <= ahead:
             queue.append(next(batches))
         trained.count_batch()
-        seen.append(queue.pop(0))
+        batches_used.append(queue.pop(0))
 
 
 @pytest.mark.parametrize("kind", [BatchSampler, AspectRatioBatchSampler])
@@ -46,10 +46,10 @@ def train(batches, trained, seen, *, ahead, until):
 def test_repeated_interruptions_change_nothing(kind, ahead) -> None:
     sampler, batch_sampler = loader(kind, 3)
     batches = iter(batch_sampler)
-    unbroken = [next(batches) for _ in range(60)]
+    uninterrupted = [next(batches) for _ in range(60)]
     rng = random.Random(ahead)
-    seen, state = [], None
-    while len(seen) < 60:
+    batches_used, state = [], None
+    while len(batches_used) < 60:
         sampler, batch_sampler = loader(kind, 3)
         # mmengine's loop makes an iterator before anything is restored, and its workers draw.
         unused = iter(batch_sampler)
@@ -58,10 +58,10 @@ def test_repeated_interruptions_change_nothing(kind, ahead) -> None:
         if state is not None:
             sampler.load_state_dict(state)
         trained = TrainedBatches(batch_sampler, sampler)
-        stop = min(len(seen) + rng.randrange(9), 60)
-        train(iter(batch_sampler), trained, seen, ahead=ahead, until=stop)
+        stop = min(len(batches_used) + rng.randrange(9), 60)
+        train(iter(batch_sampler), trained, batches_used, ahead=ahead, until=stop)
         state = trained.sampler_state()
-    assert seen == unbroken
+    assert batches_used == uninterrupted
 
 
 def test_new_weights_start_at_the_same_pass_after_a_resume() -> None:
@@ -69,11 +69,11 @@ def test_new_weights_start_at_the_same_pass_after_a_resume() -> None:
     weights = np.linspace(1, 5, len(SHAPES))
     sampler, batch_sampler = loader(AspectRatioBatchSampler, 4)
     trained = TrainedBatches(batch_sampler, sampler)
-    batches, seen = iter(batch_sampler), []
+    batches, batches_used = iter(batch_sampler), []
     queue = [next(batches) for _ in range(6)]  # into the second pass
     for _ in range(2):
         trained.count_batch()
-        seen.append(queue.pop(0))
+        batches_used.append(queue.pop(0))
     sampler.set_weights(weights)
     state = trained.sampler_state()
     rest = queue + [next(batches) for _ in range(30)]

@@ -58,15 +58,15 @@ def assert_drawn_by(counts: Counter[int], expected: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, scenes):
+def uninterrupted(tmp_path_factory, scenes):
     """Four epochs of RetinaNet without interruption."""
-    work = tmp_path_factory.mktemp("unbroken")
+    work = tmp_path_factory.mktemp("uninterrupted")
     recorder, runner = train(scenes, work, epochs=4, **SAME_SHAPE)
     return work, recorder, runner
 
 
-def test_the_next_epoch_is_drawn_by_the_new_weights(unbroken) -> None:
-    work, recorder, _ = unbroken
+def test_the_next_epoch_is_drawn_by_the_new_weights(uninterrupted) -> None:
+    work, recorder, _ = uninterrupted
     assert set(recorder.counts(0, BATCHES).values()) == {1}
     for epoch in (1, 2, 3):
         expected = expected_counts(state_after(work, epoch * BATCHES))
@@ -74,8 +74,8 @@ def test_the_next_epoch_is_drawn_by_the_new_weights(unbroken) -> None:
         assert_drawn_by(recorder.counts(epoch * BATCHES, (epoch + 1) * BATCHES), expected)
 
 
-def test_the_rounds_hold_the_aps_of_the_metric(unbroken) -> None:
-    work, _, _ = unbroken
+def test_the_rounds_hold_the_aps_of_the_metric(uninterrupted) -> None:
+    work, _, _ = uninterrupted
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
     assert [done.number for done in rounds] == [1, 2, 3, 4]
     [scalars] = work.glob("*/vis_data/scalars.json")
@@ -90,9 +90,9 @@ def test_the_rounds_hold_the_aps_of_the_metric(unbroken) -> None:
     assert mined[0][f"hardmine/need/{rounds[0].weak[0]}"] > 0
 
 
-def test_resuming_draws_the_same_stream(unbroken, scenes, tmp_path) -> None:
+def test_resuming_draws_the_same_stream(uninterrupted, scenes, tmp_path) -> None:
     """mmengine's checkpoint of epoch 2 was saved before the round that follows epoch 2."""
-    work, recorder, _ = unbroken
+    work, recorder, _ = uninterrupted
     checkpoint = torch.load(work / "epoch_2.pth", weights_only=False)
     assert checkpoint["hardmine"]["miner"]["number"] == 1
     (tmp_path / "hardmine").symlink_to(work / "hardmine")
@@ -103,9 +103,9 @@ def test_resuming_draws_the_same_stream(unbroken, scenes, tmp_path) -> None:
     assert resumed.batches == recorder.batches[2 * BATCHES :]
 
 
-def test_resuming_from_the_checkpoint_alone(unbroken, scenes, tmp_path) -> None:
+def test_resuming_from_the_checkpoint_alone(uninterrupted, scenes, tmp_path) -> None:
     """In another folder, without the hook's states: the checkpoint lacks the last round."""
-    work, _, _ = unbroken
+    work, _, _ = uninterrupted
     resumed, _ = train(scenes, tmp_path, epochs=3, resume=True, load_from=str(work / "epoch_2.pth"))
     assert_drawn_by(resumed.counts(0, BATCHES), expected_counts(state_after(work, BATCHES)))
 
@@ -137,12 +137,12 @@ def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
 ) -> None:
     more = iterations(**{"train_dataloader.num_workers": num_workers, "model": rtmdet_tiny()})
     work = tmp_path / "whole"
-    unbroken, _ = train(scenes, work, **more)
-    assert set(unbroken.counts(0, BATCHES).values()) == {1}
-    assert set(unbroken.counts(2 * BATCHES, 16)) != set(unbroken.counts(0, BATCHES))
+    uninterrupted, _ = train(scenes, work, **more)
+    assert set(uninterrupted.counts(0, BATCHES).values()) == {1}
+    assert set(uninterrupted.counts(2 * BATCHES, 16)) != set(uninterrupted.counts(0, BATCHES))
     for stop in (5, 10):
         resumed = resume(scenes, work, stop=stop, into=tmp_path / f"from_{stop}", **more)
-        assert resumed.batches == unbroken.batches[stop:]
+        assert resumed.batches == uninterrupted.batches[stop:]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -156,20 +156,20 @@ def test_images_that_wait_for_a_batch_are_not_lost(scenes, tmp_path, num_workers
         }
     )
     work = tmp_path / "whole"
-    unbroken, _ = train(scenes, work, **more)
-    for batch in unbroken.batches:
+    uninterrupted, _ = train(scenes, work, **more)
+    for batch in uninterrupted.batches:
         assert len({image % 15 == 1000 % 15 for image in batch}) == 1
     waiting = state_after(work, 8)["samplers"][0]["waiting"]
     assert waiting
     # After 32 draws the first pass over 24 images is over: each was trained on or waits.
-    drawn = {image for batch in unbroken.batches[:8] for image in batch}
+    drawn = {image for batch in uninterrupted.batches[:8] for image in batch}
     assert drawn | {1000 + 3 * row for row in waiting} == {1000 + 3 * row for row in range(24)}
     # First from a checkpoint saved before its validation, then from one between two validations
     # of the resumed run.
     once = resume(scenes, work, stop=8, into=tmp_path / "once", **more)
-    assert once.batches == unbroken.batches[8:]
+    assert once.batches == uninterrupted.batches[8:]
     twice = resume(scenes, tmp_path / "once", stop=11, into=tmp_path / "twice", **more)
-    assert twice.batches == unbroken.batches[11:]
+    assert twice.batches == uninterrupted.batches[11:]
 
 
 def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp_path) -> None:

@@ -103,20 +103,20 @@ def test_flipped_targets_are_those_of_the_flipped_image() -> None:
 
 
 def test_it_learns_to_find_squares_in_new_images() -> None:
-    seen, unseen = Examples(squares(160)), squares(20, seed=1)
+    train_set, test_set = Examples(squares(160)), squares(20, seed=1)
     trainer = Trainer(2, side=SIDE, width=8, seed=0, batch_size=8)
     rows = torch.arange(160).repeat(8)
-    first = trainer.train(seen, rows[:160], lambda share: 4e-3)
-    last = trainer.train(seen, rows, lambda share: 4e-3 * (1 - share))
+    first = trainer.train(train_set, rows[:160], lambda share: 4e-3)
+    last = trainer.train(train_set, rows, lambda share: 4e-3 * (1 - share))
     assert last < first / 2
-    found = trainer.detect(unseen)
-    truth = unseen.boxes * 2  # of the image files, whose pixels are half as large
+    found = trainer.detect(test_set)
+    truth = test_set.boxes * 2  # of the image files, whose pixels are half as large
     right = 0
     for row in range(20):
-        own = slice(*unseen.starts[row : row + 2].tolist())
+        own = slice(*test_set.starts[row : row + 2].tolist())
         confident = (found.image_rows == row) & (found.scores > 0.3)
         overlaps = box_iou(truth[own], torch.from_numpy(found.boxes[confident]).float())
-        same = unseen.class_rows[own, None] == torch.from_numpy(found.class_rows[confident])
+        same = test_set.class_rows[own, None] == torch.from_numpy(found.class_rows[confident])
         right += int(((overlaps > 0.5) & same).any(1).sum())
     assert right >= 0.8 * len(truth)
 
