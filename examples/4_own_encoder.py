@@ -7,7 +7,7 @@ import re
 
 import torch
 import torch.nn.functional as F
-from detection import arguments, scenes
+from detection import load_scenes, parse_arguments
 from torchvision.transforms.functional import pil_to_tensor
 
 import hardmine
@@ -55,8 +55,8 @@ class ColourEncoder:
 
 
 def main():
-    args = arguments(__doc__)
-    images, _ = scenes(args.out / "scenes", args.images)
+    args = parse_arguments(__doc__)
+    images, _ = load_scenes(args.out / "scenes", args.images)
     encoder = ColourEncoder()
     index = hardmine.build_index(images, encoder, args.out / "colours.hmx", clusters="kmeans:6")
 
@@ -72,9 +72,9 @@ def main():
     done = miner.step(
         {name: 0.1 if row == 0 else 0.5 for row, name in enumerate(images.class_names)}
     )
-    for asked in done.asked:
-        counts = asked.counts
-        print(f"{asked.names[0]!r}: trust {asked.precision:.2f}, {counts['hard']} hard positives")
+    for query in done.queries:
+        hard = query.counts["hard"]
+        print(f"{query.phrases[0]!r}: precision {query.precision:.2f}, {hard} hard positives")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small detector and its data, shared by the examples; nothing here is about mining."""
+"""A small detector and its data, shared by the examples. Nothing here is about mining."""
 
 import argparse
 from pathlib import Path
@@ -15,28 +15,28 @@ from hardmine.detections import average_precision_from_matches, match_detections
 from hardmine.scenes import write_scenes
 
 
-def arguments(about):
-    """--quick is what the tests run: a handful of images, seconds."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--out", type=Path, default=Path("work/example"), help="working folder")
+def parse_arguments(description):
+    """Parse the options that all examples share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, default=Path("work/example"), help="output folder")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a few images, for the tests")
     args = parser.parse_args()
     if args.quick:
         args.images, args.epochs = 12, 2
     return args
 
 
-def scenes(folder, num_images):
-    """Generated, labelled pictures: train and val, written once."""
+def load_scenes(folder, num_images):
+    """Generated images with labels, train and val; written by the first call."""
     if not (folder / "annotations").exists():
         write_scenes(folder, num_images=num_images, seed=0)
     return tuple(hardmine.load_images(folder, split=split) for split in ("train", "val"))
 
 
-class Detection(Dataset):
-    """Pictures and boxes of an image set, as torchvision's detectors take them."""
+class DetectionDataset(Dataset):
+    """Images and boxes of an image set, in the form of torchvision's detectors."""
 
     def __init__(self, images):
         self.images = images
@@ -46,20 +46,20 @@ class Detection(Dataset):
         return len(self.images)
 
     def __getitem__(self, row):
-        mine = slice(self.starts[row], self.starts[row + 1])
-        boxes = torch.from_numpy(self.images.instances.boxes[mine]).reshape(-1, 4)
-        labels = torch.from_numpy(self.images.instances.class_rows[mine].astype(np.int64)) + 1
-        picture = to_tensor(open_image(self.images.path(row)))
-        return picture, {"boxes": boxes, "labels": labels}
+        own = slice(self.starts[row], self.starts[row + 1])
+        boxes = torch.from_numpy(self.images.instances.boxes[own]).reshape(-1, 4)
+        labels = torch.from_numpy(self.images.instances.class_rows[own].astype(np.int64)) + 1
+        image = to_tensor(open_image(self.images.path(row)))
+        return image, {"boxes": boxes, "labels": labels}
 
 
-def loader(images, sampler, batch_size=4):
-    """The sampler decides what is drawn; the rest of the loader stays as it was."""
-    return DataLoader(Detection(images), batch_size, sampler=sampler, collate_fn=list)
+def make_loader(images, sampler, batch_size=4):
+    """A plain DataLoader with hardmine's sampler."""
+    return DataLoader(DetectionDataset(images), batch_size, sampler=sampler, collate_fn=list)
 
 
-def detector(num_classes):
-    """Small and untrained: no download."""
+def make_detector(num_classes):
+    """A small detector with random weights, so that nothing is downloaded."""
     torch.manual_seed(0)
     return fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None, weights_backbone=None, num_classes=num_classes + 1, min_size=192, max_size=192
@@ -67,11 +67,11 @@ def detector(num_classes):
 
 
 def train(model, batches, optimizer):
-    """One pass over the batches."""
+    """Train on batches, one step each."""
     model.train()
     for batch in batches:
-        pictures, targets = map(list, zip(*batch, strict=True))
-        loss = sum(model(pictures, targets).values())
+        images, targets = map(list, zip(*batch, strict=True))
+        loss = sum(model(images, targets).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -79,11 +79,11 @@ def train(model, batches, optimizer):
 
 @torch.no_grad()
 def detect(model, images):
-    """What the detector finds, in COCO's results format."""
+    """Detect on all images; returns COCO's results format."""
     model.eval()
     results = []
-    for row, (picture, _) in enumerate(Detection(images)):
-        (found,) = model([picture])
+    for row, (image, _) in enumerate(DetectionDataset(images)):
+        (found,) = model([image])
         for box, label, score in zip(found["boxes"], found["labels"], found["scores"], strict=True):
             left, top, right, bottom = box.tolist()
             result = {"image_id": images.ids[row].item(), "score": score.item()}
@@ -93,7 +93,7 @@ def detect(model, images):
     return results
 
 
-def judge(images, results):
-    """AP of each class by name, NaN where the images show none; any metric form would do."""
+def evaluate(images, results):
+    """AP by class name; NaN for a class without objects. The miner reads other forms too."""
     ap = average_precision_from_matches(match_detections(images, results))
     return dict(zip(images.class_names, ap.tolist(), strict=True))

@@ -1,4 +1,4 @@
-# RetinaNet on generated scenes, offline, on a CPU; MMDetection's own script trains it:
+# RetinaNet on generated scenes, offline and on a CPU. Train it with MMDetection's own script:
 #
 #   hardmine scenes data/scenes --images 2000 --seed 0
 #   python tools/train.py configs/mmdet/retinanet_r18_scenes.py

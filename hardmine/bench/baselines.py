@@ -1,6 +1,6 @@
-"""What others draw by: weights from labels alone, to be beaten at equal draws.
+"""Label-only baselines: sampling weights that others compute without looking at the images.
 
-Images without known labels get the mean weight of the others.
+Images whose labels are not known get the mean weight of the others.
 """
 
 from __future__ import annotations
@@ -15,38 +15,42 @@ Floats = npt.NDArray[np.float64]
 def repeat_factors(counts: scipy.sparse.csr_matrix, *, threshold: float) -> Floats:
     """LVIS's repeat factor sampling.
 
-    With f_c the share of images that show class c: r_c = max(1, sqrt(threshold / f_c)), and an
-    image is repeated as its most wanted class asks, max over c of r_c.
+    With f_c the share of images that show class c, the class's factor is
+    r_c = max(1, sqrt(threshold / f_c)). The weight of an image is the largest r_c of its classes.
 
     Args:
         counts: (N, C) instances of each class in each image.
-        threshold: Share of the images below which a class is repeated.
+        threshold: Classes in a smaller share of the images are repeated.
     """
-    shown = (counts > 0).astype(np.float64).tocsr()
-    share = np.asarray(shown.mean(axis=0)).ravel()
-    factors = np.sqrt(threshold / np.maximum(share, 1e-12)).clip(min=1)
-    weights = np.asarray(shown.multiply(factors).tocsr().max(axis=1).todense()).ravel()
+    present = (counts > 0).astype(np.float64).tocsr()
+    shares = np.asarray(present.mean(axis=0)).ravel()
+    factors = np.sqrt(threshold / np.maximum(shares, 1e-12)).clip(min=1)
+    weights = np.asarray(present.multiply(factors).tocsr().max(axis=1).todense()).ravel()
     return np.asarray(weights.clip(min=1.0))
 
 
 def class_aware(counts: scipy.sparse.csr_matrix) -> Floats:
-    """Choose a class, each as likely, then one of its images: the weight is an image's odds."""
-    shown = (counts > 0).astype(np.float64).tocsr()
-    images = np.maximum(np.asarray(shown.sum(axis=0)).ravel(), 1)
-    return _or_mean(np.asarray(shown.multiply(1 / images).sum(axis=1)).ravel())
-
-
-def inverse_ap(counts: scipy.sparse.csr_matrix, ap: Floats) -> Floats:
-    """The image weights of YOLOv5: instances, by inverse class frequency times (1 - AP) squared.
+    """Class-aware sampling: draw a class uniformly, then one of its images uniformly.
 
     Args:
         counts: (N, C) instances of each class in each image.
-        ap: (C,) of the last validation, NaN where unknown, which counts as 0.
+    """
+    present = (counts > 0).astype(np.float64).tocsr()
+    num_images = np.maximum(np.asarray(present.sum(axis=0)).ravel(), 1)
+    return _zeros_to_mean(np.asarray(present.multiply(1 / num_images).sum(axis=1)).ravel())
+
+
+def inverse_ap(counts: scipy.sparse.csr_matrix, ap: Floats) -> Floats:
+    """YOLOv5's image weights: each instance counts (1 - AP)² / number of instances of its class.
+
+    Args:
+        counts: (N, C) instances of each class in each image.
+        ap: (C,) AP of the last validation; NaN is unknown and counts as 0.
     """
     instances = np.maximum(np.asarray(counts.sum(axis=0)).ravel(), 1)
-    by_class = (1 - np.nan_to_num(ap)) ** 2 / instances
-    return _or_mean(np.asarray(counts.multiply(by_class).sum(axis=1)).ravel())
+    class_weights = (1 - np.nan_to_num(ap)) ** 2 / instances
+    return _zeros_to_mean(np.asarray(counts.multiply(class_weights).sum(axis=1)).ravel())
 
 
-def _or_mean(weights: Floats) -> Floats:
+def _zeros_to_mean(weights: Floats) -> Floats:
     return np.where(weights > 0, weights, weights[weights > 0].mean())

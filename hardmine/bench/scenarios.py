@@ -1,4 +1,4 @@
-"""Data sets with one weakness each, made of generated scenes, with their indexes."""
+"""The scenarios: data sets of generated scenes with one weakness each, and their indexes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.datasets import load_images
-from hardmine.encoders.base import Encoder
+from hardmine.encoders import Encoder
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.records import ImageSet
@@ -21,65 +21,66 @@ from hardmine.scenes import write_split
 
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
-_RACED = ("uniform", "inverse-ap", "hardmine")
-_FEW_NIGHTS = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
-_MANY_NIGHTS = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
-_LIGHTS = ("at night", "in the rain", "in fog")
+_EVERYWHERE = ("uniform", "inverse-ap", "hardmine")
+_RARE_NIGHT = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
+_COMMON_NIGHT = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
+_CONTEXTS = ("at night", "in the rain", "in fog")
 
 
 @dataclass(frozen=True)
-class Weakness:
-    """A way in which a training set leaves a detector weak.
+class ScenarioSpec:
+    """What a scenario's data look like, and what to compare on them.
 
     Attributes:
         about: What is weak and why, for people.
-        train: How train's scenes look; arguments of ``write_split``.
-        check: The same for val and test, where every class is met equally often.
-        share: Of the training images that other scenarios have; draws stay as many.
-        contexts: Conditions that mining may ask about, as a user would list them.
-        fine: Kinds of which one colour is a class of its own, e.g. "cup": "red".
-        weak_condition: Where the weakness is a condition: which one.
-        strategies: Ways of drawing worth comparing here; keys of ``STRATEGIES``.
-        seeds: How many seeds tell them apart; more where the weak part is a handful of objects.
+        train: How the training scenes look; arguments of ``write_split``.
+        evaluation: The same for val and test. There all classes are equally frequent by default.
+        train_share: Training images as a share of those of the other scenarios. The number of
+            draws stays the same.
+        contexts: The contexts that a user would give to ``HardMiner``.
+        fine_classes: Object kinds of which one colour is a class of its own, e.g. "cup": "blue".
+        weak_context: The light or weather that is weak; None if classes are weak instead.
+        strategies: Strategies to compare by default; keys of ``STRATEGIES``.
+        seeds: Seeds by default. More where the weak part has few objects.
     """
 
     about: str
     train: Mapping[str, Any] = field(default_factory=dict)
-    check: Mapping[str, Any] = field(default_factory=dict)
-    share: float = 1.0
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    train_share: float = 1.0
     contexts: tuple[str, ...] = ()
-    fine: Mapping[str, str] = field(default_factory=dict)
-    weak_condition: str | None = None
-    strategies: tuple[str, ...] = _RACED
+    fine_classes: Mapping[str, str] = field(default_factory=dict)
+    weak_context: str | None = None
+    strategies: tuple[str, ...] = _EVERYWHERE
     seeds: int = 5
 
-    def images_of(self, most: int) -> int:
-        """Training images, where other scenarios have so many."""
-        return round(self.share * most)
+    def num_train(self, full: int) -> int:
+        """Number of training images, given that of the other scenarios."""
+        return round(self.train_share * full)
 
-    def scenes(self) -> dict[str, Any]:
-        """What makes the data; with another value it is another data set."""
+    def data_settings(self) -> dict[str, Any]:
+        """Settings that the data depend on, as plain values."""
         return {
             "train": dict(self.train),
-            "check": dict(self.check),
-            "share": self.share,
-            "fine": dict(self.fine),
+            "evaluation": dict(self.evaluation),
+            "train_share": self.train_share,
+            "fine_classes": dict(self.fine_classes),
         }
 
 
-SCENARIOS: dict[str, Weakness] = {
-    "long-tail": Weakness(
-        "rare classes: the first is met 100 times as often as the last",
+SCENARIOS: dict[str, ScenarioSpec] = {
+    "long-tail": ScenarioSpec(
+        "rare classes: the most frequent has 100 times as many objects as the rarest",
         {"tail": 100.0},
         strategies=(
-            *_RACED,
+            *_EVERYWHERE,
             "class-aware",
             "repeat",
             "no-trust",
             "no-confusers",
-            "no-taken",
+            "no-mistaken",
             "no-budget",
-            "whole",
+            "whole-image",
             "class-aware-50",
             "inverse-ap-50",
             "inverse-ap-80",
@@ -87,18 +88,19 @@ SCENARIOS: dict[str, Weakness] = {
             "hardmine-80",
         ),
     ),
-    "condition": Weakness(
-        "night: 2 % of train, a third of what the detector meets",
-        _FEW_NIGHTS,
-        _MANY_NIGHTS,
-        contexts=_LIGHTS,
-        weak_condition="night",
-        strategies=(*_RACED, "class-aware", "no-contexts", "no-budget"),
+    "night": ScenarioSpec(
+        "dark images: 2 % of the training images, a third of val and test",
+        _RARE_NIGHT,
+        _COMMON_NIGHT,
+        contexts=_CONTEXTS,
+        weak_context="night",
+        strategies=(*_EVERYWHERE, "class-aware", "no-contexts", "no-budget"),
     ),
-    "confusable": Weakness(
-        "one colour of eight kinds is a class of its own, easily taken for the rest of its kind",
+    "confusable": ScenarioSpec(
+        "fine classes: one colour of eight kinds is a class of its own, easily mistaken for the "
+        "rest of its kind",
         {"tail": 4.0},
-        fine={
+        fine_classes={
             "car": "red",
             "cup": "blue",
             "bird": "yellow",
@@ -108,60 +110,66 @@ SCENARIOS: dict[str, Weakness] = {
             "person": "orange",
             "umbrella": "pink",
         },
-        strategies=(*_RACED, "class-aware", "told-classes", "no-confusers", "no-taken"),
+        strategies=(*_EVERYWHERE, "class-aware", "oracle-classes", "no-confusers", "no-mistaken"),
         seeds=10,
     ),
-    "missing-labels": Weakness(
-        "40 % of train's objects have no label, and the tail is long",
+    "missing-labels": ScenarioSpec(
+        "40 % of the training objects have no label, and the tail is long",
         {"tail": 100.0, "missing": 0.4},
-        strategies=(*_RACED, "class-aware", "told", "no-completeness", "no-taken"),
+        strategies=(
+            *_EVERYWHERE,
+            "class-aware",
+            "oracle-labels",
+            "no-label-coverage",
+            "no-mistaken",
+        ),
     ),
-    "long-tail-small": Weakness(
-        "the same long tail in a fifth of the images, each seen five times as often",
+    "long-tail-small": ScenarioSpec(
+        "the same long tail in a fifth of the images, each drawn five times as often",
         {"tail": 100.0},
-        share=0.2,
-        strategies=(*_RACED, "class-aware"),
+        train_share=0.2,
+        strategies=(*_EVERYWHERE, "class-aware"),
     ),
-    "condition-small": Weakness(
-        "night as rare, in a fifth of the images, each seen five times as often",
-        _FEW_NIGHTS,
-        _MANY_NIGHTS,
-        share=0.2,
-        contexts=_LIGHTS,
-        weak_condition="night",
-        strategies=(*_RACED, "class-aware"),
+    "night-small": ScenarioSpec(
+        "night as rare, in a fifth of the images, each drawn five times as often",
+        _RARE_NIGHT,
+        _COMMON_NIGHT,
+        train_share=0.2,
+        contexts=_CONTEXTS,
+        weak_context="night",
+        strategies=(*_EVERYWHERE, "class-aware"),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A weakness made real.
+    """The data of a scenario.
 
     Attributes:
-        name: Of the weakness.
-        weakness: What is weak.
-        train: N labelled images, with whatever faults the labels have.
-        val: What mining may look at between epochs.
-        test: What nobody looks at until the end.
-        conditions: (images of test,) the light and weather of each.
-        index: Of train.
-        val_index: Of val.
-        whole_index: Of train, one vector an image; None where it was not asked for.
-        told: (images of train,) factors by which one who knew the weakness might draw: how much of
-            what each shows has a label, twice as much where it shows a fine class.
+        name: A key of ``SCENARIOS``.
+        spec: What the data look like.
+        train: N labelled images, with all faults that the labels have.
+        val: Images that strategies may be validated on between epochs.
+        test: Images that are used once, at the end.
+        test_contexts: (images of test,) light and weather of each.
+        index: Index of train.
+        val_index: Index of val.
+        whole_image_index: Index of train with one vector an image; None unless it was asked for.
+        oracle_factors: (N,) weight factors that use knowledge which no sampler has. An image gets
+            the share of its objects that have a label, and twice that if it shows a fine class.
     """
 
     name: str
-    weakness: Weakness
+    spec: ScenarioSpec
     train: ImageSet
     val: ImageSet
     test: ImageSet
-    conditions: npt.NDArray[np.str_]
+    test_contexts: npt.NDArray[np.str_]
     index: Index
     val_index: Index
-    whole_index: Index | None
-    told: npt.NDArray[np.float64]
+    whole_image_index: Index | None
+    oracle_factors: npt.NDArray[np.float64]
 
 
 def make_scenario(
@@ -171,75 +179,74 @@ def make_scenario(
     *,
     sizes: tuple[int, int, int] = (3000, 500, 1500),
     seed: int = 0,
-    whole: bool = False,
+    whole_image: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Scenario:
-    """Write the scenes and build the indexes, or take those that are there.
+    """Write the scenes and build the indexes, or load those that an earlier call made.
 
     Args:
         name: A key of ``SCENARIOS``.
-        folder: Where everything of this scenario lies.
-        encoder: For the indexes.
-        sizes: Images of train, val and test, where the scenario has all of them.
-        seed: Names the series of scenes.
-        whole: Whether to build the index of one vector an image as well.
-        progress: Called with what is being made, how much is done and how much there is.
+        folder: Of this scenario alone. Emptied if it holds scenes with other settings.
+        encoder: Embeds the images.
+        sizes: Images of train, val and test; see ``ScenarioSpec.train_share``.
+        seed: Of the scenes.
+        whole_image: Whether to build the index with one vector an image as well.
+        progress: Called with "scenes" or "index", the number done and the total.
     """
-    weakness = SCENARIOS[name]
-    sizes = (weakness.images_of(sizes[0]), *sizes[1:])
+    spec = SCENARIOS[name]
+    sizes = (spec.num_train(sizes[0]), *sizes[1:])
     data = folder / "scenes"
-    note = data / "scenario.json"
-    settings = {"sizes": list(sizes), "seed": seed, "scenes": weakness.scenes()}
-    if not (note.is_file() and json.loads(note.read_text()) == settings):
+    settings_file = data / "scenario.json"
+    settings = {"sizes": list(sizes), "seed": seed, "data": spec.data_settings()}
+    if not (settings_file.is_file() and json.loads(settings_file.read_text()) == settings):
         shutil.rmtree(folder, ignore_errors=True)
-        _write_scenes(data, weakness, sizes, seed, progress)
-        note.write_text(json.dumps(settings))
+        _write_scenes(data, spec, sizes, seed, progress)
+        settings_file.write_text(json.dumps(settings))
     sets = {split: load_images(data, split=split) for split in SPLITS}
-    indexes = {
-        (split, clusters): build_index(
+
+    def index_of(split: str, clusters: str) -> Index:
+        return build_index(
             sets[split],
             encoder,
             folder / f"{split}-{clusters.split(':')[0]}.hmx",
             clusters=clusters,
             progress=lambda state: progress("index", state.done, state.total),
         )
-        for split, clusters in (
-            ("train", CLUSTERS),
-            ("val", CLUSTERS),
-            *([("train", "whole")] if whole else []),
-        )
-    }
+
     truth = json.loads((data / "truth" / "test.json").read_text())
-    light = {image["id"]: image["context"] for image in truth["images"]}
+    context = {image["id"]: image["context"] for image in truth["images"]}
+    labelled, fine = _labelled_share(data, sets["train"]), _shows_fine_class(sets["train"], spec)
     return Scenario(
         name=name,
-        weakness=weakness,
+        spec=spec,
         **sets,
-        conditions=np.array([light[image_id] for image_id in sets["test"].ids.tolist()]),
-        index=indexes["train", CLUSTERS],
-        val_index=indexes["val", CLUSTERS],
-        whole_index=indexes.get(("train", "whole")),
-        told=_labelled_share(data, sets["train"]) * (1 + _shows_fine(sets["train"], weakness)),
+        test_contexts=np.array([context[image_id] for image_id in sets["test"].ids.tolist()]),
+        index=index_of("train", CLUSTERS),
+        val_index=index_of("val", CLUSTERS),
+        whole_image_index=index_of("train", "whole") if whole_image else None,
+        oracle_factors=labelled * (1 + fine),
     )
 
 
-def _labelled_share(data: Path, labelled: ImageSet) -> npt.NDArray[np.float64]:
+def _labelled_share(data: Path, images: ImageSet) -> npt.NDArray[np.float64]:
+    """(N,) share of each image's objects that have a label; 1 where it shows none."""
     truth = load_images(data, annotations=data / "truth" / "train.json")
-    shown, told = (
-        np.asarray(images.class_counts.sum(axis=1)).ravel()
-        for images in (truth.subset(truth.rows_of(labelled.ids)), labelled)
+    shown, labelled = (
+        np.asarray(image_set.class_counts.sum(axis=1)).ravel()
+        for image_set in (truth.subset(truth.rows_of(images.ids)), images)
     )
-    return np.where(shown > 0, told / np.maximum(shown, 1), 1.0)
+    return np.where(shown > 0, labelled / np.maximum(shown, 1), 1.0)
 
 
-def _shows_fine(labelled: ImageSet, weakness: Weakness) -> npt.NDArray[np.bool_]:
-    first = len(labelled.class_names) - len(weakness.fine)
-    return np.asarray(labelled.class_counts[:, first:].sum(axis=1)).ravel() > 0
+def _shows_fine_class(images: ImageSet, spec: ScenarioSpec) -> npt.NDArray[np.bool_]:
+    """(N,) whether an image has a label of a fine class; these come last."""
+    first = len(images.class_names) - len(spec.fine_classes)
+    return np.asarray(images.class_counts[:, first:].sum(axis=1)).ravel() > 0
 
 
 def _write_scenes(
     data: Path,
-    weakness: Weakness,
+    spec: ScenarioSpec,
     sizes: tuple[int, int, int],
     seed: int,
     progress: Callable[[str, int, int], None],
@@ -247,32 +254,35 @@ def _write_scenes(
     ends = np.cumsum(sizes).tolist()
     done = 0
 
-    def one_more() -> None:
+    def count_image() -> None:
         nonlocal done
         done += 1
         progress("scenes", done, ends[-1])
 
     for split, end, count in zip(SPLITS, ends, sizes, strict=True):
-        look = weakness.train if split == "train" else {"tail": 1.0, **weakness.check}
+        options = spec.train if split == "train" else {"tail": 1.0, **spec.evaluation}
         written = write_split(
-            data, split, range(end - count, end), seed=seed, on_image=one_more, **look
+            data, split, range(end - count, end), seed=seed, on_image=count_image, **options
         )
         for path in {written.annotations, written.truth}:
-            _split_kinds(path, weakness.fine)
+            _add_fine_classes(path, spec.fine_classes)
 
 
-def _split_kinds(path: Path, fine: Mapping[str, str]) -> None:
+def _add_fine_classes(path: Path, fine_classes: Mapping[str, str]) -> None:
     """Make one colour of some kinds a class of its own, e.g. "red car" beside "car"."""
     content = json.loads(path.read_text())
     categories = content["categories"]
     first = len(categories) + 1
-    rows = {entry["name"]: entry["id"] for entry in categories}
-    own = {(rows[kind], color): first + place for place, (kind, color) in enumerate(fine.items())}
-    for (kind_id, color), category_id in own.items():
+    kind_ids = {entry["name"]: entry["id"] for entry in categories}
+    fine_ids = {
+        (kind_ids[kind], color): first + place
+        for place, (kind, color) in enumerate(fine_classes.items())
+    }
+    for (kind_id, color), category_id in fine_ids.items():
         kind = categories[kind_id - 1]
         names = [f"{color} {name}" for name in kind["synonyms"]]
         categories.append({"id": category_id, "name": names[0], "synonyms": names})
-    for label in content["annotations"]:
-        look = (label["category_id"], label["attributes"]["color"])
-        label["category_id"] = own.get(look, look[0])
+    for annotation in content["annotations"]:
+        kind_and_color = (annotation["category_id"], annotation["attributes"]["color"])
+        annotation["category_id"] = fine_ids.get(kind_and_color, kind_and_color[0])
     path.write_text(json.dumps(content))

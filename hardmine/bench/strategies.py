@@ -1,4 +1,4 @@
-"""The ways of drawing that are compared: label-only baselines, mining, and mining without a part."""
+"""The strategies: label-only baselines, mining, and mining without one of its parts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import torch
 
 from hardmine.bench.baselines import class_aware, inverse_ap, repeat_factors
 from hardmine.bench.scenarios import Scenario
 from hardmine.detections import Detections
-from hardmine.encoders.base import Encoder
+from hardmine.encoders import Encoder
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.targets import TargetRules
@@ -23,59 +24,62 @@ from hardmine.sampler import HardMiningSampler
 
 Floats = npt.NDArray[np.float64]
 # (N, C) label counts, (C,) AP of the last validation -> (N,) weights.
-Rival = Callable[[Any, Floats], Floats]
+Baseline = Callable[[scipy.sparse.csr_matrix, Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way of drawing.
+    """One way of drawing training images. With neither baseline nor mining it is uniform.
 
     Attributes:
-        about: What it is, for people.
-        baseline: Weights from labels and AP; None for mining or for uniform drawing.
-        mining: Arguments of ``HardMiner``; None where nothing is mined.
-        whole: Whether mining has one vector an image only.
-        known: Share of the images whose labels the sampler may know. The detector learns from all.
-        told: Whether it is told, as nobody is, what the weakness is, and draws by ``Scenario.told``
-            too: about as much as knowing it could bring.
+        about: Its name in tables.
+        baseline: Computes weights from labels and AP; None if it does not draw by labels alone.
+        mining: Arguments of ``HardMiner``; None if it does not mine.
+        whole_image: Whether mining has one vector an image instead of its regions.
+        known_share: Share of the images whose labels the sampler knows. The detector learns from
+            all labels.
+        oracle: Whether it also knows the scenario's weakness, as no sampler does, and multiplies
+            its weights by ``Scenario.oracle_factors``: about the most that knowing it can gain.
     """
 
     about: str
-    baseline: Rival | None = None
+    baseline: Baseline | None = None
     mining: Mapping[str, Any] | None = None
-    whole: bool = False
-    known: float = 1.0
-    told: bool = False
+    whole_image: bool = False
+    known_share: float = 1.0
+    oracle: bool = False
 
     @property
-    def fair(self) -> bool:
-        """Whether it knows all labels, and no more than them."""
-        return self.known == 1 and not self.told
+    def fair_baseline(self) -> bool:
+        """Whether it is a baseline that knows all labels and nothing more."""
+        return self.baseline is not None and self.known_share == 1 and not self.oracle
 
 
-def _knowing(strategy: Strategy, known: float) -> Strategy:
+def _with_known_share(strategy: Strategy, share: float) -> Strategy:
     return replace(
-        strategy, about=f"{strategy.about}, {known:.0%} of the labels known", known=known
+        strategy, about=f"{strategy.about}, {share:.0%} of the labels known", known_share=share
     )
 
 
 _REPEAT = Strategy(
     "repeat factors (LVIS), threshold 0.1", lambda counts, ap: repeat_factors(counts, threshold=0.1)
 )
-_CLASS = Strategy("class-aware", lambda counts, ap: class_aware(counts))
-_INVERSE = Strategy("inverse AP (YOLOv5)", inverse_ap)
-_MINED = Strategy("hardmine", mining={})
+_CLASS_AWARE = Strategy("class-aware", lambda counts, ap: class_aware(counts))
+_INVERSE_AP = Strategy("inverse AP (YOLOv5)", inverse_ap)
+_HARDMINE = Strategy("hardmine", mining={})
 
 STRATEGIES: dict[str, Strategy] = {
     "uniform": Strategy("uniform"),
     "repeat": _REPEAT,
-    "class-aware": _CLASS,
-    "inverse-ap": _INVERSE,
-    "told": replace(_INVERSE, about="inverse AP, told which labels are missing", told=True),
-    "told-classes": replace(
-        _CLASS, about="class-aware, told which classes are fine: twice as often", told=True
+    "class-aware": _CLASS_AWARE,
+    "inverse-ap": _INVERSE_AP,
+    "oracle-labels": replace(
+        _INVERSE_AP, about="inverse AP, oracle: knows which labels are missing", oracle=True
     ),
-    "hardmine": _MINED,
+    "oracle-classes": replace(
+        _CLASS_AWARE, about="class-aware, oracle: draws fine classes twice as often", oracle=True
+    ),
+    "hardmine": _HARDMINE,
     "no-trust": Strategy("hardmine without trust", mining={"targets": TargetRules(trust=False)}),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
@@ -87,32 +91,36 @@ STRATEGIES: dict[str, Strategy] = {
         "hardmine, taking the labels as complete", mining={"targets": TargetRules(missing=0.0)}
     ),
     "no-contexts": Strategy("hardmine without contexts", mining={"contexts": ()}),
-    "whole": Strategy("hardmine, one vector an image", mining={}, whole=True),
+    "whole-image": Strategy("hardmine, one vector an image", mining={}, whole_image=True),
     "no-budget": Strategy(
         "hardmine without a budget", mining={"weights": WeightRules(budget=None)}
     ),
     **{
-        f"{name}-{share:.0%}".rstrip("%"): _knowing(strategy, share)
+        f"{name}-{100 * share:.0f}": _with_known_share(strategy, share)
         for share in (0.5, 0.8)
         for name, strategy in (
-            ("class-aware", _CLASS),
-            ("inverse-ap", _INVERSE),
-            ("hardmine", _MINED),
+            ("class-aware", _CLASS_AWARE),
+            ("inverse-ap", _INVERSE_AP),
+            ("hardmine", _HARDMINE),
         )
     },
 }
 
 
-class Drawer:
-    """Draws by one strategy's weights, which it may change at each validation.
+class StrategySampler:
+    """Draws epochs by one strategy, whose weights may change with each validation.
 
     Args:
-        strategy: How it draws.
-        scenario: From what.
+        strategy: How to draw.
+        scenario: What to draw from.
         encoder: The one that made the scenario's indexes.
-        draws: Of an epoch.
-        epoch: Of its first draws; all images were drawn alike in those before.
+        epoch_length: Draws an epoch.
+        epoch: Number of the first epoch. The epochs before it were drawn uniformly.
         seed: Of the draws.
+
+    Attributes:
+        sampler: Draws the rows.
+        mining_seconds: Time spent in mining so far.
     """
 
     def __init__(
@@ -121,26 +129,26 @@ class Drawer:
         scenario: Scenario,
         encoder: Encoder,
         *,
-        draws: int,
+        epoch_length: int,
         epoch: int = 0,
         seed: int = 0,
     ) -> None:
         self.strategy = strategy
-        self.seconds = 0.0
-        images = _known_part(scenario.train, strategy.known)
-        self._counts = _counts_by_row(images, scenario.train)
-        self._names = scenario.train.class_names
-        self._factor = scenario.told if strategy.told else 1.0
-        self.sampler = HardMiningSampler(len(scenario.train), epoch_length=draws, seed=seed)
+        self.mining_seconds = 0.0
+        known = _known_images(scenario.train, strategy.known_share)
+        self._counts = _counts_by_row(known, scenario.train)
+        self._class_names = scenario.train.class_names
+        self._factors = scenario.oracle_factors if strategy.oracle else 1.0
+        self.sampler = HardMiningSampler(len(scenario.train), epoch_length=epoch_length, seed=seed)
         self.sampler.set_epoch(epoch)
         self._miner = None
         if strategy.mining is not None:
-            options = {"contexts": scenario.weakness.contexts, **strategy.mining}
+            options = {"contexts": scenario.spec.contexts, **strategy.mining}
             self._miner = HardMiner(
-                scenario.whole_index if strategy.whole else scenario.index,
+                scenario.whole_image_index if strategy.whole_image else scenario.index,
                 self.sampler,
                 encoder=encoder,
-                images=images,
+                images=known,
                 dataset_ids=scenario.train.ids,
                 validation=ValidationSet(scenario.val, scenario.val_index),
                 strict=True,
@@ -148,35 +156,38 @@ class Drawer:
             )
 
     @property
-    def looks(self) -> bool:
-        """Whether it wants to see validations at all."""
+    def needs_validation(self) -> bool:
+        """Whether validations change the weights."""
         return self._miner is not None or self.strategy.baseline is not None
 
-    def see(self, ap: Floats, detections: Detections) -> None:
-        """Take in a validation."""
-        if self._miner is not None:
-            metrics = dict(zip(self._names, ap.tolist(), strict=True))
-            self.seconds += self._miner.step(metrics, val_detections=detections).seconds
-        elif self.strategy.baseline is not None:
-            self.sampler.set_weights(self.strategy.baseline(self._counts, ap) * self._factor)
+    def update(self, ap: Floats, detections: Detections) -> None:
+        """Update the weights from a validation.
 
-    def draw(self) -> torch.Tensor:
-        """Rows of the next epoch."""
+        Args:
+            ap: (C,) AP of each class.
+            detections: On the validation images.
+        """
+        if self._miner is not None:
+            metrics = dict(zip(self._class_names, ap.tolist(), strict=True))
+            self.mining_seconds += self._miner.step(metrics, val_detections=detections).seconds
+        elif self.strategy.baseline is not None:
+            self.sampler.set_weights(self.strategy.baseline(self._counts, ap) * self._factors)
+
+    def draw_epoch(self) -> torch.Tensor:
+        """Image rows of the next epoch."""
         return torch.tensor(list(self.sampler))
 
 
-def _known_part(images: ImageSet, share: float) -> ImageSet:
-    """The images whose labels are known: a random share, the same whenever it is asked for."""
+def _known_images(images: ImageSet, share: float) -> ImageSet:
+    """The images whose labels are known: a random share, the same in every call."""
     if share == 1:
         return images
     order = np.random.default_rng(0).permutation(len(images))
     return images.subset(np.sort(order[: round(share * len(images))]))
 
 
-def _counts_by_row(known: ImageSet, all_images: ImageSet) -> Any:
-    """(N, C) label counts in the order of all images; an image of unknown labels has none."""
-    import scipy.sparse
-
+def _counts_by_row(known: ImageSet, all_images: ImageSet) -> scipy.sparse.csr_matrix:
+    """(N, C) label counts in the order of all images; 0 for images whose labels are not known."""
     rows = all_images.rows_of(known.ids)
     place = scipy.sparse.csr_matrix(
         (np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(len(all_images), len(rows))

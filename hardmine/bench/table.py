@@ -1,4 +1,4 @@
-"""From runs to a table: means over seeds, and differences paired by seed."""
+"""From runs to tables: means over seeds, and differences paired by seed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hardmine.bench.runs import Schedule
 from hardmine.bench.scenarios import SCENARIOS
 from hardmine.bench.strategies import STRATEGIES
 from hardmine.scenes import NAMES
@@ -30,7 +31,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Floats) -> Estimate:
-        """Of one value a seed."""
+        """Estimate from one value a seed."""
         count = len(values)
         error = values.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
         return cls(float(values.mean()), float(error))
@@ -39,23 +40,23 @@ class Estimate:
         return f"{self.mean:.1f} ± {self.error:.1f}"
 
     def signed(self) -> str:
-        """With a sign, for a difference."""
+        """As text with a sign, for a difference."""
         return f"{self.mean:+.1f} ± {self.error:.1f}"
 
 
 @dataclass(frozen=True)
-class Line:
-    """An strategy in a scenario.
+class StrategyResult:
+    """The result of one strategy in one scenario, over seeds.
 
     Attributes:
         strategy: A key of ``STRATEGIES``.
-        seeds: Those that were run.
-        parts: For each of ``PARTS`` the AP.
-        by_seed: The same of each seed, for pairing with runs of another day.
-        gains: The difference from uniform drawing with the same seed.
-        over_best: The difference from the label-only baseline that is best on the weak part.
-        seconds: Mean seconds of training, validation and mining.
-        mining_seconds: Mean seconds of mining alone.
+        seeds: The seeds that all strategies of the scenario have run.
+        parts: AP of each of ``PARTS``.
+        by_seed: The same of each seed, so that later runs can be paired with these.
+        gains: Difference from uniform draws with the same seed.
+        over_best: Difference from the label-only baseline that is best on the weak part.
+        seconds: Mean time of training, validation and mining.
+        mining_seconds: Mean time of mining alone.
     """
 
     strategy: str
@@ -68,82 +69,82 @@ class Line:
     mining_seconds: float
 
 
-def summarize(runs: Sequence[dict[str, Any]], scenario: str) -> tuple[list[Line], str]:
-    """The lines of one scenario in the order of ``STRATEGIES``, and its best baseline on the weak part.
+def summarize(runs: Sequence[dict[str, Any]], scenario: str) -> tuple[list[StrategyResult], str]:
+    """Summarize the runs of one scenario over the seeds that every strategy has run.
 
-    Only seeds that every strategy has run count.
+    Returns:
+        One result a strategy in the order of ``STRATEGIES``, and the baseline that is best on the
+        weak part. Empty if no seed was run by all strategies.
     """
-    mine = {(run["strategy"], run["seed"]): run for run in runs if run["scenario"] == scenario}
-    strategies = [strategy for strategy in STRATEGIES if any(key[0] == strategy for key in mine)]
+    by_key = {(run["strategy"], run["seed"]): run for run in runs if run["scenario"] == scenario}
+    strategies = [name for name in STRATEGIES if any(key[0] == name for key in by_key)]
     seeds = sorted(
         seed
-        for seed in {key[1] for key in mine}
-        if all((strategy, seed) in mine for strategy in strategies)
+        for seed in {key[1] for key in by_key}
+        if all((name, seed) in by_key for name in strategies)
     )
     if not seeds:
         return [], ""
-    fork = np.mean([_array(mine[strategies[0], seed]["fork_ap"]) for seed in seeds], axis=0)
-    scores = {
-        strategy: {
-            part: np.array([_part(mine[strategy, seed], part, fork, scenario) for seed in seeds])
+    warmup_ap = np.mean(
+        [_array(by_key[strategies[0], seed]["warmup_ap"]) for seed in seeds], axis=0
+    )
+    ap = {
+        name: {
+            part: np.array(
+                [_part_ap(by_key[name, seed], part, warmup_ap, scenario) for seed in seeds]
+            )
             for part in PARTS
         }
-        for strategy in strategies
+        for name in strategies
     }
-    baselines = [
-        strategy
-        for strategy in strategies
-        if STRATEGIES[strategy].baseline is not None and STRATEGIES[strategy].fair
-    ]
-    best = max(baselines, key=lambda strategy: scores[strategy]["weak"].mean(), default="uniform")
-    lines = []
-    for strategy in strategies:
-        gone = [mine[strategy, seed] for seed in seeds]
-        lines.append(
-            Line(
-                strategy=strategy,
+    baselines = [name for name in strategies if STRATEGIES[name].fair_baseline]
+    best = max(baselines, key=lambda name: ap[name]["weak"].mean(), default="uniform")
+    results = []
+    for name in strategies:
+        own_runs = [by_key[name, seed] for seed in seeds]
+        results.append(
+            StrategyResult(
+                strategy=name,
                 seeds=tuple(seeds),
-                parts={part: Estimate.of(scores[strategy][part]) for part in PARTS},
-                by_seed={part: scores[strategy][part].round(4).tolist() for part in PARTS},
-                gains=_difference(scores, strategy, "uniform"),
-                over_best=_difference(scores, strategy, best),
-                seconds=float(np.mean([run["seconds"] for run in gone])),
-                mining_seconds=float(np.mean([run["mining_seconds"] for run in gone])),
+                parts={part: Estimate.of(ap[name][part]) for part in PARTS},
+                by_seed={part: ap[name][part].round(4).tolist() for part in PARTS},
+                gains=_difference(ap, name, "uniform"),
+                over_best=_difference(ap, name, best),
+                seconds=float(np.mean([run["seconds"] for run in own_runs])),
+                mining_seconds=float(np.mean([run["mining_seconds"] for run in own_runs])),
             )
         )
-    return lines, best
+    return results, best
 
 
-def _difference(
-    scores: dict[str, dict[str, Floats]], strategy: str, other: str
-) -> dict[str, Estimate]:
-    return {part: Estimate.of(scores[strategy][part] - scores[other][part]) for part in PARTS}
+def _difference(ap: dict[str, dict[str, Floats]], name: str, other: str) -> dict[str, Estimate]:
+    return {part: Estimate.of(ap[name][part] - ap[other][part]) for part in PARTS}
 
 
-def _part(run: dict[str, Any], part: str, fork: Floats, scenario: str) -> float:
-    """AP in points of all classes, of the weak part or of the rest."""
-    weakness = SCENARIOS[scenario]
+def _part_ap(run: dict[str, Any], part: str, warmup_ap: Floats, scenario: str) -> float:
+    """Mean AP in points of all classes, of the weak part or of the rest."""
+    spec = SCENARIOS[scenario]
     if part == "all":
         return float(np.nanmean(_array(run["ap"])) * 100)
-    if weakness.weak_condition is not None:
-        inside = "ap_inside" if part == "weak" else "ap_outside"
-        return float(np.nanmean(_array(run[inside])) * 100)
+    if spec.weak_context is not None:
+        inside_or_outside = "ap_inside" if part == "weak" else "ap_outside"
+        return float(np.nanmean(_array(run[inside_or_outside])) * 100)
     ap = _array(run["ap"])
-    if weakness.fine:
+    if spec.fine_classes:  # they come after the kinds
         chosen = ap[len(NAMES) :] if part == "weak" else ap[: len(NAMES)]
     else:
-        ordered = ap[np.argsort(np.nan_to_num(fork), kind="stable")]
+        ordered = ap[np.argsort(np.nan_to_num(warmup_ap), kind="stable")]
         third = len(ordered) // 3
         chosen = ordered[:third] if part == "weak" else ordered[-third:]
     return float(np.nanmean(chosen) * 100)
 
 
-def what_is_weak(scenario: str) -> tuple[str, str]:
-    """What the weak part and the rest are, in words."""
-    weakness = SCENARIOS[scenario]
-    if weakness.weak_condition is not None:
-        return weakness.weak_condition, "other light"
-    if weakness.fine:
+def part_names(scenario: str) -> tuple[str, str]:
+    """Names of the weak part and of the rest, for people."""
+    spec = SCENARIOS[scenario]
+    if spec.weak_context is not None:
+        return spec.weak_context, "other light"
+    if spec.fine_classes:
         return "fine classes", "the others"
     return "weak third", "head third"
 
@@ -152,70 +153,73 @@ def _array(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def report(
-    runs: Sequence[dict[str, Any]], scenarios: Sequence[str], schedule: Any
+def build_report(
+    runs: Sequence[dict[str, Any]], scenarios: Sequence[str], schedule: Schedule
 ) -> dict[str, Any]:
-    """Everything that the tables say, with seeds and settings, as plain values."""
-    content: dict[str, Any] = {
+    """Collect all numbers of the tables, with seeds and settings, as plain values."""
+    report: dict[str, Any] = {
         "schedule": asdict(schedule),
         "machine": f"{platform.machine()}, torch {torch.__version__}",
         "scenarios": {},
     }
     for scenario in scenarios:
-        lines, best = summarize(runs, scenario)
-        content["scenarios"][scenario] = {
-            "about": SCENARIOS[scenario].about,
-            "scenes": SCENARIOS[scenario].scenes(),
-            "images": SCENARIOS[scenario].images_of(schedule.sizes[0]),
-            "weak": what_is_weak(scenario)[0],
-            "rest": what_is_weak(scenario)[1],
-            "best_rival": best,
-            "lines": [{"about": STRATEGIES[line.strategy].about, **asdict(line)} for line in lines],
+        spec, (weak, rest) = SCENARIOS[scenario], part_names(scenario)
+        results, best = summarize(runs, scenario)
+        report["scenarios"][scenario] = {
+            "about": spec.about,
+            "data": spec.data_settings(),
+            "images": spec.num_train(schedule.sizes[0]),
+            "weak": weak,
+            "rest": rest,
+            "best_baseline": best,
+            "results": [
+                {"about": STRATEGIES[result.strategy].about, **asdict(result)} for result in results
+            ],
         }
-    return content
+    return report
 
 
-def markdown(content: dict[str, Any]) -> str:
-    """The tables of a ``report`` for reading."""
-    schedule = content["schedule"]
+def to_markdown(report: dict[str, Any]) -> str:
+    """The tables of a report as Markdown."""
+    schedule = report["schedule"]
     train, val, test = schedule["sizes"]
     text = [
         "# Does mining help?",
         "",
-        f"`hardmine bench training`: a small one-stage detector ({schedule['side']} pixels) on "
-        f"generated scenes, {train:,} images to train on unless a table says otherwise, "
-        f"{val:,} that mining may look at, "
-        f"{test:,} to judge by. Every strategy of a seed starts from the same detector, trained for "
-        f"{schedule['warm_epochs']} epochs by plain shuffling, and gets {schedule['epochs']} more "
-        f"epochs of {schedule['draws']:,} draws. AP is COCO's, in points, mean ± standard error "
-        "over seeds; gains are differences from uniform draws with the same seed, and so is their "
-        "error. "
-        "An asterisk marks the label-only baseline that is best on the weak part.",
+        "`hardmine bench training` trains a small one-stage detector on generated scenes of "
+        f"{schedule['side']} × {schedule['side']} pixels: {train:,} training images unless a table "
+        f"says otherwise, {val:,} validation images that mining may use, {test:,} test images. "
+        "All strategies of a seed continue from the same detector, trained for "
+        f"{schedule['warmup_epochs']} epochs by plain shuffling, and get {schedule['epochs']} more "
+        f"epochs of {schedule['epoch_length']:,} draws. AP is COCO's, in points, mean ± standard "
+        "error over seeds. Gains are differences from uniform draws with the same seed; their "
+        "errors are those of the differences. An asterisk marks the label-only baseline that is "
+        "best on the weak part.",
     ]
-    for scenario, part in content["scenarios"].items():
-        if not part["lines"]:
+    for scenario, entry in report["scenarios"].items():
+        if not entry["results"]:
             continue
-        seeds = len(part["lines"][0]["seeds"])
-        weak, rest = part["weak"], part["rest"]
-        heads = ["draws", "all", weak, rest]
-        heads += [f"gain: {name}" for name in ("all", weak, rest)]
-        heads += [f"over {STRATEGIES[part['best_rival']].about}: {weak}", "mining, s", "in all, s"]
-        text += ["", f"## {scenario}: {part['about']}", ""]
-        text += [f"{seeds} seeds, {part['images']:,} images.", ""]
-        text += ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
-        for line in part["lines"]:
-            cells = [line["about"] + (" *" if line["strategy"] == part["best_rival"] else "")]
-            cells += [str(Estimate(**line["parts"][name])) for name in PARTS]
-            cells += [Estimate(**line["gains"][name]).signed() for name in PARTS]
-            cells += [Estimate(**line["over_best"]["weak"]).signed()]
-            cells += [f"{line['mining_seconds']:.1f}", f"{line['seconds']:.0f}"]
+        seeds = len(entry["results"][0]["seeds"])
+        weak, rest, best = entry["weak"], entry["rest"], entry["best_baseline"]
+        columns = ["strategy", "all", weak, rest]
+        columns += [f"gain: {part}" for part in ("all", weak, rest)]
+        columns += [f"gain over {STRATEGIES[best].about}: {weak}", "mining, s", "total, s"]
+        text += ["", f"## {scenario}: {entry['about']}", ""]
+        text += [f"{seeds} seeds, {entry['images']:,} training images.", ""]
+        text += ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+        for result in entry["results"]:
+            cells = [result["about"] + (" *" if result["strategy"] == best else "")]
+            cells += [str(Estimate(**result["parts"][part])) for part in PARTS]
+            cells += [Estimate(**result["gains"][part]).signed() for part in PARTS]
+            cells += [Estimate(**result["over_best"]["weak"]).signed()]
+            cells += [f"{result['mining_seconds']:.1f}", f"{result['seconds']:.0f}"]
             text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 
 
-def write_report(content: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Write ``training.json`` and ``training.md``."""
-    paths = folder / "training.json", folder / "training.md"
-    paths[0].write_text(json.dumps(content, indent=1) + "\n")
-    paths[1].write_text(markdown(content))
-    return paths
+def write_report(report: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Write ``training.json`` and ``training.md`` into a folder."""
+    json_file, markdown_file = folder / "training.json", folder / "training.md"
+    json_file.write_text(json.dumps(report, indent=1) + "\n")
+    markdown_file.write_text(to_markdown(report))
+    return json_file, markdown_file

@@ -1,4 +1,4 @@
-"""Trains the small detector on rows that a sampler drew, and asks it what it sees."""
+"""Trains the small detector on image rows that a sampler drew, and evaluates it."""
 
 from __future__ import annotations
 
@@ -13,55 +13,67 @@ from torch import nn
 from torch.func import functional_call
 from torchvision.ops import batched_nms
 
-from hardmine.bench.detector import Answers, Goals, SmallDetector, loss_of, set_goals
-from hardmine.bench.pictures import Pictures
+from hardmine.bench.detector import (
+    LocationTargets,
+    Outputs,
+    SmallDetector,
+    assign_targets,
+    detection_loss,
+)
+from hardmine.bench.square_images import SquareImages
 from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.records import ImageSet
 
-_MOST = 200  # candidates a picture before overlapping ones go
-_LEAST_SCORE = 0.02
-_OVERLAP = 0.5
+_MAX_CANDIDATES = 200  # per image, before non-maximum suppression
+_MIN_SCORE = 0.02
+_NMS_IOU = 0.5
 
 
 class Examples:
-    """Pictures with their goals worked out once, as they are and mirrored."""
+    """Images with their training targets, computed once, unflipped and flipped."""
 
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
-        side = pictures.side
-        both: list[list[Goals]] = [[], []]
-        for row in range(len(pictures)):
-            mine = slice(*pictures.starts[row : row + 2].tolist())
-            boxes, class_rows = pictures.boxes[mine], pictures.class_rows[mine]
+    def __init__(self, images: SquareImages) -> None:
+        self.images = images
+        side = images.side
+        unflipped, flipped = [], []
+        for row in range(len(images)):
+            own = slice(*images.starts[row : row + 2].tolist())
+            boxes, class_rows = images.boxes[own], images.class_rows[own]
             mirrored = boxes[:, [2, 1, 0, 3]] * boxes.new_tensor([-1.0, 1.0, -1.0, 1.0])
             mirrored[:, [0, 2]] += side
-            both[0].append(set_goals(boxes, class_rows, side))
-            both[1].append(set_goals(mirrored, class_rows, side))
-        self._class_rows = torch.stack([torch.stack([g.class_rows for g in way]) for way in both])
-        places = self._class_rows.shape[-1]
+            unflipped.append(assign_targets(boxes, class_rows, side))
+            flipped.append(assign_targets(mirrored, class_rows, side))
+        both = (unflipped, flipped)
+        # (2, N, P) and (2, N, P, 4)
+        self._class_rows = torch.stack(
+            [torch.stack([target.class_rows for target in targets]) for targets in both]
+        )
+        shape = self._class_rows.shape[-1], 4
         self._boxes = torch.stack(
-            [torch.stack([goals.boxes.expand(places, 4) for goals in way]) for way in both]
+            [torch.stack([target.boxes.expand(shape) for target in targets]) for targets in both]
         )
 
-    def batch(self, rows: torch.Tensor, mirrored: torch.Tensor) -> tuple[torch.Tensor, Goals]:
-        """Pictures at some rows, those told mirrored, and their goals."""
-        pixels = self.pictures.look(rows, mirrored)
-        way = mirrored.long()
-        return pixels, Goals(self._class_rows[way, rows], self._boxes[way, rows])
+    def batch(
+        self, rows: torch.Tensor, flipped: torch.Tensor
+    ) -> tuple[torch.Tensor, LocationTargets]:
+        """Detector inputs and targets of (B,) image rows; ``flipped`` says which are flipped."""
+        inputs = self.images.inputs(rows, flipped)
+        variant = flipped.long()
+        return inputs, LocationTargets(self._class_rows[variant, rows], self._boxes[variant, rows])
 
 
-class Training:
-    """A detector in training: weights, optimiser and the luck of the seed.
+class Trainer:
+    """A detector with its optimiser and random state.
 
     On a CPU with bfloat16 units the arithmetic is bfloat16 over float32 weights, which is twice as
     fast; batch norms stay in float32.
 
     Args:
         num_classes: C.
-        side: Of the pictures.
+        side: Side of the square images in pixels.
         width: See ``SmallDetector``.
-        seed: Of the first weights and of the mirroring.
-        batch_size: Pictures a step.
+        seed: Of the first weights and of the random flips.
+        batch_size: Images a step.
         build: Makes the detector from C, side and width.
     """
 
@@ -81,25 +93,27 @@ class Training:
         self.model = model.to(memory_format=torch.channels_last)
         self.batch_size = batch_size
         self._optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=1e-2)
-        self._luck = torch.Generator().manual_seed(seed)
-        norms = {
-            f"{name}.{own}"
+        self._generator = torch.Generator().manual_seed(seed)
+        norm_parameters = {
+            f"{name}.{parameter}"
             for name, module in self.model.named_modules()
             if isinstance(module, nn.BatchNorm2d)
-            for own, _ in module.named_parameters()
+            for parameter, _ in module.named_parameters()
         }
-        half = multiplies_in_bfloat16()
-        self._halved = [
-            name for name, _ in self.model.named_parameters() if half and name not in norms
+        bfloat16 = multiplies_in_bfloat16()
+        self._bfloat16_names = [
+            name
+            for name, _ in self.model.named_parameters()
+            if bfloat16 and name not in norm_parameters
         ]
 
-    def fork(self) -> Training:
-        """A copy that goes on from here by itself."""
+    def fork(self) -> Trainer:
+        """An independent copy that continues from the present state."""
         fork = copy.copy(self)
         # Together, so that the copied optimiser holds the copied weights.
         fork.model, fork._optimizer = copy.deepcopy((self.model, self._optimizer))
-        fork._luck = torch.Generator()  # torch 2.1 cannot copy one
-        fork._luck.set_state(self._luck.get_state())
+        fork._generator = torch.Generator()  # torch 2.1 cannot copy one
+        fork._generator.set_state(self._generator.get_state())
         return fork
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,44 +121,44 @@ class Training:
         return {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "luck": self._luck.get_state(),
+            "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` said."""
+        """Continue from what ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._luck.set_state(state["luck"])
+        self._generator.set_state(state["generator"])
 
-    def learn(
+    def train(
         self,
         examples: Examples,
         rows: torch.Tensor,
-        rate: Callable[[float], float],
+        learning_rate: Callable[[float], float],
         *,
         on_step: Callable[[], None] = lambda: None,
     ) -> float:
-        """Take one pass over the rows that were drawn, whole batches only.
+        """Take one pass over drawn rows, in whole batches.
 
         Args:
-            examples: What is drawn from.
-            rows: (draws,) picture rows.
-            rate: Learning rate at each share of this pass in [0, 1).
+            examples: The training set.
+            rows: (draws,) image rows.
+            learning_rate: Its value at each share of this pass, in [0, 1).
             on_step: Called after each step.
 
         Returns:
-            Mean loss of the last quarter.
+            Mean loss of the last quarter of the steps; NaN if there was no step.
         """
         self.model.train()
         steps = len(rows) // self.batch_size
         losses = []
         for step in range(steps):
             batch = rows[step * self.batch_size : (step + 1) * self.batch_size].long()
-            mirrored = torch.rand(len(batch), generator=self._luck) < 0.5
-            pixels, goals = examples.batch(batch, mirrored)
+            flipped = torch.rand(len(batch), generator=self._generator) < 0.5
+            inputs, targets = examples.batch(batch, flipped)
             for group in self._optimizer.param_groups:
-                group["lr"] = rate(step / steps)
-            loss = loss_of(self._look(pixels), goals)
+                group["lr"] = learning_rate(step / steps)
+            loss = detection_loss(self._forward(inputs), targets)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
@@ -153,51 +167,62 @@ class Training:
         return float(torch.stack(losses[-max(1, steps // 4) :]).mean()) if losses else float("nan")
 
     @torch.no_grad()
-    def detect(self, pictures: Pictures, *, batch_size: int = 64) -> Detections:
-        """Find objects: boxes in pixels of the image files, at most 200 a picture."""
+    def detect(self, images: SquareImages, *, batch_size: int = 64) -> Detections:
+        """Detect objects: boxes in pixels of the image files, at most 200 an image."""
         self.model.eval()
         found = [
             part
-            for first in range(0, len(pictures), batch_size)
-            for part in self._find(pictures, range(first, min(first + batch_size, len(pictures))))
+            for first in range(0, len(images), batch_size)
+            for part in self._detect_batch(
+                images, range(first, min(first + batch_size, len(images)))
+            )
         ]
         rows, class_rows, boxes, scores = map(np.concatenate, zip(*found, strict=True))
         return Detections(rows, class_rows, boxes, scores)
 
-    def _look(self, pixels: torch.Tensor) -> Answers:
+    def _forward(self, inputs: torch.Tensor) -> Outputs:
         parameters = dict(self.model.named_parameters())
-        half = {name: parameters[name].bfloat16() for name in self._halved}
-        answers: Answers = functional_call(self.model, half, (pixels,))
-        return answers
+        converted = {name: parameters[name].bfloat16() for name in self._bfloat16_names}
+        outputs: Outputs = functional_call(self.model, converted, (inputs,))
+        return outputs
 
-    def _find(self, pictures: Pictures, rows: range) -> Iterator[tuple[np.ndarray, ...]]:
-        answers = self._look(pictures.look(torch.arange(rows.start, rows.stop)))
-        every = answers.logits.sigmoid().flatten(1)
-        scores, cells = every.topk(min(_MOST, every.shape[1]), dim=1)
-        num_classes = answers.logits.shape[-1]
+    def _detect_batch(self, images: SquareImages, rows: range) -> Iterator[tuple[np.ndarray, ...]]:
+        outputs = self._forward(images.inputs(torch.arange(rows.start, rows.stop)))
+        all_scores = outputs.logits.sigmoid().flatten(1)
+        top_scores, top = all_scores.topk(min(_MAX_CANDIDATES, all_scores.shape[1]), dim=1)
+        num_classes = outputs.logits.shape[-1]
         for place, row in enumerate(rows):
-            sure = scores[place] >= _LEAST_SCORE
-            value, cell = scores[place][sure], cells[place][sure]
-            classes = cell % num_classes
-            boxes = answers.boxes[place][cell // num_classes].clamp(0, pictures.side)
-            kept = batched_nms(boxes, value, classes, _OVERLAP)
+            confident = top_scores[place] >= _MIN_SCORE
+            scores, candidates = top_scores[place][confident], top[place][confident]
+            classes = candidates % num_classes
+            boxes = outputs.boxes[place][candidates // num_classes].clamp(0, images.side)
+            kept = batched_nms(boxes, scores, classes, _NMS_IOU)
             yield (
                 np.full(len(kept), row, np.int64),
                 classes[kept].numpy(),
-                boxes[kept].double().numpy() * np.tile(pictures.scales[row], 2),
-                value[kept].double().numpy(),
+                boxes[kept].double().numpy() * np.tile(images.scales[row], 2),
+                scores[kept].double().numpy(),
             )
 
 
-def judge(
-    training: Training, pictures: Pictures, images: ImageSet
+def evaluate(
+    trainer: Trainer, squares: SquareImages, images: ImageSet
 ) -> tuple[npt.NDArray[np.float64], Detections]:
-    """AP of each class, (C,), NaN where the images show none, and what was found."""
-    found = training.detect(pictures)
-    return average_precision_from_matches(match_detections(images, found)), found
+    """AP of each class on labelled images, and the detections it comes from.
+
+    Args:
+        trainer: Holds the detector.
+        squares: The images as the detector gets them.
+        images: The same images with their labels.
+
+    Returns:
+        (C,) AP, NaN for classes without objects, and the detections.
+    """
+    detections = trainer.detect(squares)
+    return average_precision_from_matches(match_detections(images, detections)), detections
 
 
 def multiplies_in_bfloat16() -> bool:
-    """Whether this CPU has units for it; without them bfloat16 is slower than float32."""
+    """Whether this CPU has bfloat16 units; without them bfloat16 is slower than float32."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

@@ -1,4 +1,4 @@
-"""``hardmine demo``: the whole flow on generated scenes, offline."""
+"""``hardmine demo``: the whole method on generated scenes, offline."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ from hardmine.demo.steps import STEPS, Demo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--out", type=Path, default=Path("hardmine-demo"), help="folder (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("hardmine-demo"),
+        help="folder for everything it makes (default: %(default)s)",
     )
-    parser.add_argument("--images", type=int, default=5000, help="scenes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
-    parser.add_argument("--open", action="store_true", help="open the pages in a browser")
+    parser.add_argument(
+        "--images", type=int, default=5000, help="number of scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the scenes and the training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--open", action="store_true", help="open the pages in a browser at the end"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Take one step after the other, and say what came of each."""
+    """Run the steps in order and print the outcome of each."""
     demo = Demo(args.out, num_images=args.images, seed=args.seed)
     for number, step in enumerate(STEPS, 1):
         started = time.perf_counter()

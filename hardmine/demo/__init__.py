@@ -1,1 +1,1 @@
-"""TODO room."""
+"""``hardmine demo``: the whole method on generated scenes, offline, in a few minutes."""

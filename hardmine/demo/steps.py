@@ -1,4 +1,4 @@
-"""The whole flow on generated scenes, step by step; another part joins by adding to ``STEPS``."""
+"""The steps of the demo, in order; ``STEPS`` at the end lists them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.datasets import load_images
-from hardmine.demo.training import CONTEXTS, Trained, train_with_mining
+from hardmine.demo.training import CONTEXTS, TrainingResult, train_with_mining
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.errors import InputError
 from hardmine.index import build_index
@@ -27,23 +27,30 @@ from hardmine.report.run_summary import summarize_run
 from hardmine.report.search_page import search_page
 from hardmine.scenes import NAMES, write_scenes
 
-HITS = 12
+NUM_HITS = 12
 
 
 class Question(NamedTuple):
-    """A query and what makes a scene a right answer."""
+    """A query, and what a scene must show to be a right answer.
+
+    Attributes:
+        text: The query.
+        kind: Kind of object, one of ``NAMES``.
+        color: Of the object; None for any.
+        context: Light or weather of the scene; None for any.
+    """
 
     text: str
     kind: str
     color: str | None = None
-    condition: str | None = None
+    context: str | None = None
 
 
 QUESTIONS = (
     Question("a cat", "cat"),
     Question("a red car", "car", color="red"),
-    Question("a bicycle at night", "bicycle", condition="night"),
-    Question("an umbrella in the rain", "umbrella", condition="rain"),
+    Question("a bicycle at night", "bicycle", context="night"),
+    Question("an umbrella in the rain", "umbrella", context="rain"),
     Question("a traffic light", "traffic light"),
     Question("a strawberry", "strawberry"),
 )
@@ -51,13 +58,21 @@ QUESTIONS = (
 
 @dataclass
 class Demo:
-    """What the steps hand on to each other.
+    """Settings of the demo, and what each step hands on to the next.
 
     Attributes:
         folder: Where everything is written.
         num_images: Scenes, train and val together.
-        seed: Of the scenes.
-        progress: Called with what is done and how much there is, by steps that take a while.
+        seed: Of the scenes and of the training.
+        progress: Called by slow steps with the amount done and the total.
+        images: Training images.
+        val: Validation images.
+        encoder: Embeds images and texts.
+        index: Of the training images.
+        val_index: Of the validation images.
+        hits: Of each of ``QUESTIONS``.
+        trained: Result of the training.
+        pages: HTML files written so far.
     """
 
     folder: Path
@@ -66,35 +81,30 @@ class Demo:
     progress: Callable[[int, int], None] = lambda done, total: None
     images: ImageSet | None = field(default=None, init=False)
     val: ImageSet | None = field(default=None, init=False)
-    val_index: Index | None = field(default=None, init=False)
-    trained: Trained | None = field(default=None, init=False)
     encoder: Encoder | None = field(default=None, init=False)
     index: Index | None = field(default=None, init=False)
+    val_index: Index | None = field(default=None, init=False)
     hits: Hits | None = field(default=None, init=False)
+    trained: TrainingResult | None = field(default=None, init=False)
     pages: list[Path] = field(default_factory=list, init=False)
 
 
 class Step(NamedTuple):
-    """One step: its title, and what does it and says in a line what came of it."""
+    """One step: its title, and a function that does it and returns its outcome as text."""
 
     title: str
     run: Callable[[Demo], str]
 
 
 def make_scenes(demo: Demo) -> str:
-    """Write the scenes, or take those that an earlier demo wrote."""
+    """Write the scenes, or load those that an earlier demo wrote."""
     settings = {"images": demo.num_images, "seed": demo.seed}
-    out, unfinished = demo.folder / "scenes", demo.folder / "scenes.part"
-    note = out / "demo.json"
+    scenes, unfinished = demo.folder / "scenes", demo.folder / "scenes.part"
+    settings_file = scenes / "demo.json"
     if unfinished.exists():
-        shutil.rmtree(unfinished)  # an earlier demo was broken off
-    there = demo.folder.exists() and any(demo.folder.iterdir())
-    if there and not (note.is_file() and json.loads(note.read_text()) == settings):
-        raise InputError(
-            f"{demo.folder} holds something else than this demo; remove it or give another "
-            "folder with --out"
-        )
-    if not there:
+        shutil.rmtree(unfinished)  # an earlier demo was interrupted
+    occupied = demo.folder.exists() and any(demo.folder.iterdir())
+    if not occupied:
         done = itertools.count(1)
         write_scenes(
             unfinished,
@@ -102,27 +112,32 @@ def make_scenes(demo: Demo) -> str:
             seed=demo.seed,
             on_image=lambda: demo.progress(next(done), demo.num_images),
         )
-        (unfinished / note.name).write_text(json.dumps(settings) + "\n")
-        unfinished.rename(out)
-    demo.images, demo.val = load_images(out, split="train"), load_images(out, split="val")
+        (unfinished / settings_file.name).write_text(json.dumps(settings) + "\n")
+        unfinished.rename(scenes)
+    elif not (settings_file.is_file() and json.loads(settings_file.read_text()) == settings):
+        raise InputError(
+            f"{demo.folder} holds other files, or a demo with another number of images or seed; "
+            "remove it or give another folder with --out"
+        )
+    demo.images, demo.val = load_images(scenes, split="train"), load_images(scenes, split="val")
     labels = 0 if demo.images.instances is None else len(demo.images.instances)
     return f"{len(demo.images)} training images, {labels} labelled objects of {len(NAMES)} kinds"
 
 
 def make_index(demo: Demo) -> str:
-    """Embed and cluster every image with the tiny CLIP."""
+    """Embed every image with the tiny CLIP and cluster it into regions."""
     assert demo.images is not None
     assert demo.val is not None
     encoder = demo.encoder = load_encoder("tiny")
     num_train, total = len(demo.images), len(demo.images) + len(demo.val)
 
-    def build(images: ImageSet, name: str, first: int) -> Index:
+    def build(images: ImageSet, name: str, num_before: int) -> Index:
         return build_index(
             images,
             encoder,
             demo.folder / name,
             clusters="agglomerative:k=50+whole",
-            progress=lambda state: demo.progress(first + state.done, total),
+            progress=lambda state: demo.progress(num_before + state.done, total),
         )
 
     demo.index = build(demo.images, "train.hmx", 0)
@@ -131,47 +146,51 @@ def make_index(demo: Demo) -> str:
 
 
 def search(demo: Demo) -> str:
-    """Ask the index, and count the answers that are right by the truth about the scenes."""
+    """Search the index, and count the hits that are right by the true content of the scenes."""
     assert demo.index is not None
     assert demo.encoder is not None
     vectors = demo.encoder.encode_texts([question.text for question in QUESTIONS])
-    demo.hits = demo.index.search(vectors.numpy(), HITS)
+    demo.hits = demo.index.search(vectors.numpy(), NUM_HITS)
     truth = json.loads((demo.folder / "scenes" / "truth" / "train.json").read_text())
-    lines = []
-    for place, question in enumerate(QUESTIONS):
+    outcomes = []
+    for row, question in enumerate(QUESTIONS):
         right = right_answers(question, truth)
-        found = demo.hits.image_rows[place][demo.hits.found[place]]
-        good = int(np.isin(demo.index.ids[found], right).sum())
-        best = min(HITS, len(right))
-        lines.append(f"{question.text}: {good} of {best}")
-    return "; ".join(lines)
+        found = demo.hits.image_rows[row][demo.hits.found[row]]
+        num_right = int(np.isin(demo.index.ids[found], right).sum())
+        outcomes.append(f"{question.text}: {num_right} of {min(NUM_HITS, len(right))}")
+    return "; ".join(outcomes)
 
 
 def right_answers(question: Question, truth: dict[str, Any]) -> npt.NDArray[np.int64]:
-    """Ids of the images that show what a question asks for."""
-    light = {entry["id"]: entry["context"] for entry in truth["images"]}
-    shown = {
+    """Ids of the images that show what a question asks for.
+
+    Args:
+        question: The query and its requirements.
+        truth: Content of the scenes' truth file.
+    """
+    contexts = {entry["id"]: entry["context"] for entry in truth["images"]}
+    right = {
         thing["image_id"]
         for thing in truth["annotations"]
         if NAMES[thing["category_id"] - 1] == question.kind
         and question.color in (None, thing["attributes"]["color"])
-        and question.condition in (None, light[thing["image_id"]])
+        and question.context in (None, contexts[thing["image_id"]])
     }
-    return np.array(sorted(shown), np.int64)
+    return np.array(sorted(right), np.int64)
 
 
-def write_answers(demo: Demo) -> str:
-    """Write a page with the answers and the region of each that matched."""
+def write_search(demo: Demo) -> str:
+    """Write a page with the hits and the region of each that matched."""
     assert demo.index is not None
     assert demo.hits is not None
     about = [("images", f"{len(demo.index):,}"), ("encoder", "tiny")]
     about.append(("regions", demo.index.clusters))
     texts = [question.text for question in QUESTIONS]
-    return _keep_page(demo, "search.html", search_page(demo.index, texts, demo.hits, about=about))
+    return _write_page(demo, "search.html", search_page(demo.index, texts, demo.hits, about=about))
 
 
 def train(demo: Demo) -> str:
-    """Train a small detector, mining between epochs, beside a twin that is not mined for."""
+    """Train a small detector with mining between epochs, and a twin without."""
     assert demo.images is not None
     assert demo.val is not None
     assert demo.index is not None
@@ -190,8 +209,8 @@ def train(demo: Demo) -> str:
     return "\n".join(summary(demo.trained))
 
 
-def summary(trained: Trained) -> list[str]:
-    """What was weak, searched for, found and drawn, and what changed: one line each."""
+def summary(trained: TrainingResult) -> list[str]:
+    """One line each on what was weak, searched for, found and drawn, and on the gain in AP."""
     first, last = trained.rounds[0], trained.rounds[-1]
     names = np.array(first.class_names)
     weak = np.isin(names, first.weak)
@@ -200,12 +219,12 @@ def summary(trained: Trained) -> list[str]:
     draws = last.draws
     assert draws is not None
 
-    def ap(values: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) -> str:
-        return f"{100 * np.nanmean(values[among]):.1f}" if among.any() else "-"
+    def mean_ap(ap: npt.NDArray[np.float64], classes: npt.NDArray[np.bool_]) -> str:
+        return f"{100 * np.nanmean(ap[classes]):.1f}" if classes.any() else "-"
 
-    def change(among: npt.NDArray[np.bool_]) -> str:
+    def change(classes: npt.NDArray[np.bool_]) -> str:
         before, mined, plain = (
-            ap(values, among) for values in (trained.before, trained.mined, trained.plain)
+            mean_ap(ap, classes) for ap in (trained.ap_before, trained.ap_mined, trained.ap_plain)
         )
         return f"AP {before} -> {mined} (without mining {plain})"
 
@@ -218,13 +237,13 @@ def summary(trained: Trained) -> list[str]:
         f"   found:   {counts}",
         f"   drawn:   {draws.num_raised} of {draws.num_images} images more often; "
         f"{100 * draws.moved_share:.0f} % of the draws moved",
-        f"   changed: the weak classes {change(weak)}, the others {change(~weak)}",
-        "   one seed and minutes of training: `hardmine bench training` measures it",
+        f"   gain:    the weak classes {change(weak)}, the others {change(~weak)}",
+        "   this is one seed and minutes of training; `hardmine bench training` measures the gain",
     ]
 
 
 def write_report(demo: Demo) -> str:
-    """Write the report on the classes of the mined detector."""
+    """Write the report on the mined detector's classes."""
     assert demo.trained is not None
     made = make_report(
         title="the demo's detector",
@@ -239,16 +258,16 @@ def write_report(demo: Demo) -> str:
     assert demo.index is not None
     assert demo.val_index is not None
     page = gap_page(made, root=demo.index.root, val_root=demo.val_index.root)
-    return _keep_page(demo, "report.html", page)
+    return _write_page(demo, "report.html", page)
 
 
 def write_rounds(demo: Demo) -> str:
-    """Write the history of the rounds."""
+    """Write the page on the rounds of mining."""
     assert demo.trained is not None
-    return _keep_page(demo, "rounds.html", rounds_page(summarize_run(demo.trained.rounds)))
+    return _write_page(demo, "rounds.html", rounds_page(summarize_run(demo.trained.rounds)))
 
 
-def _keep_page(demo: Demo, name: str, page: str) -> str:
+def _write_page(demo: Demo, name: str, page: str) -> str:
     path = demo.folder / name
     path.write_text(page, encoding="utf-8")
     demo.pages.append(path)
@@ -256,10 +275,10 @@ def _keep_page(demo: Demo, name: str, page: str) -> str:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("draw scenes", make_scenes),
+    Step("generate scenes", make_scenes),
     Step("build the index", make_index),
     Step("search", search),
-    Step("write the answers", write_answers),
+    Step("write the search page", write_search),
     Step("train a detector", train),
     Step("write the report", write_report),
     Step("write the rounds", write_rounds),

@@ -1,4 +1,4 @@
-"""The demo's training: a small detector, mined between epochs, and the same without mining."""
+"""The demo's training: a small detector, trained on with mining and without."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.bench.pictures import read_pictures
-from hardmine.bench.training import Examples, Training, judge
+from hardmine.bench.square_images import read_square_images
+from hardmine.bench.training import Examples, Trainer, evaluate
 from hardmine.detections import Detections
-from hardmine.encoders.base import Encoder
+from hardmine.encoders import Encoder
 from hardmine.history.rounds import Round
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
@@ -23,25 +23,26 @@ from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
 CONTEXTS = ("at night", "in the rain", "in fog")
-_RATE = 4e-3
+_SIDE = 128  # of the detector's square inputs, in pixels
+_LEARNING_RATE = 4e-3
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What came of it.
+class TrainingResult:
+    """What the training gave.
 
     Attributes:
-        rounds: Of mining, in order.
-        before: (C,) AP when mining began.
-        mined: (C,) AP of the detector that was mined for.
-        plain: (C,) AP of its twin, which had the same draws without mining.
-        detections: Of the mined one on the validation images.
+        rounds: The rounds of mining, in order.
+        ap_before: (C,) validation AP when mining began.
+        ap_mined: (C,) validation AP of the detector trained on with mining.
+        ap_plain: (C,) validation AP of its twin, trained on with as many draws without mining.
+        detections: Of the mined detector on the validation images.
     """
 
     rounds: list[Round]
-    before: npt.NDArray[np.float64]
-    mined: npt.NDArray[np.float64]
-    plain: npt.NDArray[np.float64]
+    ap_before: npt.NDArray[np.float64]
+    ap_mined: npt.NDArray[np.float64]
+    ap_plain: npt.NDArray[np.float64]
     detections: Detections
 
 
@@ -57,26 +58,31 @@ def train_with_mining(
     plain_epochs: int = 4,
     mined_epochs: int = 4,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Trained:
-    """Train by plain shuffling, then go on twice from there: with mining, and without.
+) -> TrainingResult:
+    """Train by plain shuffling, then continue twice from there: with mining and without.
+
+    An epoch draws half as many images as there are.
 
     Args:
-        train: Images to learn from.
-        val: Images to validate on.
+        train: Training images.
+        val: Validation images.
         index: Of ``train``.
         val_index: Of ``val``.
         encoder: The one that made the indexes.
-        rounds: File for the rounds; a new one is begun.
+        rounds: File for the rounds; an older file is replaced.
         seed: Of the detector and the draws.
-        plain_epochs: Before mining begins; an epoch goes over half of the images.
-        mined_epochs: With a round before each.
-        progress: Called with steps done and all steps.
+        plain_epochs: Epochs before mining begins.
+        mined_epochs: Epochs with a round of mining before each.
+        progress: Called with the number of steps done and the total.
     """
-    examples, seen = Examples(read_pictures(train, 128)), read_pictures(val, 128)
-    training = Training(len(train.class_names), seed=seed)
-    draws = max(len(train) // 2, training.batch_size)
-    sampler, twin_sampler = (
-        HardMiningSampler(len(train), epoch_length=draws, seed=seed) for _ in range(2)
+    examples, val_squares = (
+        Examples(read_square_images(train, _SIDE)),
+        read_square_images(val, _SIDE),
+    )
+    trainer = Trainer(len(train.class_names), side=_SIDE, seed=seed)
+    epoch_length = max(len(train) // 2, trainer.batch_size)
+    sampler, plain_sampler = (
+        HardMiningSampler(len(train), epoch_length=epoch_length, seed=seed) for _ in range(2)
     )
     rounds.unlink(missing_ok=True)
     miner = HardMiner(
@@ -89,38 +95,45 @@ def train_with_mining(
         rounds=rounds,
         strict=True,
     )
-    steps = draws // training.batch_size * (plain_epochs + 2 * mined_epochs)
+    total = epoch_length // trainer.batch_size * (plain_epochs + 2 * mined_epochs)
     done = 0
 
-    def step() -> None:
+    def count_step() -> None:
         nonlocal done
         done += 1
-        progress(done, steps)
+        progress(done, total)
 
-    def learn(pupil: Training, draws: HardMiningSampler, epoch: int) -> None:
-        draws.set_epoch(epoch)
-        late = epoch - plain_epochs
-        pupil.learn(
+    def train_epoch(trainer: Trainer, sampler: HardMiningSampler, epoch: int) -> None:
+        sampler.set_epoch(epoch)
+        since_mining = epoch - plain_epochs
+        trainer.train(
             examples,
-            torch.tensor(list(draws)),
-            lambda share: _rate(epoch + share, (late + share) / mined_epochs),
-            on_step=step,
+            torch.tensor(list(sampler)),
+            lambda share: _learning_rate(epoch + share, (since_mining + share) / mined_epochs),
+            on_step=count_step,
         )
 
     for epoch in range(plain_epochs):
-        learn(training, sampler, epoch)
-    twin = training.fork()
-    before, found = judge(training, seen, val)
-    ap, mined_rounds = before, []
+        train_epoch(trainer, sampler, epoch)
+    plain = trainer.fork()
+    ap_before, detections = evaluate(trainer, val_squares, val)
+    ap, mined_rounds = ap_before, []
     for epoch in range(plain_epochs, plain_epochs + mined_epochs):
         metrics = dict(zip(train.class_names, ap.tolist(), strict=True))
-        mined_rounds.append(miner.step(metrics, val_detections=found))
-        learn(training, sampler, epoch)
-        learn(twin, twin_sampler, epoch)
-        ap, found = judge(training, seen, val)
-    return Trained(mined_rounds, before, ap, judge(twin, seen, val)[0], found)
+        mined_rounds.append(miner.step(metrics, val_detections=detections))
+        train_epoch(trainer, sampler, epoch)
+        train_epoch(plain, plain_sampler, epoch)
+        ap, detections = evaluate(trainer, val_squares, val)
+    ap_plain, _ = evaluate(plain, val_squares, val)
+    return TrainingResult(mined_rounds, ap_before, ap, ap_plain, detections)
 
 
-def _rate(epoch: float, late: float) -> float:
-    """Learning rate: up within half an epoch, level, then down to 0 as ``late`` goes to 1."""
-    return _RATE * min(1.0, 0.01 + 2 * epoch) * (0.5 + 0.5 * math.cos(math.pi * max(late, 0.0)))
+def _learning_rate(epoch: float, mined_share: float) -> float:
+    """Rises during half an epoch, stays, and falls to 0 along a cosine while mining.
+
+    Args:
+        epoch: Epochs done, with fraction.
+        mined_share: Share of the epochs with mining that is done; negative before.
+    """
+    decay = 0.5 + 0.5 * math.cos(math.pi * max(mined_share, 0.0))
+    return _LEARNING_RATE * min(1.0, 0.01 + 2 * epoch) * decay

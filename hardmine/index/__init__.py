@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hardmine.index.base import Index
     from hardmine.index.builder.build import build_index
     from hardmine.index.builder.compact import compact_index
     from hardmine.index.builder.update import update_index
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hardmine.index.storage.verify import verify_index
 
 _MODULE_OF = {
+    "Index": "hardmine.index.base",
     "build_index": "hardmine.index.builder.build",
     "compact_index": "hardmine.index.builder.compact",
     "index_from_regions": "hardmine.index.search.exact",
@@ -33,6 +35,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "Index",
     "build_index",
     "compact_index",
     "index_from_regions",

@@ -1,4 +1,4 @@
-"""hardmine in an MMDetection config: ``custom_imports = dict(imports=['hardmine_mmdet'])``.
+"""hardmine in an MMDetection config: ``custom_imports = dict(imports=["hardmine_mmdet"])``.
 
 Registers ``HardMiningSampler`` and ``HardMiningHook`` with mmengine.
 """

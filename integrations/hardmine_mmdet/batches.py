@@ -1,4 +1,4 @@
-"""Where training stands in the stream of images, while the loader draws ahead of it."""
+"""How far training is in the sampler's stream, although the loader draws ahead of it."""
 
 from __future__ import annotations
 
@@ -13,58 +13,65 @@ from hardmine_mmdet.sampler import HardMiningSampler
 
 
 class TrainedBatches:
-    """What the batches that were trained on took from the sampler.
+    """Knows the sampler's state after the batches that training used.
 
-    Batch samplers such as ``AspectRatioBatchSampler`` keep images back until there are enough
-    alike, so how many images some batches took, and which were drawn and wait for a batch, can
-    only be told by grouping. That is done a second time here, at training's pace.
+    Batch samplers such as ``AspectRatioBatchSampler`` hold images back until a batch of one shape
+    is full. The number of trained batches therefore says neither how many images were drawn for
+    them nor which drawn images still wait. To find out, a copy of the batch sampler groups the
+    drawn images a second time, at training's pace.
 
     Args:
-        batch_sampler: Of the training loader. What it kept back for a loader that drew from it
-            before is thrown away.
-        sampler: The one inside; what it draws from now on is followed.
+        batch_sampler: Of the training loader. Images that it holds back are dropped.
+        sampler: The sampler inside it. Its draws are recorded from now on.
     """
 
     def __init__(self, batch_sampler: Any, sampler: HardMiningSampler) -> None:
         self._sampler = sampler
-        self._draws = _Draws(sampler.dataset)
-        sampler.drawn = self._draws.ahead
-        empty(batch_sampler)
-        known = {id(sampler): self._draws, id(sampler.dataset): sampler.dataset}
-        self._batches = iter(copy.deepcopy(batch_sampler, known))
-        self._taken = self._grouped = 0
+        self._replayed = _ReplayedDraws(sampler.dataset)
+        sampler.drawn_rows = self._replayed.ahead
+        drop_held_back(batch_sampler)
+        # The copy draws from the record, and shares the data set with the original.
+        replacements = {id(sampler): self._replayed, id(sampler.dataset): sampler.dataset}
+        self._batches = iter(copy.deepcopy(batch_sampler, replacements))
+        self._num_trained = self._num_grouped = 0
 
-    def take(self) -> None:
-        """Count a batch that training got from the loader."""
-        self._taken += 1
+    def count_batch(self) -> None:
+        """Count one batch that training used."""
+        self._num_trained += 1
 
     def sampler_state(self) -> dict[str, Any]:
-        """The sampler's state after the batches taken, for this rank."""
-        # Grouped when asked, since looking up an image's shape for each draw costs some time.
-        for _ in range(self._taken - self._grouped):
+        """The sampler's state after the trained batches, for this rank."""
+        # Grouped on demand: looking up the shape of every drawn image takes time.
+        for _ in range(self._num_trained - self._num_grouped):
             for row in next(self._batches):
-                self._draws.waiting.remove(row)
-        self._grouped = self._taken
-        resumed, used = self._sampler.waiting, self._draws.used
+                self._replayed.waiting.remove(row)
+        self._num_grouped = self._num_trained
+        resumed, used = self._sampler.waiting, self._replayed.used
         state = self._sampler.state_dict(used=max(used - len(resumed), 0))
-        return state | {"waiting": self._draws.waiting + resumed[used:]}
+        return state | {"waiting": self._replayed.waiting + resumed[used:]}
 
 
-def empty(batch_sampler: Any) -> None:
-    """Let a batch sampler end its pass, which empties its buckets."""
+def drop_held_back(batch_sampler: Any) -> None:
+    """Run a batch sampler to its end on no images, which empties its groups."""
     sampler, batch_sampler.sampler = batch_sampler.sampler, ()
     for _ in batch_sampler:
         pass
     batch_sampler.sampler = sampler
 
 
-class _Draws(Sampler[int]):
-    """The images drawn, handed out once more."""
+class _ReplayedDraws(Sampler[int]):
+    """The drawn rows, in order, a second time.
+
+    Attributes:
+        ahead: Rows that were drawn and not replayed yet.
+        waiting: Rows that were replayed and are in no batch yet.
+        used: Number of replayed rows.
+    """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.ahead: deque[int] = deque()
-        self.waiting: list[int] = []  # handed out, and in no batch yet
+        self.waiting: list[int] = []
         self.used = 0
 
     def __iter__(self) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Where mmengine keeps what the hook needs: samplers, wrappers, the loop's iterator."""
+"""Access to mmengine's train loop: its sampler, its data set wrappers, its iterator."""
 
 from __future__ import annotations
 
@@ -13,60 +13,63 @@ from hardmine.errors import InputError
 from hardmine_mmdet.labels import wrappers
 from hardmine_mmdet.sampler import HardMiningSampler
 
-_ASKS_AGAIN = digit_version(mmengine.__version__) >= digit_version("0.10.3")
+_LOOP_REPEATS_BATCHES = digit_version(mmengine.__version__) >= digit_version("0.10.3")
 
 
 def find_sampler(loop: Any) -> HardMiningSampler:
-    """The sampler of a training loop, also where its batches group images by aspect ratio.
+    """Find the ``HardMiningSampler`` of a training loop, also inside an aspect-ratio batch sampler.
 
     Raises:
-        InputError: If it draws with another sampler, or with one made for the other kind of loop.
+        InputError: If the loop has another sampler, or one for the other kind of loop.
     """
     loader = loop.dataloader
-    inside = getattr(loader.batch_sampler, "sampler", None)
-    for sampler in (loader.sampler, inside):
+    inner = getattr(loader.batch_sampler, "sampler", None)
+    for sampler in (loader.sampler, inner):
         if isinstance(sampler, HardMiningSampler):
-            _check_form(loop, sampler)
+            _check_infinite(loop, sampler)
             return sampler
     raise InputError(
-        f"the training loader draws with {type(inside or loader.sampler).__name__}; put "
-        "sampler=dict(type='HardMiningSampler') into train_dataloader (with infinite=True for "
-        "iteration-based training)"
+        f"the training loader draws with {type(inner or loader.sampler).__name__}; set "
+        "sampler=dict(type='HardMiningSampler') in train_dataloader, with infinite=True for "
+        "iteration-based training"
     )
 
 
-def _check_form(loop: Any, sampler: HardMiningSampler) -> None:
+def _check_infinite(loop: Any, sampler: HardMiningSampler) -> None:
     if isinstance(loop, IterBasedTrainLoop) and not sampler.infinite:
         raise InputError(
-            "iteration-based training draws without end; put infinite=True beside "
-            "type='HardMiningSampler' in train_dataloader"
+            "IterBasedTrainLoop draws without end; set infinite=True for the HardMiningSampler in "
+            "train_dataloader"
         )
     if isinstance(loop, EpochBasedTrainLoop) and sampler.infinite:
         raise InputError(
-            "an epoch drawn by HardMiningSampler with infinite=True never ends; leave it out of "
+            "with infinite=True an epoch of HardMiningSampler never ends; remove it from "
             "train_dataloader, or train with IterBasedTrainLoop"
         )
 
 
 def is_iteration_based(loop: Any) -> bool:
-    """Whether the loop counts iterations and never ends a pass."""
+    """Whether the loop counts iterations instead of epochs."""
     return isinstance(loop, IterBasedTrainLoop)
 
 
-def restart(loop: Any, *, skip: int) -> None:
-    """Start the loader of an iteration-based loop again, with what the sampler now knows.
+def restart_loader(loop: Any, *, skip: int) -> None:
+    """Restart the loader of an iteration-based loop, so that it draws by the present sampler.
 
-    Since mmengine 0.10.3 a resumed loop asks its loader for all batches that were trained on
-    already and throws them away. The sampler knows where it stopped, so the loop gets nothing for
-    these, at no cost.
+    Since mmengine 0.10.3 a resumed loop requests all batches that were trained before and discards
+    them. The sampler already continues where it stopped, so these requests get None at no cost.
+
+    Args:
+        loop: The train loop.
+        skip: Number of batches trained before.
     """
-    start = type(loop.dataloader_iterator)
-    asks = _ASKS_AGAIN and not hasattr(start, "skip_iter")
-    loop.dataloader_iterator = _Skipping(start(loop.dataloader), skip if asks else 0)
+    iterator = type(loop.dataloader_iterator)
+    requests = _LOOP_REPEATS_BATCHES and not hasattr(iterator, "skip_iter")
+    loop.dataloader_iterator = _Skipping(iterator(loop.dataloader), skip if requests else 0)
 
 
 class _Skipping:
-    """An iterator that answers None for the first batches, without drawing them."""
+    """An iterator that yields None for the first batches, without drawing them."""
 
     def __init__(self, batches: Iterator[Any], skip: int) -> None:
         self._batches = batches
@@ -76,7 +79,7 @@ class _Skipping:
         return self
 
     def skip_iter(self, num_iters: int) -> None:
-        """Do nothing: so the loop of onedl-mmengine asks to skip, if it does."""
+        """Do nothing; the loop of onedl-mmengine calls this to skip batches."""
 
     def __next__(self) -> Any:
         if self._skip > 0:
@@ -85,13 +88,6 @@ class _Skipping:
         return next(self._batches)
 
 
-def note_wrappers(dataset: Any, sampler: HardMiningSampler) -> list[str]:
-    """What people should know about how their data set and mining go together."""
-    notes = []
-    for each in wrappers(dataset):
-        if hasattr(each, "repeat_indices"):
-            notes.append(
-                "ClassBalancedDataset repeats images of rare classes already; mining multiplies "
-                "that. To let mining do all of it, take the data set out of the wrapper"
-            )
-    return notes
+def balances_classes(dataset: Any) -> bool:
+    """Whether a ``ClassBalancedDataset`` is among the data set and its wrappers."""
+    return any(hasattr(each, "repeat_indices") for each in wrappers(dataset))

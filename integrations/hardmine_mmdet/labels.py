@@ -1,7 +1,7 @@
-"""A built data set of MMDetection as hardmine's ``ImageSet``.
+"""Reads a built MMDetection data set into hardmine's ``ImageSet``.
 
-What the data set itself says is read, not its annotation file: filters, class lists and wrappers
-have then done their work, and a position means what the sampler means by it.
+The data set itself is read, not its annotation file. So filters, class lists and wrappers have been
+applied, and positions are those that the sampler draws.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DatasetImages:
-    """The images behind a data set.
+    """The images of a data set.
 
     Attributes:
         images: Each image file once, with its labels.
-        image_rows: (len(dataset),) row in ``images`` of each position of the data set: several
-            positions show one image where a wrapper repeats it.
+        image_rows: (len(dataset),) row in ``images`` of each position of the data set. A wrapper
+            that repeats images gives several positions the same row.
     """
 
     images: ImageSet
@@ -40,42 +40,44 @@ class DatasetImages:
 
 
 def read_dataset(dataset: Any) -> DatasetImages:
-    """Read every image and box of a built data set, wrappers included.
+    """Read all images and boxes of a built data set.
 
     Args:
         dataset: A ``BaseDetDataset``, or Concat-, Repeat-, ClassBalanced- or MultiImageMixDataset
-            around such, in any nesting.
+            around such data sets, nested in any way.
     """
     leaves: list[Any] = []
-    leaf_of, place_in = _flatten(dataset, leaves)
+    leaf_of, position_in = _flatten(dataset, leaves)
     class_names = _class_names(leaves)
     row_of_path: dict[str, int] = {}
-    found: list[dict[str, Any]] = []
-    row_of_place = []
+    infos: list[dict[str, Any]] = []
+    leaf_rows = []
     for leaf in leaves:
         rows = np.empty(len(leaf), np.int64)
-        for place in range(len(leaf)):
-            info = leaf.get_data_info(place)
+        for position in range(len(leaf)):
+            info = leaf.get_data_info(position)
             path = os.path.abspath(info["img_path"])  # noqa: PTH100 - Path is ten times slower
-            row = row_of_path.setdefault(path, len(found))
-            if row == len(found):
-                found.append(info | {"img_path": path})
-            rows[place] = row
-        row_of_place.append(rows)
-    if not found:
-        raise InputError("the training data set holds no images; look at its filter_cfg and paths")
+            row = row_of_path.setdefault(path, len(infos))
+            if row == len(infos):
+                infos.append(info | {"img_path": path})
+            rows[position] = row
+        leaf_rows.append(rows)
+    if not infos:
+        raise InputError(
+            "the data set holds no images; check its filter_cfg, its classes and its paths"
+        )
     image_rows = np.empty(len(leaf_of), np.int64)
-    for number, rows in enumerate(row_of_place):
-        mine = leaf_of == number
-        image_rows[mine] = rows[place_in[mine]]
-    images = _image_set(found, class_names)
+    for number, rows in enumerate(leaf_rows):
+        chosen = leaf_of == number
+        image_rows[chosen] = rows[position_in[chosen]]
+    images = _image_set(infos, class_names)
     for leaf in leaves:
         images = _with_federated_labels(images, leaf)
     return DatasetImages(images, image_rows)
 
 
 def wrappers(dataset: Any) -> Iterator[Any]:
-    """The data set and all data sets inside it, outermost first."""
+    """Iterate over the data set and all data sets inside it, outermost first."""
     yield dataset
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     for each in inner:
@@ -86,23 +88,28 @@ def wrappers(dataset: Any) -> Iterator[Any]:
 def _flatten(
     dataset: Any, leaves: list[Any]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which innermost data set each position comes from, and its position there."""
+    """Find the innermost data set of each position, and the position in it.
+
+    Args:
+        dataset: With wrappers.
+        leaves: Gets the innermost data sets; the first array holds places in it.
+    """
     if hasattr(dataset, "datasets"):  # ConcatDataset
         parts = [_flatten(each, leaves) for each in dataset.datasets]
-        leaf_of, place_in = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return leaf_of, place_in
+        leaf_of, position_in = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return leaf_of, position_in
     if hasattr(dataset, "repeat_indices"):  # ClassBalancedDataset
-        leaf_of, place_in = _flatten(dataset.dataset, leaves)
+        leaf_of, position_in = _flatten(dataset.dataset, leaves)
         chosen = np.asarray(dataset.repeat_indices, np.int64)
-        return leaf_of[chosen], place_in[chosen]
+        return leaf_of[chosen], position_in[chosen]
     if hasattr(dataset, "times"):  # RepeatDataset
-        leaf_of, place_in = _flatten(dataset.dataset, leaves)
-        return np.tile(leaf_of, dataset.times), np.tile(place_in, dataset.times)
+        leaf_of, position_in = _flatten(dataset.dataset, leaves)
+        return np.tile(leaf_of, dataset.times), np.tile(position_in, dataset.times)
     if hasattr(dataset, "dataset"):  # MultiImageMixDataset
         return _flatten(dataset.dataset, leaves)
     if not hasattr(dataset, "get_data_info"):
         raise InputError(
-            f"{type(dataset).__name__} does not say what its images are (no get_data_info); "
+            f"{type(dataset).__name__} has no get_data_info, so its images are unknown; "
             "hardmine reads data sets that derive from mmengine's BaseDataset"
         )
     leaves.append(dataset)
@@ -110,8 +117,8 @@ def _flatten(
 
 
 def _class_names(leaves: list[Any]) -> tuple[str, ...]:
-    """Names by label number."""
-    lists = {_numbered_names(leaf) for leaf in leaves}
+    """The common class list of the innermost data sets, in the order of the labels."""
+    lists = {_names_by_label(leaf) for leaf in leaves}
     if len(lists) != 1:
         raise InputError(
             f"the concatenated data sets have {len(lists)} different class lists; give them one "
@@ -129,11 +136,11 @@ class _Annotations(msgspec.Struct):
     categories: list[_Category]
 
 
-def _numbered_names(leaf: Any) -> tuple[str, ...]:
+def _names_by_label(leaf: Any) -> tuple[str, ...]:
     """The class list of a data set in the order of its labels.
 
-    CocoDataset numbers labels in the order of the annotation file, whatever the order of its
-    ``classes``, and leaves out classes that the file lacks.
+    CocoDataset numbers labels in the order of the annotation file, not of its ``classes``, and
+    leaves out classes that the file lacks.
     """
     classes = tuple(leaf.metainfo.get("classes", ()))
     category_ids = getattr(leaf, "cat_ids", None)
@@ -145,8 +152,8 @@ def _numbered_names(leaf: Any) -> tuple[str, ...]:
     names = tuple(name_of[number] for number in category_ids)
     if names != classes:
         logger.warning(
-            "%s: MMDetection numbers the classes as the annotation file lists them (%s ...), not "
-            "as metainfo does (%s ...)",
+            "%s: MMDetection numbers the classes in the order of the annotation file (%s ...), not "
+            "of metainfo (%s ...)",
             leaf.ann_file,
             ", ".join(names[:3]),
             ", ".join(classes[:3]),
@@ -154,16 +161,16 @@ def _numbered_names(leaf: Any) -> tuple[str, ...]:
     return names
 
 
-def _image_set(found: list[dict[str, Any]], class_names: tuple[str, ...]) -> ImageSet:
-    paths = [info["img_path"] for info in found]
+def _image_set(infos: list[dict[str, Any]], class_names: tuple[str, ...]) -> ImageSet:
+    paths = [info["img_path"] for info in infos]
     root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
     names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
-    ids = np.array([info["img_id"] for info in found])
+    ids = np.array([info["img_id"] for info in infos])
     if len(np.unique(ids)) < len(ids):
-        # Concatenated data sets number their images independently: only paths tell them apart.
+        # Concatenated data sets may use the same ids for different images; paths are unique.
         ids = np.array(names)
     boxes, rows, classes, crowd = [], [], [], []
-    for row, info in enumerate(found):
+    for row, info in enumerate(infos):
         for instance in info.get("instances", ()):
             boxes.append(instance["bbox"])
             rows.append(row)
@@ -174,7 +181,7 @@ def _image_set(found: list[dict[str, Any]], class_names: tuple[str, ...]) -> Ima
         root=Path(root),
         ids=ids,
         paths=tuple(names),
-        sizes=np.array([[info["height"], info["width"]] for info in found], np.int32),
+        sizes=np.array([[info["height"], info["width"]] for info in infos], np.int32),
         class_names=class_names,
         class_ids=np.arange(len(class_names)),
         instances=Instances(
@@ -189,7 +196,7 @@ def _image_set(found: list[dict[str, Any]], class_names: tuple[str, ...]) -> Ima
 
 
 def _with_federated_labels(images: ImageSet, leaf: Any) -> ImageSet:
-    """Add what LVIS says of absent and not exhaustively labelled classes; mmdet drops it."""
+    """Add LVIS's absent and not exhaustively labelled classes, which mmdet drops."""
     if "lvis" not in type(leaf).__name__.lower():
         return images
     annotated = hardmine.load_images(
@@ -201,7 +208,8 @@ def _with_federated_labels(images: ImageSet, leaf: Any) -> ImageSet:
     classes = names_to_rows(images.class_names, annotated.class_names)
     if (rows < 0).any() or (classes < 0).any():
         raise InputError(
-            f"{leaf.ann_file} does not hold all images and classes of the data set built from it"
+            f"{leaf.ann_file} lacks {int((rows < 0).sum())} images and {int((classes < 0).sum())} "
+            "classes of the data set built from it; was the file changed?"
         )
     return replace(
         images,

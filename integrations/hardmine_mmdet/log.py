@@ -1,4 +1,4 @@
-"""What the hook tells people, in mmengine's log and visualizer."""
+"""Messages of the hook in mmengine's log and visualizer."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from hardmine.history.rounds import Round
+from hardmine.history import Round
 
 
-def warn(runner: Runner, message: str) -> None:
-    """Warn once in a run."""
-    # mmengine drops a warning whose text, before its arguments, it has seen: so there are none.
+def log_warning(runner: Runner, message: str) -> None:
+    """Log a warning, once a run."""
+    # mmengine drops a warning whose text, before its arguments, it has seen: so pass none.
     runner.logger.warning(f"hardmine: {message}")
 
 
-def tell_error(runner: Runner, message: str) -> None:
-    """Tell each time, on the first process alone: mmengine logs the errors of all."""
+def log_error(runner: Runner, message: str) -> None:
+    """Log an error on rank 0, each time; mmengine itself logs the errors of all ranks."""
     if is_main_process():
         runner.logger.error(f"hardmine: {message}")
 
 
 def log_round(runner: Runner, done: Round) -> None:
-    """Tell the log and the visualizer what a round did."""
+    """Log what a round did, and add its scalars to the visualizer."""
     draws = done.draws
     assert draws is not None
     scalars = {
@@ -48,21 +48,21 @@ def log_round(runner: Runner, done: Round) -> None:
         done.seconds,
     )
     for note in done.notes:
-        warn(runner, note)
+        log_warning(runner, note)
 
 
 class BuildProgress:
-    """Tells the log every tenth of an index build."""
+    """Logs every tenth of an index build; pass it to ``build_index``."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._told = -1
+        self._logged_tenth = -1
 
     def __call__(self, progress: Any) -> None:
-        """Called as the build goes on."""
+        """Log if another tenth of the images is done."""
         tenth = 10 * progress.done // max(progress.total, 1)
-        if tenth != self._told and is_main_process():
-            self._told = tenth
+        if tenth != self._logged_tenth and is_main_process():
+            self._logged_tenth = tenth
             self._logger.info(
                 "hardmine: indexed %d of %d images, %.1f images/s",
                 progress.done,

@@ -1,4 +1,4 @@
-"""Masks judged by COCO's rules, where no metric tells their values by class."""
+"""COCO's average precision of masks by class, where no metric reports it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from hardmine_mmdet.labels import wrappers
 
 
 def check_masks(dataset: Any, images: ImageSet) -> None:
-    """Refuse a validation set whose masks cannot be judged.
+    """Check that the masks of a validation set can be evaluated.
 
     Raises:
-        InputError: If its objects have no masks, or not all objects are labelled (LVIS).
+        InputError: If its labels have no masks, or do not cover all classes (LVIS).
     """
     if images.federated:
         raise InputError(
-            "masks of LVIS are judged by LVISMetric alone; let 'segm' be the last of its metrics"
+            "masks of LVIS need LVISMetric, with 'segm' as the last of its metrics: each image "
+            "has labels of some classes only, which COCO's evaluation cannot handle"
         )
     first = next((each for _, each in _instances(dataset)), {})
     if "mask" not in first:
         raise InputError(
-            "iou_type='segm' needs masks in the validation set, and its labels have none"
+            "iou_type='segm' needs masks in the validation set, and its labels have none; set "
+            "iou_type='bbox', or validate on labels with segmentations"
         )
 
 
-def judge_masks(
+def evaluate_masks(
     dataset: Any, images: ImageSet, predictions: Sequence[Mapping[str, Any]]
 ) -> ClassScores:
-    """COCO's average precision of masks by class.
+    """Compute COCO's average precision of masks by class.
 
     Args:
-        dataset: The validation data set, built.
-        images: The same as an image set.
-        predictions: Of each image ``img_id``, ``labels``, ``mask_scores`` and ``masks``,
-            run-length encoded; ``masks`` is None where a detector predicts none.
+        dataset: The built validation data set.
+        images: The same data set as an image set.
+        predictions: For each image ``img_id``, ``labels``, ``mask_scores`` and ``masks``,
+            run-length encoded; ``masks`` is None if the detector predicts none.
 
     Raises:
-        InputError: If there are predictions without masks.
+        InputError: If a prediction has no masks.
     """
     if any(each["masks"] is None for each in predictions):
-        raise InputError("iou_type='segm' needs a detector that predicts masks; this one does not")
+        raise InputError(
+            "iou_type='segm' needs a detector that predicts masks, and this one predicts none; set "
+            "iou_type='bbox'"
+        )
     truth = COCO(_annotations(dataset, images))
-    found = [
+    results = [
         {
             "image_id": int(row),
             "category_id": int(label),
@@ -61,14 +66,14 @@ def judge_masks(
             each["labels"], each["mask_scores"], each["masks"], strict=True
         )
     ]
-    evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="segm")
+    evaluation = COCOeval_faster(truth, truth.loadRes(results), iouType="segm")
     evaluation.evaluate()
     evaluation.accumulate()
     return read_scores(evaluation)
 
 
 def _annotations(dataset: Any, images: ImageSet) -> dict[str, Any]:
-    """The labels as a COCO file holds them; images and classes are numbered by row."""
+    """The labels in COCO's format, with row numbers as ids of images and classes."""
     annotations: list[dict[str, Any]] = []
     for image_id, instance in _instances(dataset):
         [row] = images.rows_of([image_id])
@@ -79,7 +84,7 @@ def _annotations(dataset: Any, images: ImageSet) -> dict[str, Any]:
                 "image_id": int(row),
                 "category_id": int(instance["bbox_label"]),
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
-                # Sizes are not told apart here, so the box's will do.
+                # AP by size is not used, so the area of the box will do.
                 "area": (x2 - x1) * (y2 - y1),
                 "segmentation": instance["mask"],
                 "iscrowd": int(instance.get("ignore_flag", 0)),
@@ -96,11 +101,11 @@ def _annotations(dataset: Any, images: ImageSet) -> dict[str, Any]:
 
 
 def _instances(dataset: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each labelled object with the id of its image."""
+    """Each labelled object, preceded by the id of its image."""
     for leaf in wrappers(dataset):
         if hasattr(leaf, "dataset") or hasattr(leaf, "datasets"):
             continue
-        for place in range(len(leaf)):
-            info = leaf.get_data_info(place)
+        for position in range(len(leaf)):
+            info = leaf.get_data_info(position)
             for instance in info.get("instances", ()):
                 yield info["img_id"], instance

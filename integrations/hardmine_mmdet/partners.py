@@ -1,9 +1,9 @@
-"""Mosaic and MixUp partners drawn by the sampler's weights.
+"""Mosaic and MixUp partners drawn by the sampling weights.
 
-``MultiImageMixDataset`` lets its transforms draw the other images of a mix uniformly, past any
-sampler and inside the loader's workers. Here the draw goes through a table in shared memory that
-names each image as often as its weight says; a new round rewrites the table in place, and
-workers that live on see it.
+The transforms of ``MultiImageMixDataset`` draw the other images of a mix uniformly, in the loader's
+workers, without the sampler. Here these draws are looked up in a table in shared memory that holds
+each image as often as its weight says. A new round rewrites the table in place, so that persistent
+workers see it.
 """
 
 from __future__ import annotations
@@ -13,47 +13,42 @@ from typing import Any
 
 import torch
 
-from hardmine.draws import epoch_stream
+import hardmine
 from hardmine_mmdet.labels import wrappers
 
 
 class PartnerTable:
-    """Which image to mix in, N entries; shared with the loader's workers.
+    """N image rows to draw partners from, shared with the loader's workers.
 
     Args:
         num_images: N, the length of the data set that partners are drawn from.
-        seed: Fixes how shares are rounded to whole entries.
+        seed: Fixes how expected counts are rounded to whole ones.
     """
 
     def __init__(self, num_images: int, *, seed: int = 0) -> None:
         self.rows = torch.arange(num_images, dtype=torch.int32)
         self.rows.share_memory_()  # type: ignore[no-untyped-call]
-        self._seed = seed
+        self._sampler = hardmine.HardMiningSampler(
+            num_images, seed=seed, shuffle=False, rank=0, world_size=1
+        )
 
     def set_weights(self, weights: Any, *, round_number: int = 0) -> None:
-        """Name each image as often as its weight says, rounded anew with each round."""
-        drawn_by = torch.as_tensor(weights, dtype=torch.float64)
-        entries = epoch_stream(
-            drawn_by,
-            len(self.rows),
-            len(self.rows),
-            seed=self._seed,
-            epoch=round_number,
-            shuffle=False,
-        )
-        # One entry at a time is whole at any moment: a worker that reads now finds old or new.
-        self.rows.copy_(entries)
+        """Fill the table by new weights; each round rounds the counts anew."""
+        self._sampler.set_weights(weights)
+        self._sampler.set_epoch(round_number)
+        # Entries change one by one: a worker that reads now gets an old or a new row, never else.
+        self.rows.copy_(torch.tensor(list(self._sampler), dtype=torch.int32))
 
 
 def install_partners(dataset: Any, *, seed: int = 0) -> PartnerTable | None:
-    """Let the mixes of a built data set draw by weight; None if nothing in it mixes images.
+    """Let the mixes of a built data set draw partners by weight; None if nothing mixes images.
 
     Must run before the loader starts its workers.
     """
     table = None
     for each in wrappers(dataset):
         pipeline = getattr(each, "pipeline", None)
-        # A MultiImageMixDataset; the pipelines of others are no lists and mix nothing.
+        # Only MultiImageMixDataset has both; the pipelines of other data sets are no lists.
         if not (hasattr(each, "dataset") and isinstance(pipeline, list)):
             continue
         transforms = [transform for transform in pipeline if _draws_partners(transform)]
@@ -71,22 +66,22 @@ def _draws_partners(transform: Any) -> bool:
 class _WeightedIndexes:
     """A transform's ``get_indexes`` whose uniform draws are looked up in the table."""
 
-    def __init__(self, draw: Callable[[Any], Any], table: PartnerTable) -> None:
-        self._draw = draw
+    def __init__(self, get_indexes: Callable[[Any], Any], table: PartnerTable) -> None:
+        self._get_indexes = get_indexes
         self._rows = table.rows
 
     def __call__(self, dataset: Any) -> Any:
         if isinstance(dataset, list):
-            # The cached variants draw from images that the sampler has drawn already.
-            return self._draw(dataset)
-        drawn = self._draw(_Redrawn(dataset, self._rows))
+            # The cached variants draw from a list of images that the sampler drew before.
+            return self._get_indexes(dataset)
+        drawn = self._get_indexes(_TableOrder(dataset, self._rows))
         if isinstance(drawn, Sequence):
-            return [int(self._rows[place]) for place in drawn]
+            return [int(self._rows[position]) for position in drawn]
         return int(self._rows[drawn])
 
 
-class _Redrawn:
-    """The data set as the table orders it, for transforms that look at what they drew."""
+class _TableOrder:
+    """The data set in the order of the table, for transforms that look at what they drew."""
 
     def __init__(self, dataset: Any, rows: torch.Tensor) -> None:
         self._dataset = dataset
@@ -95,5 +90,5 @@ class _Redrawn:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, place: int) -> Any:
-        return self._dataset[int(self._rows[place])]
+    def __getitem__(self, position: int) -> Any:
+        return self._dataset[int(self._rows[position])]

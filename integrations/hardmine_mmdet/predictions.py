@@ -1,4 +1,4 @@
-"""What the detector predicted in a validation, brought together from all ranks."""
+"""Predictions of a validation, gathered from all ranks."""
 
 from __future__ import annotations
 
@@ -19,93 +19,94 @@ Prediction = Mapping[str, Any]
 
 
 class Predictions:
-    """Collects boxes, labels and scores, off the device, and masks where they are asked for.
+    """Collects predicted boxes, labels and scores on the CPU, and masks if asked to.
 
     Args:
-        masks: Whether to keep masks and how sure of them the detector is.
+        masks: Whether to keep masks and their scores.
     """
 
     def __init__(self, *, masks: bool) -> None:
         self._masks = masks
-        self.begin()
+        self.clear()
 
-    def begin(self) -> None:
-        """Forget the last validation."""
-        self._kept: list[Prediction] = []
+    def clear(self) -> None:
+        """Forget the predictions of the last validation."""
+        self._collected: list[Prediction] = []
         self._failure = ""
 
     def collect(self, outputs: Sequence[Any]) -> None:
-        """Keep what was predicted in a batch."""
+        """Keep the predictions of a batch."""
         if self._failure:
             return
         try:
-            self._kept.extend(_kept(sample, masks=self._masks) for sample in outputs)
-        except Exception as error:  # a validation goes on; ``gather`` tells it, on all ranks alike
+            self._collected.extend(_to_numpy(sample, masks=self._masks) for sample in outputs)
+        except Exception as error:  # validation must go on; ``gather`` raises it on all ranks
             self._failure = f"{type(error).__name__}: {error}"
 
     def gather(self) -> list[Prediction]:
-        """One prediction an image, from all ranks; all ranks must call this.
+        """One prediction an image, from all ranks. All ranks must call this.
 
         Raises:
-            InputError: If a prediction has another form.
+            InputError: If a prediction of any rank could not be read.
         """
-        parts, failures = zip(*all_gather_object((self._kept, self._failure)), strict=True)
-        self.begin()
+        parts, failures = zip(*all_gather_object((self._collected, self._failure)), strict=True)
+        self.clear()
         if any(failures):
             raise InputError(
-                "the predictions are not of pred_instances with bboxes, labels and scores: "
-                f"{next(filter(None, failures))}"
+                "predictions must have pred_instances with bboxes, labels and scores; reading "
+                f"them failed with {next(filter(None, failures))}"
             )
-        # The last images of the ranks may be padding.
+        # The ranks' last images may be repeated as padding.
         return list({each["img_id"]: each for part in parts for each in part}.values())
 
 
-def boxes_of(found: Sequence[Prediction], images: ImageSet) -> Detections:
+def predicted_boxes(predictions: Sequence[Prediction], images: ImageSet) -> Detections:
     """The predicted boxes as detections on an image set.
 
     Raises:
-        InputError: If an image is not in the set.
+        InputError: If the set lacks an image.
     """
-    ids = [each["img_id"] for each in found]
+    ids = [each["img_id"] for each in predictions]
     rows = images.rows_of(np.array(ids)) if ids else np.zeros(0, np.int64)
     if (rows < 0).any():
         raise InputError(
             f"{int((rows < 0).sum())} validated images are not in the validation data set, "
-            f"such as {ids[int(np.argmax(rows < 0))]!r}"
+            f"such as img_id {ids[int(np.argmax(rows < 0))]!r}"
         )
 
-    def column(name: str, kind: type, empty: tuple[int, ...]) -> npt.NDArray[Any]:
-        return np.concatenate([np.zeros(empty), *(each[name] for each in found)]).astype(kind)
+    def column(name: str, dtype: type, empty_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        columns = [np.zeros(empty_shape), *(each[name] for each in predictions)]
+        return np.concatenate(columns).astype(dtype)
 
     return Detections(
-        image_rows=np.repeat(rows, [len(each["scores"]) for each in found]),
+        image_rows=np.repeat(rows, [len(each["scores"]) for each in predictions]),
         class_rows=column("labels", np.int64, (0,)),
         boxes=column("boxes", np.float64, (0, 4)),
         scores=column("scores", np.float64, (0,)),
     )
 
 
-def _kept(sample: Any, *, masks: bool) -> Prediction:
-    found = sample.pred_instances
-    kept = {
+def _to_numpy(sample: Any, *, masks: bool) -> Prediction:
+    predicted = sample.pred_instances
+    prediction = {
         "img_id": sample.img_id,
-        "labels": _numpy(found.labels),
-        "scores": _numpy(found.scores),
-        "boxes": _numpy(found.bboxes),
+        "labels": _array(predicted.labels),
+        "scores": _array(predicted.scores),
+        "boxes": _array(predicted.bboxes),
     }
     if masks:
-        # Some detectors are less sure of a mask than of its box.
-        kept["mask_scores"] = _numpy(found.get("mask_scores", found.scores))
-        kept["masks"] = _encoded(found.get("masks"))
-    return kept
+        # Some detectors score a mask apart from its box.
+        prediction["mask_scores"] = _array(predicted.get("mask_scores", predicted.scores))
+        prediction["masks"] = _run_lengths(predicted.get("masks"))
+    return prediction
 
 
-def _encoded(masks: Any) -> Any:
-    """Masks of one image, (n, H, W) or encoded already, as run lengths."""
-    return encode_mask_results(_numpy(masks)) if isinstance(masks, torch.Tensor) else masks
+def _run_lengths(masks: Any) -> Any:
+    """Masks of one image, (n, H, W) or run-length encoded already, as run lengths."""
+    return encode_mask_results(_array(masks)) if isinstance(masks, torch.Tensor) else masks
 
 
-def _numpy(values: Any) -> npt.NDArray[Any]:
+def _array(values: Any) -> npt.NDArray[Any]:
     tensor = getattr(values, "tensor", values)
     array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
     return array

@@ -1,9 +1,8 @@
-"""Lets torch 2.6 and later resume from mmengine's own checkpoints, with its safety left on.
+"""Lets torch 2.6 and later resume from mmengine's checkpoints with ``weights_only=True``.
 
-torch loads checkpoints with ``weights_only=True``, which admits tensors and plain values.
-mmengine 0.10 also keeps its message hub in them: ``HistoryBuffer`` objects that hold NumPy arrays.
-Importing this module puts exactly these types on torch's list of safe ones; add it to a config's
-``custom_imports`` to resume.
+That option admits tensors and plain values only. mmengine 0.10 also saves its message hub:
+``HistoryBuffer`` objects that hold NumPy arrays. Importing this module adds exactly these types to
+torch's safe globals. To resume, add it to a config's ``custom_imports``.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ except ImportError:  # NumPy 1
 
 
 def _statistic(owner: Any, name: str) -> Callable[..., Any]:
-    """All of ``getattr`` that a HistoryBuffer's pickle needs: its four statistics."""
+    """The part of ``getattr`` that a HistoryBuffer's pickle needs: its four statistics."""
     if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
         statistic: Callable[..., Any] = vars(HistoryBuffer)[name]
         return statistic
-    raise ValueError(f"a checkpoint asks for {name!r} of {owner!r}, which is not admitted")
+    raise ValueError(
+        f"the checkpoint needs attribute {name!r} of {owner!r}, which is not on the safe list"
+    )
 
 
 _SAFE: list[Any] = [

@@ -1,4 +1,4 @@
-"""``HardMiningSampler`` as mmengine builds samplers."""
+"""``HardMiningSampler`` for mmengine's registry."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import hardmine
 
 @DATA_SAMPLERS.register_module()
 class HardMiningSampler(hardmine.HardMiningSampler):
-    """Stands in a config where ``DefaultSampler`` or ``InfiniteSampler`` stood.
+    """Replaces ``DefaultSampler`` or ``InfiniteSampler`` in a config.
 
-    With equal weights an epoch holds each image once, as with ``DefaultSampler``. It also stands
+    With equal weights an epoch draws each image once, as with ``DefaultSampler``. It also works
     inside ``AspectRatioBatchSampler``.
 
     Args:
-        dataset: Given by the runner.
-        seed: Given by the runner; None takes one that all ranks share.
+        dataset: Passed by the runner.
+        seed: Passed by the runner; None draws one that all ranks share.
         shuffle: Whether to shuffle.
         epoch_length: Draws an epoch over all ranks; the length of the data set if None.
-        infinite: For ``IterBasedTrainLoop``.
+        infinite: Whether to draw without end, as ``IterBasedTrainLoop`` needs.
 
     Attributes:
-        drawn: Gets every image drawn, if it is not None.
-        waiting: Images drawn before anything else: a batch sampler had kept them back for a batch
-            when the run was saved.
+        drawn_rows: Records every drawn row, unless it is None.
+        waiting: Rows to draw before all others. A batch sampler held them back when the run was
+            saved.
     """
 
     def __init__(
@@ -52,24 +52,25 @@ class HardMiningSampler(hardmine.HardMiningSampler):
             world_size=world_size,
             infinite=infinite,
         )
-        self.drawn: deque[int] | None = None
+        self.drawn_rows: deque[int] | None = None
         self.waiting: list[int] = []
 
     def __iter__(self) -> Iterator[int]:
         for row in chain(self.waiting, super().__iter__()):
-            if self.drawn is not None:
-                self.drawn.append(row)
+            if self.drawn_rows is not None:
+                self.drawn_rows.append(row)
             yield row
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken, with the images that waited for a batch, if any."""
+        """Resume where a state was taken, including rows that waited for a batch."""
         super().load_state_dict(state)
         self.waiting = list(state.get("waiting", ()))
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the epoch from mmengine's hook, unless passes are counted here.
+        """Set the epoch, in training by epochs.
 
-        In iteration-based training the hook always says 0, which would send a resumed sampler back.
+        In training by iterations mmengine always passes 0, which would send a resumed sampler back
+        to the start. The infinite sampler counts its passes itself, so it ignores the call.
         """
         if not self.infinite:
             super().set_epoch(epoch)

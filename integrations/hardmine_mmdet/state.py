@@ -1,7 +1,7 @@
-"""The hook's state after each round, in files beside the checkpoints.
+"""The hook's state after each validation, in files beside the checkpoints.
 
-mmengine saves the checkpoint of an epoch before it validates that epoch, so the round that
-follows is not in it; resuming from the checkpoint needs both.
+mmengine saves the checkpoint of an epoch before it validates that epoch. The checkpoint therefore
+lacks the round that follows, and resuming from it needs this state as well.
 """
 
 from __future__ import annotations
@@ -15,46 +15,49 @@ from mmengine.dist import broadcast_object_list, is_main_process
 
 
 class StateFolder:
-    """One file a round, named by the iterations done.
+    """One file a validation, named by the number of iterations trained.
 
     Args:
-        folder: Made when the first state is saved.
+        folder: Created when the first state is saved.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save(self, iterations: int, state: dict[str, Any]) -> None:
-        """Write the state on the main process; a kill leaves the old file or the new one."""
+        """Write the state on rank 0, atomically: a kill leaves the old file or the new one."""
         if not is_main_process():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self._file(iterations).with_suffix(".part")
-        with part.open("wb") as stream:
-            torch.save(_shared(state, []), stream)
+        unfinished = self._file(iterations).with_suffix(".part")
+        with unfinished.open("wb") as stream:
+            torch.save(_deduplicated(state, []), stream)
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(self._file(iterations))
+        unfinished.replace(self._file(iterations))
 
     def load(self, iterations: int) -> dict[str, Any] | None:
-        """The state after that many iterations, on every rank; None if none was saved."""
-        box: list[Any] = [None]
+        """Read on rank 0 and broadcast the state after so many iterations; None if not saved."""
+        message: list[Any] = [None]
         if is_main_process() and self._file(iterations).exists():
-            box[0] = torch.load(self._file(iterations), map_location="cpu", weights_only=True)
-        broadcast_object_list(box)
-        state: dict[str, Any] | None = box[0]
+            message[0] = torch.load(self._file(iterations), map_location="cpu", weights_only=True)
+        broadcast_object_list(message)
+        state: dict[str, Any] | None = message[0]
         return state
 
     def _file(self, iterations: int) -> Path:
         return self.folder / f"iter_{iterations}.pth"
 
 
-def _shared(value: Any, known: list[torch.Tensor]) -> Any:
-    """Make equal tensors one, which torch writes once: all ranks draw by the same weights."""
+def _deduplicated(value: Any, known: list[torch.Tensor]) -> Any:
+    """Replace equal tensors by one object, which torch writes once.
+
+    All ranks draw by the same weights, and the state holds those of each rank.
+    """
     if isinstance(value, dict):
-        return {key: _shared(each, known) for key, each in value.items()}
+        return {key: _deduplicated(each, known) for key, each in value.items()}
     if isinstance(value, list):
-        return [_shared(each, known) for each in value]
+        return [_deduplicated(each, known) for each in value]
     if not isinstance(value, torch.Tensor):
         return value
     for each in known:

@@ -1,4 +1,4 @@
-"""Per-class scores of a validation: from the metric where it gives them, else from predictions."""
+"""Per-class AP of a validation: from a metric that reports it, else from the predictions."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from hardmine.errors import InputError
 from hardmine.metrics import read_scores
 from hardmine.records import ClassScores, names_to_rows
 from hardmine_mmdet.labels import read_dataset
-from hardmine_mmdet.masks import check_masks, judge_masks
-from hardmine_mmdet.predictions import Predictions, boxes_of
+from hardmine_mmdet.masks import check_masks, evaluate_masks
+from hardmine_mmdet.predictions import Predictions, predicted_boxes
 
 
 class ValidationReader:
-    """Reads what each validation says of each class.
+    """Reads the AP of each class from every validation.
 
-    Sets ``classwise`` on the metrics that can tell class values. Where none can, or where those of
-    boxes and masks overwrite one another, predictions are collected and judged by COCO's rules.
+    Sets ``classwise=True`` on the metric to read, so that it reports AP by class. If no metric
+    can, or if its values for boxes and masks overwrite each other, the predictions are collected
+    and evaluated by COCO's rules.
 
     Args:
         evaluator: Of the validation loop.
-        dataset: The validation data set, built.
-        metric: Prefix of the metric to read; the first that gives class values if None.
+        dataset: The built validation data set.
+        metric: Prefix of the metric to read; the first that reports AP by class if None.
         iou_type: ``"bbox"`` or ``"segm"``.
         measure: Whether to keep the predicted boxes for mining.
 
     Attributes:
-        images: Those validated, with their labels.
-        detections: The boxes predicted in the validation that was read last; None where they are
-            not kept or cannot be read.
-        note: Why they cannot be read; empty if they can.
+        images: The validation images with their labels.
+        detections: Boxes predicted in the last validation; None if they are not kept or cannot be
+            read.
+        detections_error: Why they cannot be read; empty if they can.
     """
 
     def __init__(
@@ -47,74 +48,74 @@ class ValidationReader:
         iou_type: str,
         measure: bool = False,
     ) -> None:
-        chosen = _choose(evaluator.metrics, metric)
+        chosen = _classwise_metric(evaluator.metrics, metric)
         self._prefix = metric or (chosen.prefix if chosen is not None else None)
         self.images = read_dataset(dataset).images
         self.detections: Detections | None = None
-        self.note = ""
+        self.detections_error = ""
         self._dataset = dataset
         self._masks = iou_type == "segm"
         self._measure = measure
         if chosen is not None:
             chosen.classwise = True
-            # The last of its metrics writes the class values: all have one name.
-            written = (getattr(chosen, "metrics", None) or ["bbox"])[-1]
-            self._from_metric = written == iou_type
+            # Boxes and masks are reported under the same names, so the last one stays.
+            reported = (getattr(chosen, "metrics", None) or ["bbox"])[-1]
+            self._from_metric = reported == iou_type
         else:
             self._from_metric = False
-        judge_by_masks = self._masks and not self._from_metric
-        if judge_by_masks:
+        evaluate_by_masks = self._masks and not self._from_metric
+        if evaluate_by_masks:
             check_masks(dataset, self.images)
-        self._predictions = Predictions(masks=judge_by_masks)
+        self._predictions = Predictions(masks=evaluate_by_masks)
 
     def num_instances(self, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
-        """(C,) validation instances of some classes; 0 for one that validation does not know."""
+        """(C,) validation instances of some classes; 0 for a class that validation lacks."""
         counts = np.asarray(self.images.class_counts.sum(axis=0)).ravel()
         rows = names_to_rows(class_names, self.images.class_names)
         return np.where(rows >= 0, counts[rows], 0).astype(np.int64)
 
     def begin(self) -> None:
-        """Forget the predictions of the last validation."""
-        self._predictions.begin()
+        """Start a validation: forget the predictions of the last one."""
+        self._predictions.clear()
 
     def collect(self, outputs: Sequence[Any]) -> None:
-        """Keep the predictions of a batch, where they are needed."""
+        """Keep the predictions of a batch, if they are needed."""
         if self._measure or not self._from_metric:
             self._predictions.collect(outputs)
 
     def read(self, metrics: Mapping[str, Any]) -> ClassScores | None:
-        """Scores of each class; None if nothing was detected, so that nothing is known.
+        """AP of each class; None if nothing was detected, so that no AP is known.
 
         All ranks must call this.
 
         Raises:
-            InputError: If the metrics cannot be read, or predictions that stand in for them.
+            InputError: If the metrics, or the predictions used in their place, cannot be read.
         """
-        self.detections, self.note = None, ""
+        self.detections, self.detections_error = None, ""
         if not self._from_metric:
-            return self._judge()
+            return self._evaluate_predictions()
         if self._measure:
             try:
-                self.detections = boxes_of(self._predictions.gather(), self.images)
-            except InputError as error:  # the class values do without
-                self.note = str(error)
+                self.detections = predicted_boxes(self._predictions.gather(), self.images)
+            except InputError as error:  # AP from the metric needs no boxes
+                self.detections_error = str(error)
         if not metrics:
             return None
         return read_scores(metrics, self.images.class_names, prefix=self._prefix)
 
-    def _judge(self) -> ClassScores | None:
+    def _evaluate_predictions(self) -> ClassScores | None:
         try:
-            found = self._predictions.gather()
+            predictions = self._predictions.gather()
         except InputError as error:
             raise InputError(
-                f"no metric tells class values, and the predictions cannot be judged: {error}"
+                f"no metric reports AP by class, and the predictions cannot be evaluated: {error}"
             ) from error
-        boxes = boxes_of(found, self.images)
+        boxes = predicted_boxes(predictions, self.images)
         if len(boxes) == 0:
             return None
         self.detections = boxes if self._measure else None
         if self._masks:
-            return judge_masks(self._dataset, self.images, found)
+            return evaluate_masks(self._dataset, self.images, predictions)
         return ClassScores(
             class_names=self.images.class_names,
             ap=average_precision_from_matches(match_detections(self.images, boxes)),
@@ -122,15 +123,15 @@ class ValidationReader:
         )
 
 
-def _choose(metrics: Sequence[Any], prefix: str | None) -> Any:
-    """The metric to read class values from; None if none can tell them."""
-    able = [metric for metric in metrics if hasattr(metric, "classwise")]
+def _classwise_metric(metrics: Sequence[Any], prefix: str | None) -> Any:
+    """The metric to read AP by class from; None if no metric can report it."""
+    classwise = [metric for metric in metrics if hasattr(metric, "classwise")]
     if prefix is not None:
-        named = [metric for metric in able if metric.prefix == prefix]
-        if able and not named:
+        named = [metric for metric in classwise if metric.prefix == prefix]
+        if classwise and not named:
             raise InputError(
-                f"no metric has the prefix {prefix!r}; those that tell class values have "
-                f"{[metric.prefix for metric in able]}"
+                f"no metric has the prefix {prefix!r}; those that report AP by class have "
+                f"{[metric.prefix for metric in classwise]}"
             )
-        able = named
-    return able[0] if able else None
+        classwise = named
+    return classwise[0] if classwise else None

@@ -1,7 +1,7 @@
-"""What a round costs at COCO's size, beside reading the index once.
+"""Time of a round at COCO's size, compared with reading the index once.
 
-118,287 images × 50 regions × 512 dimensions (6 GB of float16) are generated on disk; where memory
-cannot hold them in its file cache, 10 regions an image, and the table says so.
+118,287 images × 50 regions × 512 dimensions (6 GB of float16) are generated on disk. Where
+memory cannot hold them in the file cache, 10 regions an image are used, as the table then says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from hardmine import HardMiner, HardMiningSampler
+from hardmine import HardMiner, HardMiningSampler, NeedRules
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.storage.store import Shard, Store
 from hardmine.records import ImageSet, Instances
@@ -28,7 +27,7 @@ NAMES = tuple(f"class{row}" for row in range(NUM_CLASSES))
 
 
 class RandomTexts:
-    """Each text a fixed random direction; images are never embedded here."""
+    """Maps each text to a fixed random direction. Images are never embedded in this benchmark."""
 
     dim = DIM
     fingerprint = "random-texts"
@@ -57,7 +56,7 @@ def make_index(folder: Path, regions: int) -> ExactIndex:
         shape = (count * regions, DIM)
         vectors = np.lib.format.open_memmap(file, "w+", np.float16, shape)
         for part in range(regions):
-            # The same directions turned by another angle: cheap, and different in every place.
+            # Permuted dimensions: cheap, and different vectors for each region.
             vectors[part * count : (part + 1) * count] = np.roll(block[:count], start + part, 1)
         vectors.flush()
         shards.append(
@@ -84,7 +83,7 @@ def make_index(folder: Path, regions: int) -> ExactIndex:
 
 
 def make_labels() -> ImageSet:
-    """As many labels as COCO has, as unevenly spread: 7 boxes an image, 3 classes."""
+    """As many labels as COCO has, as unevenly distributed: 7 boxes and 3 classes an image."""
     rng = np.random.default_rng(1)
     shares = 1 / np.arange(1, NUM_CLASSES + 1)
     rows = np.sort(rng.integers(0, NUM_IMAGES, 860_000)).astype(np.int32)
@@ -113,9 +112,9 @@ def read_once(index: ExactIndex) -> int:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 @pytest.mark.benchmark
@@ -134,20 +133,20 @@ def test_a_round_at_coco_size(tmp_path: Path) -> None:
         encoder=RandomTexts(),
         images=images,
         rounds=tmp_path / "rounds.jsonl",
-        need_options={"momentum": 0.0},
+        need=NeedRules(momentum=0.0),
     )
-    everything = dict.fromkeys(NAMES, 0.3) | {NAMES[0]: 0.9}
-    lines.append(("79 weak classes, nothing known yet", seconds(lambda: miner.step(everything))))
-    lines.append(("79 weak classes, scores kept", seconds(lambda: miner.step(everything))))
+    all_weak = dict.fromkeys(NAMES, 0.3) | {NAMES[0]: 0.9}
+    lines.append(("79 weak classes, no scores cached", seconds(lambda: miner.step(all_weak))))
+    lines.append(("79 weak classes, scores cached", seconds(lambda: miner.step(all_weak))))
     metrics = dict(zip(NAMES, ap, strict=True))
-    lines.append(("40 weak classes, scores kept", seconds(lambda: miner.step(metrics))))
-    miner.judge = replace(miner.judge, contexts=("at night",))
+    lines.append(("40 weak classes, scores cached", seconds(lambda: miner.step(metrics))))
+    miner.contexts = ("at night",)
     done = miner.step(metrics)
-    lines.append((f"{len(done.asked)} queries, half of them new conditions", done.seconds))
+    lines.append((f"{len(done.queries)} queries, half of them in a new context", done.seconds))
     lines.append(("the sampler's next epoch", seconds(lambda: next(iter(sampler)))))
-    one = lines[0][1]
+    reading = lines[0][1]
     print(f"\n{NUM_IMAGES:,} images × {regions} regions × {DIM}, {NUM_CLASSES} classes")
     print(f"{'':46} {'seconds':>8} {'× reading':>10}")
     for name, took in lines:
-        print(f"{name:46} {took:8.2f} {took / one:10.2f}")
+        print(f"{name:46} {took:8.2f} {took / reading:10.2f}")
     assert lines[2][1] < 10

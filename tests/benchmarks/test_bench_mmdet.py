@@ -1,7 +1,7 @@
-"""What mining adds to an epoch of MMDetection, inside the real Runner.
+"""Time that mining adds to an epoch of MMDetection, in the real Runner.
 
-The config of this repository trains the stock RetinaNet-R18 on generated scenes, with the hook.
-What a round costs over an index of COCO's size is in ``test_bench_miner.py``.
+The config in ``configs/mmdet`` trains the stock RetinaNet-R18 on generated scenes with the hook.
+``test_bench_miner.py`` measures a round at COCO's size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if importlib.util.find_spec("mmdet") is None:
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import mmdet_case  # noqa: F401 - puts operators where mmcv looks for them
+    import mmdet_case  # noqa: F401 - replaces operators that mmcv-lite lacks
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
     from mmengine.hooks import Hook
@@ -36,38 +36,38 @@ CONFIG = Path(__file__).parents[2] / "configs" / "mmdet" / "retinanet_r18_scenes
 NUM_TRAIN, NUM_VAL, EPOCHS = 240, 60, 2
 
 
-class Watch:
-    """Seconds of each named thing, in the order they were spent."""
+class Stopwatch:
+    """Seconds of each named activity, in order."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Time what is inside."""
+        """Time the body of a with statement."""
         start = time.perf_counter()
         yield
         self.seconds.setdefault(name, []).append(time.perf_counter() - start)
 
 
 class TimedHook(HardMiningHook):  # type: ignore[misc]
-    """The hook, and what each of its calls takes."""
+    """The hook, with the time of its slow calls measured."""
 
-    def __init__(self, watch: Watch, **options: Any) -> None:
+    def __init__(self, stopwatch: Stopwatch, **options: Any) -> None:
         super().__init__(**options)
-        self._watch = watch
+        self._stopwatch = stopwatch
 
     def before_train(self, runner: Any) -> None:
-        with self._watch.timed("index"):
+        with self._stopwatch.timed("index"):
             super().before_train(runner)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        with self._watch.timed("mining"):
+        with self._stopwatch.timed("mining"):
             super().after_val_epoch(runner, metrics)
 
 
 class EpochMarks(Hook):  # type: ignore[misc]
-    """When each epoch and each validation begins and ends; the hook's time lies in the latter."""
+    """Start times of epochs and validations; a validation includes the hook's time."""
 
     priority = "VERY_HIGH"
 
@@ -93,7 +93,7 @@ def settings_for(scenes: Path, work: Path) -> Config:
         loader.dataset.data_root = f"{scenes}/"
     file = f"{scenes}/annotations/val.json"
     settings.val_evaluator.ann_file = settings.test_evaluator.ann_file = file
-    # An untrained detector that is asked for anything has as much to evaluate as a trained one.
+    # With this threshold an untrained detector gives as many boxes to evaluate as a trained one.
     settings.model.test_cfg.update(score_thr=0.0, max_per_img=100)
     settings.train_cfg.max_epochs = EPOCHS
     settings.work_dir = str(work)
@@ -109,23 +109,23 @@ def test_share_of_an_epoch(tmp_path) -> None:
     write_scenes(tmp_path / "scenes", num_images=NUM_TRAIN + NUM_VAL, size=224)
     register_all_modules(init_default_scope=True)
     runner = Runner.from_cfg(settings_for(tmp_path / "scenes", tmp_path / "work"))
-    watch, marks = Watch(), EpochMarks()
+    stopwatch, marks = Stopwatch(), EpochMarks()
     runner.register_hook(marks)
-    # All classes weak: as many queries as there can be.
-    mined = {"policy": "below:0.99", "budget": None}
-    runner.register_hook(TimedHook(watch, encoder="tiny", strict=True, miner=mined))
+    # All classes are weak: the largest number of queries.
+    mined = {"need": {"policy": "below:0.99"}, "weights": {"budget": None}}
+    runner.register_hook(TimedHook(stopwatch, encoder="tiny", strict=True, miner=mined))
     runner.train()
     print(
         f"\nRetinaNet-R18, {NUM_TRAIN} + {NUM_VAL} scenes of 224 pixels, 36 classes, "
         f"{torch.get_num_threads()} threads"
     )
-    [index] = watch.seconds["index"]
+    [index] = stopwatch.seconds["index"]
     print(f"index, once: {index:.1f} s ({1000 * index / NUM_TRAIN:.0f} ms an image)")
-    print("epoch    all of it   validation    mining   mining's share")
-    mining = watch.seconds["mining"]
+    print("epoch        total   validation    mining   mining's share")
+    mining = stopwatch.seconds["mining"]
     assert len(mining) == EPOCHS
     for row, own in enumerate(mining):
-        begun, ended = marks.epochs[row : row + 2]
-        whole, validation = ended - begun, ended - marks.validations[row] - own
-        print(f"{row + 1:5}{whole:11.1f} s{validation:11.1f} s{own:8.2f} s{own / whole:15.2%}")
+        started, ended = marks.epochs[row : row + 2]
+        total, validation = ended - started, ended - marks.validations[row] - own
+        print(f"{row + 1:5}{total:11.1f} s{validation:11.1f} s{own:8.2f} s{own / total:15.2%}")
         assert own < validation

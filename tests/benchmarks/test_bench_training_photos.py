@@ -1,7 +1,7 @@
 """Does mining help on few real photos? A small detector over a frozen ImageNet trunk.
 
-Every photo is tested three times, by detectors that learned from 437 others: no evidence for
-large data, but for what mining does where each image is seen often.
+Every photo is tested three times, by detectors that learned from 437 others. This shows what mining
+does where each image is drawn often; it is no evidence for large data sets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from photo_training import FOLDS, SCHEDULE, look_at, race_on_photos
+from photo_training import FOLDS, SCHEDULE, extract_features, run_on_photos
 
 from hardmine.bench.table import Estimate
 from hardmine.cli.bench import end_with_parent
@@ -29,18 +29,16 @@ STRATEGIES = ("uniform", "repeat", "class-aware", "inverse-ap", "hardmine")
 def test_training_on_photos(
     photos: Path, photo_images: ImageSet, photo_features: DenseFeatures, tmp_path: Path
 ) -> None:
-    seen = look_at(photo_images, photo_features.patches, photo_features.whole)
-    torch.save(tuple(seen), tmp_path / "seen.pt")
+    features = extract_features(photo_images, photo_features.patches, photo_features.whole)
+    file = tmp_path / "features.pt"
+    torch.save(tuple(features), file)
     spawn = get_context("spawn")
     with ProcessPoolExecutor(torch.get_num_threads(), spawn, end_with_parent) as pool:
-        races = [
-            pool.submit(race_on_photos, split, STRATEGIES, photos, tmp_path / "seen.pt")
-            for split in range(SPLITS)
+        futures = [
+            pool.submit(run_on_photos, split, STRATEGIES, photos, file) for split in range(SPLITS)
         ]
         runs = {
-            (run["strategy"], run["seed"]): run
-            for run_scenario in races
-            for run in run_scenario.result()
+            (run["strategy"], run["seed"]): run for future in futures for run in future.result()
         }
     assert len(runs) == SPLITS * len(STRATEGIES)
 
@@ -48,9 +46,9 @@ def test_training_on_photos(
         strategy: np.stack([_known(runs[strategy, n]["ap"]) for n in range(SPLITS)])
         for strategy in STRATEGIES
     }
-    before = np.stack([_known(runs["uniform", n]["fork_ap"]) for n in range(SPLITS)])
-    known = np.isfinite(before)
-    order = np.argsort(np.nansum(before, axis=0) / known.sum(axis=0).clip(1), kind="stable")
+    warmup_ap = np.stack([_known(runs["uniform", n]["warmup_ap"]) for n in range(SPLITS)])
+    known = np.isfinite(warmup_ap)
+    order = np.argsort(np.nansum(warmup_ap, axis=0) / known.sum(axis=0).clip(1), kind="stable")
     third = len(order) // 3
     parts = {"weak third": order[:third], "head third": order[-third:], "all": order}
     print(f"\n{SPLITS} splits, {SCHEDULE.draws} draws in each of {SCHEDULE.epochs} epochs; AP,")
@@ -59,11 +57,13 @@ def test_training_on_photos(
     for strategy in STRATEGIES:
         cells = []
         for classes in parts.values():
-            mine, plain = (
-                100 * np.nanmean(ap[a][:, classes], axis=1) for a in (strategy, "uniform")
+            own, uniform = (
+                100 * np.nanmean(ap[name][:, classes], axis=1) for name in (strategy, "uniform")
             )
-            same = strategy == "uniform"
-            cells.append(str(Estimate.of(mine)) if same else Estimate.of(mine - plain).signed())
+            if strategy == "uniform":
+                cells.append(str(Estimate.of(own)))
+            else:
+                cells.append(Estimate.of(own - uniform).signed())
         print(f"{strategy:14}" + "".join(f"{cell:>16}" for cell in cells))
 
 

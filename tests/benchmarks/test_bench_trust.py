@@ -1,9 +1,9 @@
-"""Can retrieval find labels that are missing? Labels are taken away and looked for again.
+"""Can retrieval find missing labels? A random share of the labels is hidden and searched for.
 
-Of all (image, class) labels a share is hidden at random; suspects are what the rest of the labels
-and the similarities make of it. Precision: suspects that were hidden labels. Recall: hidden labels
-that are suspects. Beside it what guessing by similarity alone gives: as many images, the most
-alike of each class that lack its label, in proportion to the class's labels.
+A label is an (image, class) pair. Suspects follow from the other labels and the similarities.
+Precision is the share of suspects that are hidden labels, recall the share of hidden labels that
+are suspects. The comparison is similarity alone: the same number of guesses, shared among the
+classes in proportion to their labels, each class's most similar images without its label.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from sklearn.metrics import roc_auc_score
 from hardmine.mining.confusion import measure_confusion
 from hardmine.mining.label_coverage import LabelCoverage
 from hardmine.mining.labels import Labels
-from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT, TargetRules
-from hardmine.mining.trust import measure_trust, split_targets
+from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT, TargetRules, split_targets
+from hardmine.mining.trust import measure_trust
 from hardmine.records import rows_of
 
 HIDDEN = (0.05, 0.1, 0.2)
 
 
 def hide(present: npt.NDArray[np.bool_], share: float, seed: int) -> Labels:
-    """Labels with a share of them gone."""
+    """The labels without a random share of them."""
     kept = present & (np.random.default_rng(seed).random(present.shape) >= share)
     nothing = scipy.sparse.csc_matrix(present.shape, dtype=bool)
     return Labels(scipy.sparse.csc_matrix(kept), None, nothing, np.ones(len(present), bool))
@@ -40,7 +40,7 @@ def hide(present: npt.NDArray[np.bool_], share: float, seed: int) -> Labels:
 def count(
     scores: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """Split by the labels that were kept, and count what was hidden among the targets."""
+    """Split targets by the kept labels and count the hidden labels among them."""
     labels = hide(kept, 0.0, 0)
     classes = np.arange(len(scores))
     trust = measure_trust(scores, classes, labels)
@@ -48,27 +48,29 @@ def count(
     suspects = targets.take(targets.kinds == SUSPECT)
     confusers = targets.take(targets.kinds == CONFUSER)
     right = hidden[suspects.image_rows, suspects.query_rows]
-    # Similarity alone: the same number of guesses, spread over classes as their labels are.
+    # Similarity alone: the same number of guesses, in proportion to each class's labels.
     quota = np.round(kept.sum(0) / max(kept.sum(), 1) * len(suspects)).astype(int)
     guesses = [
         np.argsort(-np.where(kept[:, row], -np.inf, scores[row]))[: quota[row]] for row in classes
     ]
-    guessed = sum(int(hidden[rows, row].sum()) for row, rows in zip(classes, guesses, strict=True))
+    right_guesses = sum(
+        int(hidden[rows, row].sum()) for row, rows in zip(classes, guesses, strict=True)
+    )
     return {
         "hidden": int(hidden.sum()),
         "suspects": len(suspects),
         "precision": right.mean() if len(right) else np.nan,
         "recall": right.sum() / max(hidden.sum(), 1),
-        "alone": guessed / max(quota.sum(), 1),
-        "base": hidden.sum() / max((~kept).sum(), 1),
+        "similarity": right_guesses / max(quota.sum(), 1),
+        "chance": hidden.sum() / max((~kept).sum(), 1),
         "confusers": len(confusers),
-        "tainted": hidden[confusers.image_rows, confusers.query_rows].mean(),
+        "lacking": hidden[confusers.image_rows, confusers.query_rows].mean(),
         "trust": float(np.nanmean(trust.precision)),
     }
 
 
 def show(title: str, scores: npt.NDArray[np.float32], present: npt.NDArray[np.bool_]) -> float:
-    """Print the table; the mean lift of precision over chance."""
+    """Print the table and return the mean of precision / chance."""
     print(f"\n{title}: {present.shape[0]} images, {present.shape[1]} classes")
     print("hidden %  labels  suspects  precision  recall  similarity alone  chance  confusers")
     lifts = []
@@ -78,11 +80,11 @@ def show(title: str, scores: npt.NDArray[np.float32], present: npt.NDArray[np.bo
             kept = hide(present, share, seed).present.toarray()
             runs.append(count(scores, kept, present & ~kept))
         mean = {key: float(np.nanmean([run[key] for run in runs])) for key in runs[0]}
-        lifts.append(mean["precision"] / mean["base"])
+        lifts.append(mean["precision"] / mean["chance"])
         print(
             f"{100 * share:7.0f}  {mean['hidden']:7.0f}  {mean['suspects']:8.0f}"
-            f"  {mean['precision']:9.2f}  {mean['recall']:6.2f}  {mean['alone']:16.2f}"
-            f"  {mean['base']:6.3f}  {mean['confusers']:5.0f} ({mean['tainted']:.2f} hidden)"
+            f"  {mean['precision']:9.2f}  {mean['recall']:6.2f}  {mean['similarity']:16.2f}"
+            f"  {mean['chance']:6.3f}  {mean['confusers']:5.0f} ({mean['lacking']:.2f} hidden)"
         )
     return float(np.mean(lifts))
 
@@ -117,35 +119,36 @@ def test_suspects_on_photos(photo_images: Any, photo_scores: npt.NDArray[np.floa
     assert show("photos", photo_scores, present) > 3
 
 
-class Book:
-    """Scores that are there already, of classes asked for by number."""
+class ClassScoresCache:
+    """Stands in for a ScoreCache: the phrases are class numbers, the scores are given."""
 
-    state = None
+    version = None
 
     def __init__(self, scores: npt.NDArray[np.float32]) -> None:
         self.scores = scores
 
-    def rows(self, names: list[tuple[str, ...]]) -> list[npt.NDArray[np.float32]]:
-        return [self.scores[int(name)] for (name,) in names]
+    def rows(self, phrases: list[tuple[str, ...]]) -> list[npt.NDArray[np.float32]]:
+        return [self.scores[int(phrase)] for (phrase,) in phrases]
 
 
 @pytest.mark.benchmark
-def test_images_that_lack_labels_are_told_from_complete_ones_on_photos(
+def test_label_share_separates_photos_with_missing_labels(
     photo_images: Any, photo_scores: npt.NDArray[np.float32]
 ) -> None:
     present = photo_images.class_counts.toarray() > 0
     phrases = tuple((str(row),) for row in range(present.shape[1]))
-    print("\nthe share of what a photo shows that has a label, as mining estimates it")
-    print("hidden %  of photos that lack labels  of the others  area under ROC  rank correlation")
+    print("\nmean label share (of what a photo shows), as mining estimates it")
+    print("hidden %  photos lacking labels  other photos  area under ROC  rank correlation")
     areas = []
     for hidden_share in (0.1, 0.2, 0.4):
         runs = []
         for seed in range(5):
             labels = hide(present, hidden_share, seed)
             kept = labels.present.toarray()
-            share = LabelCoverage(labels, Book(photo_scores), phrases).share()  # type: ignore[arg-type]
+            cache = ClassScoresCache(photo_scores)
+            share = LabelCoverage(labels, cache, phrases).label_share()  # type: ignore[arg-type]
             worth = 1 / np.maximum(kept.sum(axis=0), 1)
-            some = kept.any(axis=1)  # what is labelled as empty is easily told
+            some = kept.any(axis=1)  # images labelled as empty are easy
             truth = (kept @ worth / np.maximum(present @ worth, 1e-12))[some]
             lacking = truth < 1
             share = share[some]
@@ -155,17 +158,17 @@ def test_images_that_lack_labels_are_told_from_complete_ones_on_photos(
         mean = np.mean(runs, axis=0)
         areas.append(mean[2])
         print(
-            f"{100 * hidden_share:8.0f}  {mean[0]:26.2f}  {mean[1]:13.2f}  {mean[2]:14.2f}"
+            f"{100 * hidden_share:8.0f}  {mean[0]:21.2f}  {mean[1]:12.2f}  {mean[2]:14.2f}"
             f"  {mean[3]:16.2f}"
         )
     assert min(areas) > 0.5
 
 
 @pytest.mark.benchmark
-def test_targets_point_at_what_a_real_detector_gets_wrong(
+def test_targets_predict_the_errors_of_a_real_detector(
     photos: Path, photo_images: Any, photo_scores: npt.NDArray[np.float32]
 ) -> None:
-    """Hard positives and confusers come from labels and similarity; YOLOX never saw either."""
+    """Hard positives and confusers come from labels and similarity, not from the detector."""
     images, classes = photo_images, np.arange(len(photo_images.class_names))
     present = images.class_counts.toarray() > 0
     results = json.loads((photos / "yolox_nano_results.json").read_text())
@@ -174,47 +177,48 @@ def test_targets_point_at_what_a_real_detector_gets_wrong(
     columns = rows_of(images.class_ids, [result["category_id"] for result in results])
     np.maximum.at(best, (rows, columns), [result["score"] for result in results])
 
-    print("\nmissed by YOLOX-nano: labelled images by similarity to their class, least alike first")
+    print(
+        "\nmissed by YOLOX-nano: labelled images by similarity to their class, least similar first"
+    )
     shares = [[] for _ in range(10)]
     for column in classes:
-        mine = np.flatnonzero(present[:, column])
-        if len(mine) >= 20:
-            order = np.argsort(np.argsort(photo_scores[column, mine]))
+        labelled = np.flatnonzero(present[:, column])
+        if len(labelled) >= 20:
+            order = np.argsort(np.argsort(photo_scores[column, labelled]))
             for tenth in range(10):
-                chosen = mine[order * 10 // len(mine) == tenth]
+                chosen = labelled[order * 10 // len(labelled) == tenth]
                 shares[tenth].append((best[chosen, column] < 0.3).mean())
     missed = [float(np.mean(share)) for share in shares]
     print("tenth     " + "".join(f"{tenth + 1:6}" for tenth in range(10)))
     print("missed    " + "".join(f"{share:6.2f}" for share in missed))
 
-    # What the detector takes for what is learnt on one half and used on the other.
+    # Confusion is measured on one half of the photos and used on the other.
     halves = np.random.default_rng(0).permutation(len(images)).reshape(2, -1)
     known, rest = images.subset(np.sort(halves[0])), np.sort(halves[1])
-    there = set(known.ids.tolist())
-    confusion = measure_confusion(
-        known, [result for result in results if result["image_id"] in there], images.class_names
-    ).seen_on
+    known_ids = set(known.ids.tolist())
+    known_results = [result for result in results if result["image_id"] in known_ids]
+    confusion = measure_confusion(known, known_results, images.class_names)
     labels = hide(present[rest], 0.0, 0)
     scores = photo_scores[:, rest]
     trust = measure_trust(scores, classes, labels)
     false = (best[rest] >= 0.2) & ~present[rest]
-    base = false[~present[rest]].mean()
-    print(f"\nimages without the class in which YOLOX-nano sees it: {100 * base:.2f} %")
-    for name, told in (("", ()), (", told what is taken for what", confusion)):
-        targets = split_targets(scores, classes, labels, trust, confusion=told)
+    chance = false[~present[rest]].mean()
+    print(f"\nimages without the class in which YOLOX-nano detects it: {100 * chance:.2f} %")
+    for name, pairs in (("", ()), (" with measured confusion", confusion.detected_on)):
+        targets = split_targets(scores, classes, labels, trust, confusion=pairs)
         for kind in (CONFUSER, SUSPECT):
-            mine = targets.take(targets.kinds == kind)
-            weights = mine.strengths if kind == CONFUSER else None
-            share = np.average(false[mine.image_rows, mine.query_rows], weights=weights)
+            chosen = targets.take(targets.kinds == kind)
+            weights = chosen.strengths if kind == CONFUSER else None
+            share = np.average(false[chosen.image_rows, chosen.query_rows], weights=weights)
             line = f"{KINDS[kind]}{name}"
-            print(f"  {line:42} {len(mine):5}  {100 * share:5.1f} %  {share / base:5.1f} ×")
-            assert share > 5 * base
+            print(f"  {line:42} {len(chosen):5}  {100 * share:5.1f} %  {share / chance:5.1f} ×")
+            assert share > 5 * chance
     assert missed[0] > 2 * missed[-1]
 
 
 @pytest.mark.benchmark
 def test_suspects_on_scenes(tmp_path: Path) -> None:
-    """The generator leaves labels out and keeps the truth aside."""
+    """The generator leaves out labels and writes the complete ones to a truth file."""
     from hardmine import build_index, load_encoder, load_images
     from hardmine.encoders.templates import embed_prompts
     from hardmine.scenes import write_scenes
@@ -227,12 +231,12 @@ def test_suspects_on_scenes(tmp_path: Path) -> None:
     encoder = load_encoder("tiny")
     index = build_index(images, encoder, tmp_path / "scenes.hmx")
     scores = index.scores(embed_prompts(encoder, images.class_names))
-    kept, present = (one.class_counts.toarray() > 0 for one in (images, truth))
-    print(f"\nscenes with a tenth of their labels left out: {len(images)} images")
+    kept, present = (image_set.class_counts.toarray() > 0 for image_set in (images, truth))
+    print(f"\nscenes with 10 % of the labels left out: {len(images)} images")
     print("labels  suspects  precision  recall  similarity alone  chance")
     found = count(scores, kept, present & ~kept)
     print(
         f"{found['hidden']:6}  {found['suspects']:8}  {found['precision']:9.2f}"
-        f"  {found['recall']:6.2f}  {found['alone']:16.2f}  {found['base']:6.3f}"
+        f"  {found['recall']:6.2f}  {found['similarity']:16.2f}  {found['chance']:6.3f}"
     )
-    assert found["precision"] > 3 * found["base"]
+    assert found["precision"] > 3 * found["chance"]

@@ -1,4 +1,4 @@
-"""Every example runs as a user would run it, at its smallest size."""
+"""Every example runs as a user would run it, on a few images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardmine.history.rounds import read_rounds
+from hardmine.history import read_rounds
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -22,7 +22,7 @@ def run(out: Path, name: str, *launcher: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_every_example_is_short_and_stands_here() -> None:
+def test_there_are_five_short_examples() -> None:
     numbered = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
     assert [name[0] for name in numbered] == ["1", "2", "3", "4", "5"]
     for path in EXAMPLES.glob("*.py"):
@@ -31,38 +31,38 @@ def test_every_example_is_short_and_stands_here() -> None:
 
 @pytest.mark.slow
 def test_a_plain_loop_mines_between_epochs(tmp_path: Path) -> None:
-    said = run(tmp_path, "1_training_loop.py")
+    output = run(tmp_path, "1_training_loop.py")
     rounds = read_rounds(tmp_path / "rounds.jsonl")
     assert [done.number for done in rounds] == [1, 2]
-    assert all(done.applied and done.drawn.num_raised > 0 for done in rounds if done.drawn)
-    assert "round 2: " in said
-    assert "need 1.00 × strength" in said
+    assert all(done.draws.num_raised > 0 for done in rounds)
+    assert "round 2: " in output
+    assert "need 1.00 × strength" in output
 
 
 @pytest.mark.slow
-def test_two_processes_draw_by_one_set_of_weights(tmp_path: Path) -> None:
+def test_two_processes_share_one_set_of_weights(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    said = run(tmp_path, "2_torchrun.py", *launcher)
-    assert "2 ranks, 1 set of weights" in said
+    output = run(tmp_path, "2_torchrun.py", *launcher)
+    assert "2 ranks, 1 set of weights" in output
     assert len(read_rounds(tmp_path / "rounds.jsonl")) == 2
 
 
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_with_the_next_image(tmp_path: Path) -> None:
-    said = run(tmp_path, "3_resume.py")
-    assert "as if never stopped: True" in said
-    assert "round 2: " in said
+def test_a_resumed_run_continues_with_the_next_image(tmp_path: Path) -> None:
+    output = run(tmp_path, "3_resume.py")
+    assert "same as without interruption: True" in output
+    assert "round 2: " in output
 
 
 @pytest.mark.slow
-def test_an_encoder_of_ones_own_is_searched_and_mined(tmp_path: Path) -> None:
-    said = run(tmp_path, "4_own_encoder.py")
-    assert "red: train/images/" in said
-    assert "dark " in said
+def test_a_custom_encoder_is_searched_and_mined(tmp_path: Path) -> None:
+    output = run(tmp_path, "4_own_encoder.py")
+    assert "red: train/images/" in output
+    assert "dark " in output
 
 
 @pytest.mark.slow
-def test_a_pool_without_labels_says_what_to_label_next(tmp_path: Path) -> None:
-    said = run(tmp_path, "5_unlabelled_pool.py")
-    assert "label next" in said
-    assert "hits in the pool" in said
+def test_an_unlabelled_pool_is_ranked_for_labelling(tmp_path: Path) -> None:
+    output = run(tmp_path, "5_unlabelled_pool.py")
+    assert "label next" in output
+    assert "hits in the pool" in output

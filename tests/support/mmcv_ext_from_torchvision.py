@@ -1,8 +1,8 @@
-"""A stand-in for mmcv's compiled extension, backed by torchvision's own operators.
+"""A replacement for mmcv's compiled extension, with torchvision's operators.
 
-``mmcv-lite`` lacks ``mmcv._ext``. The detectors that the tests train need two operators of it,
-which torchvision has: nms and RoI align. ``install()`` must run before anything imports
-``mmcv.ops``. Where mmcv was built with its operators this does nothing.
+``mmcv-lite`` lacks ``mmcv._ext``. The detectors in the tests need two of its operators, NMS and
+RoI align, which torchvision has too. Call ``install()`` before anything imports ``mmcv.ops``. It
+does nothing if mmcv was built with its operators.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import torchvision
 
 
 def install() -> None:
-    """Put the stand-in where ``mmcv.ops`` looks for its extension."""
+    """Register the replacement as ``mmcv._ext``."""
     if "mmcv._ext" in sys.modules or importlib.util.find_spec("mmcv._ext") is not None:
         return
     extension = _Extension("mmcv._ext")
-    # mmengine looks for the spec to tell whether mmcv has operators.
+    # mmengine looks for the spec to find out whether mmcv has operators.
     extension.__spec__ = ModuleSpec("mmcv._ext", None)
     sys.modules["mmcv._ext"] = extension
 
 
 class _Extension(ModuleType):
-    """Has every operator by name; those not written here refuse to be called."""
+    """Has every operator by name; those that are not implemented raise when called."""
 
     def nms(self, bboxes: Any, scores: Any, iou_threshold: float, offset: int) -> Any:
         if offset != 0:
@@ -90,6 +90,6 @@ class _Extension(ModuleType):
             raise AttributeError(name)
 
         def missing(*args: Any, **kwargs: Any) -> NoReturn:
-            raise NotImplementedError(f"mmcv's operator {name} is not backed by torchvision")
+            raise NotImplementedError(f"mmcv's operator {name} has no replacement here")
 
         return missing

@@ -1,4 +1,4 @@
-"""A small MMDetection set-up that trains for real in seconds: scenes, configs, a runner."""
+"""A small MMDetection training that runs in seconds: scenes, configs, a runner."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ CLASSES = NAMES[:8]
 STOCK = Path(mmengine.__file__).parents[1] / "mmdet" / ".mim" / "configs"
 
 
-def write_scenes(folder: Path, *, num_images: int, seed: int, **look: Any) -> list[str]:
-    """Scenes in COCO format; every fifth is tall, every seventh shows nothing labelled.
+def write_scenes(folder: Path, *, num_images: int, seed: int, **options: Any) -> list[str]:
+    """Write scenes in COCO format; every fifth is tall, every seventh has no labels.
 
     Args:
         folder: Gets ``images`` and ``labels.json``.
-        num_images: Scenes.
-        seed: Of the series.
-        **look: More arguments of ``generate_scene``.
+        num_images: Number of scenes.
+        seed: Of the scenes.
+        **options: More arguments of ``generate_scene``.
 
     Returns:
-        The light and weather of each.
+        The context of each scene: its light or weather.
     """
-    conditions = []
+    contexts = []
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
     for number in range(num_images):
-        scene = generate_scene(seed, number, size=SIDE, **look)
-        conditions.append(scene.context)
+        scene = generate_scene(seed, number, size=SIDE, **options)
+        contexts.append(scene.context)
         width = SIDE * 3 // 4 if number % 5 == 0 else SIDE
         Image.fromarray(scene.image[:, :width]).save(folder / "images" / f"{number:04}.jpg")
-        # Ids that are no positions: they start high and leave gaps.
+        # Ids that cannot be mistaken for positions: they start high and have gaps.
         image_id = 1000 + 3 * number
         images.append(
             {"id": image_id, "file_name": f"{number:04}.jpg", "width": width, "height": SIDE}
@@ -67,7 +67,7 @@ def write_scenes(folder: Path, *, num_images: int, seed: int, **look: Any) -> li
     categories = [{"id": 10 + row, "name": name} for row, name in enumerate(CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "labels.json").write_text(json.dumps(content))
-    return conditions
+    return contexts
 
 
 def pipeline(*, train: bool) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def retinanet() -> dict[str, Any]:
     model.bbox_head.update(
         num_classes=len(CLASSES), in_channels=32, feat_channels=32, stacked_convs=1
     )
-    return _outspoken(model)
+    return _detecting(model)
 
 
 def rtmdet_tiny() -> dict[str, Any]:
@@ -117,7 +117,7 @@ def rtmdet_tiny() -> dict[str, Any]:
     for part in (model.backbone, model.neck, model.bbox_head):
         part.norm_cfg = {"type": "BN"}
     model.bbox_head.num_classes = len(CLASSES)
-    return _outspoken(model)
+    return _detecting(model)
 
 
 def mask_rcnn() -> dict[str, Any]:
@@ -143,14 +143,14 @@ def with_masks(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _outspoken(model: ConfigDict) -> dict[str, Any]:
-    """Detects something after a few steps of training, as a trained model would."""
+def _detecting(model: ConfigDict) -> dict[str, Any]:
+    """Lower the score threshold, so that a hardly trained model detects something."""
     model.test_cfg.update(score_thr=0.0, max_per_img=50, nms_pre=100)
     return dict(model)
 
 
 class Recorder(Hook):
-    """Writes down which images each training iteration saw."""
+    """Records the image ids of each training iteration."""
 
     priority = "VERY_HIGH"
 
@@ -162,7 +162,7 @@ class Recorder(Hook):
         self.batches.append(tuple(sample.img_id for sample in samples))
 
     def counts(self, first: int, last: int) -> Counter[int]:
-        """How often each image was drawn in some batches."""
+        """How often each image was drawn in a range of batches."""
         return Counter(image for batch in self.batches[first:last] for image in batch)
 
 
@@ -176,8 +176,8 @@ def config(
     epochs: int = 2,
     **more: Any,
 ) -> ConfigDict:
-    """A whole training config; ``more`` replaces parts of it, by dotted names."""
-    whole = {
+    """A complete training config; ``more`` replaces entries of it by dotted names."""
+    settings = {
         "model": model or retinanet(),
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["hardmine_mmdet"], "allow_failed_imports": False},
@@ -211,15 +211,15 @@ def config(
     }
     for name, value in more.items():
         *outer, last = name.split(".")
-        part: dict[str, Any] = whole
+        part: dict[str, Any] = settings
         for key in outer:
             part = part[key]
         part[last] = value
-    return Config(whole)
+    return Config(settings)
 
 
 def make_runner(settings: ConfigDict, recorder: Recorder | None = None) -> Runner:
-    """Build the runner of a config, with a recorder of what it draws."""
+    """Build the runner of a config, with a recorder of its draws."""
     settings.experiment_name = f"case_{id(settings)}_{Path(settings.work_dir).name}"
     runner = Runner.from_cfg(settings)
     if recorder is not None:

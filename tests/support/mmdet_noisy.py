@@ -1,6 +1,6 @@
-"""A detector whose predictions are known: the labels, displaced.
+"""A detector whose predictions are known: the labels, shifted.
 
-A real detector that was trained for seconds finds next to nothing, and all its class values are 0.
+A real detector trained for seconds finds next to nothing, and its AP is 0 for all classes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mmengine.structures import InstanceData
 
 @MODELS.register_module(force=True)
 class NoisyDetector(BaseModel):  # type: ignore[misc]
-    """Predicts labelled boxes and masks, each moved to the right by a number of pixels.
+    """Predicts the labelled boxes and masks, each shifted to the right by some pixels.
 
     Args:
-        box_shifts: Pixels by class, or None for one that it never finds; random from 0 to 3 if
-            there is no list.
+        box_shifts: Pixels for each class, None for a class that it never finds. Without a list
+            the shift is random, 0 to 3 pixels.
         mask_shifts: The same for masks.
     """
 

@@ -22,7 +22,7 @@ from hardmine_mmdet import HardMiningHook  # noqa: E402
 
 
 def train(root: Path, work: Path, **more: Any) -> Recorder:
-    """Train with mining; what this rank drew comes back."""
+    """Train with mining; returns a recorder of this rank's draws."""
     settings = config(
         root / "train",
         root / "val",
@@ -35,7 +35,11 @@ def train(root: Path, work: Path, **more: Any) -> Recorder:
     )
     recorder = Recorder()
     runner = make_runner(settings, recorder)
-    miner = {"policy": "below:0.9", "budget": None, "cap": 8.0, "contexts": ("at night",)}
+    miner = {
+        "contexts": ("at night",),
+        "need": {"policy": "below:0.9"},
+        "weights": {"budget": None, "cap": 8.0},
+    }
     runner.register_hook(
         HardMiningHook(encoder=PixelEncoder(), clusters="kmeans:4+whole", miner=miner)
     )
@@ -44,40 +48,40 @@ def train(root: Path, work: Path, **more: Any) -> Recorder:
 
 
 def train_by_epochs(root: Path) -> dict[str, Any]:
-    """Two epochs."""
+    """Train for two epochs."""
     return {"drawn": train(root, root / "work").batches}
 
 
 def train_by_iterations(root: Path) -> dict[str, Any]:
-    """Eight iterations in batches of one shape, and again from the fourth on."""
+    """Train for eight iterations in batches of one shape, then resume from the fourth."""
     more = {
         "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 8, "val_interval": 4},
         "train_dataloader.sampler": {"type": "HardMiningSampler", "infinite": True},
         "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
         "default_hooks.checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 4},
     }
-    unbroken = train(root, root / "work", **more)
+    uninterrupted = train(root, root / "work", **more)
     MessageHub._instance_dict.clear()
     (root / "resumed").mkdir(exist_ok=True)
     with contextlib.suppress(FileExistsError):
         (root / "resumed" / "hardmine").symlink_to(root / "work" / "hardmine")
     checkpoint = str(root / "work" / "iter_4.pth")
     resumed = train(root, root / "resumed", resume=True, load_from=checkpoint, **more)
-    return {"drawn": unbroken.batches, "resumed": resumed.batches}
+    return {"drawn": uninterrupted.batches, "resumed": resumed.batches}
 
 
-def main(root: Path, train_in: str) -> None:
-    """Train, and write down what this rank drew."""
+def main(root: Path, unit: str) -> None:
+    """Train by "epochs" or "iterations" and write what this rank drew to a file."""
     torch.set_num_threads(1)
-    # mmengine's own start picks a GPU whatever the backend; it accepts one that was made before.
+    # mmengine would pick a GPU whatever the backend; it accepts a process group made before.
     torch.distributed.init_process_group("gloo")
-    drawn = train_by_epochs(root) if train_in == "epochs" else train_by_iterations(root)
+    drawn = train_by_epochs(root) if unit == "epochs" else train_by_iterations(root)
     (root / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(drawn))
     torch.distributed.barrier()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2])
-    # Python's way out aborts where a thread of gloo, kept alive by the model's group, drops the
-    # last tensor only then.
+    # A normal exit aborts if a gloo thread, kept alive by the model's group, frees its last tensor
+    # during interpreter shutdown.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""MMDetection warns at import and while it trains, which is not ours to mend."""
+"""Fixtures of the MMDetection tests. MMDetection's own warnings do not count as errors here."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ else:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Warnings of the host are not errors here."""
-    here = Path(__file__).parent
+    """Ignore warnings in this folder."""
+    folder = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if folder in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore"))
 
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of a small training and validation set."""
+    """Folders of a small training set and a small validation set."""
     from mmdet_case import write_scenes
 
     root = tmp_path_factory.mktemp("scenes")
@@ -42,8 +42,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(autouse=True)
-def own_registries() -> Iterator[None]:
-    """Each run starts with mmdet's scope and no message hub of the run before."""
+def fresh_registries() -> Iterator[None]:
+    """Start each test with mmdet's scope and without the message hubs of earlier tests."""
     from mmdet.utils import register_all_modules
     from mmengine.logging import MessageHub
 

@@ -1,4 +1,4 @@
-"""Batches grouped by shape go on where they stopped, whatever the loader had drawn ahead."""
+"""Batches grouped by shape resume where they stopped, however far the loader drew ahead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = [(3, 4) if row % 3 else (4, 3) for row in range(17)]
 
 
 class Shapes:
-    """As much of a data set as the grouping asks for."""
+    """The part of a data set that grouping by shape needs."""
 
     def __len__(self) -> int:
         return len(SHAPES)
@@ -31,51 +31,51 @@ def loader(kind, batch_size):
     return sampler, kind(sampler, batch_size, drop_last=False)
 
 
-def train(batches, follower, seen, *, ahead, until):
-    """Take batches in order, while some more are drawn already."""
+def train(batches, trained, batches_used, *, ahead, until):
+    """Train on batches in order while the loader has drawn more."""
     queue = []
-    while len(seen) < until:
+    while len(batches_used) < until:
         while len(queue) <= ahead:
             queue.append(next(batches))
-        follower.take()
-        seen.append(queue.pop(0))
+        trained.count_batch()
+        batches_used.append(queue.pop(0))
 
 
 @pytest.mark.parametrize("kind", [BatchSampler, AspectRatioBatchSampler])
 @pytest.mark.parametrize("ahead", [0, 4, 40], ids=lambda ahead: f"{ahead} ahead")
-def test_stopped_again_and_again(kind, ahead) -> None:
+def test_repeated_interruptions_change_nothing(kind, ahead) -> None:
     sampler, batch_sampler = loader(kind, 3)
     batches = iter(batch_sampler)
-    unbroken = [next(batches) for _ in range(60)]
+    uninterrupted = [next(batches) for _ in range(60)]
     rng = random.Random(ahead)
-    seen, state = [], None
-    while len(seen) < 60:
+    batches_used, state = [], None
+    while len(batches_used) < 60:
         sampler, batch_sampler = loader(kind, 3)
         # mmengine's loop makes an iterator before anything is restored, and its workers draw.
-        early = iter(batch_sampler)
+        unused = iter(batch_sampler)
         for _ in range(rng.randrange(3)):
-            next(early)
+            next(unused)
         if state is not None:
             sampler.load_state_dict(state)
-        follower = TrainedBatches(batch_sampler, sampler)
-        stop = min(len(seen) + rng.randrange(9), 60)
-        train(iter(batch_sampler), follower, seen, ahead=ahead, until=stop)
-        state = follower.sampler_state()
-    assert seen == unbroken
+        trained = TrainedBatches(batch_sampler, sampler)
+        stop = min(len(batches_used) + rng.randrange(9), 60)
+        train(iter(batch_sampler), trained, batches_used, ahead=ahead, until=stop)
+        state = trained.sampler_state()
+    assert batches_used == uninterrupted
 
 
-def test_new_weights_begin_where_they_began() -> None:
-    """A pass that was begun ahead of training keeps its weights after a resume."""
+def test_new_weights_start_at_the_same_pass_after_a_resume() -> None:
+    """A pass that the loader began ahead of training keeps its old weights."""
     weights = np.linspace(1, 5, len(SHAPES))
     sampler, batch_sampler = loader(AspectRatioBatchSampler, 4)
-    follower = TrainedBatches(batch_sampler, sampler)
-    batches, seen = iter(batch_sampler), []
+    trained = TrainedBatches(batch_sampler, sampler)
+    batches, batches_used = iter(batch_sampler), []
     queue = [next(batches) for _ in range(6)]  # into the second pass
     for _ in range(2):
-        follower.take()
-        seen.append(queue.pop(0))
+        trained.count_batch()
+        batches_used.append(queue.pop(0))
     sampler.set_weights(weights)
-    state = follower.sampler_state()
+    state = trained.sampler_state()
     rest = queue + [next(batches) for _ in range(30)]
 
     sampler, batch_sampler = loader(AspectRatioBatchSampler, 4)
@@ -87,8 +87,8 @@ def test_new_weights_begin_where_they_began() -> None:
     assert counts[-1] > 2 * counts[0]
 
 
-def test_asking_twice_says_the_same() -> None:
+def test_reading_the_state_does_not_change_it() -> None:
     sampler, batch_sampler = loader(AspectRatioBatchSampler, 3)
-    follower = TrainedBatches(batch_sampler, sampler)
-    train(iter(batch_sampler), follower, [], ahead=2, until=7)
-    assert follower.sampler_state() == follower.sampler_state()
+    trained = TrainedBatches(batch_sampler, sampler)
+    train(iter(batch_sampler), trained, [], ahead=2, until=7)
+    assert trained.sampler_state() == trained.sampler_state()

@@ -1,4 +1,4 @@
-"""Built data sets as image sets: positions, wrappers, class lists."""
+"""Built data sets are read as image sets: positions, wrappers, class lists."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def build(config):
     return dataset
 
 
-def drawn_ids(dataset):
-    """What the host shows at each position."""
-    return [dataset.get_data_info(place)["img_id"] for place in range(len(dataset))]
+def ids_by_position(dataset):
+    """The image id that MMDetection has at each position."""
+    return [dataset.get_data_info(position)["img_id"] for position in range(len(dataset))]
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_positions_are_the_hosts(parts, name) -> None:
+def test_positions_are_those_of_mmdet(parts, name) -> None:
     dataset = build(WRAPPED[name](parts))
     read = read_dataset(dataset)
     assert len(read.image_rows) == len(dataset)
-    assert read.images.ids[read.image_rows].tolist() == drawn_ids(dataset)
-    assert len(read.images) == len(set(drawn_ids(dataset)))
+    assert read.images.ids[read.image_rows].tolist() == ids_by_position(dataset)
+    assert len(read.images) == len(set(ids_by_position(dataset)))
 
 
 def test_filtered_images_are_left_out_and_repeats_are_one_image(parts) -> None:
@@ -103,7 +103,7 @@ def test_boxes_are_the_annotations(parts, scenes) -> None:
     assert images.path(0).is_file()
 
 
-def test_a_class_list_of_another_order_is_named_as_mmdet_numbers_it(scenes) -> None:
+def test_classes_are_named_in_the_order_of_mmdets_labels(scenes) -> None:
     chosen = (CLASSES[3], "unicorn", CLASSES[1])
     dataset = build(coco(scenes[0], train=True, metainfo={"classes": chosen}))
     images = read_dataset(dataset).images
@@ -116,7 +116,7 @@ def test_a_class_list_of_another_order_is_named_as_mmdet_numbers_it(scenes) -> N
     assert got == [[counts[name] for name in images.class_names]]
 
 
-def test_data_sets_that_number_alike_are_told_apart_by_path(parts) -> None:
+def test_data_sets_with_equal_ids_are_distinguished_by_path(parts) -> None:
     dataset = build({"type": "ConcatDataset", "datasets": [parts["plain"], parts["other"]]})
     read = read_dataset(dataset)
     assert len(read.images) == len(dataset) == 32
@@ -138,8 +138,8 @@ def test_an_empty_data_set_is_refused(scenes) -> None:
         read_dataset(build(empty))
 
 
-def test_lvis_keeps_what_is_not_labelled(photos, tmp_path) -> None:
-    """mmdet's own LVIS class drops it; hardmine reads it from the same file."""
+def test_lvis_keeps_its_absent_classes(photos, tmp_path) -> None:
+    """mmdet's LVIS class drops them; hardmine reads them from the same file."""
     labels = json.loads((photos / "lvis_val_100.json").read_text())
     names = tuple(
         category["name"] for category in sorted(labels["categories"], key=lambda c: c["id"])

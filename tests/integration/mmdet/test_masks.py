@@ -1,4 +1,4 @@
-"""Masks and boxes of one detector, each by class, whatever the metric writes."""
+"""AP by class of the masks and of the boxes of one detector, whatever the metric reports."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from PIL import Image
 from pixel_images import PixelEncoder
 
 from hardmine.errors import InputError
-from hardmine.history.rounds import read_rounds
+from hardmine.history import read_rounds
 from hardmine_mmdet import HardMiningHook
 
 
 def train(settings, **hook):
-    """What was logged of the last validation, and the last round."""
+    """Train with mining; returns the scalars logged last and the last round."""
     for loader in (settings.train_dataloader, settings.val_dataloader):
         loader.dataset.pipeline = with_masks(loader.dataset.pipeline)
     settings.custom_hooks = []
     runner = make_runner(settings)
-    miner = {"policy": "below:0.99", "budget": None}
+    miner = {"need": {"policy": "below:0.99"}, "weights": {"budget": None}}
     runner.register_hook(
         HardMiningHook(encoder=PixelEncoder(), clusters="kmeans:4+whole", miner=miner, **hook)
     )
     runner.train()
     scalars = runner.message_hub.log_scalars
-    said = {name: history.current() for name, history in scalars.items()}
-    return said, read_rounds(runner.work_dir + "/hardmine/rounds.jsonl")[-1]
+    logged = {name: history.current() for name, history in scalars.items()}
+    return logged, read_rounds(runner.work_dir + "/hardmine/rounds.jsonl")[-1]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "order"), [("bbox", ["bbox", "segm"]), ("segm", ["segm", "bbox"])]
+    ("iou_type", "order"), [("bbox", ["bbox", "segm"]), ("segm", ["segm", "bbox"])]
 )
-def test_what_the_metric_overwrites_is_judged(scenes, tmp_path, wanted, order) -> None:
-    """One metric writes boxes and masks under one name; two apart are the reference."""
+def test_what_the_metric_overwrites_is_evaluated(scenes, tmp_path, iou_type, order) -> None:
+    """A metric reports boxes and masks under one name; two separate metrics are the reference."""
     metric = {"type": "CocoMetric", "ann_file": str(scenes[1] / "labels.json"), "classwise": True}
     evaluators = [
         {**metric, "metric": order, "prefix": "both"},
@@ -46,10 +46,10 @@ def test_what_the_metric_overwrites_is_judged(scenes, tmp_path, wanted, order) -
     settings = config(
         *scenes, tmp_path, model={"type": "NoisyDetector"}, epochs=1, val_evaluator=evaluators
     )
-    said, last = train(settings, metric="both", iou_type=wanted)
+    logged, last = train(settings, metric="both", iou_type=iou_type)
     assert not last.error
-    expected = [said[f"val/{wanted}/{name}_precision"] for name in CLASSES]
-    other = [said[f"val/{order[-1]}/{name}_precision"] for name in CLASSES]
+    expected = [logged[f"val/{iou_type}/{name}_precision"] for name in CLASSES]
+    other = [logged[f"val/{order[-1]}/{name}_precision"] for name in CLASSES]
     assert not np.allclose(expected, other, atol=0.01, equal_nan=True)
     # The metric rounds to three digits.
     got = [last.ap[last.class_names.index(name)] for name in CLASSES]
@@ -57,7 +57,7 @@ def test_what_the_metric_overwrites_is_judged(scenes, tmp_path, wanted, order) -
 
 
 def test_mask_rcnn_is_mined_by_its_masks(scenes, tmp_path) -> None:
-    """What a real detector predicts has the form that is judged."""
+    """The predictions of a real detector can be read."""
     evaluator = {
         "type": "CocoMetric",
         "ann_file": str(scenes[1] / "labels.json"),
@@ -70,7 +70,7 @@ def test_mask_rcnn_is_mined_by_its_masks(scenes, tmp_path) -> None:
     assert last.weak
 
 
-def test_masks_need_labels_that_have_some(scenes, tmp_path) -> None:
+def test_masks_need_labels_with_masks(scenes, tmp_path) -> None:
     folder = tmp_path / "boxes"
     folder.mkdir()
     labels = json.loads((scenes[1] / "labels.json").read_text())
@@ -88,7 +88,7 @@ STREET = ("person", "car", "bicycle")
 
 
 def write_street(root) -> None:
-    """Four images of a city as Cityscapes lays them out, with COCO labels beside."""
+    """Four images in the layout of Cityscapes, and their labels in COCO's format."""
     from cityscapesscripts.helpers.labels import name2label
 
     images, annotations = [], []
@@ -127,7 +127,7 @@ def write_street(root) -> None:
 
 
 def test_cityscapes_metric(tmp_path) -> None:
-    """It says the mean alone; the classes are judged, and their mean is what it says."""
+    """It reports the mean AP alone; the AP by class computed here has the same mean."""
     pytest.importorskip("cityscapesscripts", reason="pip install cityscapesscripts")
     if not hasattr(np, "in1d"):
         pytest.skip("cityscapesscripts 2.3 needs np.in1d, gone from NumPy 2.4")
@@ -141,7 +141,7 @@ def test_cityscapes_metric(tmp_path) -> None:
         )
         for train in (True, False)
     ]
-    # Moved by 8 of 40 pixels a mask overlaps its label by two thirds: found at 4 of 10 overlaps.
+    # Shifted by 8 of 40 pixels, a mask has an IoU of 2/3 with its label: right at 4 of 10 IoUs.
     model = {"type": "NoisyDetector", "box_shifts": [0, 0, None], "mask_shifts": [8, 0, None]}
     settings = config(
         tmp_path / "street",
@@ -156,8 +156,8 @@ def test_cityscapes_metric(tmp_path) -> None:
         },
         **{"train_dataloader.dataset": street[0], "val_dataloader.dataset": street[1]},
     )
-    said, last = train(settings, iou_type="segm")
+    logged, last = train(settings, iou_type="segm")
     assert not last.error
-    judged = dict(zip(last.class_names, last.ap, strict=True))
-    assert judged == pytest.approx({"person": 0.4, "car": 1.0, "bicycle": 0.0}, abs=1e-6)
-    assert said["val/cityscapes/mAP"] == pytest.approx(sum(judged.values()) / 3, abs=1e-3)
+    ap = dict(zip(last.class_names, last.ap, strict=True))
+    assert ap == pytest.approx({"person": 0.4, "car": 1.0, "bicycle": 0.0}, abs=1e-6)
+    assert logged["val/cityscapes/mAP"] == pytest.approx(sum(ap.values()) / 3, abs=1e-3)

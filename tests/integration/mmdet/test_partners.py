@@ -1,4 +1,4 @@
-"""Mosaic and MixUp partners follow the weights, shown by counting what is loaded."""
+"""Mosaic and MixUp draw their partners by weight: the loaded images are counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIXES = {
 
 
 def mixed(folder, transform, **more):
-    """A mix over images that are loaded and nothing else."""
+    """A mixing data set over images that are only loaded."""
     inner = coco(folder, train=True)
     inner["pipeline"] = [
         {"type": "LoadImageFromFile"},
@@ -33,8 +33,8 @@ def mixed(folder, transform, **more):
     return dataset
 
 
-class Watched(torch.utils.data.Dataset):
-    """Which partners a mix loads for each position."""
+class PartnerRows(torch.utils.data.Dataset):
+    """The partners that a mix draws for each position."""
 
     def __init__(self, mix, num_partners) -> None:
         self.mix, self.num_partners = mix, num_partners
@@ -42,7 +42,7 @@ class Watched(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.mix)
 
-    def __getitem__(self, place):
+    def __getitem__(self, position):
         transform = self.mix.pipeline[0]
         drawn = transform.get_indexes(self.mix.dataset)
         drawn = drawn if isinstance(drawn, list) else [drawn]
@@ -59,14 +59,14 @@ def test_partners_are_drawn_by_weight(scenes, name) -> None:
     weights = np.ones(24)
     weights[1] = 24.0
     table.set_weights(weights)
-    watched = Watched(mix, num_partners)
-    empty = [len(mix.dataset[place]["gt_bboxes"]) == 0 for place in range(24)]
+    partners = PartnerRows(mix, num_partners)
+    empty = [len(mix.dataset[position]["gt_bboxes"]) == 0 for position in range(24)]
     assert any(empty)
     assert not empty[1]
     np.random.seed(0)
-    drawn = torch.cat([watched[place % 24] for place in range(600)])
+    drawn = torch.cat([partners[position % 24] for position in range(600)])
     share = (drawn == 1).float().mean().item()
-    # MixUp draws again, up to fifteen times, when a partner shows nothing.
+    # MixUp draws again, up to 15 times, if a partner has no boxes.
     possible = weights.sum() - (sum(empty) if name == "mixup" else 0)
     # Three standard deviations of 600 draws are 0.06.
     assert share == pytest.approx(24 / possible, abs=0.06)
@@ -82,11 +82,11 @@ def test_equal_weights_leave_the_draws_uniform(scenes) -> None:
     assert with_table == [plain.pipeline[0].get_indexes(plain.dataset) for _ in range(50)]
 
 
-def test_workers_that_live_on_see_new_weights(scenes) -> None:
+def test_persistent_workers_see_new_weights(scenes) -> None:
     mix = mixed(scenes[0], MIXES["mosaic"][0])
     table = install_partners(mix)
     assert table is not None
-    loader = DataLoader(Watched(mix, 3), batch_size=8, num_workers=2, persistent_workers=True)
+    loader = DataLoader(PartnerRows(mix, 3), batch_size=8, num_workers=2, persistent_workers=True)
     before = Counter(torch.cat([batch.flatten() for batch in loader]).tolist())
     only = np.full(24, 1e-9)
     only[5] = 1.0
@@ -96,7 +96,7 @@ def test_workers_that_live_on_see_new_weights(scenes) -> None:
     assert set(after) == {5}
 
 
-def test_a_whole_mix_is_made_of_the_wanted_image(scenes) -> None:
+def test_a_mix_loads_the_partners_that_were_drawn(scenes) -> None:
     mix = mixed(scenes[0], MIXES["mosaic"][0])
     table = install_partners(mix)
     assert table is not None
@@ -105,18 +105,18 @@ def test_a_whole_mix_is_made_of_the_wanted_image(scenes) -> None:
     table.set_weights(only)
     inner, loaded = mix.dataset, []
 
-    class Watching:
+    class Recording:
         def __len__(self):
             return len(inner)
 
-        def __getitem__(self, place):
-            loaded.append(place)
-            return inner[place]
+        def __getitem__(self, position):
+            loaded.append(position)
+            return inner[position]
 
-    mix.dataset = Watching()
+    mix.dataset = Recording()
     assert mix[2] is not None
     assert loaded == [2, 5, 5, 5]
 
 
-def test_a_data_set_that_mixes_nothing_needs_no_table(scenes) -> None:
+def test_a_data_set_without_mixes_gets_no_table(scenes) -> None:
     assert install_partners(DATASETS.build(coco(scenes[0], train=True))) is None

@@ -1,4 +1,4 @@
-"""Two processes train as one: one index, one round, two halves of one stream."""
+"""Two processes share one index, one round and one stream of images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from hardmine.history.rounds import read_rounds
+from hardmine.history import read_rounds
 from hardmine.index import open_index
 
 SUPPORT = Path(__file__).parents[2] / "support"
 
 
-def train(scenes, root: Path, train_in: str) -> list[dict[str, Any]]:
-    """Train in two processes; what each drew comes back."""
+def train(scenes, root: Path, unit: str) -> list[dict[str, Any]]:
+    """Train by "epochs" or "iterations" in two processes; returns what each drew."""
     for name, folder in zip(("train", "val"), scenes, strict=True):
         (root / name).symlink_to(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -30,7 +30,7 @@ def train(scenes, root: Path, train_in: str) -> list[dict[str, Any]]:
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(SUPPORT / "mmdet_rank.py"), str(root), train_in],
+        [*command, str(SUPPORT / "mmdet_rank.py"), str(root), unit],
         env=environment,
         capture_output=True,
         text=True,
@@ -42,7 +42,7 @@ def train(scenes, root: Path, train_in: str) -> list[dict[str, Any]]:
 
 
 def test_two_processes(scenes, tmp_path) -> None:
-    drawn = [said["drawn"] for said in train(scenes, tmp_path, "epochs")]
+    drawn = [rank["drawn"] for rank in train(scenes, tmp_path, "epochs")]
     batches = len(drawn[0]) // 2
     first = Counter(image for rank in drawn for batch in rank[:batches] for image in batch)
     assert set(first.values()) == {1}
@@ -61,12 +61,12 @@ def test_two_processes(scenes, tmp_path) -> None:
     assert (np.abs(counts - expected) < 1).all()
 
 
-def test_each_process_keeps_the_images_that_wait(scenes, tmp_path) -> None:
-    """Their batches of one shape fill up at different times."""
-    said = train(scenes, tmp_path, "iterations")
+def test_each_process_keeps_its_waiting_images(scenes, tmp_path) -> None:
+    """Batches of one shape fill up at different times in each process."""
+    ranks = train(scenes, tmp_path, "iterations")
     state = torch.load(tmp_path / "work" / "hardmine" / "states" / "iter_4.pth", weights_only=True)
     first, second = (each["waiting"] for each in state["samplers"])
     assert first != second
-    for each in said:
+    for each in ranks:
         assert len(each["drawn"]) == 8
         assert each["resumed"] == each["drawn"][4:]

@@ -16,24 +16,26 @@ from pixel_images import PixelEncoder
 
 import hardmine_mmdet.safe_checkpoints  # noqa: F401 - resuming needs it on torch 2.6 and later
 from hardmine.errors import HardmineError, InputError
-from hardmine.history.rounds import read_rounds
+from hardmine.history import read_rounds
 from hardmine_mmdet import HardMiningHook
 
-# Untrained detectors find nothing: judged by a target, all known classes are weak at once.
-MINER = {"policy": "below:0.9", "budget": None, "cap": 8.0, "patience": None}
+# Untrained detectors find nothing: with a target AP as policy all classes are weak at once.
+MINER = {
+    "need": {"policy": "below:0.9", "patience": None},
+    "weights": {"budget": None, "cap": 8.0},
+}
 BATCHES = 6  # of four images, in an epoch of 24
-# As in the stock configs.
-BY_SHAPE = {"train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"}}
+# Batches of one aspect ratio, as in the stock configs.
+SAME_SHAPE = {"train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"}}
 
 
 def train(scenes, work: Path, *, hook: dict[str, Any] | None = None, **more: Any):
-    """Train with a recorder and a hook; both come back."""
+    """Train with a recorder and a hook; returns the recorder and the runner."""
     settings = config(*scenes, work, custom_hooks=[], **more)
     recorder = Recorder()
     runner = make_runner(settings, recorder)
     options = {"encoder": PixelEncoder(), "clusters": "kmeans:4+whole", "miner": MINER}
-    mining = HardMiningHook(**(options | (hook or {})))
-    runner.register_hook(mining)
+    runner.register_hook(HardMiningHook(**(options | (hook or {}))))
     runner.train()
     return recorder, runner
 
@@ -48,7 +50,7 @@ def expected_counts(state: dict[str, Any]) -> np.ndarray:
 
 
 def assert_drawn_by(counts: Counter[int], expected: np.ndarray) -> None:
-    """Each image came the floor or the ceiling of its expected count."""
+    """Each image was drawn the floor or the ceiling of its expected count."""
     drawn = np.array([counts[1000 + 3 * row] for row in range(len(expected))])
     assert drawn.sum() == len(expected)
     assert (drawn >= np.floor(expected - 1e-9)).all()
@@ -56,15 +58,15 @@ def assert_drawn_by(counts: Counter[int], expected: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, scenes):
-    """Four epochs of RetinaNet in one go."""
-    work = tmp_path_factory.mktemp("unbroken")
-    recorder, runner = train(scenes, work, epochs=4, **BY_SHAPE)
+def uninterrupted(tmp_path_factory, scenes):
+    """Four epochs of RetinaNet without interruption."""
+    work = tmp_path_factory.mktemp("uninterrupted")
+    recorder, runner = train(scenes, work, epochs=4, **SAME_SHAPE)
     return work, recorder, runner
 
 
-def test_the_next_epoch_is_drawn_by_the_new_weights(unbroken) -> None:
-    work, recorder, _ = unbroken
+def test_the_next_epoch_is_drawn_by_the_new_weights(uninterrupted) -> None:
+    work, recorder, _ = uninterrupted
     assert set(recorder.counts(0, BATCHES).values()) == {1}
     for epoch in (1, 2, 3):
         expected = expected_counts(state_after(work, epoch * BATCHES))
@@ -72,14 +74,14 @@ def test_the_next_epoch_is_drawn_by_the_new_weights(unbroken) -> None:
         assert_drawn_by(recorder.counts(epoch * BATCHES, (epoch + 1) * BATCHES), expected)
 
 
-def test_the_rounds_hold_what_the_metric_said(unbroken) -> None:
-    work, _, _ = unbroken
+def test_the_rounds_hold_the_aps_of_the_metric(uninterrupted) -> None:
+    work, _, _ = uninterrupted
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
     assert [done.number for done in rounds] == [1, 2, 3, 4]
     [scalars] = work.glob("*/vis_data/scalars.json")
     logged = [json.loads(line) for line in scalars.read_text().splitlines()]
-    said = [line for line in logged if "coco/bbox_mAP" in line]
-    for done, line in zip(rounds, said, strict=True):
+    validations = [line for line in logged if "coco/bbox_mAP" in line]
+    for done, line in zip(rounds, validations, strict=True):
         for name, ap in zip(done.class_names, done.ap, strict=True):
             assert np.isclose(ap, line[f"coco/{name}_precision"], equal_nan=True)
     mined = [line for line in logged if "hardmine/effective_size" in line]
@@ -88,22 +90,22 @@ def test_the_rounds_hold_what_the_metric_said(unbroken) -> None:
     assert mined[0][f"hardmine/need/{rounds[0].weak[0]}"] > 0
 
 
-def test_resuming_draws_the_same_stream(unbroken, scenes, tmp_path) -> None:
+def test_resuming_draws_the_same_stream(uninterrupted, scenes, tmp_path) -> None:
     """mmengine's checkpoint of epoch 2 was saved before the round that follows epoch 2."""
-    work, recorder, _ = unbroken
+    work, recorder, _ = uninterrupted
     checkpoint = torch.load(work / "epoch_2.pth", weights_only=False)
     assert checkpoint["hardmine"]["miner"]["number"] == 1
     (tmp_path / "hardmine").symlink_to(work / "hardmine")
     resumed, runner = train(
-        scenes, tmp_path, epochs=4, resume=True, load_from=str(work / "epoch_2.pth"), **BY_SHAPE
+        scenes, tmp_path, epochs=4, resume=True, load_from=str(work / "epoch_2.pth"), **SAME_SHAPE
     )
     assert runner.iter == 4 * BATCHES
     assert resumed.batches == recorder.batches[2 * BATCHES :]
 
 
-def test_resuming_from_the_checkpoint_alone(unbroken, scenes, tmp_path) -> None:
-    """Elsewhere, without the states beside it: as good as the checkpoint knows."""
-    work, _, _ = unbroken
+def test_resuming_from_the_checkpoint_alone(uninterrupted, scenes, tmp_path) -> None:
+    """In another folder, without the hook's states: the checkpoint lacks the last round."""
+    work, _, _ = uninterrupted
     resumed, _ = train(scenes, tmp_path, epochs=3, resume=True, load_from=str(work / "epoch_2.pth"))
     assert_drawn_by(resumed.counts(0, BATCHES), expected_counts(state_after(work, BATCHES)))
 
@@ -122,7 +124,7 @@ def iterations(**more: Any) -> dict[str, Any]:
 
 
 def resume(scenes, work: Path, *, stop: int, into: Path, **more: Any) -> Recorder:
-    """Train on from a checkpoint, with the states that lie beside it."""
+    """Resume from a checkpoint, with the hook's states."""
     into.mkdir()
     (into / "hardmine").symlink_to(work / "hardmine")
     checkpoint = str(work / f"iter_{stop}.pth")
@@ -135,41 +137,39 @@ def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
 ) -> None:
     more = iterations(**{"train_dataloader.num_workers": num_workers, "model": rtmdet_tiny()})
     work = tmp_path / "whole"
-    unbroken, _ = train(scenes, work, **more)
-    assert set(unbroken.counts(0, BATCHES).values()) == {1}
-    assert set(unbroken.counts(2 * BATCHES, 16)) != set(unbroken.counts(0, BATCHES))
+    uninterrupted, _ = train(scenes, work, **more)
+    assert set(uninterrupted.counts(0, BATCHES).values()) == {1}
+    assert set(uninterrupted.counts(2 * BATCHES, 16)) != set(uninterrupted.counts(0, BATCHES))
     for stop in (5, 10):
         resumed = resume(scenes, work, stop=stop, into=tmp_path / f"from_{stop}", **more)
-        assert resumed.batches == unbroken.batches[stop:]
+        assert resumed.batches == uninterrupted.batches[stop:]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_images_that_wait_for_a_batch_of_their_shape_are_not_lost(
-    scenes, tmp_path, num_workers
-) -> None:
+def test_images_that_wait_for_a_batch_are_not_lost(scenes, tmp_path, num_workers) -> None:
     more = iterations(
         **{
             "train_dataloader.num_workers": num_workers,
             "train_dataloader.persistent_workers": num_workers > 0,
-            **BY_SHAPE,
+            **SAME_SHAPE,
             "default_hooks.checkpoint.interval": 1,
         }
     )
     work = tmp_path / "whole"
-    unbroken, _ = train(scenes, work, **more)
-    for batch in unbroken.batches:
+    uninterrupted, _ = train(scenes, work, **more)
+    for batch in uninterrupted.batches:
         assert len({image % 15 == 1000 % 15 for image in batch}) == 1
     waiting = state_after(work, 8)["samplers"][0]["waiting"]
     assert waiting
-    # After 32 images the first pass of 24 is over: all of it came, or waits.
-    drawn = {image for batch in unbroken.batches[:8] for image in batch}
+    # After 32 draws the first pass over 24 images is over: each was trained on or waits.
+    drawn = {image for batch in uninterrupted.batches[:8] for image in batch}
     assert drawn | {1000 + 3 * row for row in waiting} == {1000 + 3 * row for row in range(24)}
-    # A checkpoint saved before the validation that followed, and one between two validations
-    # of a run that was resumed itself.
+    # First from a checkpoint saved before its validation, then from one between two validations
+    # of the resumed run.
     once = resume(scenes, work, stop=8, into=tmp_path / "once", **more)
-    assert once.batches == unbroken.batches[8:]
+    assert once.batches == uninterrupted.batches[8:]
     twice = resume(scenes, tmp_path / "once", stop=11, into=tmp_path / "twice", **more)
-    assert twice.batches == unbroken.batches[11:]
+    assert twice.batches == uninterrupted.batches[11:]
 
 
 def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp_path) -> None:
@@ -178,7 +178,7 @@ def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp
         tmp_path,
         epochs=3,
         **{
-            **BY_SHAPE,
+            **SAME_SHAPE,
             "train_dataloader.num_workers": 2,
             "train_dataloader.persistent_workers": True,
             "train_cfg.val_interval": 2,
@@ -192,7 +192,7 @@ def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp
     assert_drawn_by(recorder.counts(second, len(recorder.batches)), expected)
     tall = {1000 + 15 * row for row in range(5)}
     mixed = [batch for batch in recorder.batches if 0 < len(tall & set(batch)) < len(set(batch))]
-    assert len(mixed) <= 3  # at most the rest of each epoch
+    assert len(mixed) <= 3  # at most the last batch of each epoch
 
 
 @pytest.mark.parametrize(
@@ -225,12 +225,12 @@ def test_wrapped_data_sets_train(scenes, tmp_path, wrap, length) -> None:
     )
     weights = state_after(tmp_path, length // 4)["miner"]["weights"].numpy()
     assert len(weights) == length
-    # The second copy of an image has the weight of the first.
+    # All repeats of an image have the same weight.
     np.testing.assert_array_equal(weights[:24], weights[-24:])
     assert weights.max() > weights.min()
 
 
-def test_nothing_detected_leaves_the_draws_alone(scenes, tmp_path, caplog) -> None:
+def test_nothing_detected_leaves_the_weights_alone(scenes, tmp_path, caplog) -> None:
     silent = retinanet()
     silent["test_cfg"]["score_thr"] = 1.0
     recorder, _ = train(scenes, tmp_path, epochs=2, model=silent)
@@ -238,7 +238,7 @@ def test_nothing_detected_leaves_the_draws_alone(scenes, tmp_path, caplog) -> No
     assert not (tmp_path / "hardmine" / "rounds.jsonl").exists()
 
 
-def test_no_validation_trains_as_ever(scenes, tmp_path) -> None:
+def test_training_without_validation_draws_uniformly(scenes, tmp_path) -> None:
     recorder, _ = train(
         scenes,
         tmp_path,
@@ -253,7 +253,7 @@ def test_no_validation_trains_as_ever(scenes, tmp_path) -> None:
 
 @pytest.fixture
 def strangers(scenes, tmp_path):
-    """A validation set that names no class of the training set."""
+    """A validation set that shares no class with the training set."""
     folder = tmp_path / "strangers"
     folder.mkdir()
     labels = json.loads((scenes[1] / "labels.json").read_text())
@@ -270,8 +270,8 @@ def test_a_failing_round_does_not_stop_training(scenes, strangers, tmp_path, cap
     with caplog.at_level(logging.ERROR, logger="hardmine"):
         recorder, _ = train((scenes[0], folder), tmp_path / "work", epochs=2, **more)
     assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
-    told = [record for record in caplog.records if "name none of the 8 classes" in record.message]
-    assert len(told) == 1
+    logged = [record for record in caplog.records if "name none of the 8 classes" in record.message]
+    assert len(logged) == 1
     rounds = read_rounds(tmp_path / "work" / "hardmine" / "rounds.jsonl")
     assert all("name none of the 8 classes" in done.error for done in rounds)
 
@@ -291,19 +291,19 @@ def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("loop", "infinite", "reason"),
     [
-        ({"type": "IterBasedTrainLoop", "max_iters": 4}, False, "put infinite=True beside"),
+        ({"type": "IterBasedTrainLoop", "max_iters": 4}, False, "set infinite=True for"),
         ({"type": "EpochBasedTrainLoop", "max_epochs": 1}, True, "never ends"),
     ],
 )
 def test_a_sampler_for_the_other_loop_is_refused(scenes, tmp_path, loop, infinite, reason) -> None:
-    """A pass without end would be an epoch without end."""
+    """An infinite sampler would never end an epoch, a finite one would end too early."""
     sampler = {"type": "HardMiningSampler", "infinite": infinite}
     with pytest.raises(InputError, match=reason):
         train(scenes, tmp_path, train_cfg=loop, **{"train_dataloader.sampler": sampler})
 
 
 def test_validations_are_counted_over_a_resume(scenes, tmp_path) -> None:
-    """With every second validation mined by, and the run stopped after one that was not."""
+    """Every second validation is mined, and the run stops after one that was not."""
     hook = {"interval": 2}
     train(scenes, tmp_path, hook=hook, epochs=2)
     train(scenes, tmp_path, hook=hook, epochs=3, resume=True)
@@ -315,7 +315,7 @@ def test_validations_are_counted_over_a_resume(scenes, tmp_path) -> None:
 
 
 def test_validating_alone_needs_no_training_images(scenes, tmp_path) -> None:
-    """The config of a mined run serves to validate and to test as well."""
+    """The config of a run with mining can also be used to validate or test."""
     nowhere = coco(tmp_path / "nowhere", train=True)
     settings = config(*scenes, tmp_path, **{"train_dataloader.dataset": nowhere})
     settings.custom_hooks = [{"type": "HardMiningHook", "encoder": "tiny"}]

@@ -1,4 +1,4 @@
-"""The files of the hook's state."""
+"""The files of the hook's state are small and are read back exactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hardmine_mmdet.state import StateFolder
 
 
 def test_equal_tensors_are_written_once(tmp_path) -> None:
-    """All ranks draw by the same weights, and each rank's state holds them."""
+    """The state of every rank holds the same weights."""
     folder = StateFolder(tmp_path / "states")
     assert folder.load(1) is None
     weights = torch.rand(10_000, dtype=torch.float64)
@@ -18,7 +18,7 @@ def test_equal_tensors_are_written_once(tmp_path) -> None:
     folder.save(2, {"samplers": states, "number": 3, "nothing": None})
     once, all_ranks = ((folder.folder / f"iter_{number}.pth").stat().st_size for number in (1, 2))
     assert once > 80_000
-    # One more in single precision, and one that differs.
+    # Besides the shared one: one in single precision and one with other values.
     assert all_ranks < 2.7 * once
     loaded = folder.load(2)
     assert loaded is not None

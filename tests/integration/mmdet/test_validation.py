@@ -1,4 +1,4 @@
-"""Class values from the metric, or from the predictions where the metric gives none."""
+"""AP by class from the metric, or from the predictions if the metric reports none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reader(scenes, *metrics, **more):
     return ValidationReader(Evaluator(list(metrics)), dataset, **options)
 
 
-def test_the_metric_is_asked_for_class_values(scenes) -> None:
+def test_the_metric_is_set_to_classwise(scenes) -> None:
     metric = CocoMetric(ann_file=str(scenes[1] / "labels.json"))
     assert not metric.classwise
     found = reader(scenes, metric)
@@ -49,11 +49,11 @@ def test_a_metric_is_chosen_by_its_prefix(scenes) -> None:
 
 
 def predictions(dataset, *, masks):
-    """Labelled boxes, displaced, some lost, some of another class, and some of nothing."""
+    """Labelled boxes with noise: some shifted, missing or of another class, some false."""
     rng = np.random.default_rng(0)
     samples = []
-    for place in range(len(dataset)):
-        info = dataset.get_data_info(place)
+    for position in range(len(dataset)):
+        info = dataset.get_data_info(position)
         truth = [each for each in info["instances"] if rng.random() < 0.8]
         boxes = [np.array(each["bbox"]) + rng.normal(0, 0.7, 4) for each in truth]
         labels = [each["bbox_label"] for each in truth]
@@ -77,28 +77,28 @@ def predictions(dataset, *, masks):
 
 
 def test_predictions_give_the_coco_metrics_values(scenes) -> None:
-    """Where masks overwrite the boxes' values, or a metric has none: judged here."""
+    """Evaluated here where masks overwrite the boxes' values, or a metric reports no class."""
     file = str(scenes[1] / "labels.json")
     dataset = DATASETS.build(coco(scenes[1], train=False))
     dataset.full_init()
     boxes = CocoMetric(ann_file=file, classwise=True)
     both = CocoMetric(ann_file=file, metric=["bbox", "segm"])
     readers = [reader(scenes, both), reader(scenes, VOCMetric(metric="mAP"))]
-    said = []
+    reported = []
     for metric in (boxes, both):
         metric.dataset_meta = dataset.metainfo
         samples = predictions(dataset, masks=metric is both)
         metric.process({}, [sample.to_dict() for sample in samples])
-        said.append(metric.evaluate(len(dataset)))
-    expected = np.array([said[0][f"coco/{name}_precision"] for name in CLASSES])
+        reported.append(metric.evaluate(len(dataset)))
+    expected = np.array([reported[0][f"coco/{name}_precision"] for name in CLASSES])
     assert np.nanmax(expected) > 0.1
-    # The empty masks found nothing, and their values stand where the boxes' would.
-    assert np.nanmax([said[1][f"coco/{name}_precision"] for name in CLASSES]) == 0
+    # The AP of the empty masks is 0 and overwrites that of the boxes.
+    assert np.nanmax([reported[1][f"coco/{name}_precision"] for name in CLASSES]) == 0
     for each in readers:
         each.begin()
         each.collect(predictions(dataset, masks=False))
         # The metric rounds to three digits.
-        np.testing.assert_allclose(each.read(said[1]).ap, expected, atol=5.1e-4)
+        np.testing.assert_allclose(each.read(reported[1]).ap, expected, atol=5.1e-4)
 
 
 def test_masks_are_read_from_a_metric_that_writes_them_last(scenes) -> None:

@@ -1,4 +1,4 @@
-"""The label-only baselines are what their papers and codes say, by a slow second reckoning."""
+"""The label-only baselines equal a slow computation of the published formulas."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_repeat_factors_by_hand() -> None:
     assert weights[4] == weights.max()
 
 
-def test_class_aware_draws_each_class_as_often() -> None:
+def test_class_aware_draws_all_classes_equally_often() -> None:
     rng = np.random.default_rng(0)
     counts = scipy.sparse.csr_matrix(
         np.eye(5, dtype=np.int64)[rng.choice(5, 400, p=[0.6, 0.2, 0.1, 0.06, 0.04])]
@@ -43,14 +43,14 @@ def test_inverse_ap_by_hand() -> None:
     instances = COUNTS.toarray().sum(axis=0)
     weights = inverse_ap(COUNTS, ap)
     for image, weight in zip(COUNTS.toarray()[KNOWN], weights[KNOWN], strict=True):
-        odds = [
-            count * (1 - known) ** 2 / total
-            for count, known, total in zip(image, [0.9, 0.1, 0.0], instances, strict=True)
+        terms = [
+            count * (1 - class_ap) ** 2 / total
+            for count, class_ap, total in zip(image, [0.9, 0.1, 0.0], instances, strict=True)
         ]
-        assert weight == pytest.approx(sum(odds))
+        assert weight == pytest.approx(sum(terms))
 
 
 @pytest.mark.parametrize("baseline", [class_aware, lambda counts: inverse_ap(counts, np.zeros(3))])
-def test_an_image_without_known_labels_is_drawn_as_often_as_the_mean(baseline) -> None:
+def test_an_image_without_known_labels_has_the_mean_weight(baseline) -> None:
     weights = baseline(COUNTS)
     assert weights[6] == pytest.approx(weights[KNOWN].mean())

@@ -1,4 +1,4 @@
-"""Images and boxes of a data set, held in memory at the size that the small detector sees."""
+"""Images and boxes of a data set, held in memory at the input size of the small detector."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hardmine.records import ImageSet
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """N square pictures with their labelled boxes.
+class SquareImages:
+    """N square images with their labelled boxes.
 
     Attributes:
         pixels: (N, 3, S, S) uint8.
-        boxes: (M, 4) float32 xyxy in pixels of the square, by picture.
+        boxes: (M, 4) float32 xyxy in pixels of the square, sorted by image.
         class_rows: (M,) int64.
-        starts: (N + 1,) int64; picture i has the boxes from ``starts[i]`` to ``starts[i + 1]``.
-        scales: (N, 2) float32, what takes x and y back to the image file.
+        starts: (N + 1,) int64; image i has the boxes from ``starts[i]`` to ``starts[i + 1]``.
+        scales: (N, 2) float32 factors from x and y in the square to x and y in the image file.
     """
 
     pixels: torch.Tensor
@@ -38,30 +38,38 @@ class Pictures:
 
     @property
     def side(self) -> int:
-        """S."""
+        """S, in pixels."""
         return self.pixels.shape[-1]
 
-    def look(self, rows: torch.Tensor, mirrored: torch.Tensor | None = None) -> torch.Tensor:
-        """What a detector sees of some rows, (B, 3, S, S), those told mirrored."""
+    def inputs(self, rows: torch.Tensor, flipped: torch.Tensor | None = None) -> torch.Tensor:
+        """Detector inputs of some images, (B, 3, S, S).
+
+        Args:
+            rows: (B,) image rows.
+            flipped: (B,) bool, which of them to flip left to right; None for none.
+        """
         pixels = self.pixels[rows]
-        if mirrored is None:
+        if flipped is None:
             return pixels
-        return torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+        return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
 
 
-def read_pictures(
+def read_square_images(
     images: ImageSet, side: int, *, on_image: Callable[[], None] = lambda: None
-) -> Pictures:
-    """Read every image, squeezed to a square.
+) -> SquareImages:
+    """Read all images and resize each to a square, without keeping its aspect ratio.
 
     Args:
-        images: With labels.
-        side: S, of the squares.
+        images: Images with labels. Crowd boxes are left out.
+        side: Side of the squares in pixels.
         on_image: Called after each image.
     """
     instances = images.instances
     if instances is None:
-        raise InputError("a detector learns from labels, and this image set has none")
+        raise InputError(
+            f"the detector learns from labels, and the image set at {images.root} has none; "
+            "load it with its annotations"
+        )
     pixels = np.empty((len(images), 3, side, side), np.uint8)
     scales = np.empty((len(images), 2), np.float32)
     for row in range(len(images)):
@@ -73,7 +81,7 @@ def read_pictures(
     single = ~instances.crowd
     rows = instances.image_rows[single]
     boxes = instances.boxes[single] / np.tile(scales[rows], 2)
-    return Pictures(
+    return SquareImages(
         torch.from_numpy(pixels),
         torch.from_numpy(boxes),
         torch.from_numpy(instances.class_rows[single].astype(np.int64)),

@@ -1,4 +1,4 @@
-"""Pictures are squeezed to a square, and what is found on them comes back to the image's pixels."""
+"""Images are resized to squares; detections come back in pixels of the image file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hardmine.bench.pictures import read_pictures
-from hardmine.bench.training import Training
+from hardmine.bench.square_images import read_square_images
+from hardmine.bench.training import Trainer
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, Instances
 
@@ -40,33 +40,33 @@ def wide_and_tall(folder: Path) -> ImageSet:
     )
 
 
-def test_boxes_follow_the_picture_and_crowds_are_left_out(tmp_path) -> None:
-    seen = []
-    pictures = read_pictures(wide_and_tall(tmp_path), 16, on_image=lambda: seen.append(1))
-    assert len(pictures) == len(seen) == 2
-    assert pictures.side == 16
-    assert pictures.boxes.tolist() == [[8, 0, 16, 16], [4, 8, 12, 16]]
-    assert pictures.class_rows.tolist() == [0, 0]
-    assert pictures.starts.tolist() == [0, 1, 2]
-    assert pictures.scales.tolist() == [[5, 2.5], [2, 6]]
-    assert pictures.pixels[0, :, :, :7].max() < 10
-    assert pictures.pixels[0, :, :, 9:].min() > 245
+def test_boxes_are_scaled_and_crowds_are_left_out(tmp_path) -> None:
+    done = []
+    squares = read_square_images(wide_and_tall(tmp_path), 16, on_image=lambda: done.append(1))
+    assert len(squares) == len(done) == 2
+    assert squares.side == 16
+    assert squares.boxes.tolist() == [[8, 0, 16, 16], [4, 8, 12, 16]]
+    assert squares.class_rows.tolist() == [0, 0]
+    assert squares.starts.tolist() == [0, 1, 2]
+    assert squares.scales.tolist() == [[5, 2.5], [2, 6]]
+    assert squares.pixels[0, :, :, :7].max() < 10
+    assert squares.pixels[0, :, :, 9:].min() > 245
 
 
-def test_what_is_found_lies_inside_the_image_file(tmp_path) -> None:
+def test_detections_are_in_pixels_of_the_image_file(tmp_path) -> None:
     images = wide_and_tall(tmp_path)
-    training = Training(2, side=32, width=8)
-    torch.nn.init.constant_(training.model.classify.bias, 2.0)  # sees something everywhere
-    found = training.detect(read_pictures(images, 32))
+    trainer = Trainer(2, side=32, width=8)
+    torch.nn.init.constant_(trainer.model.classify.bias, 2.0)  # detects something everywhere
+    found = trainer.detect(read_square_images(images, 32))
     assert set(found.image_rows.tolist()) == {0, 1}
     limits = images.sizes[found.image_rows][:, ::-1]
     assert (found.boxes[:, :2] >= 0).all()
     assert (found.boxes[:, 2:] <= limits).all()
-    # Not the square's sides but the file's.
+    # Beyond the square, so not in its pixels.
     assert found.boxes[found.image_rows == 0, 2].max() > 64
     assert found.boxes[found.image_rows == 1, 3].max() > 64
 
 
 def test_a_set_without_labels_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="learns from labels"):
-        read_pictures(replace(wide_and_tall(tmp_path), instances=None), 16)
+        read_square_images(replace(wide_and_tall(tmp_path), instances=None), 16)
