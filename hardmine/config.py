@@ -75,6 +75,7 @@ class SamplerConfig:
     seed: int = 0
     shuffle: bool = True
     infinite: bool = False
+    sharded_by: str = "sampler"
 
 
 @dataclass(frozen=True)

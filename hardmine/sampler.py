@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Iterator, Sized
-from dataclasses import dataclass, field
-from operator import length_hint
 from typing import Any
 
 import torch
 import torch.distributed
+import torch.utils.data
 from torch.utils.data import Sampler
 
 from hardmine.draws import epoch_stream
+from hardmine.draws.checks import checked_weights, whole_number
+from hardmine.draws.iterations import Iteration, Pass
 from hardmine.errors import InputError, require_keys
 
 _CHUNK = 1 << 14  # images turned into Python integers at a time
 _KEPT = 16  # passes remembered: a loader rarely draws ahead of training by more
 _MAX_COUNT = 2**31 - 1  # images or draws; the exact integers of draws.py rely on it
+# Classes of Accelerate and Lightning that shard what a sampler or batch sampler draws.
+_SHARDING_CLASSES = frozenset(
+    {
+        "BatchSamplerShard",
+        "DataLoaderDispatcher",
+        "DistributedSamplerWrapper",
+        "_DatasetSamplerWrapper",
+    }
+)
 
 
 class HardMiningSampler(Sampler[int]):
@@ -30,8 +42,10 @@ class HardMiningSampler(Sampler[int]):
     start, as torch's DistributedSampler does, so all ranks get ceil(L / W) images. Equal weights
     give each image once, in the very order of DistributedSampler with the same seed and epoch.
 
-    An epoch that was drawn to its end is followed by the next; ``set_epoch`` overrides that. The
-    infinite form draws epoch after epoch in one iterator.
+    Repeats of an image are spread over the epoch: with k draws it comes about every k-th of it.
+
+    An epoch whose last image was handed out is followed by the next; ``set_epoch`` overrides that.
+    The infinite form draws epoch after epoch in one iterator.
 
     Args:
         dataset: The data set to draw from, or the number of its images.
@@ -43,6 +57,10 @@ class HardMiningSampler(Sampler[int]):
             initialised when they are needed, else there is one process.
         world_size: W.
         infinite: For loops that count iterations: never stop, new weights at the next pass.
+        sharded_by: Who gives each rank its share. ``"sampler"``: this class, as with torch's
+            DistributedSampler. ``"host"``: the trainer shards what any sampler draws (Accelerate
+            and the HF Trainer always, Lightning unless ``use_distributed_sampler=False``), so every
+            rank draws the whole stream here.
 
     >>> sampler = HardMiningSampler(4, shuffle=False)
     >>> list(sampler)
@@ -62,12 +80,15 @@ class HardMiningSampler(Sampler[int]):
         rank: int | None = None,
         world_size: int | None = None,
         infinite: bool = False,
+        sharded_by: str = "sampler",
     ) -> None:
         # Batch samplers that group by aspect ratio look their images up here.
         self.dataset = dataset if isinstance(dataset, Sized) else None
-        self.num_images = len(dataset) if isinstance(dataset, Sized) else int(dataset)
-        self.epoch_length = self.num_images if epoch_length is None else epoch_length
-        self.seed = seed
+        images = len(dataset) if isinstance(dataset, Sized) else dataset
+        self.num_images = whole_number("num_images", images)
+        length = self.num_images if epoch_length is None else epoch_length
+        self.epoch_length = whole_number("epoch_length", length)
+        self.seed = whole_number("seed", seed)
         self.shuffle = shuffle
         self.infinite = infinite
         for name, count in (("num_images", self.num_images), ("epoch_length", self.epoch_length)):
@@ -79,12 +100,21 @@ class HardMiningSampler(Sampler[int]):
             )
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
             raise InputError(f"rank must be in 0 to world_size - 1 = {world_size - 1}, got {rank}")
+        if sharded_by not in ("sampler", "host"):
+            raise InputError(f'sharded_by must be "sampler" or "host", got {sharded_by!r}')
+        if sharded_by == "host" and rank is not None:
+            raise InputError('give rank and world_size, or sharded_by="host", not both')
+        self.sharded_by = sharded_by
         self._place = None if rank is None or world_size is None else (rank, world_size)
+        if sharded_by == "host":
+            self._place = (0, 1)
         self._weights: torch.Tensor | None = None
         self._epoch = 0
-        self._passes: tuple[_Pass, ...] = ()  # of the newest iterator, the one being drawn last
+        self._iterations: list[Iteration] = []  # the running or last one, and one begun since
+        self._alive: list[Iteration] = []  # all that have not ended
         self._begun: list[torch.Tensor | None] = []  # resumed: weights of passes begun before
-        self._resumed: _Pass | None = None
+        self._resumed: Pass | None = None
+        self._drawn = 0  # images handed out or about to be, over all ranks and iterators
 
     @property
     def rank(self) -> int:
@@ -103,9 +133,8 @@ class HardMiningSampler(Sampler[int]):
 
     @property
     def passes(self) -> float:
-        """Draws of the mean image so far."""
-        current, position = self._where(None)
-        return (current.epoch * self.epoch_length + position) / self.num_images
+        """Draws of the mean image so far, whatever the epochs were called."""
+        return self._num_drawn() / self.num_images
 
     @property
     def weights(self) -> Any:
@@ -127,13 +156,16 @@ class HardMiningSampler(Sampler[int]):
         Raises:
             InputError: If they cannot be used; the old weights stay.
         """
-        self._weights = _checked(weights, self.num_images)
+        self._weights = checked_weights(weights, self.num_images)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iterator draws; a running one is not changed."""
-        self._epoch = epoch
-        if not self.infinite and self._passes and self._passes[-1].epoch != epoch:
-            self._passes = ()
+        self._epoch = whole_number("epoch", epoch)
+        current = self._current()
+        if self.infinite or current is None:
+            return
+        if current.exhausted or current.passes[-1].epoch != self._epoch:
+            self._iterations = []
 
     def __len__(self) -> int:
         """Images an epoch for this rank; of one pass in the infinite form."""
@@ -141,23 +173,47 @@ class HardMiningSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         # Nothing happens before the first image is requested: loaders make iterators they drop.
-        current = self._begin()
-        while True:
-            shard = self._shard(current)
-            for start in range(0, len(shard), _CHUNK):
-                chunk = shard[start : start + _CHUNK].tolist()
-                current.ahead = iter(chunk)
-                current.position += len(chunk) * self.world_size
-                yield from current.ahead
-            latest = bool(self._passes) and self._passes[-1] is current
-            if latest and self._epoch == current.epoch:
-                self._epoch += 1
-            if not self.infinite:
-                return
-            drawn = current.drawn_before + len(shard)
-            weights = self._begun.pop(0) if self._begun else self._weights
-            current = _Pass(current.epoch + 1, weights, drawn_before=drawn)
-            self._passes = (*self._passes[1 - _KEPT :], current)
+        self._check_caller()
+        iteration = self._begin()
+        try:
+            while True:
+                yield from self._draw(iteration)
+                if not self.infinite:
+                    return
+                epoch = iteration.passes[-1].epoch + 1
+                weights = self._begun.pop(0) if self._begun else self._weights
+                following = Pass(epoch, weights, drawn_before=iteration.handed_out)
+                iteration.passes = (*iteration.passes[1 - _KEPT :], following)
+        finally:
+            # Also where a loader drops the iterator: what lay ahead was never handed out.
+            if iteration in self._alive:
+                self._drawn -= iteration.num_ahead * iteration.world_size
+                self._alive.remove(iteration)
+            iteration.close()
+            current = iteration.passes[-1]
+            iteration.exhausted = not self.infinite and current.position >= self.epoch_length
+
+    def _draw(self, iteration: Iteration) -> Iterator[int]:
+        """Hand out this rank's share of a pass."""
+        current = iteration.passes[-1]
+        shard = self._shard(current)
+        for start in range(0, len(shard), _CHUNK):
+            *chunk, last = shard[start : start + _CHUNK].tolist()
+            drawn = iteration.take(chunk, 1)
+            if iteration in self._alive:
+                self._drawn += drawn
+            yield from iteration.ahead
+            iteration.kept_back = 0
+            if start + _CHUNK >= len(shard):
+                # Before the last image: a loop that stops there must not draw this epoch again.
+                self._end_epoch(current)
+            yield last
+        if not len(shard):
+            self._end_epoch(current)
+
+    def _end_epoch(self, current: Pass) -> None:
+        if self._epoch == current.epoch:
+            self._epoch += 1
 
     def state_dict(self, *, used: int | None = None) -> dict[str, Any]:
         """All that is needed to resume with the very next image, at any number of ranks.
@@ -169,12 +225,16 @@ class HardMiningSampler(Sampler[int]):
             used: Images that training on this rank took from the running iterator since it
                 began or resumed; all that were drawn if None.
         """
+        iteration, drawn = self._current(), self._num_drawn()
         current, position = self._where(used)
         if position >= self.epoch_length and used is not None:
-            current, position = _Pass(current.epoch + 1, self._weights), 0
+            current, position = Pass(current.epoch + 1, self._weights), 0
+        if used is not None and iteration is not None:
+            drawn -= (iteration.handed_out - used) * iteration.world_size
         # What has been drawn ahead of training must be drawn again as it was.
-        begun = [each.weights for each in self._passes if each.epoch > current.epoch]
-        known = (self._resumed, *self._passes)
+        passes = () if iteration is None else iteration.passes
+        begun = [each.weights for each in passes if each.epoch > current.epoch]
+        known = (self._resumed, *passes)
         # Tensors are never written in place, so the state may hold them as they are.
         return {
             "seed": self.seed,
@@ -182,6 +242,7 @@ class HardMiningSampler(Sampler[int]):
             "epoch_length": self.epoch_length,
             "epoch": current.epoch,
             "position": position,
+            "drawn": drawn,
             "started": any(current is one for one in known),
             "weights": current.weights,
             "begun_weights": begun + self._begun,
@@ -201,16 +262,17 @@ class HardMiningSampler(Sampler[int]):
                     "make the sampler as it was when the state was saved"
                 )
         self._weights, drawn_by, *begun = (
-            None if saved is None else _checked(saved, self.num_images)
+            None if saved is None else checked_weights(saved, self.num_images)
             for saved in (state["next_weights"], state["weights"], *state["begun_weights"])
         )
         self._begun = begun
         self._epoch = state["epoch"]
-        self._passes = ()
+        self._drawn = state["drawn"]
+        self._iterations, self._alive = [], []
         # A pass that had not begun takes the weights that are there when it does.
         self._resumed = None
         if state["started"]:
-            self._resumed = _Pass(self._epoch, drawn_by, start=state["position"])
+            self._resumed = Pass(self._epoch, drawn_by, start=state["position"])
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self._place is not None:
@@ -219,30 +281,65 @@ class HardMiningSampler(Sampler[int]):
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
 
-    def _begin(self) -> _Pass:
+    def _check_caller(self) -> None:
+        """Say it where something outside makes the draws wrong."""
+        if torch.utils.data.get_worker_info() is not None:
+            warnings.warn(
+                "HardMiningSampler is iterated inside a DataLoader worker (detectron2's "
+                "ToIterableDataset does so), where new weights never arrive; make the loader's "
+                "iterator anew after each round, or draw in the main process",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        if self.world_size == 1:
+            return
+        frame = sys._getframe(1)
+        while (caller := frame.f_back) is not None:
+            frame = caller
+            owner = type(frame.f_locals.get("self")).__name__
+            if owner in _SHARDING_CLASSES:
+                raise InputError(
+                    f"HardMiningSampler gives each of {self.world_size} ranks its share, and "
+                    f"{owner} would shard that again, so that most images are never seen; make it "
+                    'with sharded_by="host" (or, in Lightning, set use_distributed_sampler=False)'
+                )
+
+    def _current(self) -> Iteration | None:
+        """The iterator that training draws from: the newest that was not dropped half way."""
+        kept = [each for each in self._iterations if each.exhausted or not each.closed]
+        return (kept or self._iterations)[-1] if self._iterations else None
+
+    def _num_drawn(self) -> int:
+        """Images handed out over all ranks."""
+        return self._drawn - sum(each.num_ahead * each.world_size for each in self._alive)
+
+    def _begin(self) -> Iteration:
         resumed, self._resumed = self._resumed, None
         if resumed is None or resumed.epoch != self._epoch:
-            resumed = _Pass(self._epoch, self._weights)
+            resumed = Pass(self._epoch, self._weights)
             self._begun = []
-        self._passes = (resumed,)
-        return resumed
+        before, iteration = self._current(), Iteration((resumed,), self.world_size)
+        self._iterations = [iteration] if before is None else [before, iteration]
+        self._alive.append(iteration)
+        return iteration
 
-    def _where(self, used: int | None) -> tuple[_Pass, int]:
+    def _where(self, used: int | None) -> tuple[Pass, int]:
         if self._resumed is not None and self._resumed.epoch == self._epoch:
             return self._resumed, self._resumed.start
-        if not self._passes:
-            return _Pass(self._epoch, self._weights), 0
-        current = self._passes[-1]
-        if used is None and current.epoch != self._epoch and not self.infinite:
-            return _Pass(self._epoch, self._weights), 0  # drawn to its end
+        iteration = self._current()
+        if iteration is None:
+            return Pass(self._epoch, self._weights), 0
+        current = iteration.passes[-1]
+        if used is None and iteration.exhausted:
+            return Pass(self._epoch, self._weights), 0
         if used is None:
-            return current, current.position - length_hint(current.ahead) * self.world_size
-        for current in reversed(self._passes):
+            return current, current.position - iteration.num_ahead * iteration.world_size
+        for current in reversed(iteration.passes):
             if used >= current.drawn_before:
-                return current, current.start + (used - current.drawn_before) * self.world_size
+                return current, current.start + (used - current.drawn_before) * iteration.world_size
         raise InputError(f"used={used} lies {_KEPT} passes behind what has been drawn")
 
-    def _shard(self, current: _Pass) -> torch.Tensor:
+    def _shard(self, current: Pass) -> torch.Tensor:
         rank, world_size = self._rank_and_world_size()
         stream = epoch_stream(
             current.weights,
@@ -257,43 +354,3 @@ class HardMiningSampler(Sampler[int]):
             repeats = math.ceil(missing / self.epoch_length)
             stream = torch.cat([stream, stream.repeat(repeats)[:missing]])
         return stream[current.start + rank :: world_size]
-
-
-@dataclass
-class _Pass:
-    """One epoch as it is drawn: what fixes its stream, and how far the stream has been drawn."""
-
-    epoch: int
-    weights: torch.Tensor | None
-    start: int = 0  # where in the stream it was begun or resumed
-    drawn_before: int = 0  # by this rank and this iterator, in earlier passes
-    position: int = field(init=False)  # drawn of the stream by all ranks, ``ahead`` included
-    ahead: Iterator[int] = field(default_factory=lambda: iter(()), init=False)
-
-    def __post_init__(self) -> None:
-        self.position = self.start
-
-
-def _checked(weights: Any, num_images: int) -> torch.Tensor:
-    """Copy weights into a float64 tensor, or say what is wrong with them."""
-    copied = torch.tensor(weights) if not isinstance(weights, torch.Tensor) else weights.clone()
-    copied = copied.detach().to("cpu", torch.float64)
-    if copied.shape != (num_images,):
-        got = len(copied) if copied.dim() == 1 else f"shape {tuple(copied.shape)}"
-        raise InputError(
-            f"weights must have one value per image (expected {num_images}, got {got}); "
-            "was the index built on another split?"
-        )
-    low, high = (float(end) for end in torch.aminmax(copied))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = (~torch.isfinite(copied)).nonzero().squeeze(1)
-        raise InputError(
-            f"weights must be finite, got {float(copied[bad[0]])} for image {int(bad[0])} "
-            f"and {len(bad) - 1} more"
-        )
-    if low < 0:
-        row = int(copied.argmin())
-        raise InputError(f"weights must not be negative, got {low} for image {row}; 0 means never")
-    if high == 0:
-        raise InputError("weights must not all be zero; equal weights draw every image alike")
-    return copied

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from itertools import islice
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from hardmine.draws import draw_counts, epoch_stream
+from hardmine.draws import epoch_stream
 from hardmine.errors import InputError
 from hardmine.sampler import HardMiningSampler
 
@@ -99,15 +98,17 @@ def test_epoch_length_stays_whatever_the_weights() -> None:
         assert 0 not in drawn
 
 
-def test_passes_say_how_often_an_image_was_drawn_in_the_mean() -> None:
+def test_passes_count_what_was_drawn_whatever_the_epochs_are_called() -> None:
     sampler = HardMiningSampler(4, epoch_length=8, rank=0, world_size=2)
     assert sampler.passes == 0
     stream = iter(sampler)
     assert [next(stream) is None or sampler.passes for _ in range(2)] == [0.5, 1.0]
     list(stream)
     assert sampler.passes == 2
-    sampler.set_epoch(7)
-    assert sampler.passes == 14
+    sampler.set_epoch(7 * 7330)
+    assert sampler.passes == 2
+    list(islice(sampler, 1))  # half of an epoch of both ranks, left there: its draws happened
+    assert sampler.passes == 2.5
     endless = HardMiningSampler(4, infinite=True)
     list(islice(endless, 10))
     assert endless.passes == 2.5
@@ -162,6 +163,9 @@ def test_weights_are_given_back_but_cannot_be_written() -> None:
         ([1, 2, float("inf"), float("nan")], "must be finite, got inf for image 2 and 1 more"),
         ([1, -0.5, 1, 1], "must not be negative, got -0.5 for image 1"),
         ([0, 0, 0, 0], "must not all be zero"),
+        (["a", 1, 2, 3], "weights must be numbers, one per image"),
+        ([[1], [2, 3]], "weights must be numbers, one per image"),
+        (None, "got shape"),
     ],
 )
 def test_bad_weights_are_refused_and_the_old_ones_stay(weights: object, message: str) -> None:
@@ -179,6 +183,10 @@ def test_bad_weights_are_refused_and_the_old_ones_stay(weights: object, message:
         ({"dataset": 2**31}, "num_images must be in 1 to"),
         ({"dataset": 5, "epoch_length": 0}, "epoch_length must be in 1 to"),
         ({"dataset": 5, "rank": 1}, "together or neither"),
+        ({"dataset": 5, "seed": None}, r"seed must be a whole number, got None"),
+        ({"dataset": 5, "epoch_length": 2.0}, "epoch_length must be a whole number, got 2.0"),
+        ({"dataset": 5, "sharded_by": "me"}, 'must be "sampler" or "host", got \'me\''),
+        ({"dataset": 5, "sharded_by": "host", "rank": 0, "world_size": 2}, "not both"),
         ({"dataset": 5, "rank": 2, "world_size": 2}, "rank must be in 0 to world_size - 1 = 1"),
     ],
 )
@@ -209,175 +217,49 @@ def test_infinite_form_is_one_epoch_after_another_with_new_weights_at_the_next()
     assert len(infinite) == 40
 
 
-def resumed(state: dict[str, object], **arguments: object) -> HardMiningSampler:
-    """A new sampler that goes on from a state that went through a file."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    sampler = HardMiningSampler(**arguments)  # type: ignore[arg-type]
-    sampler.load_state_dict(torch.load(file, weights_only=True))
-    return sampler
+def test_rows_that_alternate_are_drawn_alike() -> None:
+    """Rows of two cameras in turn, half of them an epoch: each epoch shows both cameras."""
+    sampler = HardMiningSampler(10_000, epoch_length=5000)
+    shares = [np.mean(np.array(list(sampler)) % 2) for _ in range(20)]
+    # Each share is a sum over 5,000 draws without replacement: a standard error of 0.5 %.
+    assert np.abs(np.array(shares) - 0.5).max() < 0.03
+    sampler.set_weights(np.where(np.arange(10_000) % 10 == 0, 2.0, 1.0))
+    together = [set(sampler) for _ in range(20)]
+    assert all(any({row, row + 1} <= drawn for drawn in together) for row in range(0, 9000, 700))
 
 
-@pytest.mark.parametrize("infinite", [False, True])
-@pytest.mark.parametrize("stop", [0, 1, 17, 49, 50])
-def test_resumes_in_mid_epoch_with_the_weights_of_that_epoch_and_of_the_next(
-    stop: int, infinite: bool
-) -> None:
-    arguments = {"dataset": 100, "seed": 4, "rank": 1, "world_size": 2, "infinite": infinite}
-    sampler = HardMiningSampler(**arguments)
-    sampler.set_weights(np.linspace(1, 4, 100))
-    running = iter(sampler)
-    drawn = list(islice(running, stop))
-    sampler.set_weights(np.linspace(4, 1, 100))
-    again = resumed(sampler.state_dict(), **arguments)
-    if infinite:
-        assert list(islice(again, 150)) == list(islice(running, 150))
-        return
-    assert list(again) == list(running)
-    assert len(drawn) + len(list(sampler)) == stop + 50
-    sampler.set_epoch(1)
-    again.set_epoch(1)
-    assert list(again) == list(sampler)
+def test_repeats_of_an_image_are_spread_over_the_epoch() -> None:
+    weights = np.ones(2000)
+    weights[:100] = 6.0
+    sampler = HardMiningSampler(2000, seed=2)
+    sampler.set_weights(weights)
+    drawn = np.array(list(sampler))
+    batches = drawn[: 64 * (len(drawn) // 64)].reshape(-1, 64)
+    assert all(len(set(batch)) == 64 for batch in batches.tolist())
+    for row in range(100):
+        gaps = np.diff(np.flatnonzero(drawn == row))
+        # k draws lie 1 / k of an epoch apart, but for images that have one more or less.
+        assert len(gaps) in (3, 4)
+        assert gaps.min() > 0.9 * 2000 / (len(gaps) + 1)
+    # The order is random otherwise: the first draw is as likely to be any of them.
+    first = np.array([next(iter(HardMiningSampler(2000, seed=seed))) for seed in range(200)])
+    assert 0.4 < np.mean(first < 1000) < 0.6
+    # An image's place in the epoch is uniform.
+    once = np.flatnonzero(drawn >= 100) / len(drawn)
+    assert abs(once.mean() - 0.5) < 0.02
 
 
-@pytest.mark.parametrize("key", ["started", "weights"])
-def test_a_state_of_another_version_is_refused_before_anything_changes(key: str) -> None:
-    saved = HardMiningSampler(20, seed=3)
-    list(islice(saved, 5))
-    state = saved.state_dict()
-    del state[key]
-    sampler = HardMiningSampler(20, seed=3)
-    with pytest.raises(InputError, match=f"saved sampler lacks {key}: .*another version"):
-        sampler.load_state_dict(state)
-    assert list(sampler) == list(HardMiningSampler(20, seed=3))
+def test_whole_numbers_of_any_type_and_weights_of_any_size() -> None:
+    sampler = HardMiningSampler(np.int64(4), epoch_length=np.int32(8), seed=np.uint8(3))  # type: ignore[arg-type]
+    sampler.set_epoch(np.int64(2))  # type: ignore[arg-type]
+    assert len(list(sampler)) == 8
+    sampler.set_weights([16777217, 1, 1, 1])  # a float32 would round it
+    assert sampler.weights[0] == 16777217
+    sampler.set_weights([1e300, 1e300, 0, 1e300])
+    assert 2 not in list(sampler)
 
 
-def test_resumes_on_another_number_of_ranks() -> None:
-    weights = np.linspace(1, 4, 60)
-
-    def rank_of(rank: int, world_size: int) -> HardMiningSampler:
-        sampler = HardMiningSampler(60, seed=8, rank=rank, world_size=world_size)
-        sampler.set_weights(weights)
-        return sampler
-
-    stream = list(rank_of(0, 1))
-    four = [rank_of(rank, 4) for rank in range(4)]
-    parts = [list(islice(sampler, 6)) for sampler in four]
-    assert [image for row in zip(*parts, strict=True) for image in row] == stream[:24]
-    three = [rank_of(rank, 3) for rank in range(3)]
-    for sampler in three:
-        sampler.load_state_dict(four[0].state_dict())
-    rest = [list(sampler) for sampler in three]
-    assert [image for row in zip(*rest, strict=True) for image in row] == stream[24:]
-
-
-@pytest.mark.parametrize("infinite", [False, True])
-def test_state_can_be_taken_where_training_is_not_where_the_loader_is(infinite: bool) -> None:
-    arguments = {"dataset": 30, "seed": 1, "infinite": infinite}
-    sampler = HardMiningSampler(**arguments)
-    sampler.set_weights(np.linspace(1, 2, 30))
-    drawn = list(islice(iter(sampler), 30))  # all of it lies in the loader's queue
-    sampler.set_weights(np.linspace(2, 1, 30))
-    again = resumed(sampler.state_dict(used=12), **arguments)
-    assert list(islice(again, 18)) == drawn[12:]
-    done = resumed(sampler.state_dict(used=30), **arguments)
-    sampler.set_epoch(1)
-    assert list(islice(done, 30)) == list(islice(sampler, 30))
-
-
-def test_an_epoch_that_is_drawn_to_its_end_may_still_be_in_training() -> None:
-    sampler = HardMiningSampler(30, seed=1)
-    sampler.set_weights(np.linspace(1, 2, 30))
-    drawn = list(sampler)  # the loader has drawn all of it, training has not
-    sampler.set_weights(np.linspace(2, 1, 30))
-    again = resumed(sampler.state_dict(used=12), dataset=30, seed=1)
-    assert again.epoch == 0
-    assert list(again) == drawn[12:]
-    for state in (sampler.state_dict(), sampler.state_dict(used=30)):
-        assert (state["epoch"], state["position"]) == (1, 0)
-    sampler.set_epoch(1)  # now that epoch is over for good
-    assert sampler.state_dict(used=0)["epoch"] == 1
-    assert list(again) == list(sampler)
-
-
-def test_used_counts_from_the_start_of_an_infinite_iterator_over_passes() -> None:
-    arguments = {"dataset": 10, "seed": 1, "infinite": True}
-    sampler = HardMiningSampler(**arguments)
-    drawn = list(islice(iter(sampler), 170))
-    for used in (11, 20, 25, 169):
-        again = resumed(sampler.state_dict(used=used), **arguments)
-        assert list(islice(again, 170 - used)) == drawn[used:]
-    with pytest.raises(InputError, match="16 passes behind"):
-        sampler.state_dict(used=3)
-
-
-def test_passes_drawn_ahead_of_training_are_drawn_again_with_their_own_weights() -> None:
-    arguments = {"dataset": 10, "seed": 1, "infinite": True}
-    sampler = HardMiningSampler(**arguments)
-    stream = iter(sampler)
-    drawn = list(islice(stream, 15))  # the loader has begun the second pass with equal weights
-    sampler.set_weights(np.linspace(1, 5, 10))
-    state = sampler.state_dict(used=7)
-    drawn += list(islice(stream, 20))
-    assert len(set(drawn[20:30])) < 10
-    again = HardMiningSampler(**arguments)
-    again.load_state_dict(state)
-    stream = iter(again)
-    assert list(islice(stream, 28)) == drawn[7:]
-    # Resuming from the resumed one, before and after it has begun to draw.
-    for used in (0, 2, 5):
-        third = HardMiningSampler(**arguments)
-        third.load_state_dict(again.state_dict(used=used))
-        assert list(islice(third, 28 - used)) == drawn[7 + used :]
-
-
-def test_going_to_another_epoch_forgets_the_place_to_resume_at() -> None:
-    sampler = HardMiningSampler(20, seed=1)
-    next(iter(sampler))
-    again = resumed(sampler.state_dict(), dataset=20, seed=1)
-    again.set_epoch(5)
-    assert len(list(again)) == 20
-
-
-def test_a_state_of_another_sampler_is_refused() -> None:
-    state = HardMiningSampler(20, seed=1).state_dict()
-    for arguments in ({"seed": 2}, {"dataset": 21, "epoch_length": 20}, {"epoch_length": 19}):
-        with pytest.raises(InputError, match="make the sampler as it was"):
-            resumed(state, **{"dataset": 20, "seed": 1, **arguments})
-
-
-def test_state_costs_nothing_to_take_often() -> None:
-    sampler = HardMiningSampler(1000)
-    sampler.set_weights(np.linspace(1, 2, 1000))
-    first, second = sampler.state_dict(), sampler.state_dict()
-    assert first["weights"] is second["weights"]
-    # What is handed in is copied: a checkpoint may be altered or reused.
-    sampler.load_state_dict(first)
-    first["weights"].zero_()
-    assert sampler.state_dict()["weights"].min() == 1
-
-
-def test_more_images_than_a_float32_can_count() -> None:
-    num_images = 20_000_000  # torch.multinomial ends at 2^24 = 16,777,216
-    weights = torch.ones(num_images, dtype=torch.float64)
-    weights[-1000:] = 2.5
-    stream = epoch_stream(weights, num_images, num_images, seed=0, epoch=0)
-    assert (len(stream), stream.dtype) == (num_images, torch.int32)
-    tail = stream[stream >= num_images - 1000] - (num_images - 1000)
-    counts = tail.bincount(minlength=1000)
-    assert set(counts.tolist()) == {2, 3}
-    assert len(tail) == pytest.approx(2500 * num_images / float(weights.sum()), abs=1)
-    assert int(stream[0]) != int(stream[1])
-
-
-def test_counts_do_not_depend_on_the_number_of_threads() -> None:
-    weights = torch.from_numpy(np.random.default_rng(1).uniform(1, 4, 200_000))
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = draw_counts(weights, 150_000, phase=12345)
-        torch.set_num_threads(4)
-        assert torch.equal(draw_counts(weights, 150_000, phase=12345), alone)
-    finally:
-        torch.set_num_threads(threads)
+def test_a_sampler_that_the_host_shards_draws_the_whole_stream() -> None:
+    sampler = HardMiningSampler(9, sharded_by="host")
+    assert (sampler.rank, sampler.world_size, len(sampler)) == (0, 1, 9)
+    assert sorted(sampler) == list(range(9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 
@@ -31,21 +32,63 @@ def epoch_stream(
         length: Draws.
         seed: With ``epoch``, fixes rounding and order.
         epoch: From 0.
-        shuffle: Whether to shuffle; else ascending.
+        shuffle: Whether to shuffle; else ascending. Repeats of one image are spread over the
+            epoch. An epoch that draws each image once is torch's seeded shuffle.
     """
-    if weights is None and num_images == length:
-        draws = None  # each image once
-    else:
-        if weights is None:
-            weights = torch.ones(num_images, dtype=torch.float64)
-        phase = (random.Random(seed).getrandbits(64) + epoch * _GOLDEN) % 2**64
-        counts = draw_counts(weights, length, phase=phase)
-        draws = torch.repeat_interleave(counts, output_size=length)
+    counts = None
+    if weights is not None or num_images != length:
+        counts = _epoch_counts(weights, num_images, length, seed=seed, epoch=epoch)
+        if num_images == length and bool((counts == 1).all()):
+            counts = None  # each image once
     if not shuffle:
-        return torch.arange(length, dtype=torch.int32) if draws is None else draws
+        rows = torch.arange(num_images, dtype=torch.int32)
+        return rows if counts is None else torch.repeat_interleave(rows, counts, output_size=length)
     generator = torch.Generator().manual_seed(seed + epoch)
-    order = torch.randperm(length, generator=generator, dtype=torch.int32)
-    return order if draws is None else draws.index_select(0, order)
+    if counts is None:
+        return torch.randperm(length, generator=generator, dtype=torch.int32)
+    return _spread(counts, length, generator)
+
+
+def _epoch_counts(
+    weights: torch.Tensor | None, num_images: int, length: int, *, seed: int, epoch: int
+) -> torch.Tensor:
+    """(N,) int32, how often each image comes in an epoch.
+
+    The rows are taken in an order that the seed fixes. In the order of the data set the comb of
+    draws would fall into step with it: of rows that alternate between two cameras, half an epoch
+    would show one camera alone.
+    """
+    if weights is None:
+        weights = torch.ones(num_images, dtype=torch.float64)
+    phase = (random.Random(seed).getrandbits(64) + epoch * _GOLDEN) % 2**64
+    order = _row_order(num_images, seed)
+    counts = torch.empty(num_images, dtype=torch.int32)
+    counts[order] = draw_counts(weights[order], length, phase=phase)
+    return counts
+
+
+@functools.lru_cache(maxsize=2)
+def _row_order(num_images: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(num_images, generator=generator)
+
+
+def _spread(counts: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
+    """Shuffle so that the k draws of an image lie 1 / k of an epoch apart.
+
+    Draw j of an image comes at the time (j + u) / k of the epoch, with u uniform in [0, 1) for
+    each image: any one draw is as likely anywhere, and no batch holds an image twice unless it
+    must.
+    """
+    rows = torch.repeat_interleave(
+        torch.arange(len(counts), dtype=torch.int32), counts, output_size=length
+    )
+    first = torch.cumsum(counts, 0) - counts
+    times = torch.arange(length, dtype=torch.float64)
+    times -= first.index_select(0, rows)
+    times += torch.rand(len(counts), generator=generator, dtype=torch.float64).index_select(0, rows)
+    times /= counts.index_select(0, rows)
+    return rows.index_select(0, torch.argsort(times, stable=True))
 
 
 def draw_counts(weights: torch.Tensor, draws: int, *, phase: int = 0) -> torch.Tensor:
