@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hardmine.config import Config
 from hardmine.datasets import load_images
-from hardmine.distributed import broadcast_from_rank_zero, is_rank_zero
+from hardmine.distributed import RankGroup
 from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
@@ -109,23 +109,27 @@ class HardMiner:
         self.weight_rules, self.policy = rules_or_policy(weights)
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
-        self.class_names = _class_names(self.need_rules, images)
+        self.class_names = self.need_rules.classes_of(images)
         # Index, labels and scores; None on ranks that do not mine.
         self.data: MiningData | None = None
-        if is_rank_zero():
-            if index is None or encoder is None:
-                raise InputError(
-                    "rank 0 mines and needs index and encoder; only other ranks may pass None"
+        num_rows = None if sampler is None else sampler.num_images
+
+        def match() -> None:
+            if ranks.rank == 0:
+                self.data = match_data(
+                    index,
+                    encoder,
+                    images,
+                    ids=dataset_ids,
+                    class_names=self.class_names,
+                    templates=self.target_rules.templates,
+                    num_rows=num_rows,
                 )
-            self.data = match_data(
-                index,
-                encoder,
-                images,
-                ids=dataset_ids,
-                class_names=self.class_names,
-                templates=self.target_rules.templates,
-                num_rows=None if sampler is None else sampler.num_images,
-            )
+
+        with RankGroup() as ranks:
+            same = {"class_names": self.class_names, "num_images": num_rows, "strict": strict}
+            ranks.require_same(same, "HardMiner")
+            ranks.on_every_rank(match)
         self._state = MinerState.fresh(self.class_names)
         self._last: Round | None = None
         self._logged: dict[str, int] = {}  # error -> round that logged it
@@ -194,13 +198,22 @@ class HardMiner:
                 class is weak in which context.
 
         Returns:
-            The round, the same on every rank. ``error`` says why if it failed.
+            The round, the same on every rank but for ``result``, which only rank 0 has. ``error``
+            says why if it failed.
         """
         caught: list[Exception] = []
-        # Errors travel as text: not every exception can be sent to another process.
-        done, state, failure = broadcast_from_rank_zero(
-            lambda: self._attempt(metrics, val_detections, caught)
-        )
+        mined: list[Round] = []
+
+        def attempt() -> tuple[Round, MinerState, str]:
+            done, state, failure = self._attempt(metrics, val_detections, caught)
+            mined.append(done)
+            # The others need the weights, not what led to them: 247 MB for a million images.
+            return replace(done, result=None), state, failure
+
+        with RankGroup() as ranks:
+            # Errors travel as text: not every exception can be sent to another process.
+            done, state, failure = ranks.on_rank_zero(attempt)
+        done = mined[0] if mined else done
         if failure and self.strict:
             if caught:
                 raise caught[0]
@@ -247,7 +260,9 @@ class HardMiner:
         return self._state.to_state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume after the round where the state was taken; the sampler gets its weights again.
+        """Resume after the round where the state was taken.
+
+        The sampler gets its weights again, and the number of draws that had happened by then.
 
         Load the sampler's own state after this one to resume in the middle of an epoch.
 
@@ -257,6 +272,7 @@ class HardMiner:
         loaded = MinerState.from_state(state, self.class_names)
         if loaded.weights is not None and self.sampler is not None:
             self.sampler.set_weights(loaded.weights)
+            self.sampler.count_from(loaded.exposure.passes)
         self._state, self._last = loaded, None
 
     def _attempt(
@@ -380,13 +396,3 @@ class HardMiner:
                 done.error,
                 exc_info=caught[0] if logged is None else None,
             )
-
-
-def _class_names(need: NeedRules, images: ImageSet | None) -> tuple[str, ...]:
-    names = need.class_names or (images.class_names if images is not None else ())
-    if not names:
-        raise InputError(
-            "HardMiner must know the classes: give images with labels, or "
-            "need=NeedRules(class_names=[...])"
-        )
-    return names

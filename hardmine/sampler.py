@@ -136,6 +136,14 @@ class HardMiningSampler(Sampler[int]):
         """Draws of the mean image so far, whatever the epochs were called."""
         return self._num_drawn() / self.num_images
 
+    def count_from(self, passes: float) -> None:
+        """Count draws on from so many passes, unless more have happened already.
+
+        For training that resumes without the sampler's own state, such as at the end of an epoch.
+        """
+        missing = round(passes * self.num_images) - self._num_drawn()
+        self._drawn += max(missing, 0)
+
     @property
     def weights(self) -> Any:
         """(N,) float64 NumPy array, read-only: the weights last set; ones before that."""

@@ -55,8 +55,8 @@ class MiningData:
 
 
 def match_data(
-    index: Index,
-    encoder: Encoder,
+    index: Index | None,
+    encoder: Encoder | None,
     images: ImageSet | None,
     *,
     ids: npt.ArrayLike | None = None,
@@ -76,6 +76,8 @@ def match_data(
         templates: Put around each phrase.
         num_rows: Rows of the sampler, to check the ids against; None for no check.
     """
+    if index is None or encoder is None:
+        raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
     if ids is None:
         ids = (index if images is None else images).ids
     image_ids, names = np.asarray(ids), tuple(class_names)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.metrics import read_scores
 from hardmine.metrics.names import NameMatch, match_names
-from hardmine.records import ClassScores
+from hardmine.records import ClassScores, ImageSet
 
 Floats = npt.NDArray[np.float64]
 # (C,) AP now and (C,) gain since the last round, both NaN where unknown -> (C,) need in [0, 1].
@@ -77,6 +77,16 @@ class NeedRules:
         if isinstance(self.policy, str):
             return self.policy
         return getattr(self.policy, "__name__", type(self.policy).__name__)
+
+    def classes_of(self, images: ImageSet | None) -> tuple[str, ...]:
+        """The classes to judge, given the labels."""
+        names = self.class_names or (images.class_names if images is not None else ())
+        if not names:
+            raise InputError(
+                "HardMiner must know the classes: give images with labels, or "
+                "need=NeedRules(class_names=[...])"
+            )
+        return names
 
     @property
     def policy_function(self) -> Policy:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))  # for 
 from toy_data import WordEncoder, make_toy_data
 
 from hardmine import HardMiner, HardMiningSampler
-from hardmine.errors import HardmineError
+from hardmine.errors import HardmineError, InputError
 
 METRICS = {"car": 0.6, "fork": 0.2, "zebra": 0.45}
 
@@ -63,6 +63,25 @@ def _rank(rank: int, world_size: int, folder: str) -> None:
     except HardmineError as error:
         raised = str(error)
     state = miner.state_dict()
+    assert (done.result is not None) == first
+    refused = ""
+    try:
+        HardMiner(
+            toy.index if first else None,
+            HardMiningSampler(101 + rank),
+            encoder=WordEncoder() if first else None,
+            images=toy.images,
+        )
+    except InputError as error:
+        refused = str(error)
+    assert refused == (
+        "HardMiner must be the same on every rank: num_images is 101 on rank 0 and 102 on rank 1"
+    )
+    try:
+        HardMiner(None, sampler, encoder=None, images=toy.images)
+    except HardmineError as error:
+        refused = str(error)
+    assert "rank 0 mines and needs index and encoder" in refused
     dist.barrier()
     torch.save(
         {

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from pixel_images import PixelEncoder, list_images
 
-from hardmine.distributed import broadcast_from_rank_zero
+from hardmine.distributed import RankGroup
 from hardmine.encoders.base import DenseFeatures
 from hardmine.index import build_index, update_index
 
@@ -31,12 +31,13 @@ class FailingEncoder(PixelEncoder):
 def work(place: Path) -> None:
     """Broadcast from rank 0, build, update, and start a build that fails on one rank."""
     dist.init_process_group("gloo")
-    assert broadcast_from_rank_zero(dist.get_rank) == 0
-    try:
-        broadcast_from_rank_zero(lambda: 1 // dist.get_rank())
-    except Exception as error:
-        name = type(error).__name__
-        (place / f"broadcast-{dist.get_rank()}").write_text(f"{name}: {error}")
+    with RankGroup() as ranks:
+        assert ranks.on_rank_zero(dist.get_rank) == 0
+        try:
+            ranks.on_rank_zero(lambda: 1 // dist.get_rank())
+        except Exception as error:
+            name = type(error).__name__
+            (place / f"broadcast-{dist.get_rank()}").write_text(f"{name}: {error}")
     files = place / "images"
     images = list_images(files, range(13))
     out = place / "out"

@@ -13,6 +13,7 @@ import msgspec
 
 from hardmine import defaults
 from hardmine.clusters import parse_spec
+from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.index.builder.build_folder import BuildFolder
@@ -27,7 +28,6 @@ from hardmine.index.builder.lock import LOCK, locked
 from hardmine.index.builder.pipeline import Progress, ShardBuilder
 from hardmine.index.builder.plan import Plan, image_locations, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
-from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index
 from hardmine.index.storage.files import explain_os_errors, sync_folder
 from hardmine.index.storage.image_table import ImageTable

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
 from hardmine.index.builder.build import encoder_record, locked_for_all, make_shards
 from hardmine.index.builder.build_folder import BuildFolder
@@ -20,7 +21,6 @@ from hardmine.index.builder.commit import commit, remove_unused
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import Plan, image_locations
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
-from hardmine.index.builder.ranks import RankGroup
 from hardmine.index.open import open_index, require_fit
 from hardmine.index.storage.files import sha256_of
 from hardmine.index.storage.image_table import FileFacts, ImageTable
