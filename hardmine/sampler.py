@@ -313,9 +313,16 @@ class HardMiningSampler(Sampler[int]):
                 )
 
     def _current(self) -> Iteration | None:
-        """The iterator that training draws from: the newest that was not dropped half way."""
-        kept = [each for each in self._iterations if each.exhausted or not each.closed]
-        return (kept or self._iterations)[-1] if self._iterations else None
+        """The iterator that training draws from: the newest, unless it was a mere peek.
+
+        A peek is dropped half way, and has handed out less than the iterator before it.
+        """
+        if not self._iterations:
+            return None
+        newest = self._iterations[-1]
+        if newest.exhausted or not newest.closed:
+            return newest
+        return max(self._iterations, key=lambda each: each.handed_out)
 
     def _num_drawn(self) -> int:
         """Images handed out over all ranks."""

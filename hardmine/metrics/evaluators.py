@@ -65,9 +65,7 @@ def read_torchmetrics(
 def _is_empty(metrics: Mapping[str, Any]) -> bool:
     """Whether nothing was labelled or detected: no class has a number, and none has an AP."""
     empty = [key for key, value in metrics.items() if str(key).split("/")[-1] == "classes"]
-    return bool(empty) and all(
-        hasattr(metrics[key], "__len__") and len(metrics[key]) == 0 for key in empty
-    )
+    return bool(empty) and all(np.asarray(metrics[key]).size == 0 for key in empty)
 
 
 def _choose_result(metrics: Mapping[str, Any], prefix: str | None) -> str:

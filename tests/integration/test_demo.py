@@ -137,7 +137,7 @@ def test_right_answers_are_those_of_the_scenes(finished) -> None:
     assert right_answers(person_at_day, truth).tolist() == [
         image_id
         for image_id, scene in scenes.items()
-        if scene.condition == "day" and any(thing.kind == "person" for thing in scene.objects)
+        if scene.context == "day" and any(thing.kind == "person" for thing in scene.objects)
     ]
     red_cup = Question("a red cup", "cup", color="red")
     assert right_answers(red_cup, truth).tolist() == [

@@ -70,7 +70,7 @@ UNKNOWN = [
     (by_class({}, rest=-1), "all classes have AP NaN or -1"),
 ]
 UNREADABLE = [
-    ({"bbox_mAP": 0.3, "bbox_mAP_50": 0.5}, "averages over classes alone"),
+    ({"bbox_mAP": 0.3, "bbox_mAP_50": 0.5}, "only averages over classes"),
     (by_class({"car": 25.0}), "must lie in 0 to 1"),
     (by_class({"car": "high"}), "must be a number, got 'high'"),
 ]
