@@ -13,6 +13,8 @@ import torch.distributed as dist
 
 from hardmine.errors import HardmineError, InputError
 
+__all__ = ["RankGroup", "rank_and_world_size"]
+
 T = TypeVar("T")
 # A rank may wait for another as long as one shard takes. gloo's default of 30 min can be too short.
 _TIMEOUT = datetime.timedelta(days=7)

@@ -157,6 +157,9 @@ class HardMiningSampler(Sampler[int]):
     def set_weights(self, weights: Any) -> None:
         """Draw by new weights from the next epoch on; a running one keeps its own.
 
+        An infinite sampler takes them at its next pass. A loader that runs ahead (an infinite one
+        with workers) has drawn some of that already: make its iterator anew to use them at once.
+
         Args:
             weights: (N,) array, tensor or sequence, copied. Relative: finite, not negative, not
                 all zero. Zero is never drawn; so is less than about 1e-11 of the largest.

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
+
+from hardmine.distributed import RankGroup
 
 
 class StateFolder:
@@ -38,12 +40,16 @@ class StateFolder:
 
     def load(self, iterations: int) -> dict[str, Any] | None:
         """Read on rank 0 and broadcast the state after so many iterations; None if not saved."""
-        message: list[Any] = [None]
-        if is_main_process() and self._file(iterations).exists():
-            message[0] = torch.load(self._file(iterations), map_location="cpu", weights_only=True)
-        broadcast_object_list(message)
-        state: dict[str, Any] | None = message[0]
-        return state
+        file = self._file(iterations)
+
+        def read() -> dict[str, Any] | None:
+            if not file.exists():
+                return None
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            return state
+
+        with RankGroup() as ranks:
+            return ranks.on_rank_zero(read)
 
     def _file(self, iterations: int) -> Path:
         return self.folder / f"iter_{iterations}.pth"

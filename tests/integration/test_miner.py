@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,23 @@ def test_strong_classes_leave_the_plain_shuffle(toy: ToyData) -> None:
     assert done.queries == ()
     sampler.set_epoch(0)
     assert list(sampler) == plain
+
+
+def test_the_policy_of_need_may_be_a_function_and_draws_count_instances(toy: ToyData) -> None:
+    def zebras(ap: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        return np.array([0.0, 0.0, 1.0])
+
+    # Two zebras in each image that shows one: images and instances differ.
+    instances = toy.images.instances
+    assert instances is not None
+    twice = np.sort(np.r_[np.arange(len(instances)), np.flatnonzero(instances.class_rows == 2)])
+    doubled = replace(toy, images=replace(toy.images, instances=instances.take(twice)))
+    done = make_miner(doubled, need=NeedRules(policy=zebras)).step(METRICS)
+    assert done.weak == ["zebra"]
+    counts = toy.present * [1, 1, 2]
+    share = done.weights @ counts[:, 0] / (done.weights @ counts).sum()
+    assert done.draws.head_share_after == pytest.approx(share)
+    assert done.draws.head_share_before == pytest.approx(counts[:, 0].sum() / counts.sum())
 
 
 def test_rows_are_matched_by_id_not_by_position(toy: ToyData) -> None:
