@@ -22,6 +22,14 @@ Floats = npt.NDArray[np.float64]
 
 _MIN_NEED = 1e-3  # less is rounding, not weakness
 
+# Patience: of the rule that decides whether boosts help a class.
+_MEMORY = 30  # validations that are remembered
+_RECENT = 5  # validations that show a recovery
+_STARTED = 0.005  # AP above which a class has begun to learn
+_MIN_GAIN = 0.002  # AP a round: a trend below that is not worth a boost
+_COMMON_WEIGHT = 5  # differences that the noise of all classes counts for
+_MIN_FACTOR = 0.1  # keeps a weak class above what its frequency alone would give
+
 
 @dataclass(frozen=True)
 class ValidationSet:
@@ -39,65 +47,132 @@ class ValidationSet:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long C classes have been boosted without a rise in AP.
+    """What tells classes that boosts help from those that they do not.
 
     Attributes:
-        best: (C,) best AP seen, NaN if none yet.
-        waited: (C,) int64 boosted rounds since AP last rose.
+        ap: (R, C) AP of the last R validations, oldest first; NaN unknown.
+        was_boosted: (R, C) bool, whether the class was boosted before that validation.
         boosted: (C,) bool, whether the last round boosted the class.
     """
 
-    best: Floats
-    waited: npt.NDArray[np.int64]
+    ap: Floats
+    was_boosted: npt.NDArray[np.bool_]
     boosted: npt.NDArray[np.bool_]
 
     @classmethod
     def fresh(cls, num_classes: int) -> Patience:
         """Before the first validation."""
-        return cls(
-            np.full(num_classes, np.nan),
-            np.zeros(num_classes, np.int64),
-            np.zeros(num_classes, bool),
+        nothing = np.zeros((0, num_classes))
+        return cls(nothing, nothing.astype(bool), np.zeros(num_classes, bool))
+
+    def after(self, ap: Floats) -> Patience:
+        """The state after a validation with these APs: (C,), NaN unknown."""
+        return Patience(
+            np.vstack([self.ap, ap])[-_MEMORY:],
+            np.vstack([self.was_boosted, self.boosted])[-_MEMORY:],
+            self.boosted,
         )
 
-    def after(self, ap: Floats, *, min_gain: float = 0.005) -> Patience:
-        """The state after a validation.
-
-        A rise of ``min_gain`` over the best AP resets the count. A class that was not boosted
-        gets one round back.
+    def factor(
+        self, patience: int | None, num_instances: npt.NDArray[np.int64] | None = None
+    ) -> Floats:
+        """(C,) factors for need: 1, then halved in each round that boosts surely do not help in.
 
         Args:
-            ap: (C,) AP, NaN unknown.
-            min_gain: Smallest rise that counts.
+            patience: Boosted rounds before a need may be reduced; None for never.
+            num_instances: (C,) validation instances, if known.
         """
-        better = (ap > self.best + min_gain) | (np.isnan(self.best) & ~np.isnan(ap))
-        waited = np.where(self.boosted, self.waited + 1, np.maximum(self.waited - 1, 0))
-        waited = np.where(np.isnan(ap), self.waited, np.where(better, 0, waited))
-        return Patience(np.where(better, ap, self.best), waited, self.boosted)
-
-    def factor(self, patience: int | None, *, decay: float = 0.5, minimum: float = 0.1) -> Floats:
-        """(C,) factors for need: 1 during the first ``patience`` rounds, then halved each round."""
+        factor = np.ones(self.ap.shape[1])
         if patience is None:
-            return np.ones(len(self.best))
-        late = np.maximum(self.waited - patience + 1, 0)
-        return np.maximum(decay ** late.astype(np.float64), minimum)
+            return factor
+        in_vain = np.ones(self.ap.shape[1], bool)
+        # Rounds in a row up to the last one, until the factor is as small as it gets.
+        for end in range(len(self.ap), 0, -1):
+            in_vain &= _in_vain(self.ap[:end], self.was_boosted[:end], patience, num_instances)
+            factor[in_vain] /= 2
+            if not in_vain.any() or factor.max(where=in_vain, initial=0.0) < _MIN_FACTOR:
+                break
+        return np.maximum(factor, _MIN_FACTOR)
 
     def to_state(self) -> dict[str, list[Any]]:
         """Plain values; unknown is None."""
         return {
-            "best": to_numbers(self.best),
-            "waited": self.waited.tolist(),
+            "ap": [to_numbers(row) for row in self.ap],
+            "was_boosted": self.was_boosted.tolist(),
             "boosted": self.boosted.tolist(),
         }
 
     @classmethod
     def from_state(cls, state: dict[str, list[Any]]) -> Patience:
         """Read what ``to_state`` wrote."""
+        boosted = np.array(state["boosted"], bool)
+        shape = (len(state["ap"]), len(boosted))
         return cls(
-            from_numbers(state["best"]),
-            np.array(state["waited"], np.int64),
-            np.array(state["boosted"], bool),
+            np.array([from_numbers(row) for row in state["ap"]], np.float64).reshape(shape),
+            np.array(state["was_boosted"], bool).reshape(shape),
+            boosted,
         )
+
+
+def _in_vain(
+    ap: Floats,
+    was_boosted: npt.NDArray[np.bool_],
+    patience: int,
+    num_instances: npt.NDArray[np.int64] | None,
+) -> npt.NDArray[np.bool_]:
+    """(C,) classes whose AP surely rises by less than ``_MIN_GAIN`` a round although boosted.
+
+    1. Only validations count since the class first had an AP above 0: before that it has not begun
+       to learn. After a fall beyond noise only those that follow count.
+    2. The trend is a straight line through them; its standard error follows from the noise.
+    3. In vain: the trend plus two standard errors lies below the gain, and the last five
+       validations do not rise beyond theirs.
+    """
+    counted = np.maximum.accumulate(np.nan_to_num(ap) > _STARTED, axis=0) & ~np.isnan(ap)
+    noise = _noise(ap, counted, num_instances)
+    before = np.full(ap.shape[1], np.nan)
+    for row in range(len(ap)):
+        fell = counted[row] & (before - ap[row] > 3 * np.sqrt(2) * noise) & (noise > 0)
+        counted[:row, fell] = False
+        before = np.where(counted[row], ap[row], before)
+    trend, error = _trend(ap, counted)
+    recent = counted & (np.arange(len(ap)) >= len(ap) - _RECENT)[:, None]
+    recent_trend, recent_error = _trend(ap, recent)
+    at_least = np.maximum(2 * noise * recent_error, _MIN_GAIN)
+    rising = (recent.sum(axis=0) >= 3) & (recent_trend > at_least)
+    enough = (counted.sum(axis=0) >= 4) & ((was_boosted & counted).sum(axis=0) >= patience)
+    return np.asarray(enough & (trend + 2 * noise * error < _MIN_GAIN) & ~rising)
+
+
+def _noise(
+    ap: Floats, counted: npt.NDArray[np.bool_], num_instances: npt.NDArray[np.int64] | None
+) -> Floats:
+    """(C,) standard deviation of one AP, from how much successive ones differ.
+
+    Medians, which a trend or a jump hardly moves. The noise of all classes counts as five
+    differences of each class's own. One object more or less moves AP by 1 / instances.
+    """
+    differences = np.abs(np.diff(np.where(counted, ap, np.nan), axis=0))
+    known = np.isfinite(differences)
+    number = known.sum(axis=0)
+    own = np.zeros(ap.shape[1])
+    for row in np.flatnonzero(number):
+        own[row] = np.median(differences[known[:, row], row])
+    common = float(np.median(differences[known])) if known.any() else 0.0
+    squares = (_COMMON_WEIGHT * common**2 + number * own**2) / (_COMMON_WEIGHT + number)
+    # From the median difference of normal values to their standard deviation.
+    noise: Floats = 1.4826 / np.sqrt(2) * np.sqrt(squares)
+    return noise if num_instances is None else np.maximum(noise, 0.5 / num_instances.clip(min=1))
+
+
+def _trend(ap: Floats, counted: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """(C,) slopes a validation of least-squares lines, and their standard errors at noise 1."""
+    number = np.maximum(counted.sum(axis=0), 1)
+    rounds = np.arange(len(ap))[:, None]
+    centred = np.where(counted, rounds - (rounds * counted).sum(axis=0) / number, 0.0)
+    squares = (centred**2).sum(axis=0).clip(min=1e-12)
+    slope = (centred * np.nan_to_num(ap)).sum(axis=0) / squares
+    return slope, 1 / np.sqrt(squares)
 
 
 @dataclass(frozen=True)
@@ -143,7 +218,7 @@ def assess(
         val_detections: What the detector found on the validation images; None if unknown.
         class_names: C names.
         previous: The need of the round before; None in the first.
-        patience: How long each class has been boosted in vain, up to the round before.
+        patience: What the rounds before tell of whether boosts help.
         rules: Which classes count as weak.
         contexts: Contexts that every weak class is combined with.
         validation: The validation images; None where nothing is measured on them.
@@ -158,7 +233,7 @@ def assess(
     # 1. Need, reduced where boosts did not help.
     need = class_need(metrics, class_names, rules=rules, previous=previous)
     patience = patience.after(need.ap)
-    factor = patience.factor(rules.patience)
+    factor = patience.factor(rules.patience, need.num_instances)
     reduced = need.need * factor
     reduced[reduced < _MIN_NEED] = 0
     # 2. What the detections on the validation images add.

@@ -32,7 +32,8 @@ class NeedRules:
             this validation alone.
         prior: Number of instances at the mean AP that are added to each class's own: an AP over
             that many instances counts half. 0 turns this shrinkage off.
-        patience: Rounds without a rise in AP after which a class's need is reduced; None for never.
+        patience: Boosted rounds before the need of a class may be reduced whose AP surely does not
+            rise; None for never.
         class_names: The classes to judge; None for all that the labels know.
         num_instances: Validation instances of each class, where the metrics do not say.
         prefix: Data set to read where the metrics hold several; see ``read_scores``.

@@ -26,7 +26,7 @@ class MinerState:
         class_names: C names.
         number: Rounds so far, failed ones included.
         need: Of the last round that did not fail; None before the first.
-        patience: How long each class has been boosted in vain.
+        patience: What tells whether boosts help each class.
         weights: (N,) the last weights; None before the first round.
         exposure: How often each image had been drawn when those were set.
     """

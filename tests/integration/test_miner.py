@@ -195,11 +195,11 @@ def test_explain_names_the_query_that_counts(toy: ToyData) -> None:
 
 def test_patience_reduces_a_boost_that_does_not_help(toy: ToyData) -> None:
     miner = make_miner(toy, need=NeedRules(patience=2, momentum=0.0))
-    boosts = [float(miner.step(METRICS).need[FORK]) for _ in range(5)]
-    assert boosts[0] == boosts[1]
-    assert boosts[0] > boosts[2] > boosts[3] > boosts[4] > 0
-    risen = miner.step({**METRICS, "fork": 0.3})
-    assert risen.patience[FORK] == 1.0
+    boosts = [float(miner.step(METRICS).need[FORK]) for _ in range(6)]
+    assert boosts[0] == boosts[1] == boosts[2]
+    assert boosts[2] > boosts[3] > boosts[4] > boosts[5] > 0
+    risen = [miner.step({**METRICS, "fork": ap}) for ap in (0.25, 0.3)]
+    assert risen[-1].patience[FORK] == 1.0
 
 
 def test_state_survives_a_safe_load_and_the_next_rounds_are_the_same(toy: ToyData) -> None:
