@@ -181,9 +181,14 @@ def importance_weights(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array([2.        , 0.66666667])
     """
     drawn_by = np.asarray(weights, np.float64)
-    factors = np.zeros(len(drawn_by))
-    np.divide(drawn_by.mean(), drawn_by, out=factors, where=drawn_by > 0)
-    return factors
+    if len(drawn_by) and not (np.isfinite(drawn_by).all() and drawn_by.min() >= 0 < drawn_by.max()):
+        raise InputError("weights must be finite, none negative and not all zero")
+    # Only ratios count: a sum of large weights must not overflow.
+    ratios = drawn_by / drawn_by.max(initial=0.0) if len(drawn_by) else drawn_by
+    factors = np.zeros(len(ratios))
+    with np.errstate(over="ignore"):
+        np.divide(ratios.mean() if len(ratios) else 0.0, ratios, out=factors, where=ratios > 0)
+    return np.minimum(factors, np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)

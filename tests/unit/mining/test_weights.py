@@ -192,6 +192,17 @@ def test_importance_of_an_image_that_is_never_drawn_is_zero() -> None:
     assert importance_weights([0.0, 2.0, 2.0]).tolist() == [0.0, 2 / 3, 2 / 3]
 
 
+def test_importance_of_weights_of_any_size_is_finite() -> None:
+    assert importance_weights([1e308, 1e308, 1e308]).tolist() == [1.0, 1.0, 1.0]
+    tiny = importance_weights([1e-320, 1.0])
+    assert np.isfinite(tiny).all()
+    assert tiny[0] > 1e307
+    assert importance_weights([]).tolist() == []
+    for bad in ([0.0, 0.0], [1.0, -1.0], [1.0, np.inf]):
+        with pytest.raises(InputError, match="finite, none negative and not all zero"):
+            importance_weights(bad)
+
+
 def test_expected_counts_are_what_the_factors_assume() -> None:
     # The mean count over phases is exact: factor x expected count = epoch length / N.
     import torch
