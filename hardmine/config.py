@@ -130,7 +130,14 @@ def miner_arguments(settings: Mapping[str, Any], *, name: str = "miner") -> dict
 
     >>> miner_arguments({"contexts": ["at night"], "weights": {"cap": 2}})["weights"].cap
     2.0
+
+    Raises:
+        InputError: If there is no such setting, or a value is not understood.
     """
+    known = ["need", "targets", "weights", *(entry.name for entry in fields(MinerConfig))]
+    for key in settings:
+        if key not in known:
+            raise InputError(_unknown_key(name, str(key), str(key), known))
     arguments = dict(settings)
     for section, kind in (("need", NeedRules), ("targets", TargetRules), ("weights", WeightRules)):
         if isinstance(settings.get(section), Mapping):
@@ -156,14 +163,18 @@ def _section(kind: type[T], values: Any, name: str, place: str) -> T:
     for key, value in values.items():
         here = f"{place}.{key}" if place else str(key)
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise InputError(f"{name}: unknown key {here!r}; {advice}")
+            raise InputError(_unknown_key(name, here, str(key), known))
         made[key] = _value(hints[key], value, name, here)
     try:
         return kind(**made)
     except InputError as error:
         raise InputError(f"{name}, {place}: {error}") from None
+
+
+def _unknown_key(name: str, place: str, key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"{name}: unknown key {place!r}; {advice}"
 
 
 def _value(hint: Any, value: Any, name: str, place: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,3 +318,27 @@ def names_to_rows(queried: Sequence[str], names: Sequence[str]) -> npt.NDArray[n
     """Positions of class names in a list of names; -1 where missing."""
     place = {name: row for row, name in enumerate(names)}
     return np.array([place.get(name, -1) for name in queried], dtype=np.int64)
+
+
+def plain_values(value: Any) -> Any:
+    """Nested values as JSON holds them: arrays as lists, records as mappings, NaN as None.
+
+    >>> plain_values({"ap": np.array([0.5, np.nan])})
+    {'ap': [0.5, None]}
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain_values(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def numbers(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    """An array of what ``plain_values`` made of it: None becomes NaN."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sized
 from typing import Any
 
 import torch
-import torch.distributed
 import torch.utils.data
 from torch.utils.data import Sampler
 
+from hardmine.distributed import rank_and_world_size
 from hardmine.draws import epoch_stream
 from hardmine.draws.checks import checked_weights, whole_number
 from hardmine.draws.iterations import Iteration, Pass
@@ -210,7 +210,7 @@ class HardMiningSampler(Sampler[int]):
         shard = self._shard(current)
         for start in range(0, len(shard), _CHUNK):
             *chunk, last = shard[start : start + _CHUNK].tolist()
-            drawn = iteration.take(chunk, 1)
+            drawn = iteration.take(chunk)
             if iteration in self._alive:
                 self._drawn += drawn
             yield from iteration.ahead
@@ -286,11 +286,7 @@ class HardMiningSampler(Sampler[int]):
             self._resumed = Pass(self._epoch, drawn_by, start=state["position"])
 
     def _rank_and_world_size(self) -> tuple[int, int]:
-        if self._place is not None:
-            return self._place
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+        return rank_and_world_size() if self._place is None else self._place
 
     def _check_caller(self) -> None:
         """Say it where something outside makes the draws wrong."""

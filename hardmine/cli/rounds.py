@@ -14,8 +14,9 @@ from rich.table import Table
 
 from hardmine.cli.progress import console as messages
 from hardmine.history.rounds import read_rounds
+from hardmine.records import plain_values
 from hardmine.report.run_summary import ClassSummary, RunSummary, summarize_run
-from hardmine.report.units import percent, plain, points
+from hardmine.report.units import percent, points
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         write_rounds_page(summary, args.html, title=args.file.name)
         messages.print(f"wrote {args.html}", highlight=False, soft_wrap=True)
     if args.json:
-        print(json.dumps(plain({"format": 1, **asdict(summary)}), allow_nan=False))
+        print(json.dumps(plain_values({"format": 1, **asdict(summary)}), allow_nan=False))
     else:
         show(summary, Console(), num_classes=args.classes)
     return 0

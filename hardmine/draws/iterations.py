@@ -55,10 +55,10 @@ class Iteration:
         """Images that this rank handed out."""
         return self.taken - self.num_ahead
 
-    def take(self, chunk: list[int], kept_back: int) -> int:
-        """Take images from the stream; returns how many all ranks took."""
-        self.ahead, self.kept_back = iter(chunk), kept_back
-        count = len(chunk) + kept_back
+    def take(self, chunk: list[int]) -> int:
+        """Take images and one more, which is kept back; returns how many all ranks took."""
+        self.ahead, self.kept_back = iter(chunk), 1
+        count = len(chunk) + 1
         self.taken += count
         self.passes[-1].position += count * self.world_size
         return count * self.world_size

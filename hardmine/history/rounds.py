@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hardmine.mining.mine import MiningResult, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
 from hardmine.mining.weights import WeightReport, WeightRules
-from hardmine.records import names_to_rows
+from hardmine.records import names_to_rows, numbers, plain_values
 
 FORMAT = 2
 Floats = npt.NDArray[np.float64]
@@ -132,9 +132,7 @@ class Round:
             inputs = {name: getattr(self.inputs, name) for name in RoundInputs.__dataclass_fields__}
             del inputs["queries"]  # the query records hold them
             record["inputs"] = inputs
-        plain = _plain(record)
-        assert isinstance(plain, dict)
-        return {"format": FORMAT, **plain}
+        return {"format": FORMAT, **plain_values(record)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Round:
@@ -153,7 +151,7 @@ class Round:
             seconds=record["seconds"],
             class_names=class_names,
             inputs=None if inputs is None else _inputs(inputs, queries, class_names),
-            patience=_numbers(record["patience"]),
+            patience=numbers(record["patience"]),
             queries=queries,
             draws=None if draws is None else _report(draws),
             digest=record["digest"],
@@ -262,8 +260,8 @@ def _inputs(
     if isinstance(rules["templates"], list):
         rules["templates"] = tuple(rules["templates"])
     return RoundInputs(
-        ap=_numbers(values["ap"]),
-        need=_numbers(values["need"]),
+        ap=numbers(values["ap"]),
+        need=numbers(values["need"]),
         queries=Queries(
             phrases=tuple(record.phrases for record in records),
             class_rows=names_to_rows([record.class_name for record in records], class_names),
@@ -307,24 +305,6 @@ def _report(values: Mapping[str, Any]) -> WeightReport:
         **{
             **values,
             "quantiles": tuple(values["quantiles"]),
-            "class_draws": None if draws is None else _numbers(draws),
+            "class_draws": None if draws is None else numbers(draws),
         }
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if hasattr(value, "__dataclass_fields__"):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value
-
-
-def _numbers(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], np.float64)

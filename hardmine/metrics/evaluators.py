@@ -64,8 +64,8 @@ def read_torchmetrics(
 
 def _is_empty(metrics: Mapping[str, Any]) -> bool:
     """Whether nothing was labelled or detected: no class has a number, and none has an AP."""
-    empty = [key for key, value in metrics.items() if str(key).split("/")[-1] == "classes"]
-    return bool(empty) and all(np.asarray(metrics[key]).size == 0 for key in empty)
+    classes = [value for key, value in metrics.items() if str(key).split("/")[-1] == "classes"]
+    return bool(classes) and all(np.asarray(value).size == 0 for value in classes)
 
 
 def _choose_result(metrics: Mapping[str, Any], prefix: str | None) -> str:

@@ -16,7 +16,7 @@ from hardmine.mining.confusion import Confusion, measure_confusion
 from hardmine.mining.contexts import ContextAnswer, ContextNeed, measure_contexts
 from hardmine.mining.need import Need, NeedRules, class_need
 from hardmine.mining.queries import Queries, build_queries
-from hardmine.records import ImageSet
+from hardmine.records import ImageSet, numbers, plain_values
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,7 +97,7 @@ class Patience:
     def to_state(self) -> dict[str, list[Any]]:
         """Plain values; unknown is None."""
         return {
-            "ap": [to_numbers(row) for row in self.ap],
+            "ap": plain_values(self.ap),
             "was_boosted": self.was_boosted.tolist(),
             "boosted": self.boosted.tolist(),
         }
@@ -108,7 +108,7 @@ class Patience:
         boosted = np.array(state["boosted"], bool)
         shape = (len(state["ap"]), len(boosted))
         return cls(
-            np.array([from_numbers(row) for row in state["ap"]], np.float64).reshape(shape),
+            np.array([numbers(row) for row in state["ap"]], np.float64).reshape(shape),
             np.array(state["was_boosted"], bool).reshape(shape),
             boosted,
         )
@@ -268,13 +268,3 @@ def _of_classes(measured: ContextNeed, class_names: tuple[str, ...]) -> ContextN
     """Leave out classes of the validation set that are not mined for."""
     known = {pair: need for pair, need in measured.need.items() if pair[0] in class_names}
     return replace(measured, need=known)
-
-
-def to_numbers(values: Floats) -> list[float | None]:
-    """Plain numbers; NaN becomes None."""
-    return [None if np.isnan(value) else float(value) for value in values]
-
-
-def from_numbers(values: list[float | None]) -> Floats:
-    """Read what ``to_numbers`` wrote."""
-    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError, require_keys
-from hardmine.mining.assess import Patience, from_numbers, to_numbers
+from hardmine.mining.assess import Patience
 from hardmine.mining.exposure import Exposure
 from hardmine.mining.need import Need
+from hardmine.records import numbers, plain_values
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +49,7 @@ class MinerState:
         return {
             "class_names": list(self.class_names),
             "number": self.number,
-            "levels": None if self.need is None else to_numbers(self.need.level),
+            "levels": None if self.need is None else plain_values(self.need.level),
             "patience": self.patience.to_state(),
             "weights": _to_tensor(self.weights),
             "passes": self.exposure.passes,
@@ -72,7 +73,7 @@ class MinerState:
             )
         need = None
         if state["levels"] is not None:
-            level = from_numbers(state["levels"])
+            level = numbers(state["levels"])
             # The next round reads the levels alone.
             need = Need(class_names, np.zeros(len(level)), level, level, ~np.isnan(level))
         return cls(

@@ -8,10 +8,10 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from hardmine.records import plain_values
 from hardmine.report.gaps import ClassGap, LabelCount, Retrieval, mean_ap
 from hardmine.report.mining_preview import MiningPreview
 from hardmine.report.text_slices import TextSlice
-from hardmine.report.units import plain
 
 SCHEMA = "hardmine-report/1"
 
@@ -51,7 +51,7 @@ class GapReport:
 
 def to_json(report: GapReport) -> dict[str, Any]:
     """JSON values, unknown numbers null; ``schema`` is the version of the layout."""
-    values = plain(
+    values = plain_values(
         {
             "schema": SCHEMA,
             "title": report.title,

@@ -1,9 +1,8 @@
-"""Numbers as reports print them, and as JSON holds them."""
+"""Numbers as reports print them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 
 def points(value: float) -> str:
@@ -31,16 +30,3 @@ def count(number: int, noun: str) -> str:
     ('1 image', '1,200 images')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def plain(value: Any) -> Any:
-    """Nested values as JSON holds them: arrays as lists, unknown numbers as None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

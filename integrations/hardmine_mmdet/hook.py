@@ -218,7 +218,11 @@ class HardMiningHook(Hook):  # type: ignore[misc]
                     val_images, self._val_index_folder or self._work_folder / "val-index.hmx"
                 )
             validation = ValidationSet(val_images, val_index)
-        options = {"rounds": self._work_folder / "rounds.jsonl"} | self._miner_options
+        options: dict[str, Any] = {
+            "rounds": self._work_folder / "rounds.jsonl",
+            "strict": self._strict,
+            **self._miner_options,
+        }
         rules = options.get("need") or NeedRules()
         if rules.num_instances is None:
             counts = self._validation.num_instances(rules.class_names or train.images.class_names)
@@ -230,7 +234,6 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             images=train.images,
             dataset_ids=train.images.ids[train.image_rows],
             validation=validation,
-            strict=self._strict,
             **options,
         )
 

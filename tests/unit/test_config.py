@@ -74,6 +74,8 @@ def test_rules_may_be_mappings() -> None:
     assert miner_arguments({"targets": rules}) == {"targets": rules}
     with pytest.raises(HardmineError, match=r"miner: unknown key 'weights.buget'"):
         miner_arguments({"weights": {"buget": 1}})
+    with pytest.raises(HardmineError, match="miner: unknown key 'budget'; known: need, targets"):
+        miner_arguments({"budget": 0.4})
 
 
 @pytest.mark.parametrize(
