@@ -20,22 +20,25 @@ from hardmine.encoders import load_encoder
 from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
-from hardmine.history.replay import replay_rounds
+from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, query_records, weights_digest
 from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.mining.assess import Assessment, ValidationSet, assess
+from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import (
     MiningData,
     MiningResult,
     RoundInputs,
     WeightPolicy,
+    find_density_ratio,
     match_data,
     mine,
     policy_name,
     rules_or_policy,
 )
 from hardmine.mining.need import NeedRules, as_texts
+from hardmine.mining.scores import require_same_encoder
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules, report_weights
@@ -50,7 +53,7 @@ _LOG_AGAIN = 10  # rounds after which an error that persists is logged again
 class HardMiner:
     """Turns the weak classes of each validation into sampling weights.
 
-    need -> queries -> scores -> trust -> targets -> weights -> exposure -> sampler
+    need -> queries -> scores -> trust -> targets -> weights -> sampler
 
     Under torch.distributed every rank makes a miner and calls ``step``. Rank 0 mines, and all ranks
     get the same weights. The other ranks may pass ``index=None`` and ``encoder=None``, and any
@@ -60,8 +63,7 @@ class HardMiner:
 
     Args:
         index: Regions of the training images, and of an unlabelled pool if there is one.
-        sampler: Gets the weights. If None, take them from the Round; each round then counts as one
-            pass over the images.
+        sampler: Gets the weights. If None, take them from the Round.
         encoder: The one that made the index.
         images: The labels, matched by image id. Their order is the sampler's.
         dataset_ids: Image ids in the order of the sampler's rows, where that is not the order of
@@ -69,7 +71,8 @@ class HardMiner:
         contexts: Contexts that every weak class is combined with, such as
             ``["at night", "a wet {}"]``.
         validation: The validation images that ``val_detections`` of ``step`` belong to. With an
-            index, contexts are measured on them instead of being searched for every weak class.
+            index, images like those on which objects are missed are drawn more often, and contexts
+            are measured instead of being searched for every weak class.
         need: Which classes count as weak.
         targets: How queries and labels become targets.
         weights: How far weights may lie apart, or a policy of one's own: a function of
@@ -116,6 +119,8 @@ class HardMiner:
 
         def match() -> None:
             if ranks.rank == 0:
+                if validation is not None and validation.index is not None and encoder is not None:
+                    require_same_encoder(validation.index, encoder, "the validation index")
                 self.data = match_data(
                     index,
                     encoder,
@@ -144,8 +149,8 @@ class HardMiner:
     ) -> HardMiner:
         """Load images and encoder, open or build the index, and make the miner.
 
-        The validation images get an index too if contexts are to be measured on them. Under
-        torch.distributed every rank calls this and embeds its share of the images.
+        The validation images, if any, get an index too. Under torch.distributed every rank calls
+        this and embeds its share of the images.
 
         Args:
             config: Of ``load_config``.
@@ -162,9 +167,8 @@ class HardMiner:
         if config.validation.source is not None:
             image_options = asdict(config.validation)
             val_path = image_options.pop("index")
-            val_images, val_index = load_images(**image_options), None
-            if config.miner.contexts:
-                val_index = build_index(val_images, encoder, val_path, **index_options)
+            val_images = load_images(**image_options)
+            val_index = build_index(val_images, encoder, val_path, **index_options)
             validation = ValidationSet(val_images, val_index)
         if sampler is None:
             ids = images.ids if dataset_ids is None else np.asarray(dataset_ids)
@@ -194,8 +198,8 @@ class HardMiner:
             metrics: Per-class validation scores, in any form that ``read_scores`` reads. Those of
                 rank 0 count, here and below.
             val_detections: What the detector found on the validation images, in COCO's results
-                format. Shows which classes are confused and, with an index of these images, which
-                class is weak in which context.
+                format. Shows which classes are confused and, with an index of these images, where
+                objects are missed and which class is weak in which context.
 
         Returns:
             The round, the same on every rank but for ``result``, which only rank 0 has. ``error``
@@ -238,22 +242,21 @@ class HardMiner:
             raise InputError("nothing to explain: no round was mined yet on this process (rank 0)")
         return explain_image(done, self.data.ids, image_id)
 
-    def replay(self, rounds: Sequence[Round]) -> Round:
+    def replay(self, done: Round) -> Round:
         """Compute the weights of a recorded round again, to the bit.
 
         Args:
-            rounds: The rounds of a run from its first to the one wanted, as ``read_rounds`` gives
-                them. Those before matter, since weights depend on earlier draws.
+            done: One of those that ``read_rounds`` gives.
 
         Returns:
-            The last of them, with weights and result.
+            The round, with weights and result.
 
         Raises:
             IndexMismatch: If the weights are not those of the record.
         """
         if self.data is None:
             raise InputError("only rank 0 can replay: it holds the index")
-        return replay_rounds(rounds, self.data, policy=self.policy)
+        return replay_round(done, self.data, policy=self.policy)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors, safe to load with ``weights_only=True``."""
@@ -262,7 +265,7 @@ class HardMiner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume after the round where the state was taken.
 
-        The sampler gets its weights again, and the number of draws that had happened by then.
+        The sampler gets its weights again.
 
         Load the sampler's own state after this one to resume in the middle of an epoch.
 
@@ -272,7 +275,6 @@ class HardMiner:
         loaded = MinerState.from_state(state, self.class_names)
         if loaded.weights is not None and self.sampler is not None:
             self.sampler.set_weights(loaded.weights)
-            self.sampler.count_from(loaded.exposure.passes)
         self._state, self._last = loaded, None
 
     def _attempt(
@@ -303,7 +305,7 @@ class HardMiner:
         return done, state, failure
 
     def _mine(self, metrics: Any, val_detections: Any) -> tuple[Round, MinerState]:
-        """The method: need -> queries -> scores -> trust -> targets -> weights -> exposure."""
+        """The method: need -> queries -> scores -> trust -> targets -> weights."""
         assert self.data is not None
         data, before = self.data, self._state
         # 1. Need and queries: what is weak, and what to search for.
@@ -319,11 +321,10 @@ class HardMiner:
             encoder=data.scores.encoder,
             synonyms=data.synonyms,
         )
-        # 2. Scores, trust, targets, weights, exposure.
-        inputs = self._round_inputs(assessment, data)
-        result = mine(
-            inputs, data, exposure=before.exposure, drawn_by=before.weights, policy=self.policy
-        )
+        # 2. Scores, trust, targets, weights.
+        ratio = find_density_ratio(data, self.validation, val_detections, self.weight_rules)
+        inputs = self._round_inputs(assessment, ratio, data)
+        result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts of the class
         #    itself: need in a context is measured anew in each round.
         done = self._record(assessment, inputs, result)
@@ -334,25 +335,21 @@ class HardMiner:
             need=assessment.need,
             patience=patience,
             weights=result.weights,
-            exposure=result.exposure,
         )
 
-    def _round_inputs(self, assessment: Assessment, data: MiningData) -> RoundInputs:
-        passes, epoch_passes = self._state.exposure.passes + 1.0, 1.0
-        if self.sampler is not None:
-            passes = self.sampler.passes
-            epoch_passes = self.sampler.epoch_length / self.sampler.num_images
+    def _round_inputs(
+        self, assessment: Assessment, ratio: DensityRatio | None, data: MiningData
+    ) -> RoundInputs:
         return RoundInputs(
             ap=assessment.need.ap,
             need=assessment.class_need,
             queries=assessment.queries,
             confusion=assessment.confusion,
             context_answers=assessment.context_answers,
+            density_ratio=ratio,
             targets=self.target_rules,
             weights=self.weight_rules,
             policy="" if self.policy is None else policy_name(self.policy),
-            passes=passes,
-            epoch_passes=epoch_passes,
             num_images=len(data),
             encoder=data.scores.encoder.fingerprint,
             clusters=data.scores.index.clusters,

@@ -111,10 +111,8 @@ class HardMiningSampler(Sampler[int]):
         self._weights: torch.Tensor | None = None
         self._epoch = 0
         self._iterations: list[Iteration] = []  # the running or last one, and one begun since
-        self._alive: list[Iteration] = []  # all that have not ended
         self._begun: list[torch.Tensor | None] = []  # resumed: weights of passes begun before
         self._resumed: Pass | None = None
-        self._drawn = 0  # images handed out or about to be, over all ranks and iterators
 
     @property
     def rank(self) -> int:
@@ -130,19 +128,6 @@ class HardMiningSampler(Sampler[int]):
     def epoch(self) -> int:
         """The epoch that the next iterator draws, from 0."""
         return self._epoch
-
-    @property
-    def passes(self) -> float:
-        """Draws of the mean image so far, whatever the epochs were called."""
-        return self._num_drawn() / self.num_images
-
-    def count_from(self, passes: float) -> None:
-        """Count draws on from so many passes, unless more have happened already.
-
-        For training that resumes without the sampler's own state, such as at the end of an epoch.
-        """
-        missing = round(passes * self.num_images) - self._num_drawn()
-        self._drawn += max(missing, 0)
 
     @property
     def weights(self) -> Any:
@@ -197,9 +182,6 @@ class HardMiningSampler(Sampler[int]):
                 iteration.passes = (*iteration.passes[1 - _KEPT :], following)
         finally:
             # Also where a loader drops the iterator: what lay ahead was never handed out.
-            if iteration in self._alive:
-                self._drawn -= iteration.num_ahead * iteration.world_size
-                self._alive.remove(iteration)
             iteration.close()
             current = iteration.passes[-1]
             iteration.exhausted = not self.infinite and current.position >= self.epoch_length
@@ -210,9 +192,7 @@ class HardMiningSampler(Sampler[int]):
         shard = self._shard(current)
         for start in range(0, len(shard), _CHUNK):
             *chunk, last = shard[start : start + _CHUNK].tolist()
-            drawn = iteration.take(chunk)
-            if iteration in self._alive:
-                self._drawn += drawn
+            iteration.take(chunk)
             yield from iteration.ahead
             iteration.kept_back = 0
             if start + _CHUNK >= len(shard):
@@ -236,12 +216,10 @@ class HardMiningSampler(Sampler[int]):
             used: Images that training on this rank took from the running iterator since it
                 began or resumed; all that were drawn if None.
         """
-        iteration, drawn = self._current(), self._num_drawn()
+        iteration = self._current()
         current, position = self._where(used)
         if position >= self.epoch_length and used is not None:
             current, position = Pass(current.epoch + 1, self._weights), 0
-        if used is not None and iteration is not None:
-            drawn -= (iteration.handed_out - used) * iteration.world_size
         # What has been drawn ahead of training must be drawn again as it was.
         passes = () if iteration is None else iteration.passes
         begun = [each.weights for each in passes if each.epoch > current.epoch]
@@ -253,7 +231,6 @@ class HardMiningSampler(Sampler[int]):
             "epoch_length": self.epoch_length,
             "epoch": current.epoch,
             "position": position,
-            "drawn": drawn,
             "started": any(current is one for one in known),
             "weights": current.weights,
             "begun_weights": begun + self._begun,
@@ -278,8 +255,7 @@ class HardMiningSampler(Sampler[int]):
         )
         self._begun = begun
         self._epoch = state["epoch"]
-        self._drawn = state["drawn"]
-        self._iterations, self._alive = [], []
+        self._iterations = []
         # A pass that had not begun takes the weights that are there when it does.
         self._resumed = None
         if state["started"]:
@@ -323,10 +299,6 @@ class HardMiningSampler(Sampler[int]):
             return newest
         return max(self._iterations, key=lambda each: each.handed_out)
 
-    def _num_drawn(self) -> int:
-        """Images handed out over all ranks."""
-        return self._drawn - sum(each.num_ahead * each.world_size for each in self._alive)
-
     def _begin(self) -> Iteration:
         resumed, self._resumed = self._resumed, None
         if resumed is None or resumed.epoch != self._epoch:
@@ -334,7 +306,6 @@ class HardMiningSampler(Sampler[int]):
             self._begun = []
         before, iteration = self._current(), Iteration((resumed,), self.world_size)
         self._iterations = [iteration] if before is None else [before, iteration]
-        self._alive.append(iteration)
         return iteration
 
     def _where(self, used: int | None) -> tuple[Pass, int]:

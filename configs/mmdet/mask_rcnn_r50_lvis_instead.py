@@ -9,10 +9,7 @@ custom_hooks = [
         index="data/lvis_v1/train.hmx",
         clusters="kmeans:10,context=0.4+whole",
         iou_type="segm",
-        # Without exposure_scale the balance lasts to the end, as that of ClassBalancedDataset does.
-        miner=dict(
-            need=dict(policy="bottom:30%", prior=20),
-            weights=dict(balance=1.0, budget=0.4, exposure_scale=None),
-        ),
+        # Balance by the square root, as that of ClassBalancedDataset.
+        miner=dict(need=dict(policy="bottom:30%", prior=20), weights=dict(balance=0.5, budget=0.4)),
     )
 ]

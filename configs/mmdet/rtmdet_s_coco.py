@@ -8,10 +8,7 @@ custom_hooks = [
         type="HardMiningHook",
         encoder="RN50x64/openai",
         index="data/coco/train2017.hmx",
-        # Validation comes every tenth epoch, so a boost gets 5 rounds to show a gain. Mosaic and
-        # MixUp show an image differently in each of 300 epochs, so repeated draws keep their worth.
-        miner=dict(
-            need=dict(policy="mean", patience=5), weights=dict(budget=0.4, exposure_scale=100.0)
-        ),
+        # Validation comes every tenth epoch, so a boost gets 5 rounds to show a gain.
+        miner=dict(need=dict(policy="mean", patience=5), weights=dict(budget=0.4)),
     ),
 ]

@@ -145,7 +145,9 @@ def read_runs(results: Path, schedule: Schedule) -> list[dict[str, Any]]:
 
 
 def _settings(scenario: str, schedule: Schedule) -> dict[str, Any]:
-    return {**asdict(schedule), "data": SCENARIOS[scenario].data_settings()}
+    spec = SCENARIOS[scenario]
+    epochs = schedule.epochs * spec.times_epochs
+    return {**asdict(schedule), "epochs": epochs, "data": spec.data_settings()}
 
 
 def _load_or_warm_up(setup: Setup, seed: int, folder: Path, schedule: Schedule) -> Trainer:
@@ -209,9 +211,10 @@ def run_strategy(
         epoch=schedule.warmup_epochs,
         seed=seed,
     )
+    epochs = schedule.epochs * scenario.spec.times_epochs
     draws = np.zeros(len(scenario.train), np.int64)
     val_ap = []
-    for epoch in range(schedule.epochs):
+    for epoch in range(epochs):
         if sampler.needs_validation:
             ap, found = (
                 first_validation if epoch == 0 else evaluate(trainer, setup.val, scenario.val)
@@ -220,13 +223,13 @@ def run_strategy(
             sampler.update(ap, found)
         rows = sampler.draw_epoch()
         draws += np.bincount(rows.numpy(), minlength=len(draws))
-        start = epoch / schedule.epochs
+        start = epoch / epochs
         trainer.train(
             setup.examples,
             rows,
             lambda share, start=start: (
                 schedule.learning_rate  # type: ignore[misc]
-                * (0.5 + 0.5 * math.cos(math.pi * (start + share / schedule.epochs)))
+                * (0.5 + 0.5 * math.cos(math.pi * (start + share / epochs)))
             ),
         )
     seconds = time.perf_counter() - started
@@ -238,7 +241,7 @@ def run_strategy(
         "class_draws": _rounded(
             np.asarray(scenario.train.class_counts.T @ draws).ravel()
             / np.maximum(np.asarray(scenario.train.class_counts.sum(axis=0)).ravel(), 1)
-            * (len(scenario.train) / (schedule.epochs * schedule.epoch_length))
+            * (len(scenario.train) / (epochs * schedule.epoch_length))
         ),
         "seconds": round(seconds, 2),
         "mining_seconds": round(sampler.mining_seconds, 2),

@@ -37,6 +37,7 @@ class ScenarioSpec:
         evaluation: The same for val and test. There all classes are equally frequent by default.
         train_share: Training images as a share of those of the other scenarios. The number of
             draws stays the same.
+        times_epochs: How many times as many epochs each strategy gets as in other scenarios.
         contexts: The contexts that a user would give to ``HardMiner``.
         fine_classes: Object kinds of which one colour is a class of its own, e.g. "cup": "blue".
         weak_context: The light or weather that is weak; None if classes are weak instead.
@@ -48,6 +49,7 @@ class ScenarioSpec:
     train: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     train_share: float = 1.0
+    times_epochs: int = 1
     contexts: tuple[str, ...] = ()
     fine_classes: Mapping[str, str] = field(default_factory=dict)
     weak_context: str | None = None
@@ -135,6 +137,23 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         _RARE_NIGHT,
         _COMMON_NIGHT,
         train_share=0.2,
+        contexts=_CONTEXTS,
+        weak_context="night",
+        strategies=(*_EVERYWHERE, "class-aware"),
+    ),
+    "long-tail-long": ScenarioSpec(
+        "a long schedule: the same long tail in a tenth of the images, each seen 57 times",
+        {"tail": 100.0},
+        train_share=0.1,
+        times_epochs=3,
+        strategies=(*_EVERYWHERE, "class-aware"),
+    ),
+    "night-long": ScenarioSpec(
+        "a long schedule: night as rare, in a tenth of the images, each seen 57 times",
+        _RARE_NIGHT,
+        _COMMON_NIGHT,
+        train_share=0.1,
+        times_epochs=3,
         contexts=_CONTEXTS,
         weak_context="night",
         strategies=(*_EVERYWHERE, "class-aware"),

@@ -141,7 +141,6 @@ class StrategySampler:
         self._factors = scenario.oracle_factors if strategy.oracle else 1.0
         self.sampler = HardMiningSampler(len(scenario.train), epoch_length=epoch_length, seed=seed)
         self.sampler.set_epoch(epoch)
-        self.sampler.count_from(epoch * epoch_length / len(scenario.train))
         self._miner = None
         if strategy.mining is not None:
             options = {"contexts": scenario.spec.contexts, **strategy.mining}

@@ -169,6 +169,7 @@ def build_report(
             "about": spec.about,
             "data": spec.data_settings(),
             "images": spec.num_train(schedule.sizes[0]),
+            "epochs": schedule.epochs * spec.times_epochs,
             "weak": weak,
             "rest": rest,
             "best_baseline": best,
@@ -191,9 +192,10 @@ def to_markdown(report: dict[str, Any]) -> str:
         f"says otherwise, {val:,} validation images that mining may use, {test:,} test images. "
         "All strategies of a seed continue from the same detector, trained for "
         f"{schedule['warmup_epochs']} epochs by plain shuffling, and get {schedule['epochs']} more "
-        f"epochs of {schedule['epoch_length']:,} draws. AP is COCO's, in points, mean ± standard "
-        "error over seeds. Gains are differences from uniform draws with the same seed; their "
-        "errors are those of the differences. An asterisk marks the label-only baseline that is "
+        f"epochs of {schedule['epoch_length']:,} draws unless a table says otherwise. "
+        "AP is COCO's, in points, mean ± standard error over seeds. Gains are differences from "
+        "uniform draws with the same seed; their errors are those of the differences. An "
+        "asterisk marks the label-only baseline that is "
         "best on the weak part.",
     ]
     for scenario, entry in report["scenarios"].items():
@@ -205,7 +207,8 @@ def to_markdown(report: dict[str, Any]) -> str:
         columns += [f"gain: {part}" for part in ("all", weak, rest)]
         columns += [f"gain over {STRATEGIES[best].about}: {weak}", "mining, s", "total, s"]
         text += ["", f"## {scenario}: {entry['about']}", ""]
-        text += [f"{seeds} seeds, {entry['images']:,} training images.", ""]
+        longer = f", {entry['epochs']} epochs" if entry["epochs"] > schedule["epochs"] else ""
+        text += [f"{seeds} seeds, {entry['images']:,} training images{longer}.", ""]
         text += ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
         for result in entry["results"]:
             cells = [result["about"] + (" *" if result["strategy"] == best else "")]

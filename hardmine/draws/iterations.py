@@ -55,13 +55,12 @@ class Iteration:
         """Images that this rank handed out."""
         return self.taken - self.num_ahead
 
-    def take(self, chunk: list[int]) -> int:
-        """Take images and one more, which is kept back; returns how many all ranks took."""
+    def take(self, chunk: list[int]) -> None:
+        """Take images and one more, which is kept back."""
         self.ahead, self.kept_back = iter(chunk), 1
         count = len(chunk) + 1
         self.taken += count
         self.passes[-1].position += count * self.world_size
-        return count * self.world_size
 
     def close(self) -> None:
         """Give back what lay ahead."""

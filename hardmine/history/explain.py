@@ -39,37 +39,28 @@ class Explanation:
 
     Attributes:
         image_id: Which image.
-        demanded: Its weight before exposure counts.
         weight: Its sampling weight.
-        extra_draws: How many more draws it has had than the mean image.
         expected_draws: Draws in an epoch of as many draws as images.
         reasons: The queries that it answers, the strongest first.
         balance: How many times as often as the mean image it would be drawn if nothing were weak:
-            by its objects, how rare they are and what they are mistaken for, by a rare context,
-            and by what probably lacks a label.
-        label_share: How much of what it shows has a label; rare objects count more.
+            by its objects, how rare they are and what they are mistaken for, and by its density
+            ratio.
+        density_ratio: How many times as often validation misses objects in images like it as
+            training shows them.
     """
 
     image_id: Any
-    demanded: float
     weight: float
-    extra_draws: float
     expected_draws: float
     reasons: tuple[Reason, ...]
     balance: float = 1.0
-    label_share: float = 1.0
+    density_ratio: float = 1.0
 
     def __str__(self) -> str:
         lines = [
             f"image {self.image_id}: weight {self.weight:.3f}, "
             f"drawn {self.expected_draws:.2f} times an epoch"
         ]
-        if self.weight != self.demanded:
-            more = "fewer" if self.extra_draws < 0 else "more"
-            lines.append(
-                f"  {self.demanded:.3f} before exposure counts "
-                f"({abs(self.extra_draws):.1f} draws {more} than the mean image so far)"
-            )
         for reason in self.reasons:
             query = reason.query
             trust = "" if np.isnan(query.precision) else f", precision {query.precision:.2f}"
@@ -81,9 +72,12 @@ class Explanation:
         if not self.reasons:
             lines.append("  it answers no query")
         if self.balance != 1:
-            lines.append(f"  balance of classes, contexts and confusion: factor {self.balance:.3f}")
-        if self.label_share < 0.995:
-            lines.append(f"  {self.label_share:.0%} of what it shows probably has a label")
+            lines.append(f"  balance of classes, misses and confusion: factor {self.balance:.3f}")
+        if self.density_ratio != 1:
+            lines.append(
+                f"  validation misses objects in images like it {self.density_ratio:.2f} times as "
+                "often as training shows them"
+            )
         return "\n".join(lines)
 
 
@@ -119,14 +113,11 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
             strict=True,
         )
     ]
-    extra_draws = result.exposure.extra_draws
     return Explanation(
         image_id=image_id,
-        demanded=float(result.demanded[row]),
         weight=float(result.weights[row]),
-        extra_draws=0.0 if extra_draws is None else float(extra_draws[row]),
         expected_draws=float(result.weights[row] / result.weights.mean()),
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
         balance=float(result.balance[row]),
-        label_share=float(result.label_share[row]),
+        density_ratio=float(result.density_ratio[row]),
     )

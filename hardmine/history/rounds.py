@@ -16,13 +16,14 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import ContextAnswer
+from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import MiningResult, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
 from hardmine.mining.weights import WeightReport, WeightRules
 from hardmine.records import names_to_rows, numbers, plain_values
 
-FORMAT = 2
+FORMAT = 3
 Floats = npt.NDArray[np.float64]
 
 
@@ -255,7 +256,7 @@ def read_rounds(path: str | Path) -> list[Round]:
 def _inputs(
     values: Mapping[str, Any], records: Sequence[QueryRecord], class_names: Sequence[str]
 ) -> RoundInputs:
-    weights = values["weights"]
+    weights, ratio = values["weights"], values["density_ratio"]
     rules = dict(values["targets"])
     if isinstance(rules["templates"], list):
         rules["templates"] = tuple(rules["templates"])
@@ -277,11 +278,10 @@ def _inputs(
         context_answers={
             context: ContextAnswer(*answer) for context, answer in values["context_answers"].items()
         },
+        density_ratio=ratio and DensityRatio(tuple(ratio["direction"]), ratio["offset"]),
         targets=TargetRules(**rules),
         weights=None if weights is None else WeightRules(**weights),
         policy=values["policy"],
-        passes=values["passes"],
-        epoch_passes=values["epoch_passes"],
         num_images=values["num_images"],
         encoder=values["encoder"],
         clusters=values["clusters"],

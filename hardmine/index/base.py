@@ -91,6 +91,10 @@ class Index(Protocol):
         """Yield the scores of every image in chunks: image rows, and scores (C, n)."""
         ...
 
+    def mean_vectors(self) -> npt.NDArray[np.float32]:
+        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
+        ...
+
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

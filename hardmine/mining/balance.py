@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.mining.contexts import ContextAnswer
 from hardmine.mining.labels import Labels
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import HIT, Targets
@@ -22,48 +21,48 @@ def balance_factors(
     queries: Queries,
     targets: Targets,
     labels: Labels,
-    label_share: Floats,
     *,
-    answering: Mapping[str, npt.NDArray[np.bool_]],
-    context_answers: Mapping[str, ContextAnswer],
     mistaken_for: Sequence[tuple[int, int, float]],
 ) -> Floats:
-    """Even out classes, measured contexts and confused classes: (N,) factors.
+    """Even out classes, and confused classes: (N,) factors.
 
     1. Objects: the sum of 1 / n_c over the objects of an image, where n_c objects of class c are
        in all images. This is drawing a class at random, each as likely, then one of its objects,
        so an image with more objects counts more.
-    2. Labels: how much of what an image shows has a label.
-    3. Measured contexts: how many times more often validation images answer the context than
-       training images do; of several contexts, the rarest counts.
-    4. Confusion: how many times more often the classes are shown that the image's classes are
+    2. Confusion: how many times more often the classes are shown that the image's classes are
        mistaken for.
 
-    The mean labelled image has 1 by objects and 1 by labels. So has an image without objects, and
-    an image of an unlabelled pool, plus the expected worth of the objects it was found for.
+    The mean labelled image has 1 by objects. So has an image without objects, and an image of an
+    unlabelled pool, plus the expected worth of the objects it was found for.
 
     Args:
         queries: The queries of the round.
         targets: The images they found.
         labels: Of N images.
-        label_share: (N,) how much of what each image shows has a label.
-        answering: (N,) which images answer each measured context.
-        context_answers: For each measured context, how an image answers it.
         mistaken_for: (class row, row of a class that its objects are mistaken for, how far).
     """
     found = _found_in_pools(queries, targets)
-    factors = _by_objects(labels, found)
-    labelled = labels.labelled
-    if labelled.any():
-        factors[labelled] *= label_share[labelled] / _mean(label_share[labelled])
-    rarity = np.ones(len(labels))
-    for context, measured in context_answers.items():
-        answers = answering[context]
-        ratio = measured.share / max(answers.mean(), 1 / max(len(labels), 1))
-        rarity[answers] = np.maximum(rarity[answers], ratio)
-    factors *= rarity
+    factors = class_balance(labels)
+    unlabelled = _worth(labels)[found.class_rows] * found.probabilities
+    np.add.at(factors, found.image_rows, unlabelled)
     factors *= _by_confusion(factors, labels, found, mistaken_for)
     return np.asarray(factors.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
+
+
+def class_balance(labels: Labels) -> Floats:
+    """(N,) how often each image is drawn if a class is drawn at random, then one of its objects.
+
+    The mean image with objects has 1; so has an image without.
+    """
+    shown = np.asarray(labels.objects() @ _worth(labels))
+    return np.where(shown > 0, shown, 1.0)
+
+
+def _worth(labels: Labels) -> Floats:
+    """(C,) of an object of each class, so that the mean image with objects is worth 1."""
+    worth = labels.worth()
+    shown = np.asarray(labels.objects() @ worth)
+    return worth / _mean(shown[shown > 0]) if (shown > 0).any() else worth
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,6 @@ def _found_in_pools(queries: Queries, targets: Targets) -> _PoolHits:
     return _PoolHits(
         queries.class_rows[hits.query_rows], hits.image_rows, hits.strengths.astype(np.float64)
     )
-
-
-def _by_objects(labels: Labels, found: _PoolHits) -> Floats:
-    worth = labels.worth()
-    shown = np.asarray(labels.objects() @ worth)
-    has_objects = shown > 0
-    factors = np.ones(len(labels))
-    if has_objects.any():
-        mean = _mean(shown[has_objects])
-        worth /= mean
-        factors[has_objects] = shown[has_objects] / mean
-        np.add.at(factors, found.image_rows, worth[found.class_rows] * found.probabilities)
-    return factors
 
 
 def _by_confusion(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,11 @@ import numpy.typing as npt
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
-from hardmine.mining.balance import balance_factors
+from hardmine.mining.assess import ValidationSet
+from hardmine.mining.balance import balance_factors, class_balance
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, ContextAnswer, context_phrases
-from hardmine.mining.exposure import Exposure, discount_weights
-from hardmine.mining.label_coverage import LabelCoverage
+from hardmine.mining.density_ratio import DensityRatio, count_missed, fit_density_ratio
 from hardmine.mining.labels import Labels, read_labels
 from hardmine.mining.queries import Queries, name_phrases
 from hardmine.mining.scores import ScoreCache
@@ -39,7 +39,6 @@ class MiningData:
         labels: Presence of the classes in the images.
         scores: Similarity of texts to the images.
         class_phrases: For each class the phrases of its name.
-        label_coverage: How much of what each image shows has a label.
     """
 
     ids: npt.NDArray[np.generic]
@@ -48,7 +47,6 @@ class MiningData:
     labels: Labels
     scores: ScoreCache
     class_phrases: tuple[tuple[str, ...], ...]
-    label_coverage: LabelCoverage
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,8 +98,40 @@ def match_data(
         labels=labels,
         scores=scores,
         class_phrases=class_phrases,
-        label_coverage=LabelCoverage(labels, scores, class_phrases),
     )
+
+
+def find_density_ratio(
+    data: MiningData,
+    validation: ValidationSet | None,
+    detections: Any,
+    rules: WeightRules | None,
+) -> DensityRatio | None:
+    """Compare what the detector misses on validation images with what training shows.
+
+    Training is taken as it is drawn when classes are balanced: rare classes may stand where what
+    is missed does not, and then it is shown even less.
+
+    Args:
+        data: Index and labels of the training images.
+        validation: Validation images with labels and an index.
+        detections: What the detector found on them, in any form that ``load_detections`` reads.
+        rules: How far classes are balanced; None if they are not.
+
+    Returns:
+        None where it cannot be measured, or nothing is missed.
+    """
+    if detections is None or validation is None or validation.index is None:
+        return None
+    images, index = validation.images, validation.index
+    # Row -1, an image that the index lacks, reads the appended zeros.
+    nothing = np.zeros((1, index.dim), np.float32)
+    missed_vectors = np.concatenate([index.mean_vectors(), nothing])[index.rows_of(images.ids)]
+    shown = np.asarray(data.labels.objects().sum(axis=1)).ravel()
+    if rules is not None:
+        shown = shown * class_balance(data.labels) ** rules.balance
+    missed = count_missed(images, detections, data.class_names)
+    return fit_density_ratio(missed, missed_vectors, shown, data.scores.mean_vectors())
 
 
 @dataclass(frozen=True)
@@ -116,11 +146,11 @@ class RoundInputs:
         queries: Q text queries.
         confusion: Which classes the detector confuses.
         context_answers: For each measured context, how an image answers it.
+        density_ratio: Where validation misses objects more often than training shows them; None
+            if that was not measured.
         targets: How targets are split.
         weights: How weights are limited; None if a policy of one's own makes them.
         policy: Name of that policy; empty for hardmine's own weights.
-        passes: Draws of the mean image before the round.
-        epoch_passes: Draws of the mean image in an epoch.
         num_images: N.
         encoder: Its fingerprint.
         clusters: How the index was clustered.
@@ -131,11 +161,10 @@ class RoundInputs:
     queries: Queries
     confusion: Confusion = field(default_factory=Confusion)
     context_answers: Mapping[str, ContextAnswer] = field(default_factory=dict)
+    density_ratio: DensityRatio | None = None
     targets: TargetRules = field(default_factory=TargetRules)
     weights: WeightRules | None = field(default_factory=WeightRules)
     policy: str = ""
-    passes: float = 0.0
-    epoch_passes: float = 1.0
     num_images: int = 0
     encoder: str = ""
     clusters: str = ""
@@ -152,38 +181,28 @@ class MiningResult:
     Attributes:
         trust: In each of Q queries.
         targets: The images that the queries found.
-        balance: (N,) factors, how often each image would be drawn if nothing were weak.
-        label_share: (N,) in (0, 1], how much of what each image shows has a label.
-        demanded: (N,) weights before exposure counts.
+        balance: (N,) factors, how often each image would be drawn if no class were weak.
+        density_ratio: (N,) how many times as often validation misses objects in images like each
+            one as training shows them; 1 if that was not measured.
         weights: (N,) the sampling weights.
-        exposure: How often each image had been drawn before the round.
     """
 
     trust: Trust
     targets: Targets
     balance: Floats
-    label_share: Floats
-    demanded: Floats
+    density_ratio: Floats
     weights: Floats
-    exposure: Exposure
 
 
 def mine(
-    inputs: RoundInputs,
-    data: MiningData,
-    *,
-    exposure: Exposure | None = None,
-    drawn_by: Floats | None = None,
-    policy: WeightPolicy | None = None,
+    inputs: RoundInputs, data: MiningData, *, policy: WeightPolicy | None = None
 ) -> MiningResult:
     """Turn queries into weights.
 
     Args:
         inputs: Queries and rules.
         data: Index and labels.
-        exposure: How often each image had been drawn when the last weights were set.
-        drawn_by: (N,) the last weights; None if all images were drawn alike.
-        policy: Makes the weights in place of balance, boosts and exposure.
+        policy: Makes the weights in place of balance and boosts.
     """
     queries, rules = inputs.queries, inputs.targets
     # 1. Scores: similarity of each image to each query.
@@ -206,31 +225,28 @@ def mine(
         answering=answering,
         rules=rules,
     )
-    exposure = exposure or Exposure()
     if policy is not None:
         weights = _checked(policy(inputs, data), inputs.policy, len(data))
         ones = np.ones(len(data))
-        exposure = exposure.after(inputs.passes, drawn_by)
-        return MiningResult(trust, targets, ones, ones, weights, weights, exposure)
-    # 4. Balance, weights, and exposure.
+        return MiningResult(trust, targets, ones, ones, weights)
+    # 4. Balance and weights.
     limits = inputs.weights or WeightRules()
-    label_share, balance = np.ones(len(data)), np.ones(len(data))
+    density_ratio, balance = np.ones(len(data)), np.ones(len(data))
+    if inputs.density_ratio is not None:
+        density_ratio = inputs.density_ratio.of(data.scores.mean_vectors())
     if limits.balance > 0:
-        label_share = data.label_coverage.label_share(rules.missing)
         balance = balance_factors(
             queries,
             targets,
             data.labels,
-            label_share,
-            answering=answering,
-            context_answers=inputs.context_answers,
             mistaken_for=[
                 (row, other, rules.mistaken * share)
                 for row, other, share in inputs.confusion.mistaken_for
             ],
         )
         balance **= limits.balance
-    demanded = image_weights(
+    balance *= np.sqrt(density_ratio)
+    weights = image_weights(
         targets,
         queries.need,
         num_images=len(data),
@@ -238,15 +254,7 @@ def mine(
         balance=balance,
         rules=limits,
     )
-    weights, exposure = discount_weights(
-        demanded,
-        exposure,
-        drawn_by=drawn_by,
-        passes=inputs.passes,
-        epoch_passes=inputs.epoch_passes,
-        scale=limits.exposure_scale,
-    )
-    return MiningResult(trust, targets, balance, label_share, demanded, weights, exposure)
+    return MiningResult(trust, targets, balance, density_ratio, weights)
 
 
 def rules_or_policy(

@@ -18,6 +18,15 @@ _MAX_BYTES = 512 * 2**20
 _Key = tuple[tuple[str, ...], bool]  # phrases, and whether they are embedded without templates
 
 
+def require_same_encoder(index: Index, encoder: Encoder, what: str) -> None:
+    """Refuse an index of another encoder, whose vectors mean something else."""
+    if index.encoder_fingerprint not in ("", encoder.fingerprint):
+        raise IndexMismatch(
+            f"{what} was made with encoder {index.encoder_fingerprint!r}, these queries would be "
+            f"made with {encoder.fingerprint!r}; load the same encoder or rebuild"
+        )
+
+
 class ScoreCache:
     """Scores of queries in the order of the sampler's rows.
 
@@ -48,11 +57,7 @@ class ScoreCache:
         templates: str | Sequence[str] = "short",
         max_bytes: int = _MAX_BYTES,
     ) -> None:
-        if index.encoder_fingerprint not in ("", encoder.fingerprint):
-            raise IndexMismatch(
-                f"the index was made with encoder {index.encoder_fingerprint!r}, these queries "
-                f"would be made with {encoder.fingerprint!r}; load the same encoder or rebuild"
-            )
+        require_same_encoder(index, encoder, "the index")
         self.index = index
         self.encoder = encoder
         self.templates = templates
@@ -62,6 +67,7 @@ class ScoreCache:
         self.dtype: type[np.floating[Any]] = np.float32 if fits else np.float16
         self._cached: dict[_Key, npt.NDArray[np.floating[Any]]] = {}
         self._rows = np.zeros(0, np.int64)
+        self._means: npt.NDArray[np.float32] | None = None
         self._version: object = None
 
     def __len__(self) -> int:
@@ -90,6 +96,15 @@ class ScoreCache:
             self._cached.update(zip(missing, scored, strict=True))
         return [self._cached[key] for key in keys]
 
+    def mean_vectors(self) -> npt.NDArray[np.float32]:
+        """(N, D) mean region vector of each image; zeros where an image is not in the index."""
+        self._follow_index()
+        if self._means is None:
+            # Row -1, an image that the index lacks, reads the appended zeros.
+            nothing = np.zeros((1, self.index.dim), np.float32)
+            self._means = np.concatenate([self.index.mean_vectors(), nothing])[self._rows]
+        return self._means
+
     def _score(
         self, phrases: Sequence[tuple[str, ...]], bare: bool
     ) -> npt.NDArray[np.floating[Any]]:
@@ -110,6 +125,7 @@ class ScoreCache:
             return
         self._version = self.version
         self._cached.clear()
+        self._means = None
         self._rows = rows_of(self.index.ids, self._ids)
         if len(self) and not (self._rows >= 0).any():
             raise InputError(

@@ -12,7 +12,6 @@ import torch
 
 from hardmine.errors import InputError, require_keys
 from hardmine.mining.assess import Patience
-from hardmine.mining.exposure import Exposure
 from hardmine.mining.need import Need
 from hardmine.records import numbers, plain_values
 
@@ -29,7 +28,6 @@ class MinerState:
         need: Of the last round that did not fail; None before the first.
         patience: What tells whether boosts help each class.
         weights: (N,) the last weights; None before the first round.
-        exposure: How often each image had been drawn when those were set.
     """
 
     class_names: tuple[str, ...]
@@ -37,12 +35,11 @@ class MinerState:
     need: Need | None
     patience: Patience
     weights: Floats | None
-    exposure: Exposure
 
     @classmethod
     def fresh(cls, class_names: tuple[str, ...]) -> MinerState:
         """Before the first round."""
-        return cls(class_names, 0, None, Patience.fresh(len(class_names)), None, Exposure())
+        return cls(class_names, 0, None, Patience.fresh(len(class_names)), None)
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and tensors."""
@@ -52,8 +49,6 @@ class MinerState:
             "levels": None if self.need is None else plain_values(self.need.level),
             "patience": self.patience.to_state(),
             "weights": _to_tensor(self.weights),
-            "passes": self.exposure.passes,
-            "exposure": _to_tensor(self.exposure.extra_draws),
         }
 
     @classmethod
@@ -82,7 +77,6 @@ class MinerState:
             need,
             Patience.from_state(state["patience"]),
             _to_array(state["weights"]),
-            Exposure(float(state["passes"]), _to_array(state["exposure"])),
         )
 
 

@@ -26,31 +26,21 @@ class WeightRules:
     Attributes:
         cap: How many times as often an image that fully answers the weakest class is drawn as one
             that answers nothing, all else alike. 1 turns boosts off.
-        budget: Largest share of an epoch's draws that mining may move, before exposure counts;
-            None for no limit.
-        exposure_scale: Draws beyond the mean image's after which one more draw of an image is
-            worth 37 % (1/e) of what it was; None for never.
-        balance: How far draws are evened out whatever is weak, in [0, 1]. 0: not at all. 1: as if
-            a class were drawn at random, then one of its objects; measured contexts come as often
-            as in validation, and classes as often as those they are mistaken for; images that
-            probably lack labels count less.
+        budget: Largest share of an epoch's draws that mining may move; None for no limit.
+        balance: How far classes are evened out whatever is weak, in [0, 1]. 0: not at all. 1: as
+            if a class were drawn at random, then one of its objects, and classes come as often as
+            those they are mistaken for. 0.5: by the square root of that.
     """
 
-    cap: float = 3.0
+    cap: float = 1.75
     budget: float | None = 0.5
-    exposure_scale: float | None = 5.0
-    balance: float = 1.0
+    balance: float = 0.25
 
     def __post_init__(self) -> None:
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
         _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
         if self.budget is not None:
             _require("budget", self.budget, 0.0, 1.0, "a share of the draws in [0, 1], or None")
-        if self.exposure_scale is not None:
-            smallest = np.finfo(float).tiny
-            _require(
-                "exposure_scale", self.exposure_scale, smallest, np.inf, "above 0 draws, or None"
-            )
 
 
 def _require(name: str, value: object, low: float, high: float, expected: str) -> None:

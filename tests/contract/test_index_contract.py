@@ -240,3 +240,19 @@ def test_an_unknown_kind_of_faiss_index() -> None:
 
     with pytest.raises(InputError, match="flat, ivfpq, hnsw"):
         FaissIndex(make_store([[1]], [[0]]), "lsh")
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_mean_vectors_are_those_of_each_images_regions(make: Make, int8: bool) -> None:
+    store = make_store([[2, 0, 3, 1], [4, 1]], [[3, 1, -1, 0], [4, 2]], int8=int8)
+    means = make(store).mean_vectors()
+    assert means.shape == (5, DIM)
+    for shard in store.shards:
+        stored = shard.vectors.astype(np.float64)
+        vectors = stored if shard.scales is None else stored * shard.scales[:, None]
+        for place, row in enumerate(shard.rows.tolist()):
+            own = vectors[shard.offsets[place] : shard.offsets[place + 1]]
+            if row >= 0:
+                expected = own.sum(axis=0) / max(np.linalg.norm(own.sum(axis=0)), 1e-12)
+                np.testing.assert_allclose(means[row], expected, atol=1e-6)
+    assert not means[1].any()

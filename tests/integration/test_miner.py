@@ -33,7 +33,7 @@ def test_a_weak_class_is_drawn_more_and_the_epoch_stays_as_long(toy: ToyData) ->
     assert len(draws) == len(toy.images)
     assert has_fork[draws].sum() > 1.5 * before
     assert np.array_equal(sampler.weights, done.weights)
-    assert done.result.demanded[has_fork].min() > np.median(done.result.demanded)
+    assert done.weights[has_fork].min() > np.median(done.weights)
 
 
 def test_strong_classes_leave_the_plain_shuffle(toy: ToyData) -> None:
@@ -70,19 +70,19 @@ def test_rows_are_matched_by_id_not_by_position(toy: ToyData) -> None:
     straight = make_miner(toy).step(METRICS)
     shuffled = make_miner(toy, dataset_ids=toy.images.ids[order]).step(METRICS)
     relabelled = HardMiner(toy.index, encoder=WordEncoder(), images=toy.images.subset(order))
-    assert np.array_equal(shuffled.result.demanded, straight.result.demanded[order])
-    assert np.array_equal(relabelled.step(METRICS).result.demanded, straight.result.demanded[order])
+    assert np.array_equal(shuffled.weights, straight.weights[order])
+    assert np.array_equal(relabelled.step(METRICS).weights, straight.weights[order])
 
 
 def test_images_that_the_index_lacks_count_as_their_labels_say(toy: ToyData) -> None:
     ids = np.concatenate([toy.images.ids, [5]])
     done = make_miner(toy, dataset_ids=ids).step(METRICS)
-    assert done.result.demanded[-1] == 1.0
+    assert done.weights[-1] == 1.0
     half = make_toy_data(150)
     wide = HardMiner(half.index, encoder=WordEncoder(), images=toy.images).step(METRICS)
     missing_forks = toy.present[:, FORK] & ~np.isin(toy.images.ids, half.index.ids)
     assert missing_forks.any()
-    assert (wide.result.demanded[missing_forks] > 1.5).all()
+    assert (wide.weights[missing_forks] > 1.5).all()
 
 
 def test_an_unlabelled_pool_is_mined_by_text_alone(toy: ToyData) -> None:
@@ -94,7 +94,7 @@ def test_an_unlabelled_pool_is_mined_by_text_alone(toy: ToyData) -> None:
         weights=WeightRules(budget=None),
     )
     done = miner.step(METRICS)
-    raised = done.result.demanded > 1
+    raised = done.weights > 1
     assert done.counts()["hit"] == 15
     assert raised.sum() == 15
     assert toy.present[raised, FORK].mean() > 0.8
@@ -119,7 +119,7 @@ def test_a_pool_beside_labels_is_trusted_as_far_as_the_labels_confirm(toy: ToyDa
     ).step(METRICS)
     assert muted.queries[0].trust == 0.0
     assert muted.counts()["hit"] == 0
-    assert (muted.result.demanded[pool] == 1).all()
+    assert (muted.weights[pool] == 1).all()
 
 
 def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likely(
@@ -133,6 +133,7 @@ def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likel
         dataset_ids=toy.images.ids,
         contexts=["at night"],
         targets=COMPLETE_LABELS,
+        weights=WeightRules(balance=1.0),
     )
     done = miner.step(METRICS)
     assert done.result.targets is not None
@@ -156,7 +157,7 @@ def test_a_context_raises_the_labelled_images_that_answer_it(toy: ToyData) -> No
     plain = make_miner(toy, **settings).step(METRICS)
     dark = make_miner(toy, contexts=["at night"], **settings).step(METRICS)
     assert [query.phrases[0] for query in dark.queries] == ["fork", "fork at night"]
-    gain = dark.result.demanded - plain.result.demanded
+    gain = dark.weights - plain.weights
     forks = toy.present[:, FORK]
     assert gain[forks & toy.night].mean() > 3 * max(gain[forks & ~toy.night].mean(), 1e-3)
     assert gain[~forks].max() == 0
@@ -178,16 +179,16 @@ def test_missing_labels_come_out_as_suspects_and_are_not_boosted() -> None:
 def test_explain_names_the_query_that_counts(toy: ToyData) -> None:
     miner = make_miner(toy, contexts=["at night"], weights=WeightRules(balance=0.0))
     done = miner.step(METRICS)
-    row = int(np.argmax(done.result.demanded))
+    row = int(np.argmax(done.weights))
     why = miner.explain(toy.images.ids[row])
     top = why.reasons[0]
-    assert (why.demanded, why.weight) == (done.result.demanded[row], done.weights[row])
+    assert why.weight == done.weights[row]
     assert top.boost == pytest.approx(top.query.need * top.strength)
     assert f"boost {top.boost:.3f} = need {top.query.need:.2f} × strength" in str(why)
     assert why.reasons == tuple(sorted(why.reasons, key=lambda reason: -reason.boost))
     assert "fork" in str(why)
-    other = miner.explain(toy.images.ids[int(np.argmin(done.result.demanded))])
-    assert other.demanded == 1.0
+    other = miner.explain(toy.images.ids[int(np.argmin(done.weights))])
+    assert other.weight == 1.0
     assert all(reason.boost == 0 for reason in other.reasons)
     with pytest.raises(InputError, match="image 3 is not in the training set"):
         miner.explain(3)
@@ -221,8 +222,6 @@ def test_state_survives_a_safe_load_and_the_next_rounds_are_the_same(toy: ToyDat
         ours, theirs = first.step(metrics), second.step(metrics)
         assert ours.number == theirs.number
         assert ours.digest == theirs.digest
-        assert ours.result.exposure.extra_draws.max() > 1
-        assert np.array_equal(ours.result.exposure.extra_draws, theirs.result.exposure.extra_draws)
         assert np.array_equal(ours.weights, theirs.weights)
         assert list(samplers[0]) == list(samplers[1])
     with pytest.raises(InputError, match="has 3 classes"):
@@ -235,8 +234,8 @@ def test_a_state_of_another_version_is_refused_before_anything_changes(toy: ToyD
     miner = make_miner(toy)
     miner.step(METRICS)
     state = miner.state_dict()
-    with pytest.raises(InputError, match=r"saved miner lacks exposure, passes: .*another version"):
-        miner.load_state_dict({key: state[key] for key in state.keys() - {"exposure", "passes"}})
+    with pytest.raises(InputError, match=r"saved miner lacks levels, number: .*another version"):
+        miner.load_state_dict({key: state[key] for key in state.keys() - {"levels", "number"}})
     assert miner.state_dict()["number"] == 1
 
 

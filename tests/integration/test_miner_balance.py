@@ -1,4 +1,4 @@
-"""What draws images apart besides weak classes: balance, contexts, confusion, label coverage."""
+"""What draws images apart besides weak classes: balance, what validation misses, confusion."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_data import ToyData, WordEncoder, make_toy_data
+from toy_data import ToyData, make_toy_data
 from toy_miner import COMPLETE_LABELS, EQUAL, FORK, detections_of, make_miner
 
-from hardmine import HardMiner, ValidationSet, WeightRules
-from hardmine.errors import InputError
+from hardmine import ValidationSet, WeightRules
+from hardmine.errors import IndexMismatch, InputError
 from hardmine.history.rounds import read_rounds
+from hardmine.index.search.exact import ExactIndex
+
+FULL_BALANCE = WeightRules(budget=None, balance=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def test_a_class_that_is_weak_in_a_context_alone_is_searched_for_there_alone(
     miner = make_miner(toy, contexts=["at night"], weights=WeightRules(balance=0.0), **settings)
     done = miner.step(EQUAL, val_detections=detections_of(val, miss_at_night="fork"))
     assert [(query.class_name, query.context) for query in done.queries] == [("fork", "at night")]
-    raised = done.result.demanded > 1
+    raised = done.weights / np.sqrt(done.result.density_ratio) > 1 + 1e-9
     assert toy.present[raised, FORK].all()
     assert toy.night[raised].mean() > 0.9
     assert miner.step(EQUAL, val_detections=detections_of(val)).queries == ()
@@ -46,11 +49,11 @@ def test_classes_are_balanced_whatever_validation_says(
     assert done.queries == ()
     shown = toy.present @ (1 / toy.present.sum(axis=0))
     expected = np.where(shown > 0, shown / shown[shown > 0].mean(), 1.0) ** balance
-    np.testing.assert_allclose(done.result.demanded, expected)
+    np.testing.assert_allclose(done.weights, expected)
     zebra = int(np.flatnonzero(toy.present[:, 2])[0])
     said = str(miner.explain(toy.images.ids[zebra]))
     assert ("balance of classes" in said) == (balance > 0)
-    assert np.array_equal(miner.replay(read_rounds(record)).weights, done.weights)
+    assert np.array_equal(miner.replay(read_rounds(record)[-1]).weights, done.weights)
     with pytest.raises(InputError, match=r"balance must be in \[0, 1\], got 2"):
         make_miner(toy, weights=WeightRules(balance=2.0))
 
@@ -63,9 +66,12 @@ def test_a_class_mistaken_for_another_is_drawn_as_often_as_that_one(
     for result in results:
         result["category_id"] = 1  # zebras are cars to it
         record = tmp_path / "rounds.jsonl"
-    settings = {"validation": ValidationSet(val.images), "weights": WeightRules(budget=None)}
+    settings = {
+        "validation": ValidationSet(val.images),
+        "weights": FULL_BALANCE,
+    }
     miner = make_miner(toy, rounds=record, targets=COMPLETE_LABELS, **settings)
-    plain = miner.step(EQUAL).result.demanded
+    plain = miner.step(EQUAL).weights
     done = miner.step(EQUAL, val_detections=results)
     zebras = val.present[:, 2].sum()
     share = zebras / (zebras + 1)
@@ -74,12 +80,12 @@ def test_a_class_mistaken_for_another_is_drawn_as_often_as_that_one(
     ratio = cars / plain[zebra].sum()
     assert 1.5 < ratio < 3
     expected = plain * np.where(zebra, 1 + share * (ratio - 1), 1.0)
-    np.testing.assert_allclose(done.result.demanded, expected)
-    assert np.array_equal(miner.replay(read_rounds(record)).weights, done.weights)
+    np.testing.assert_allclose(done.weights, expected)
+    assert np.array_equal(miner.replay(read_rounds(record)[-1]).weights, done.weights)
 
     deaf = replace(COMPLETE_LABELS, mistaken=0.0)
     done = make_miner(toy, targets=deaf, **settings).step(EQUAL, val_detections=results)
-    assert np.array_equal(done.result.demanded, plain)
+    assert np.array_equal(done.weights, plain)
 
 
 def test_an_image_of_more_objects_is_worth_more(toy: ToyData) -> None:
@@ -92,61 +98,51 @@ def test_an_image_of_more_objects_is_worth_more(toy: ToyData) -> None:
     order = np.argsort(images.instances.image_rows[again], kind="stable")
     fuller = replace(images, instances=images.instances.take(again[order]))
     miner = make_miner(
-        replace(toy, images=fuller), weights=WeightRules(budget=None), targets=COMPLETE_LABELS
+        replace(toy, images=fuller),
+        weights=FULL_BALANCE,
+        targets=COMPLETE_LABELS,
     )
     done = miner.step(EQUAL)
-    assert done.result.demanded[crowded] == pytest.approx(4 * done.result.demanded[single[0]])
-
-
-def test_images_that_lack_labels_are_drawn_less(tmp_path: Path) -> None:
-    toy = make_toy_data(2000, rates=(0.5, 0.4, 0.3), seed=6)
-    instances = toy.images.instances
-    assert instances is not None
-    kept = np.random.default_rng(0).random(len(instances)) < 0.6
-    images = replace(toy.images, instances=instances.take(np.flatnonzero(kept)))
-    record = tmp_path / "rounds.jsonl"
-    settings = {"encoder": WordEncoder(), "images": images, "weights": WeightRules(budget=None)}
-    miner = HardMiner(toy.index, rounds=record, **settings)
-    done = miner.step(EQUAL)
-    by_labels = HardMiner(toy.index, targets=COMPLETE_LABELS, **settings).step(EQUAL)
-    label_share = done.result.label_share
-    factors = label_share / label_share.mean()
-    assert done.result.demanded == pytest.approx((by_labels.result.demanded * factors).clip(1 / 20))
-    counts = np.bincount(instances.image_rows[~kept], minlength=len(images))
-    assert label_share[counts > 0].mean() < label_share[counts == 0].mean() - 0.3
-    lacking = images.ids[int(label_share.argmin())]
-    assert "% of what it shows probably has a label" in str(miner.explain(lacking))
-    again = miner.replay(read_rounds(record))
-    assert np.array_equal(again.result.demanded, done.result.demanded)
-    assert again.result.label_share is not None
-    assert np.array_equal(again.result.label_share, label_share)
+    assert done.weights[crowded] == pytest.approx(4 * done.weights[single[0]])
 
 
 def test_balance_factors_are_bounded() -> None:
     toy = make_toy_data(2000, rates=(0.9, 0.5, 0.001), seed=4)
-    done = make_miner(toy, weights=WeightRules(budget=None)).step(EQUAL)
+    done = make_miner(toy, weights=FULL_BALANCE).step(EQUAL)
     zebras = toy.present[:, 2]
     assert 0 < zebras.sum() < 10
-    assert (done.result.demanded[zebras] == 20).all()
-    assert done.result.demanded.min() >= 1 / 20
+    assert (done.weights[zebras] == 20).all()
+    assert done.weights.min() >= 1 / 20
 
 
-def test_a_context_that_training_rarely_shows_is_balanced(toy: ToyData, tmp_path: Path) -> None:
+def test_what_validation_misses_and_training_rarely_shows_is_drawn_more(tmp_path: Path) -> None:
+    """Nobody names the night: the images on which objects are missed do."""
     bright = make_toy_data(600, dark=0.04, seed=2)
     val = make_toy_data(300, dark=0.4, seed=5)
+    found = detections_of(val, miss_at_night="car")
     record = tmp_path / "rounds.jsonl"
     settings = {"validation": ValidationSet(val.images, val.index), "rounds": record}
-    settings |= {"contexts": ["at night"], "targets": COMPLETE_LABELS}
-    settings["weights"] = WeightRules(budget=None)
-    cars = bright.present[:, 0] & (bright.present.sum(axis=1) == 1)
-    done = make_miner(bright, **settings).step(EQUAL, val_detections=detections_of(val))
-    by_day, at_night = (
-        done.result.demanded[cars & where] for where in (~bright.night, bright.night)
-    )
-    assert (by_day == np.median(by_day)).mean() > 0.95
-    raised = np.median(at_night) / np.median(by_day)
-    assert raised == pytest.approx(val.night.mean() / bright.night.mean(), rel=0.2)
-    assert np.array_equal(make_miner(bright).replay(read_rounds(record)).weights, done.weights)
+    miner = make_miner(bright, **settings)
+    without = make_miner(bright).step(EQUAL).weights
+    done = miner.step(EQUAL, val_detections=found)
+    assert done.queries == ()
+    before, after = (each[bright.night].sum() / each.sum() for each in (without, done.weights))
+    assert before < 0.05
+    assert 0.1 < after < val.night.mean()
+    ratio = done.result.density_ratio
+    assert ratio[bright.night].min() > 1 > ratio[~bright.night].max()
+    dark = bright.images.ids[int(np.flatnonzero(bright.night)[0])]
+    assert "validation misses objects in images like it" in str(miner.explain(dark))
+    again = make_miner(bright).replay(read_rounds(record)[-1])
+    assert np.array_equal(again.weights, done.weights)
+    # A detector that misses nothing asks for nothing.
+    assert (miner.step(EQUAL, val_detections=detections_of(val)).result.density_ratio == 1).all()
+
+
+def test_a_validation_index_of_another_encoder_is_refused(toy: ToyData) -> None:
+    other = replace(toy.index.store, encoder_fingerprint="other")
+    with pytest.raises(IndexMismatch, match=r"validation index was made with encoder 'other'.*wor"):
+        make_miner(toy, validation=ValidationSet(toy.images, ExactIndex(other)))
 
 
 def test_what_a_class_is_detected_on_makes_the_first_confusers(
@@ -165,6 +161,6 @@ def test_what_a_class_is_detected_on_makes_the_first_confusers(
 
     assert fork_share(done) == 1.0 > fork_share(plain)
     assert (2, FORK) in {pair[:2] for pair in done.inputs.confusion.detected_on}
-    assert np.array_equal(make_miner(toy).replay(read_rounds(record)).weights, done.weights)
+    assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, done.weights)
     lost = make_miner(toy).step(weak, val_detections=[])
     assert "ValidationSet" in lost.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hardmine import HardMiner, load_config
@@ -26,7 +27,6 @@ targets:
 weights:
   cap: 2
   balance: 0
-  exposure_scale: null
 miner:
   contexts: [at night]
   rounds: {out}/rounds.jsonl
@@ -69,7 +69,7 @@ validation:
     assert nothing_found.error == ""
 
 
-def test_without_contexts_the_validation_images_need_no_index(tmp_path: Path) -> None:
+def test_without_contexts_the_validation_images_get_an_index_too(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", num_images=8, seed=1, size=64)
     config = replace(
         Config(),
@@ -82,8 +82,8 @@ def test_without_contexts_the_validation_images_need_no_index(tmp_path: Path) ->
     )
     miner = HardMiner.from_config(config)
     assert miner.validation is not None
-    assert miner.validation.index is None
-    assert not (tmp_path / "val.hmx").exists()
+    assert miner.validation.index is not None
+    assert np.array_equal(miner.validation.index.ids, miner.validation.images.ids)
 
 
 def test_a_config_without_images_is_refused() -> None:

@@ -98,25 +98,6 @@ def test_epoch_length_stays_whatever_the_weights() -> None:
         assert 0 not in drawn
 
 
-def test_passes_count_what_was_drawn_whatever_the_epochs_are_called() -> None:
-    sampler = HardMiningSampler(4, epoch_length=8, rank=0, world_size=2)
-    assert sampler.passes == 0
-    stream = iter(sampler)
-    assert [next(stream) is None or sampler.passes for _ in range(2)] == [0.5, 1.0]
-    list(stream)
-    assert sampler.passes == 2
-    sampler.set_epoch(7 * 7330)
-    assert sampler.passes == 2
-    list(islice(sampler, 1))  # half of an epoch of both ranks, left there: its draws happened
-    assert sampler.passes == 2.5
-    endless = HardMiningSampler(4, infinite=True)
-    list(islice(endless, 10))
-    assert endless.passes == 2.5
-    again = HardMiningSampler(4, infinite=True)
-    again.load_state_dict(endless.state_dict())
-    assert again.passes == 2.5
-
-
 def test_new_weights_wait_for_the_next_epoch() -> None:
     sampler = HardMiningSampler(100, seed=1)
     plain = list(HardMiningSampler(100, seed=1))

@@ -230,21 +230,3 @@ def test_an_epoch_that_is_set_again_after_its_end_is_drawn_again() -> None:
     sampler.set_epoch(0)
     again = resumed(sampler.state_dict(), dataset=20, seed=1)
     assert list(again) == first
-
-
-def test_passes_survive_resuming_and_count_images_that_training_used() -> None:
-    sampler = HardMiningSampler(10, seed=1)
-    list(sampler)
-    running = iter(sampler)
-    list(islice(running, 6))
-    assert sampler.passes == 1.6
-    assert resumed(sampler.state_dict(), dataset=10, seed=1).passes == 1.6
-    assert resumed(sampler.state_dict(used=2), dataset=10, seed=1).passes == 1.2
-    fresh = HardMiningSampler(10, seed=1)
-    fresh.count_from(1.6)
-    fresh.count_from(0.5)
-    list(islice(fresh, 4))
-    assert fresh.passes == 2
-    sampler.set_epoch(9)  # the running one goes on
-    list(running)
-    assert sampler.passes == 2

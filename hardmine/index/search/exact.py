@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.search.blocks import region_rows
+from hardmine.index.search.blocks import iter_blocks, region_rows
 from hardmine.index.search.product import MAX_NORM, can_multiply
 from hardmine.index.search.scan import find_best, score_images
 from hardmine.index.search.top_k import argmax_per_image, exact_scores
@@ -23,6 +23,8 @@ from hardmine.records import rows_of as find_rows
 _QUERIES = 256
 # Scores of images returned at a time: 2 M float32 are 8 MB.
 _SCORES = 2_000_000
+# Regions averaged at a time: 64 k float32 vectors of 512 are 128 MB.
+_MEAN_REGIONS = 1 << 16
 
 
 class ExactIndex:
@@ -159,6 +161,20 @@ class ExactIndex:
             for part in parts:
                 score_images(self.store, queries[part], rows, out[part], device=self.device)
             yield slice(start, start + len(rows)), out
+
+    def mean_vectors(self) -> npt.NDArray[np.float32]:
+        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
+        means = np.zeros((len(self), self.dim), np.float32)
+        for block in iter_blocks(self.store, _MEAN_REGIONS):
+            vectors = block.vectors.float().numpy()
+            if block.scales is not None:
+                vectors *= block.scales[:, None]
+            owned = np.flatnonzero(np.diff(block.offsets))
+            if len(owned):
+                sums = np.add.reduceat(vectors, block.offsets[:-1][owned], axis=0)
+                lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+                means[block.rows[owned]] = sums / lengths.clip(min=1e-12)
+        return means
 
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike

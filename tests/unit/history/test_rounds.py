@@ -20,7 +20,7 @@ from hardmine.history.rounds import (
 )
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import ContextAnswer
-from hardmine.mining.exposure import Exposure
+from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import MiningResult, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import HARD, KINDS, SUSPECT, TargetRules, Targets
@@ -48,7 +48,7 @@ def make(number: int, ap: tuple[float, float] = (0.5, 0.1), **changes: object) -
         np.float32([0.2, 0.3, 0.1]),
     )
     ones = np.ones(3)
-    result = MiningResult(trust, targets, ones, ones, weights, weights, Exposure(1.0, ones))
+    result = MiningResult(trust, targets, ones, ones, weights)
     done = Round(
         number=number,
         time="2026-01-02T03:04:05+00:00",
@@ -60,10 +60,9 @@ def make(number: int, ap: tuple[float, float] = (0.5, 0.1), **changes: object) -
             queries=queries,
             confusion=Confusion(((1, 0, 0.1),), ((0, 1, 2 / 3),)),
             context_answers={"at night": ContextAnswer(0.1, 0.25)},
+            density_ratio=DensityRatio((0.1, -1 / 3), 0.7),
             targets=TargetRules(missing=0.2, templates=("a {}",)),
             weights=WeightRules(budget=None),
-            passes=1 / 3,
-            epoch_passes=0.7,
             num_images=3,
             encoder="words",
             clusters="whole",
@@ -153,8 +152,8 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     file.write_text("[]\n" + file.read_text())
     with pytest.raises(InputError, match="line 1 is not a round"):
         read_rounds(file)
-    file.write_text(json.dumps(make(1).to_json() | {"format": 1}) + "\n")
-    with pytest.raises(InputError, match="has format 1, this version reads 2"):
+    file.write_text(json.dumps(make(1).to_json() | {"format": 2}) + "\n")
+    with pytest.raises(InputError, match="has format 2, this version reads 3"):
         read_rounds(file)
     with pytest.raises(InputError, match="cannot read rounds"):
         read_rounds(tmp_path / "none.jsonl")
@@ -168,5 +167,5 @@ def test_the_digest_changes_with_any_weight_but_not_with_the_last_bits() -> None
 
 def test_a_line_is_json_that_other_programs_read() -> None:
     record = json.loads(json.dumps(make(1).to_json(), allow_nan=False))
-    assert record["format"] == 2
+    assert record["format"] == 3
     assert record["queries"][1]["precision"] is None

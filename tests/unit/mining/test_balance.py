@@ -27,7 +27,7 @@ def factors_of(
     targets: Targets | None = None,
     pool: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """Factors where a pool comes last, all else is labelled and no context is measured."""
+    """Factors where a pool comes last and all else is labelled."""
     shown = np.concatenate([shown, np.zeros((pool, 3), bool)])
     nothing = scipy.sparse.csc_matrix(shown.shape, dtype=bool)
     labelled = np.arange(len(shown)) < len(shown) - pool
@@ -35,9 +35,6 @@ def factors_of(
         queries,
         Targets.empty() if targets is None else targets,
         Labels(scipy.sparse.csc_matrix(shown), None, nothing, labelled),
-        np.ones(len(shown)),
-        answering={},
-        context_answers={},
         mistaken_for=mistaken_for,
     )
 

@@ -44,7 +44,7 @@ TWO = hits([[0, 1], [1, -1]], [[1.0, 0.5], [0.8, -np.inf]])
         # Trust scales, and mutes.
         (TWO, [1.0, 1.0], {"trust": [0.5, 0.0]}, {"cap": 16}, [4, 2, 1]),
         # Scores beyond [0, 1] are cut.
-        (hits([[0, 1]], [[1.7, -0.3]]), [1.0], {}, {}, [3, 1, 1]),
+        (hits([[0, 1]], [[1.7, -0.3]]), [1.0], {}, {}, [1.75, 1, 1]),
         # Balance multiplies.
         (TWO, [1.0, 0.5], {"balance": np.array([0.5, 1, 3])}, {"cap": 4}, [2, 2, 3]),
         # A cap of 1 turns boosts off.
@@ -70,7 +70,7 @@ def test_weights(
 
 def test_the_loops_defaults_are_those_of_the_function() -> None:
     found = hits([[0, 1]], [[1.0, 0.5]])
-    assert image_weights(found, [1.0], num_images=9).max() == WeightRules().cap == 3
+    assert image_weights(found, [1.0], num_images=9).max() == WeightRules().cap == 1.75
 
 
 def test_the_budget_is_the_share_of_draws_that_move() -> None:
@@ -125,7 +125,6 @@ def test_bad_input_is_refused(options: dict[str, object], message: str) -> None:
         ({"cap": np.inf}, "cap must be at least 1"),
         ({"cap": "4"}, "cap must be at least 1 .* got '4'"),
         ({"budget": 1.5}, r"budget must be a share of the draws in \[0, 1\], or None, got 1.5"),
-        ({"exposure_scale": 0}, "exposure_scale must be above 0 draws, or None, got 0"),
         ({"balance": 2}, r"balance must be in \[0, 1\], got 2"),
     ],
 )

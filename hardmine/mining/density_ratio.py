@@ -1,0 +1,136 @@
+"""Where the detector misses objects more often than training shows any: a density ratio.
+
+Whatever is weak, be it night, rain, crowds or a camera that training hardly knows, validation
+images on which objects are missed tell, without a name for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from hardmine.detections import match_detections
+from hardmine.records import ImageSet, names_to_rows
+
+Floats = npt.NDArray[np.float64]
+
+MAX_RATIO = 20.0  # and 1 / 20 at least
+_NUM_TRAIN = 20_000  # training images that a fit looks at
+_PRIOR_DEVIATION = 1.0  # of the log ratio over the training images, before anything is seen
+_IOU = 0.5  # from which a detection finds an object
+
+
+@dataclass(frozen=True)
+class DensityRatio:
+    """How many times as often missed objects of validation as objects of training lie somewhere.
+
+    The logarithm is linear in an image's mean region vector x: ``direction · x + offset``.
+
+    Attributes:
+        direction: D numbers, from what training shows often to what validation misses.
+        offset: Makes the two alike in weight.
+    """
+
+    direction: tuple[float, ...]
+    offset: float
+
+    def of(self, vectors: npt.NDArray[np.floating]) -> Floats:
+        """(N,) ratios of N images, within ``MAX_RATIO``; 1 for a vector of zeros (no regions)."""
+        logs = vectors.astype(np.float64) @ np.array(self.direction) + self.offset
+        logs[~vectors.any(axis=1)] = 0.0
+        limit = np.log(MAX_RATIO)
+        return np.asarray(np.exp(logs.clip(-limit, limit)))
+
+
+def fit_density_ratio(
+    missed: npt.NDArray[Any],
+    missed_vectors: npt.NDArray[np.floating],
+    shown: npt.NDArray[Any],
+    shown_vectors: npt.NDArray[np.floating],
+) -> DensityRatio | None:
+    """Fit the ratio by logistic regression: is this a missed object, or one that training shows?
+
+    Both sides weigh as much as the validation images are worth as a sample, and the direction has
+    a Gaussian prior around zero. So few images, or images that do not differ, give a ratio near 1.
+
+    Args:
+        missed: (V,) objects missed in each validation image.
+        missed_vectors: (V, D) mean region vectors of these images.
+        shown: (N,) objects that each training image shows.
+        shown_vectors: (N, D).
+
+    Returns:
+        The ratio; None if nothing is missed, or training shows nothing.
+    """
+    if len(shown) > _NUM_TRAIN:
+        chosen = np.linspace(0, len(shown) - 1, _NUM_TRAIN).astype(np.int64)
+        shown, shown_vectors = shown[chosen], shown_vectors[chosen]
+    sides = []
+    for counts, vectors in ((missed, missed_vectors), (shown, shown_vectors)):
+        used = (counts > 0) & vectors.any(axis=1)
+        if not used.any():
+            return None
+        sides.append((counts[used].astype(np.float64), vectors[used].astype(np.float64)))
+    (positive, inside), (negative, outside) = sides
+    # 1. Features of mean 0 and mean squared length 1 over training.
+    centre = np.average(outside, axis=0, weights=negative)
+    length = np.sqrt(np.average(((outside - centre) ** 2).sum(axis=1), weights=negative))
+    if length < 1e-9:
+        return None
+    features = (np.concatenate([inside, outside]) - centre) / length
+    # 2. Kish's effective sample size of validation is the weight of each side.
+    size = positive.sum() ** 2 / (positive**2).sum()
+    weights = np.concatenate([positive / positive.sum(), negative / negative.sum()]) * size
+    signs = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])
+
+    # 3. Penalised likelihood; convex, so the start does not matter.
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        margins = signs * (features @ parameters[:-1] + parameters[-1])
+        slopes = -weights * signs * expit(-margins)
+        gradient = np.append(slopes @ features, slopes.sum())
+        gradient[:-1] += parameters[:-1] / _PRIOR_DEVIATION**2
+        penalty = (parameters[:-1] ** 2).sum() / (2 * _PRIOR_DEVIATION**2)
+        return float(weights @ np.logaddexp(0, -margins) + penalty), gradient
+
+    start = np.zeros(features.shape[1] + 1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    direction = found[:-1] / length
+    return DensityRatio(tuple(direction.tolist()), float(found[-1] - direction @ centre))
+
+
+def count_missed(
+    images: ImageSet, detections: Any, class_names: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """(V,) objects of some classes that the detector missed in each image.
+
+    An object is missed if nothing found it with a score that reaches the threshold at which F1 of
+    its class is largest. A class that is never found is missed everywhere.
+
+    Args:
+        images: V images with labels.
+        detections: In any form that ``load_detections`` reads.
+        class_names: Objects of other classes do not count.
+    """
+    matches = match_detections(images, detections, iou_thresholds=[_IOU])
+    found, scores = matches.found[:, 0], matches.detections.scores
+    correct = (found >= 0) & ~matches.ignored[:, 0]
+    totals = matches.count_objects()
+    asked = names_to_rows(images.class_names, class_names) >= 0
+    missed = matches.counted & asked[matches.instance_classes]
+    # Detections come by class, then by falling score.
+    edges = np.searchsorted(matches.detections.class_rows, np.arange(matches.num_classes + 1))
+    for class_row in np.flatnonzero(np.diff(edges)).tolist():
+        own = slice(edges[class_row], edges[class_row + 1])
+        considered = ~matches.ignored[own, 0]
+        hits = np.cumsum(correct[own])
+        f1 = 2 * hits / (np.cumsum(considered) + totals[class_row]).clip(min=1)
+        if f1.max() > 0:
+            confident = scores[own] >= scores[own][f1.argmax()]
+            missed[found[own][correct[own] & confident]] = False
+    return np.bincount(matches.instance_images[missed], minlength=matches.num_images)
