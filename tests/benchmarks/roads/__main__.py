@@ -25,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         files = [Path(name) for name in options.results] or [results]
         runs = [run for file in files for run in read(file) if run["seed"] in options.seeds]
         if not runs:
-            print(f"no runs of seeds {options.seeds} in {files}", file=sys.stderr)
+            names = ", ".join(map(str, files))
+            print(f"no runs of seeds {options.seeds} in {names}; run them first", file=sys.stderr)
             return 1
         for path in write_table(runs, options.out):
             print(path)
@@ -65,11 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--out", type=Path, required=True, help="folder of the tables")
     for command in (run, table):
         command.add_argument("--work", type=Path, required=True, help="folder of what is kept")
-        command.add_argument("--seeds", type=_seeds, default=list(range(5)), help="5-9, or 0,1")
+        command.add_argument(
+            "--seeds", type=parse_seeds, default=list(range(5)), help="5-9, or 0,1"
+        )
     return parser
 
 
-def _seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of a text such as "5-9" or "0,1"."""
     seeds: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")

@@ -98,18 +98,21 @@ def _train(setup: Setup, trainer: RoadTrainer, found: Detections, strategy: str)
     # The strategies' draws are not those of the warm-up again.
     sampler.set_epoch(math.ceil(regime.warmup_passes))
     sampler.count_from(regime.warmup_passes)
-    rule = STRATEGIES[strategy](draw_data(setup, sampler))
-    val_ap, rounds, mining_seconds = [], [], 0.0
+    rule = STRATEGIES[strategy].start(draw_data(setup, sampler))
+    val_ap: list[list[float]] = []
+    rounds: list[dict[str, float]] = []
+    mining_seconds = 0.0
     for number in range(1, regime.rounds + 1):
-        if number > 1:
-            found = trainer.detect_photos(
-                setup.pixels, torch.from_numpy(setup.split.val), setup.val.sizes
-            )
-        ap = average_precision_from_matches(match_detections(setup.val, found))
-        val_ap.append((100 * ap).round(3).tolist())
-        mining_started = time.perf_counter()
-        sampler.set_weights(rule(RoundView(number, ap, found)))
-        mining_seconds += time.perf_counter() - mining_started
+        if number == 1 or STRATEGIES[strategy].validates:
+            if number > 1:
+                found = trainer.detect_photos(
+                    setup.pixels, torch.from_numpy(setup.split.val), setup.val.sizes
+                )
+            ap = average_precision_from_matches(match_detections(setup.val, found))
+            val_ap.append((100 * ap).round(3).tolist())
+            mining_started = time.perf_counter()
+            sampler.set_weights(rule(RoundView(number, ap, found)))
+            mining_seconds += time.perf_counter() - mining_started
         rows = np.fromiter(sampler, np.int64)
         rounds.append(_shares(setup, rows))
         first = number - 1

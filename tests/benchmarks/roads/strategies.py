@@ -1,7 +1,7 @@
 """The ways of drawing: a strategy gets a run's data once, and then turns rounds into weights.
 
 A strategy of one's own is an entry of ``STRATEGIES``; mining with other weights is
-``_hardmine(weights=policy)``, where the policy is one of ``HardMiner``'s.
+``hardmine(weights=policy)``, where the policy is one of ``HardMiner``'s.
 """
 
 from __future__ import annotations
@@ -75,7 +75,21 @@ class RoundView:
 
 
 Rule = Callable[[RoundView], Floats]  # -> (N,) weights
-Strategy = Callable[[DrawData], Rule]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of drawing.
+
+    Attributes:
+        about: Its name in tables.
+        start: Gets a run's data, and returns the rule of its rounds.
+        validates: Whether weights depend on validations; if not, the first rule's stay.
+    """
+
+    about: str
+    start: Callable[[DrawData], Rule]
+    validates: bool = True
 
 
 def told_factors(train_shows: npt.NDArray[np.bool_], val_shows: npt.NDArray[np.bool_]) -> Floats:
@@ -94,14 +108,14 @@ def told_factors(train_shows: npt.NDArray[np.bool_], val_shows: npt.NDArray[np.b
     return np.where(train_shows, (theirs / (1 - theirs)) / (ours / (1 - ours)), 1.0)
 
 
-def _fixed(weights_of: Callable[[DrawData], Floats]) -> Strategy:
+def _fixed(about: str, weights_of: Callable[[DrawData], Floats]) -> Strategy:
     """A strategy that does not look at validations."""
 
     def start(data: DrawData) -> Rule:
         weights = weights_of(data)
         return lambda view: weights
 
-    return start
+    return Strategy(about, start, validates=False)
 
 
 def _inverse_ap(data: DrawData) -> Rule:
@@ -109,7 +123,7 @@ def _inverse_ap(data: DrawData) -> Rule:
     return lambda view: inverse_ap(counts, view.ap)
 
 
-def _hardmine(**options: Any) -> Strategy:
+def hardmine(**options: Any) -> Callable[[DrawData], Rule]:
     """Mining, with arguments of ``HardMiner``."""
 
     def start(data: DrawData) -> Rule:
@@ -137,20 +151,18 @@ def _hardmine(**options: Any) -> Strategy:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "uniform": _fixed(lambda data: np.ones(len(data.ids))),
-    "repeat": _fixed(lambda data: repeat_factors(data.counts, threshold=0.1)),
-    "class-aware": _fixed(lambda data: class_aware(data.counts)),
-    "inverse-ap": _inverse_ap,
-    "hardmine": _hardmine(),
-    "hardmine-contexts": _hardmine(contexts=CONTEXTS),
-    "told": _fixed(lambda data: data.told),
-}
-ABOUT = {
-    "uniform": "uniform",
-    "repeat": "repeat factors (LVIS), threshold 0.1",
-    "class-aware": "class-aware",
-    "inverse-ap": "inverse AP (YOLOv5)",
-    "hardmine": "hardmine, labels alone",
-    "hardmine-contexts": "hardmine, contexts named: " + ", ".join(CONTEXTS),
-    "told": "told: draws the weak condition as often as validation shows it",
+    "uniform": _fixed("uniform", lambda data: np.ones(len(data.ids))),
+    "repeat": _fixed(
+        "repeat factors (LVIS), threshold 0.1",
+        lambda data: repeat_factors(data.counts, threshold=0.1),
+    ),
+    "class-aware": _fixed("class-aware", lambda data: class_aware(data.counts)),
+    "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
+    "hardmine": Strategy("hardmine, labels alone", hardmine()),
+    "hardmine-contexts": Strategy(
+        f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
+    ),
+    "told": _fixed(
+        "told: draws the weak condition as often as validation shows it", lambda data: data.told
+    ),
 }

@@ -16,7 +16,7 @@ from hardmine.records import numbers
 from tests.benchmarks.roads.photos import FREQUENT, RARE
 from tests.benchmarks.roads.setup import REGIMES, settings_of
 from tests.benchmarks.roads.splits import CONDITIONS, SCENARIOS
-from tests.benchmarks.roads.strategies import ABOUT, STRATEGIES
+from tests.benchmarks.roads.strategies import STRATEGIES
 
 Run = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -156,7 +156,7 @@ def _markdown_of(scenario: str, passes: str, entry: dict[str, Any]) -> list[str]
         "|---" + "|---:" * (len(header) - 1) + "|",
     ]
     for name, result in entry["strategies"].items():
-        row = [ABOUT.get(name, name)]
+        row = [STRATEGIES[name].about]
         for cell in cells.values():
             found = result["results"].get(cell)
             gain = found and found.get("gain")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hardmine.detections import Detections
 from hardmine.records import ImageSet, Instances, numbers
+from tests.benchmarks.roads.__main__ import parse_seeds
 from tests.benchmarks.roads.detector import (
     STRIDES,
     RoadExamples,
@@ -32,7 +34,7 @@ from tests.benchmarks.roads.splits import (
     training_labels,
 )
 from tests.benchmarks.roads.strategies import told_factors
-from tests.benchmarks.roads.table import build_report, part_means, to_markdown
+from tests.benchmarks.roads.table import build_report, part_means, to_markdown, write_table
 
 HEIGHT, WIDTH = 64, 96
 
@@ -259,6 +261,18 @@ def test_gains_are_paired_by_split_and_only_complete_splits_count() -> None:
     assert cell["gain"] == [2.0, 1.0]
     assert told["draws"]["night"] == pytest.approx(0.2)
     assert "+2.0 ± 1.0" in to_markdown(build_report(runs))
+
+
+def test_the_tables_are_written(tmp_path: Path) -> None:
+    runs = [run(name, seed, 10.0 + seed) for name in ("uniform", "told") for seed in (0, 1)]
+    written = write_table(runs, tmp_path / "out")
+    assert [path.suffix for path in written[:2]] == [".json", ".md"]
+    assert json.loads(written[0].read_text()) == build_report(runs)
+    assert all(path.stat().st_size for path in written)
+
+
+def test_seeds_are_read_as_ranges_and_lists() -> None:
+    assert parse_seeds("5-7,1") == [5, 6, 7, 1]
 
 
 def test_the_mean_leaves_out_classes_without_objects() -> None:
