@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hardmine.encoders.base import DenseFeatures, require_list
+from tests.benchmarks.roads.trunk import fold_norms
 from tests.support.photo_encoder import imagenet_trunk
 
 WIDTH, HEIGHT = 512, 288
@@ -38,7 +36,7 @@ class RoadEncoder:
 
     def __init__(self, roads: Path) -> None:
         self._trunk = imagenet_trunk()
-        _fold_norms(self._trunk)
+        fold_norms(self._trunk)
         self._trunk.to(memory_format=torch.channels_last)
         content = (roads / "encoder" / "head.npz").read_bytes()
         self.fingerprint = hashlib.sha256(content).hexdigest()
@@ -95,15 +93,3 @@ class RoadEncoder:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True)
         return tokenizer, model.eval().requires_grad_(False)
-
-
-def _fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it; its activation stays."""
-    names = [name for name, _ in module.named_children()]
-    for name, following in itertools.pairwise(names):
-        convolution, norm = getattr(module, name), getattr(module, following)
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-            setattr(module, following, norm.act)
-    for child in module.children():
-        _fold_norms(child)

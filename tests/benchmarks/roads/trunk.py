@@ -61,13 +61,13 @@ def load_trunk(path: Path) -> Trunk:
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it."""
+    """Fold each batch norm into the convolution before it; the activation of timm's norms stays."""
     names = [name for name, _ in module.named_children()]
     for name, following in itertools.pairwise(names):
         convolution, norm = getattr(module, name), getattr(module, following)
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-            setattr(module, following, nn.Identity())
+            setattr(module, following, getattr(norm, "act", nn.Identity()))
     for child in module.children():
         fold_norms(child)
 
