@@ -1,0 +1,94 @@
+"""Command line of the road benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
+from tests.benchmarks.roads.runs import read, run_once
+from tests.benchmarks.roads.setup import REGIMES
+from tests.benchmarks.roads.splits import SCENARIOS
+from tests.benchmarks.roads.strategies import STRATEGIES
+from tests.benchmarks.roads.table import write_table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run, or make the tables."""
+    options = _parser().parse_args(arguments)
+    results = options.work / "runs.jsonl"
+    if options.command == "table":
+        files = [Path(name) for name in options.results] or [results]
+        runs = [run for file in files for run in read(file) if run["seed"] in options.seeds]
+        if not runs:
+            names = ", ".join(map(str, files))
+            print(f"no runs of seeds {options.seeds} in {names}; run them first", file=sys.stderr)
+            return 1
+        for path in write_table(runs, options.out):
+            print(path)
+        return 0
+    torch.set_num_threads(1)
+    reason = require_photos(options.photos)
+    if reason:
+        print(f"skipped: {reason}", file=sys.stderr)
+        return 0
+    photos = RoadPhotos(options.photos, options.work)
+    for seed in options.seeds:
+        for strategy in options.strategies:
+            started = time.perf_counter()
+            ran = run_once(
+                photos,
+                results,
+                scenario=options.scenario,
+                passes=options.passes,
+                seed=seed,
+                strategy=strategy,
+            )
+            spent = f"{time.perf_counter() - started:.0f} s" if ran else "recorded or not needed"
+            print(f"{options.scenario} {options.passes} {seed} {strategy}: {spent}", flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.roads")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run strategies that are not recorded yet")
+    run.add_argument("scenario", choices=SCENARIOS)
+    run.add_argument("--passes", choices=REGIMES, default="usual")
+    run.add_argument("--strategies", type=_strategies, default=list(STRATEGIES))
+    run.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
+    table = commands.add_parser("table", help="make Markdown, JSON and plots of the runs")
+    table.add_argument("results", nargs="*", help="files of runs; WORK/runs.jsonl by default")
+    table.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    for command in (run, table):
+        command.add_argument("--work", type=Path, required=True, help="folder of what is kept")
+        command.add_argument(
+            "--seeds", type=parse_seeds, default=list(range(5)), help="5-9, or 0,1"
+        )
+    return parser
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of a text such as "5-9" or "0,1"."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds
+
+
+def _strategies(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in STRATEGIES:
+            known = ", ".join(STRATEGIES)
+            raise argparse.ArgumentTypeError(f"unknown strategy {name!r} (known: {known})")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

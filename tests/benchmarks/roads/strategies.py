@@ -1,0 +1,168 @@
+"""The ways of drawing: a strategy gets a run's data once, and then turns rounds into weights.
+
+A strategy of one's own is an entry of ``STRATEGIES``; mining with other weights is
+``hardmine(weights=policy)``, where the policy is one of ``HardMiner``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from hardmine.bench.baselines import class_aware, inverse_ap, repeat_factors
+from hardmine.detections import Detections
+from hardmine.encoders import Encoder
+from hardmine.index.base import Index
+from hardmine.miner import HardMiner
+from hardmine.mining.assess import ValidationSet
+from hardmine.records import ImageSet
+from hardmine.sampler import HardMiningSampler
+
+Floats = npt.NDArray[np.float64]
+CONTEXTS = ("at night", "in the rain", "in the snow")
+
+
+@dataclass(frozen=True)
+class DrawData:
+    """What strategies may know of a run.
+
+    Attributes:
+        ids: (N,) image ids in the order of the sampler's rows.
+        known: The training photos whose labels are known.
+        val: Validation photos with labels.
+        index: Regions of at least these photos.
+        encoder: The one that made the index.
+        sampler: Draws the rows; gets the weights after each round.
+        told: (N,) factor by which val shows each photo's condition more often than training, 1
+            where it does not. No strategy but the told ones may read it.
+    """
+
+    ids: npt.NDArray[np.int64]
+    known: ImageSet
+    val: ImageSet
+    index: Index
+    encoder: Encoder
+    sampler: HardMiningSampler
+    told: Floats
+
+    @property
+    def counts(self) -> scipy.sparse.csr_matrix:
+        """(N, C) labels of each class in each photo; 0 where labels are not known."""
+        rows = np.searchsorted(self.ids, self.known.ids)
+        shape = (len(self.ids), len(rows))
+        place = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape)
+        return (place @ self.known.class_counts).tocsr()
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """What a round starts from.
+
+    Attributes:
+        number: From 1.
+        ap: (C,) AP on val.
+        found: Detections on val.
+    """
+
+    number: int
+    ap: Floats
+    found: Detections
+
+
+Rule = Callable[[RoundView], Floats]  # -> (N,) weights
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of drawing.
+
+    Attributes:
+        about: Its name in tables.
+        start: Gets a run's data, and returns the rule of its rounds.
+        validates: Whether weights depend on validations; if not, the first rule's stay.
+    """
+
+    about: str
+    start: Callable[[DrawData], Rule]
+    validates: bool = True
+
+
+def told_factors(train_shows: npt.NDArray[np.bool_], val_shows: npt.NDArray[np.bool_]) -> Floats:
+    """Weights that draw a condition as often as validation shows it, if training shows it less.
+
+    Args:
+        train_shows: (N,) whether each training photo shows the condition.
+        val_shows: The same of the validation photos.
+
+    >>> told_factors(np.array([True, False, False, False]), np.array([True, False]))
+    array([3., 1., 1., 1.])
+    """
+    ours, theirs = train_shows.mean(), val_shows.mean()
+    if not 0 < ours < theirs < 1:
+        return np.ones(len(train_shows))
+    return np.where(train_shows, (theirs / (1 - theirs)) / (ours / (1 - ours)), 1.0)
+
+
+def _fixed(about: str, weights_of: Callable[[DrawData], Floats]) -> Strategy:
+    """A strategy that does not look at validations."""
+
+    def start(data: DrawData) -> Rule:
+        weights = weights_of(data)
+        return lambda view: weights
+
+    return Strategy(about, start, validates=False)
+
+
+def _inverse_ap(data: DrawData) -> Rule:
+    counts = data.counts
+    return lambda view: inverse_ap(counts, view.ap)
+
+
+def hardmine(**options: Any) -> Callable[[DrawData], Rule]:
+    """Mining, with arguments of ``HardMiner``."""
+
+    def start(data: DrawData) -> Rule:
+        index = data.index if options.get("contexts") else None
+        miner = HardMiner(
+            data.index,
+            data.sampler,
+            encoder=data.encoder,
+            images=data.known,
+            dataset_ids=data.ids,
+            validation=ValidationSet(data.val, index),
+            strict=True,
+            **options,
+        )
+
+        def rule(view: RoundView) -> Floats:
+            metrics = dict(zip(data.known.class_names, view.ap.tolist(), strict=True))
+            weights = miner.step(metrics, val_detections=view.found).weights
+            assert weights is not None
+            return np.asarray(weights, np.float64)
+
+        return rule
+
+    return start
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "uniform": _fixed("uniform", lambda data: np.ones(len(data.ids))),
+    "repeat": _fixed(
+        "repeat factors (LVIS), threshold 0.1",
+        lambda data: repeat_factors(data.counts, threshold=0.1),
+    ),
+    "class-aware": _fixed("class-aware", lambda data: class_aware(data.counts)),
+    "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
+    "hardmine": Strategy("hardmine, labels alone", hardmine()),
+    "hardmine-contexts": Strategy(
+        f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
+    ),
+    "told": _fixed(
+        "told: draws the weak condition as often as validation shows it", lambda data: data.told
+    ),
+}

@@ -1,0 +1,72 @@
+"""The uniform passes that all strategies of a split share, trained once and kept on disk."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hardmine.detections import Detections
+from hardmine.sampler import HardMiningSampler
+from tests.benchmarks.roads.setup import LEARNING_RATE, SIZE, Setup, settings_hash
+from tests.benchmarks.roads.training import RoadTrainer
+
+
+def warmed_up(setup: Setup) -> tuple[RoadTrainer, Detections]:
+    """Load or train the warmed-up detector, and what it finds on the validation photos."""
+    folder = setup.photos.work / "warmup"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{setup.scenario}-{setup.passes}-{setup.seed}-"
+    path = folder / f"{name}{settings_hash(setup.scenario, setup.passes)}.pt"
+    trainer = new_trainer(setup)
+    with _locked(path.with_suffix(".lock")):
+        if not path.exists():
+            _train(setup, trainer)
+            found = trainer.detect_photos(
+                setup.pixels, torch.from_numpy(setup.split.val), setup.val.sizes
+            )
+            arrays = {key: torch.from_numpy(value) for key, value in vars(found).items()}
+            state = {"trainer": trainer.state_dict(), "found": arrays}
+            torch.save(state, path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path)
+    state = torch.load(path, weights_only=True)
+    trainer.load_state_dict(state["trainer"])
+    return trainer, Detections(**{key: value.numpy() for key, value in state["found"].items()})
+
+
+def new_trainer(setup: Setup) -> RoadTrainer:
+    """A detector that has learned nothing yet, but for its trunk."""
+    trunk = setup.photos.roads / "detector" / "trunk.npz"
+    return RoadTrainer(len(setup.train.class_names), trunk=trunk, size=SIZE, seed=setup.seed)
+
+
+def _train(setup: Setup, trainer: RoadTrainer) -> None:
+    """Train by plain shuffling, with a rising learning rate."""
+    rows = _warmup_rows(len(setup.train), setup.regime.warmup_passes, setup.seed)
+    trainer.train(
+        setup.examples,
+        torch.from_numpy(rows),
+        lambda share: LEARNING_RATE * min(1.0, 0.01 + 10 * share),
+    )
+
+
+def _warmup_rows(num_images: int, passes: float, seed: int) -> npt.NDArray[np.int64]:
+    sampler = HardMiningSampler(num_images, seed=seed)
+    rows: list[int] = []
+    for epoch in range(int(np.ceil(passes))):
+        sampler.set_epoch(epoch)
+        rows.extend(sampler)
+    return np.array(rows[: round(passes * num_images)])
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time in; a process that ends lets go."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
