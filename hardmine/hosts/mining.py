@@ -19,6 +19,7 @@ from hardmine.hosts.images import num_instances
 from hardmine.hosts.options import MiningOptions
 from hardmine.hosts.partners import PartnerTable
 from hardmine.hosts.scalars import summary
+from hardmine.hosts.states import StateFolder
 from hardmine.index import Index, build_index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
@@ -157,6 +158,18 @@ class HostMining:
             "validations": self.validations,
             "samplers": list(samplers),
         }
+
+    def save_state(self, states: StateFolder, count: int, state: dict[str, Any]) -> None:
+        """Write the state after a validation; a failure is logged, unless mining is strict."""
+        try:
+            states.save(count, state)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if it cannot write
+            if self.options.strict:
+                raise
+            self._error(
+                "the state after this validation could not be saved; a run resumed from here will "
+                f"use the state before it: {error}"
+            )
 
     def load_state(self, state: dict[str, Any] | None) -> None:
         """Resume from a state; None, where the checkpoint has none, leaves a warning."""

@@ -196,16 +196,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             runner.visualizer.add_scalars(scalars(done), step=runner.iter)
         # Gathered here, since all ranks get here but only rank 0 saves checkpoints.
         state = self._mining.state(all_gather_object(self._sampler_state()))
-        try:
-            self._states.save(runner.iter, state)
-        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if it cannot write
-            if self._options.strict:
-                raise
-            # mmengine logs the errors of all ranks; only the first of them saves.
-            runner.logger.error(
-                "hardmine: the state after this validation could not be saved; a run resumed from "
-                f"here will use the state before it: {error}",
-            )
+        self._mining.save_state(self._states, runner.iter, state)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save the state with the checkpoint."""
