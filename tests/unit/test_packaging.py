@@ -24,7 +24,9 @@ def test_pre_commit_runs_the_versions_of_the_dev_extra() -> None:
         assert f'"{pin}"' in pyproject
 
 
-@pytest.mark.parametrize("package", ["hardmine", "hardmine_mmdet"])
+@pytest.mark.parametrize(
+    "package", ["hardmine", "hardmine_lightning", "hardmine_mmdet", "hardmine_transformers"]
+)
 def test_types_are_shipped(package: str) -> None:
     spec = importlib.util.find_spec(package)
     assert spec is not None
