@@ -19,6 +19,9 @@ from mmengine.runner import Runner  # noqa: E402
 
 from hardmine.scenes import NAMES, generate_scene  # noqa: E402
 
+# mmengine has yapf format the whole config for each checkpoint, most of a short training's time.
+mmengine.config.config.FormatCode = lambda text, **options: (text, False)
+
 SIDE = 64
 CLASSES = NAMES[:8]
 STOCK = Path(mmengine.__file__).parents[1] / "mmdet" / ".mim" / "configs"
@@ -94,6 +97,8 @@ def coco(folder: Path, *, train: bool, **more: Any) -> dict[str, Any]:
         "metainfo": {"classes": CLASSES},
         "pipeline": pipeline(train=train),
         "test_mode": not train,
+        # Serializing collects garbage, which takes a second where much is imported.
+        "serialize_data": False,
         **more,
     }
 
