@@ -33,7 +33,6 @@ def train(
     epochs: int = 2,
     workers: int = 0,
     resume: Path | None = None,
-    stop_after: int | None = None,
     partners: bool = False,
     fail: bool = False,
     save_every: int | None = None,
@@ -41,7 +40,7 @@ def train(
     loader: Any = DataLoader,
     **more: Any,
 ) -> Trained:
-    """Train; ``stop_after`` batches if given, ``fail`` breaks the validation's metric."""
+    """Train; ``fail`` hides the metric, and what is logged has no AP by class."""
     if library == "lightning":
         import lightning.pytorch as pl
     else:
@@ -104,7 +103,6 @@ def train(
     module = Module()
     trainer = pl.Trainer(
         max_epochs=epochs,
-        max_steps=stop_after or -1,
         accelerator="cpu",
         default_root_dir=work,
         callbacks=callbacks,

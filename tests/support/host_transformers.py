@@ -30,7 +30,7 @@ def train(
     *,
     epochs: int = 2,
     workers: int = 0,
-    resume: Path | None = None,
+    resume: Path | bool | None = None,
     partners: bool = False,
     fail: bool = False,
     save_every: int | None = None,
@@ -93,7 +93,7 @@ def train(
         miner=MINER,
         partners=table,
     ).attach(trainer)
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    trainer.train(resume_from_checkpoint=str(resume) if isinstance(resume, Path) else resume)
     for line in trainer.state.log_history:
         for name, value in line.items():
             model.trained.scalars.setdefault(name, []).append(value)
