@@ -18,7 +18,7 @@ from hardmine.records import ImageSet, Instances, names_to_rows
 def image_set(
     paths: Sequence[str],
     *,
-    ids: npt.ArrayLike,
+    ids: npt.ArrayLike | None = None,
     sizes: npt.ArrayLike,
     class_names: Sequence[str],
     image_rows: npt.ArrayLike,
@@ -30,8 +30,8 @@ def image_set(
 
     Args:
         paths: (N,) absolute paths, each once.
-        ids: (N,) ids. If two are equal, which happens where data sets were joined, the path below
-            the common folder becomes the id.
+        ids: (N,) ids. If None, or if two are equal, which happens where data sets were joined, the
+            path below the common folder becomes the id.
         sizes: (N, 2) height and width in pixels.
         class_names: (C,) in the order of the labels.
         image_rows: (M,) the image of each box, ascending.
@@ -48,14 +48,13 @@ def image_set(
         )
     root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
     names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
-    ids = np.asarray(ids)
-    if len(np.unique(ids)) < len(ids):
-        ids = np.array(names)
+    if ids is None or len(np.unique(np.asarray(ids))) < len(names):
+        ids = names
     xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)
     count = len(xyxy)
     return ImageSet(
         root=Path(root),
-        ids=ids,
+        ids=np.asarray(ids),
         paths=tuple(names),
         sizes=np.asarray(sizes, np.int32),
         class_names=tuple(class_names),

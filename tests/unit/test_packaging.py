@@ -25,7 +25,8 @@ def test_pre_commit_runs_the_versions_of_the_dev_extra() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["hardmine", "hardmine_lightning", "hardmine_mmdet", "hardmine_transformers"]
+    "package",
+    ["hardmine", *sorted(path.name for path in (ROOT / "integrations").glob("hardmine_*"))],
 )
 def test_types_are_shipped(package: str) -> None:
     spec = importlib.util.find_spec(package)

@@ -13,7 +13,7 @@ from hardmine.hosts.images import image_set, num_instances, predicted_boxes
 from hardmine.records import ImageSet
 
 
-def make_images(ids: Sequence[Any] = (7, 9), **more: Any) -> ImageSet:
+def make_images(ids: Sequence[Any] | None = (7, 9), **more: Any) -> ImageSet:
     values: dict[str, Any] = {
         "ids": ids,
         "sizes": [[40, 60], [40, 60]],
@@ -35,7 +35,8 @@ def test_an_image_set_is_put_together() -> None:
 
 
 def test_equal_ids_give_way_to_paths() -> None:
-    assert make_images(ids=(7, 7)).ids.tolist() == ["a/1.jpg", "b/1.jpg"]
+    for ids in ((7, 7), None):
+        assert make_images(ids=ids).ids.tolist() == ["a/1.jpg", "b/1.jpg"]
 
 
 def test_images_without_boxes_are_labelled_images() -> None:
