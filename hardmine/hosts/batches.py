@@ -22,8 +22,10 @@ class RecordedSampler(HardMiningSampler):
             saved.
     """
 
-    drawn_rows: deque[int] | None = None
-    waiting: list[int] = []  # noqa: RUF012 - replaced, never changed in place
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.drawn_rows: deque[int] | None = None
+        self.waiting: list[int] = []
 
     def __iter__(self) -> Iterator[int]:
         for row in chain(self.waiting, super().__iter__()):

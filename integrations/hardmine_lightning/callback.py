@@ -127,7 +127,7 @@ class HardMining(Callback):
         loader = trainer.train_dataloader
         if find_sampler(loader, advice=_ADVICE) is not self._sampler:
             raise InputError(f"the training loader draws with another HardMiningSampler; {_ADVICE}")
-        self._batch_size = loader.batch_sampler.batch_size
+        self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Count batches from here."""
@@ -166,7 +166,8 @@ class HardMining(Callback):
         if self._epoch_over:
             sampler = state_after_epoch(self._sampler, self._epoch)
         else:
-            sampler = self._sampler.state_dict(used=self._batches * self._batch_size)
+            size = self._batch_size
+            sampler = self._sampler.state_dict(used=None if size is None else self._batches * size)
         return self._mining.state([sampler]) | {"batches": self._trained}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from hardmine import HardMiningSampler
+from hardmine.errors import InputError
 from hardmine.hosts import (
     HostMining,
     MiningOptions,
@@ -74,6 +76,11 @@ class HardMining(TrainerCallback):
     def attach(self, trainer: Any) -> Any:
         """Let a trainer draw by weight and mine after each evaluation; returns the trainer."""
         args = trainer.args
+        if not isinstance(trainer.train_dataset, Sized):
+            raise InputError(
+                "the trainer needs a train_dataset with a length to draw from, got "
+                f"{type(trainer.train_dataset).__name__}"
+            )
         seed = args.seed if args.data_seed is None else args.data_seed
         # Accelerate shards what the sampler draws.
         self._sampler = HardMiningSampler(len(trainer.train_dataset), seed=seed, sharded_by="host")

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
@@ -126,6 +127,10 @@ def main(data: Path, work: Path) -> None:
     results["rest"] = train(data, work / "parts", resume=last)
     results["rect"] = refusal(data, work / "rect", rect=True)
     results["val"] = refusal(data, work / "val", val=False)
+    try:
+        HardMining("unused.hmx").on_pretrain_routine_end(SimpleNamespace(world_size=2))
+    except InputError as error:
+        results["ranks"] = str(error)
     results["partners"] = draw_partners()
     (work / "results.json").write_text(json.dumps(results))
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from host_scenes import BATCHES
+from types import SimpleNamespace
+
+import pytest
+from host_scenes import BATCHES, load_scenes
 from host_transformers import train
+
+from hardmine.errors import InputError
+from hardmine_transformers import HardMining
 
 
 def test_accumulated_steps_are_counted_as_the_trainer_counts_them(scenes, tmp_path) -> None:
@@ -29,3 +35,10 @@ def test_a_checkpoint_without_hardmine_draws_uniformly(scenes, tmp_path, caplog)
     resumed = train(scenes, tmp_path / "other", resume=tmp_path / "whole" / "checkpoint-6")
     assert sorted(resumed.epochs()[0]) == list(range(24))
     assert "saved without hardmine" in caplog.text
+
+
+def test_a_data_set_without_length_is_refused(scenes) -> None:
+    images, _ = load_scenes(scenes)
+    trainer = SimpleNamespace(args=None, train_dataset=iter(range(3)))
+    with pytest.raises(InputError, match="a train_dataset with a length"):
+        HardMining("unused.hmx", images=images).attach(trainer)

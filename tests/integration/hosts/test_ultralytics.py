@@ -113,6 +113,7 @@ def test_what_cannot_be_mined_is_refused(trained) -> None:
     _, results = trained
     assert "train with rect=False" in results["rect"]
     assert "train with val=True" in results["val"]
+    assert "trains on one process, got 2" in results["ranks"]
 
 
 def test_partners_are_drawn_by_weight(trained) -> None:
