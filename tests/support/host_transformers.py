@@ -64,7 +64,6 @@ def train(
             per_device_train_batch_size=BATCH_SIZE,
             per_device_eval_batch_size=BATCH_SIZE,
             dataloader_num_workers=workers,
-            dataloader_persistent_workers=workers > 0,
             eval_strategy="epoch",
             save_strategy="epoch" if save_every is None else "steps",
             save_steps=save_every or 500,

@@ -84,7 +84,7 @@ def train(host: Any, scenes: Path) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def whole(train: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """Three epochs with persistent workers and partners, without interruption."""
+    """Three epochs with workers and partners, without interruption."""
     work = tmp_path_factory.mktemp("whole")
     torch.manual_seed(1)
     return work, train(work, epochs=EPOCHS, workers=2, partners=True)
