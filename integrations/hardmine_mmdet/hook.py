@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from mmengine.dist import all_gather_object, get_dist_info
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-import hardmine
-from hardmine import NeedRules, ValidationSet
-from hardmine.config import IndexConfig, miner_arguments
+from hardmine.config import IndexConfig
 from hardmine.errors import InputError
-from hardmine.index import Index
-from hardmine.records import ClassScores, ImageSet
-from hardmine_mmdet.batches import TrainedBatches
-from hardmine_mmdet.host import balances_classes, find_sampler, is_iteration_based, restart_loader
-from hardmine_mmdet.labels import DatasetImages, read_dataset
-from hardmine_mmdet.log import BuildProgress, log_error, log_round, log_warning
-from hardmine_mmdet.partners import PartnerTable, install_partners
-from hardmine_mmdet.state import StateFolder
+from hardmine.hosts import (
+    HostMining,
+    MiningOptions,
+    PartnerTable,
+    StateFolder,
+    TrainedBatches,
+    scalars,
+)
+from hardmine_mmdet.host import (
+    balances_classes,
+    is_iteration_based,
+    restart_loader,
+    training_sampler,
+)
+from hardmine_mmdet.labels import read_dataset
+from hardmine_mmdet.partners import install_partners
 from hardmine_mmdet.validation import ValidationReader
 
 CHECKPOINT_KEY = "hardmine"
@@ -86,29 +90,26 @@ class HardMiningHook(Hook):  # type: ignore[misc]
     ) -> None:
         if iou_type not in ("bbox", "segm"):
             raise InputError(f'iou_type must be "bbox" or "segm", got {iou_type!r}')
-        if interval < 1:
-            raise InputError(f"interval must be at least 1 validation, got {interval}")
-        self._encoder = dict(encoder) if isinstance(encoder, Mapping) else {"name": encoder}
-        self._index_folder = index
-        self._build_options: dict[str, Any] = {
-            "clusters": clusters,
-            "batch_size": batch_size,
-            "workers": workers,
-        }
-        self._device = device
+        self._options = MiningOptions(
+            encoder=encoder,
+            index=index,
+            clusters=clusters,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            val_index=val_index,
+            interval=interval,
+            begin=begin,
+            miner=miner or {},
+            strict=strict,
+        )
         self._metric = metric
         self._iou_type = iou_type
-        self._interval = interval
-        self._begin = begin
         self._partners = partners
         self._measure = measure
-        self._val_index_folder = val_index
-        self._miner_options = miner_arguments(miner or {})
-        self._strict = strict
         # Set when training begins: the same config also serves to validate and to test.
         self._validation: ValidationReader | None = None
-        self._num_validations = 0
-        self._checkpoint_state: Mapping[str, Any] | None = None
+        self._checkpoint_state: dict[str, Any] | None = None
         self._batches: TrainedBatches | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -118,14 +119,13 @@ class HardMiningHook(Hook):  # type: ignore[misc]
 
     def before_train(self, runner: Runner) -> None:
         """Find the sampler, open or build the index, and resume from a checkpoint."""
-        self._sampler = find_sampler(runner.train_loop)
+        self._sampler = training_sampler(runner.train_loop)
         self._work_folder = Path(runner.work_dir) / "hardmine"
         self._states = StateFolder(self._work_folder / "states")
         if runner.val_loop is None:
-            log_warning(
-                runner,
-                "this run has no validation, so nothing is mined and all images are drawn equally "
-                "often; set val_dataloader, val_evaluator and val_cfg to mine",
+            runner.logger.warning(
+                "hardmine: this run has no validation, so nothing is mined and all images are "
+                "drawn equally often; set val_dataloader, val_evaluator and val_cfg to mine",
             )
             return
         self._validation = ValidationReader(
@@ -137,14 +137,27 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         )
         dataset = runner.train_loop.dataloader.dataset
         if balances_classes(dataset):
-            log_warning(
-                runner,
-                "ClassBalancedDataset already repeats images of rare classes, and mining raises "
-                "them further; to leave this to mining, take the data set out of the wrapper",
+            runner.logger.warning(
+                "hardmine: ClassBalancedDataset already repeats images of rare classes, and mining "
+                "raises them further; to leave this to mining, take the data set out of the "
+                "wrapper",
             )
-        self._partner_table = self._install_partners(dataset)
-        self._miner = self._make_miner(runner, read_dataset(dataset))
-        self._restore(runner)
+        train = read_dataset(dataset)
+        self._mining = HostMining(
+            self._options,
+            self._sampler,
+            images=train.images,
+            dataset_ids=train.images.ids[train.image_rows],
+            val_images=self._validation.images,
+            measure=self._measure,
+            folder=self._work_folder,
+            device=str(next(runner.model.parameters()).device),
+            log=runner.logger,
+            partners=self._install_partners(dataset),
+        )
+        if runner._resume and runner.iter > 0:
+            # The file is newer: it was saved after the validation that follows the checkpoint.
+            self._mining.load_state(self._states.load(runner.iter) or self._checkpoint_state)
         if is_iteration_based(runner.train_loop):
             # The loop started its loader before weights and partners were known.
             self._batches = TrainedBatches(
@@ -177,65 +190,18 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         """Mine: read AP by class, step the miner, log the round, save the state."""
         if self._validation is None:
             return
-        self._num_validations += 1
-        if self._is_due():
-            self._mine(runner, metrics or {})
+        validation = self._validation
+        done = self._mining.after_validation(lambda: validation.read(metrics or {}))
+        if done is not None:
+            runner.visualizer.add_scalars(scalars(done), step=runner.iter)
         # Gathered here, since all ranks get here but only rank 0 saves checkpoints.
-        state = self._state(all_gather_object(self._sampler_state()))
-        try:
-            self._states.save(runner.iter, state)
-        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if it cannot write
-            if self._strict:
-                raise
-            log_error(
-                runner,
-                "the state after this validation could not be saved; a run resumed from here will "
-                f"use the state before it: {error}",
-            )
+        state = self._mining.state(all_gather_object(self._sampler_state()))
+        self._mining.save_state(self._states, runner.iter, state)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save the state with the checkpoint."""
         if self._validation is not None:
-            checkpoint[CHECKPOINT_KEY] = self._state([self._sampler_state()])
-
-    def _make_miner(self, runner: Runner, train: DatasetImages) -> hardmine.HardMiner:
-        device = self._device or str(next(runner.model.parameters()).device)
-        encoder = hardmine.load_encoder(**({"device": device} | self._encoder))
-
-        def index_of(images: ImageSet, folder: str | Path) -> Index:
-            progress = BuildProgress(runner.logger)
-            return hardmine.build_index(
-                images, encoder, folder, progress=progress, **self._build_options
-            )
-
-        index = index_of(train.images, self._index_folder or self._work_folder / "index.hmx")
-        assert self._validation is not None
-        validation = None
-        if self._measure:
-            val_images, val_index = self._validation.images, None
-            if self._miner_options.get("contexts"):
-                val_index = index_of(
-                    val_images, self._val_index_folder or self._work_folder / "val-index.hmx"
-                )
-            validation = ValidationSet(val_images, val_index)
-        options: dict[str, Any] = {
-            "rounds": self._work_folder / "rounds.jsonl",
-            "strict": self._strict,
-            **self._miner_options,
-        }
-        rules = options.get("need") or NeedRules()
-        if rules.num_instances is None:
-            counts = self._validation.num_instances(rules.class_names or train.images.class_names)
-            options["need"] = replace(rules, num_instances=tuple(counts.tolist()))
-        return hardmine.HardMiner(
-            index,
-            self._sampler,
-            encoder=encoder,
-            images=train.images,
-            dataset_ids=train.images.ids[train.image_rows],
-            validation=validation,
-            **options,
-        )
+            checkpoint[CHECKPOINT_KEY] = self._mining.state([self._sampler_state()])
 
     def _install_partners(self, dataset: Any) -> PartnerTable | None:
         if not self._partners:
@@ -248,96 +214,6 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             )
         return table
 
-    def _read(self, runner: Runner, metrics: Mapping[str, Any]) -> ClassScores | None:
-        """AP by class; None, with a message in the log, if validation gives none."""
-        assert self._validation is not None
-        try:
-            scores = self._validation.read(metrics)
-        except Exception as error:  # training must go on whatever mining runs into
-            if self._strict:
-                raise
-            log_error(
-                runner, f"cannot mine by this validation; the weights stay as they are: {error}"
-            )
-            return None
-        if scores is None:
-            reason = "nothing was detected"
-        elif np.isnan(scores.ap).all():
-            reason = "all classes have AP NaN or -1; do the validation labels hold these classes?"
-        else:
-            return scores
-        log_warning(
-            runner,
-            f"nothing to mine by in this validation; the weights stay as they are: {reason}",
-        )
-        return None
-
-    def _is_due(self) -> bool:
-        """Whether to mine after the validation that was counted last."""
-        since_begin = self._num_validations - self._begin - 1
-        return since_begin >= 0 and since_begin % self._interval == 0
-
-    def _mine(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
-        scores = self._read(runner, metrics)
-        if scores is None:
-            return
-        assert self._validation is not None
-        if self._validation.detections_error:
-            log_warning(
-                runner,
-                "mining without the predicted boxes, which cannot be read: "
-                f"{self._validation.detections_error}",
-            )
-        done = self._miner.step(scores, val_detections=self._validation.detections)
-        if done.failed:
-            log_error(
-                runner, f"round {done.number} failed; the weights stay as they are: {done.error}"
-            )
-            return
-        self._set_partner_weights(done.weights, done.number)
-        log_round(runner, done)
-
-    def _set_partner_weights(self, weights: Any, number: int) -> None:
-        if self._partner_table is not None:
-            self._partner_table.set_weights(weights, round_number=number)
-
     def _sampler_state(self) -> dict[str, Any] | None:
         """State of this rank's sampler; None in training by epochs, which resumes at their ends."""
         return None if self._batches is None else self._batches.sampler_state()
-
-    def _state(self, samplers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-        """All state needed to resume.
-
-        Args:
-            samplers: The sampler's state on every rank, or on rank 0 alone.
-        """
-        return {
-            "miner": self._miner.state_dict(),
-            "validations": self._num_validations,
-            "samplers": list(samplers),
-        }
-
-    def _restore(self, runner: Runner) -> None:
-        """Resume from the saved state, if this run resumes."""
-        if not runner._resume or runner.iter == 0:
-            return
-        # The file is newer: it was saved after the validation that follows the checkpoint.
-        state = self._states.load(runner.iter) or self._checkpoint_state
-        if state is None:
-            log_warning(
-                runner,
-                "the checkpoint to resume from was saved without hardmine; all images are drawn "
-                "equally often until the next validation",
-            )
-            return
-        self._miner.load_state_dict(state["miner"])
-        self._num_validations = int(state["validations"])
-        weights = state["miner"]["weights"]
-        if weights is not None:
-            self._set_partner_weights(weights, int(state["miner"]["number"]))
-        rank, world_size = get_dist_info()
-        samplers = state["samplers"]
-        if samplers[0] is not None:
-            # A rank without a saved state of its own drops the rows that waited for a batch.
-            own = samplers[rank] if len(samplers) == world_size else samplers[0] | {"waiting": []}
-            self._sampler.load_state_dict(own)

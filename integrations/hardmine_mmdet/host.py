@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import mmengine
@@ -10,29 +9,31 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.utils import digit_version
 
 from hardmine.errors import InputError
+from hardmine.hosts import SkippedBatches, find_sampler
 from hardmine_mmdet.labels import wrappers
 from hardmine_mmdet.sampler import HardMiningSampler
 
 _LOOP_REPEATS_BATCHES = digit_version(mmengine.__version__) >= digit_version("0.10.3")
 
 
-def find_sampler(loop: Any) -> HardMiningSampler:
-    """Find the ``HardMiningSampler`` of a training loop, also inside an aspect-ratio batch sampler.
+def training_sampler(loop: Any) -> HardMiningSampler:
+    """Find the ``HardMiningSampler`` of a training loop.
 
     Raises:
         InputError: If the loop has another sampler, or one for the other kind of loop.
     """
-    loader = loop.dataloader
-    inner = getattr(loader.batch_sampler, "sampler", None)
-    for sampler in (loader.sampler, inner):
-        if isinstance(sampler, HardMiningSampler):
-            _check_infinite(loop, sampler)
-            return sampler
-    raise InputError(
-        f"the training loader draws with {type(inner or loader.sampler).__name__}; set "
-        "sampler=dict(type='HardMiningSampler') in train_dataloader, with infinite=True for "
-        "iteration-based training"
+    sampler = find_sampler(
+        loop.dataloader,
+        advice="set sampler=dict(type='HardMiningSampler') in train_dataloader, with infinite=True "
+        "for iteration-based training",
     )
+    if not isinstance(sampler, HardMiningSampler):
+        raise InputError(
+            "the training loader draws with hardmine.HardMiningSampler; mmengine needs the one of "
+            "hardmine_mmdet: set sampler=dict(type='HardMiningSampler') in train_dataloader"
+        )
+    _check_infinite(loop, sampler)
+    return sampler
 
 
 def _check_infinite(loop: Any, sampler: HardMiningSampler) -> None:
@@ -68,24 +69,9 @@ def restart_loader(loop: Any, *, skip: int) -> None:
     loop.dataloader_iterator = _Skipping(iterator(loop.dataloader), skip if requests else 0)
 
 
-class _Skipping:
-    """An iterator that yields None for the first batches, without drawing them."""
-
-    def __init__(self, batches: Iterator[Any], skip: int) -> None:
-        self._batches = batches
-        self._skip = skip
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
+class _Skipping(SkippedBatches):
     def skip_iter(self, num_iters: int) -> None:
         """Do nothing; the loop of onedl-mmengine calls this to skip batches."""
-
-    def __next__(self) -> Any:
-        if self._skip > 0:
-            self._skip -= 1
-            return None
-        return next(self._batches)
 
 
 def balances_classes(dataset: Any) -> bool:

@@ -20,7 +20,8 @@ from mmengine import fileio
 
 import hardmine
 from hardmine.errors import InputError
-from hardmine.records import ImageSet, Instances, names_to_rows
+from hardmine.hosts import image_set
+from hardmine.records import ImageSet, names_to_rows
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,6 @@ def read_dataset(dataset: Any) -> DatasetImages:
                 infos.append(info | {"img_path": path})
             rows[position] = row
         leaf_rows.append(rows)
-    if not infos:
-        raise InputError(
-            "the data set holds no images; check its filter_cfg, its classes and its paths"
-        )
     image_rows = np.empty(len(leaf_of), np.int64)
     for number, rows in enumerate(leaf_rows):
         chosen = leaf_of == number
@@ -162,13 +159,6 @@ def _names_by_label(leaf: Any) -> tuple[str, ...]:
 
 
 def _image_set(infos: list[dict[str, Any]], class_names: tuple[str, ...]) -> ImageSet:
-    paths = [info["img_path"] for info in infos]
-    root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
-    names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
-    ids = np.array([info["img_id"] for info in infos])
-    if len(np.unique(ids)) < len(ids):
-        # Concatenated data sets may use the same ids for different images; paths are unique.
-        ids = np.array(names)
     boxes, rows, classes, crowd = [], [], [], []
     for row, info in enumerate(infos):
         for instance in info.get("instances", ()):
@@ -176,22 +166,15 @@ def _image_set(infos: list[dict[str, Any]], class_names: tuple[str, ...]) -> Ima
             rows.append(row)
             classes.append(instance["bbox_label"])
             crowd.append(bool(instance.get("ignore_flag", 0)))
-    xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)
-    return ImageSet(
-        root=Path(root),
-        ids=ids,
-        paths=tuple(names),
-        sizes=np.array([[info["height"], info["width"]] for info in infos], np.int32),
+    return image_set(
+        [info["img_path"] for info in infos],
+        ids=[info["img_id"] for info in infos],
+        sizes=[[info["height"], info["width"]] for info in infos],
         class_names=class_names,
-        class_ids=np.arange(len(class_names)),
-        instances=Instances(
-            image_rows=np.asarray(rows, np.int32),
-            class_rows=np.asarray(classes, np.int32),
-            boxes=xyxy,
-            areas=(xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1),
-            crowd=np.asarray(crowd, bool),
-            ids=np.arange(len(rows)),
-        ),
+        image_rows=rows,
+        class_rows=classes,
+        boxes=boxes,
+        crowd=crowd,
     )
 
 

@@ -1,10 +1,4 @@
-"""Mosaic and MixUp partners drawn by the sampling weights.
-
-The transforms of ``MultiImageMixDataset`` draw the other images of a mix uniformly, in the loader's
-workers, without the sampler. Here these draws are looked up in a table in shared memory that holds
-each image as often as its weight says. A new round rewrites the table in place, so that persistent
-workers see it.
-"""
+"""Lets the Mosaic and MixUp of ``MultiImageMixDataset`` draw their partners by weight."""
 
 from __future__ import annotations
 
@@ -13,31 +7,8 @@ from typing import Any
 
 import torch
 
-import hardmine
+from hardmine.hosts import PartnerTable
 from hardmine_mmdet.labels import wrappers
-
-
-class PartnerTable:
-    """N image rows to draw partners from, shared with the loader's workers.
-
-    Args:
-        num_images: N, the length of the data set that partners are drawn from.
-        seed: Fixes how expected counts are rounded to whole ones.
-    """
-
-    def __init__(self, num_images: int, *, seed: int = 0) -> None:
-        self.rows = torch.arange(num_images, dtype=torch.int32)
-        self.rows.share_memory_()  # type: ignore[no-untyped-call]
-        self._sampler = hardmine.HardMiningSampler(
-            num_images, seed=seed, shuffle=False, rank=0, world_size=1
-        )
-
-    def set_weights(self, weights: Any, *, round_number: int = 0) -> None:
-        """Fill the table by new weights; each round rounds the counts anew."""
-        self._sampler.set_weights(weights)
-        self._sampler.set_epoch(round_number)
-        # Entries change one by one: a worker that reads now gets an old or a new row, never else.
-        self.rows.copy_(torch.tensor(list(self._sampler), dtype=torch.int32))
 
 
 def install_partners(dataset: Any, *, seed: int = 0) -> PartnerTable | None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from mmdet.structures.mask import encode_mask_results
 from mmengine.dist import all_gather_object
 
-from hardmine.detections import Detections
 from hardmine.errors import InputError
-from hardmine.records import ImageSet
 
 Prediction = Mapping[str, Any]
 
@@ -58,32 +55,6 @@ class Predictions:
             )
         # The ranks' last images may be repeated as padding.
         return list({each["img_id"]: each for part in parts for each in part}.values())
-
-
-def predicted_boxes(predictions: Sequence[Prediction], images: ImageSet) -> Detections:
-    """The predicted boxes as detections on an image set.
-
-    Raises:
-        InputError: If the set lacks an image.
-    """
-    ids = [each["img_id"] for each in predictions]
-    rows = images.rows_of(np.array(ids)) if ids else np.zeros(0, np.int64)
-    if (rows < 0).any():
-        raise InputError(
-            f"{int((rows < 0).sum())} validated images are not in the validation data set, "
-            f"such as img_id {ids[int(np.argmax(rows < 0))]!r}"
-        )
-
-    def column(name: str, dtype: type, empty_shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        columns = [np.zeros(empty_shape), *(each[name] for each in predictions)]
-        return np.concatenate(columns).astype(dtype)
-
-    return Detections(
-        image_rows=np.repeat(rows, [len(each["scores"]) for each in predictions]),
-        class_rows=column("labels", np.int64, (0,)),
-        boxes=column("boxes", np.float64, (0, 4)),
-        scores=column("scores", np.float64, (0,)),
-    )
 
 
 def _to_numpy(sample: Any, *, masks: bool) -> Prediction:

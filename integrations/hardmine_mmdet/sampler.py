@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sized
-from itertools import chain
-from typing import Any
+from collections.abc import Sized
 
 from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS
 
-import hardmine
+from hardmine.hosts import RecordedSampler
 
 
 @DATA_SAMPLERS.register_module()
-class HardMiningSampler(hardmine.HardMiningSampler):
+class HardMiningSampler(RecordedSampler):
     """Replaces ``DefaultSampler`` or ``InfiniteSampler`` in a config.
 
     With equal weights an epoch draws each image once, as with ``DefaultSampler``. It also works
@@ -26,11 +23,6 @@ class HardMiningSampler(hardmine.HardMiningSampler):
         shuffle: Whether to shuffle.
         epoch_length: Draws an epoch over all ranks; the length of the data set if None.
         infinite: Whether to draw without end, as ``IterBasedTrainLoop`` needs.
-
-    Attributes:
-        drawn_rows: Records every drawn row, unless it is None.
-        waiting: Rows to draw before all others. A batch sampler held them back when the run was
-            saved.
     """
 
     def __init__(
@@ -52,19 +44,6 @@ class HardMiningSampler(hardmine.HardMiningSampler):
             world_size=world_size,
             infinite=infinite,
         )
-        self.drawn_rows: deque[int] | None = None
-        self.waiting: list[int] = []
-
-    def __iter__(self) -> Iterator[int]:
-        for row in chain(self.waiting, super().__iter__()):
-            if self.drawn_rows is not None:
-                self.drawn_rows.append(row)
-            yield row
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume where a state was taken, including rows that waited for a batch."""
-        super().load_state_dict(state)
-        self.waiting = list(state.get("waiting", ()))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, in training by epochs.

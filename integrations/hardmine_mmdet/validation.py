@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from mmengine.evaluator import Evaluator
 
-from hardmine.detections import Detections, average_precision_from_matches, match_detections
+from hardmine.detections import average_precision_from_matches, match_detections
 from hardmine.errors import InputError
+from hardmine.hosts import ValidationResult, predicted_boxes
 from hardmine.metrics import read_scores
-from hardmine.records import ClassScores, names_to_rows
+from hardmine.records import ClassScores
 from hardmine_mmdet.labels import read_dataset
 from hardmine_mmdet.masks import check_masks, evaluate_masks
-from hardmine_mmdet.predictions import Predictions, predicted_boxes
+from hardmine_mmdet.predictions import Predictions
 
 
 class ValidationReader:
@@ -34,9 +33,6 @@ class ValidationReader:
 
     Attributes:
         images: The validation images with their labels.
-        detections: Boxes predicted in the last validation; None if they are not kept or cannot be
-            read.
-        detections_error: Why they cannot be read; empty if they can.
     """
 
     def __init__(
@@ -51,8 +47,6 @@ class ValidationReader:
         chosen = _classwise_metric(evaluator.metrics, metric)
         self._prefix = metric or (chosen.prefix if chosen is not None else None)
         self.images = read_dataset(dataset).images
-        self.detections: Detections | None = None
-        self.detections_error = ""
         self._dataset = dataset
         self._masks = iou_type == "segm"
         self._measure = measure
@@ -68,12 +62,6 @@ class ValidationReader:
             check_masks(dataset, self.images)
         self._predictions = Predictions(masks=evaluate_by_masks)
 
-    def num_instances(self, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
-        """(C,) validation instances of some classes; 0 for a class that validation lacks."""
-        counts = np.asarray(self.images.class_counts.sum(axis=0)).ravel()
-        rows = names_to_rows(class_names, self.images.class_names)
-        return np.where(rows >= 0, counts[rows], 0).astype(np.int64)
-
     def begin(self) -> None:
         """Start a validation: forget the predictions of the last one."""
         self._predictions.clear()
@@ -83,27 +71,26 @@ class ValidationReader:
         if self._measure or not self._from_metric:
             self._predictions.collect(outputs)
 
-    def read(self, metrics: Mapping[str, Any]) -> ClassScores | None:
-        """AP of each class; None if nothing was detected, so that no AP is known.
-
-        All ranks must call this.
+    def read(self, metrics: Mapping[str, Any]) -> ValidationResult:
+        """AP of each class and, if they are kept, the predicted boxes. All ranks must call this.
 
         Raises:
             InputError: If the metrics, or the predictions used in their place, cannot be read.
         """
-        self.detections, self.detections_error = None, ""
         if not self._from_metric:
             return self._evaluate_predictions()
+        detections, detections_error = None, ""
         if self._measure:
             try:
-                self.detections = predicted_boxes(self._predictions.gather(), self.images)
+                detections = predicted_boxes(self._predictions.gather(), self.images)
             except InputError as error:  # AP from the metric needs no boxes
-                self.detections_error = str(error)
-        if not metrics:
-            return None
-        return read_scores(metrics, self.images.class_names, prefix=self._prefix)
+                detections_error = str(error)
+        scores = None
+        if metrics:
+            scores = read_scores(metrics, self.images.class_names, prefix=self._prefix)
+        return ValidationResult(scores, detections, detections_error)
 
-    def _evaluate_predictions(self) -> ClassScores | None:
+    def _evaluate_predictions(self) -> ValidationResult:
         try:
             predictions = self._predictions.gather()
         except InputError as error:
@@ -112,15 +99,16 @@ class ValidationReader:
             ) from error
         boxes = predicted_boxes(predictions, self.images)
         if len(boxes) == 0:
-            return None
-        self.detections = boxes if self._measure else None
+            return ValidationResult(None)
         if self._masks:
-            return evaluate_masks(self._dataset, self.images, predictions)
-        return ClassScores(
-            class_names=self.images.class_names,
-            ap=average_precision_from_matches(match_detections(self.images, boxes)),
-            source="predictions of the validation",
-        )
+            scores = evaluate_masks(self._dataset, self.images, predictions)
+        else:
+            scores = ClassScores(
+                class_names=self.images.class_names,
+                ap=average_precision_from_matches(match_detections(self.images, boxes)),
+                source="predictions of the validation",
+            )
+        return ValidationResult(scores, boxes if self._measure else None)
 
 
 def _classwise_metric(metrics: Sequence[Any], prefix: str | None) -> Any:

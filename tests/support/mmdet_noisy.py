@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 
 @MODELS.register_module(force=True)
 class NoisyDetector(BaseModel):  # type: ignore[misc]
-    """Predicts the labelled boxes and masks, each shifted to the right by some pixels.
+    """Predicts the labelled boxes, and masks where there are some, shifted to the right.
 
     Args:
         box_shifts: Pixels for each class, None for a class that it never finds. Without a list
@@ -44,8 +44,9 @@ class NoisyDetector(BaseModel):  # type: ignore[misc]
         rng = np.random.default_rng(sample.img_id)
         truth = sample.gt_instances
         boxes, masks, labels = [], [], []
+        masks_of = truth.masks.masks if "masks" in truth else [None] * len(truth.labels)
         for box, mask, label in zip(
-            truth.bboxes.tensor, truth.masks.masks, truth.labels.tolist(), strict=True
+            truth.bboxes.tensor, masks_of, truth.labels.tolist(), strict=True
         ):
             box_shift, mask_shift = (
                 int(rng.integers(4)) if shifts is None else shifts[label] for shifts in self._shifts
@@ -53,12 +54,15 @@ class NoisyDetector(BaseModel):  # type: ignore[misc]
             if box_shift is None or mask_shift is None:
                 continue
             boxes.append(box + torch.tensor([box_shift, 0, box_shift, 0]))
-            masks.append(torch.roll(torch.from_numpy(mask).bool(), mask_shift, dims=1))
+            if mask is not None:
+                masks.append(torch.roll(torch.from_numpy(mask).bool(), mask_shift, dims=1))
             labels.append(label)
-        shape = (len(labels), *sample.ori_shape)
-        return InstanceData(
+        found = InstanceData(
             bboxes=torch.stack(boxes) if boxes else torch.zeros(0, 4),
-            masks=torch.stack(masks) if masks else torch.zeros(shape, dtype=torch.bool),
             labels=torch.tensor(labels, dtype=torch.long),
             scores=torch.from_numpy(rng.random(len(labels))).float(),
         )
+        if "masks" in truth:
+            shape = (len(labels), *sample.ori_shape)
+            found.masks = torch.stack(masks) if masks else torch.zeros(shape, dtype=torch.bool)
+        return found

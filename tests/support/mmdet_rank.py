@@ -12,6 +12,7 @@ from typing import Any
 
 warnings.simplefilter("ignore")
 
+import mmdet_noisy  # noqa: E402, F401 - registers NoisyDetector
 import torch  # noqa: E402
 from mmdet_case import Recorder, config, make_runner  # noqa: E402
 from mmengine.logging import MessageHub  # noqa: E402
@@ -47,14 +48,15 @@ def train(root: Path, work: Path, **more: Any) -> Recorder:
     return recorder
 
 
-def train_by_epochs(root: Path) -> dict[str, Any]:
-    """Train for two epochs."""
-    return {"drawn": train(root, root / "work").batches}
+def train_by_epochs(root: Path) -> list[tuple[int, ...]]:
+    """Train for two epochs; returns what was drawn."""
+    return train(root, root / "epochs").batches
 
 
 def train_by_iterations(root: Path) -> dict[str, Any]:
     """Train for eight iterations in batches of one shape, then resume from the fourth."""
     more = {
+        "model": {"type": "NoisyDetector"},
         "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 8, "val_interval": 4},
         "train_dataloader.sampler": {"type": "HardMiningSampler", "infinite": True},
         "train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"},
@@ -70,18 +72,20 @@ def train_by_iterations(root: Path) -> dict[str, Any]:
     return {"drawn": uninterrupted.batches, "resumed": resumed.batches}
 
 
-def main(root: Path, unit: str) -> None:
-    """Train by "epochs" or "iterations" and write what this rank drew to a file."""
+def main(root: Path) -> None:
+    """Train by epochs and by iterations, and write what this rank drew to a file."""
     torch.set_num_threads(1)
     # mmengine would pick a GPU whatever the backend; it accepts a process group made before.
     torch.distributed.init_process_group("gloo")
-    drawn = train_by_epochs(root) if unit == "epochs" else train_by_iterations(root)
+    drawn = {"epochs": train_by_epochs(root)}
+    MessageHub._instance_dict.clear()
+    drawn |= train_by_iterations(root)
     (root / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(drawn))
     torch.distributed.barrier()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))
     # A normal exit aborts if a gloo thread, kept alive by the model's group, frees its last tensor
     # during interpreter shutdown.
     os._exit(0)

@@ -24,7 +24,10 @@ def test_pre_commit_runs_the_versions_of_the_dev_extra() -> None:
         assert f'"{pin}"' in pyproject
 
 
-@pytest.mark.parametrize("package", ["hardmine", "hardmine_mmdet"])
+@pytest.mark.parametrize(
+    "package",
+    ["hardmine", *sorted(path.name for path in (ROOT / "integrations").glob("hardmine_*"))],
+)
 def test_types_are_shipped(package: str) -> None:
     spec = importlib.util.find_spec(package)
     assert spec is not None

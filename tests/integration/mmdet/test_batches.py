@@ -9,8 +9,8 @@ import pytest
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from torch.utils.data import BatchSampler
 
+from hardmine.hosts import TrainedBatches
 from hardmine_mmdet import HardMiningSampler
-from hardmine_mmdet.batches import TrainedBatches
 
 SHAPES = [(3, 4) if row % 3 else (4, 3) for row in range(17)]
 

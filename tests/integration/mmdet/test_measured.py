@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from pixel_images import PixelEncoder
 
 from hardmine.history import read_rounds
+from hardmine.index import open_index
 from hardmine.mining.confusion import Confusion
 from hardmine_mmdet import HardMiningHook
 
@@ -80,31 +81,38 @@ def test_measuring_can_be_turned_off(scenes, tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def nights(tmp_path_factory) -> tuple[Any, list[str]]:
-    """Scenes by day and by night, rare in training, and the context of each validation scene."""
+def nights(tmp_path_factory) -> tuple[Any, list[str], dict[str, str]]:
+    """Scenes by day and by night, rare in training; contexts in validation; where indexes go."""
     root = tmp_path_factory.mktemp("nights")
     write_scenes(root / "train", num_images=40, seed=1, contexts={"day": 0.8, "night": 0.2})
     contexts = write_scenes(
         root / "val", num_images=60, seed=2, contexts={"day": 0.5, "night": 0.5}
     )
-    return (root / "train", root / "val"), contexts
+    indexes = {"index": str(root / "train.hmx"), "val_index": str(root / "val.hmx")}
+    return (root / "train", root / "val"), contexts, indexes
 
 
 def test_a_context_is_searched_where_the_detector_fails_in_it(nights, tmp_path) -> None:
-    scenes, contexts = nights
+    scenes, contexts, indexes = nights
     dark = tuple(1000 + 3 * row for row, context in enumerate(contexts) if context == "night")
     done = mine(
-        scenes, tmp_path, {"blind": dark}, encoder="tiny", miner={"contexts": ("at night",)}
+        scenes,
+        tmp_path,
+        {"blind": dark},
+        encoder="tiny",
+        miner={"contexts": ("at night",)},
+        **indexes,
     )
     assert "at night" in {query.context for query in done.queries}
     assert done.inputs.context_answers["at night"].share == pytest.approx(
         len(dark) / len(contexts), abs=0.1
     )
-    assert (tmp_path / "hardmine" / "val-index.hmx").is_dir()
+    assert len(open_index(indexes["val_index"]).ids) == len(contexts)
 
 
 def test_a_context_without_faults_is_not_searched(nights, tmp_path) -> None:
-    scenes, _ = nights
-    done = mine(scenes, tmp_path, {}, encoder="tiny", miner={"contexts": ("at night",)})
+    scenes, _, indexes = nights
+    miner = {"contexts": ("at night",)}
+    done = mine(scenes, tmp_path, {}, encoder="tiny", miner=miner, **indexes)
     assert "at night" not in {query.context for query in done.queries}
     assert np.nanmin(done.ap) > 0.9

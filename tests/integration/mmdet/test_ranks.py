@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from hardmine.history import read_rounds
@@ -19,8 +20,10 @@ from hardmine.index import open_index
 SUPPORT = Path(__file__).parents[2] / "support"
 
 
-def train(scenes, root: Path, unit: str) -> list[dict[str, Any]]:
-    """Train by "epochs" or "iterations" in two processes; returns what each drew."""
+@pytest.fixture(scope="module")
+def trained(scenes, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
+    """Training by epochs and by iterations in two processes: its folder and what each drew."""
+    root = tmp_path_factory.mktemp("ranks")
     for name, folder in zip(("train", "val"), scenes, strict=True):
         (root / name).symlink_to(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -30,7 +33,7 @@ def train(scenes, root: Path, unit: str) -> list[dict[str, Any]]:
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(SUPPORT / "mmdet_rank.py"), str(root), unit],
+        [*command, str(SUPPORT / "mmdet_rank.py"), str(root)],
         env=environment,
         capture_output=True,
         text=True,
@@ -38,16 +41,17 @@ def train(scenes, root: Path, unit: str) -> list[dict[str, Any]]:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return [json.loads((root / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return root, [json.loads((root / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def test_two_processes(scenes, tmp_path) -> None:
-    drawn = [rank["drawn"] for rank in train(scenes, tmp_path, "epochs")]
+def test_two_processes(trained) -> None:
+    root, ranks = trained
+    drawn = [rank["epochs"] for rank in ranks]
     batches = len(drawn[0]) // 2
     first = Counter(image for rank in drawn for batch in rank[:batches] for image in batch)
     assert set(first.values()) == {1}
     assert len(first) == 24
-    work = tmp_path / "work" / "hardmine"
+    work = root / "epochs" / "hardmine"
     rounds = read_rounds(work / "rounds.jsonl")
     assert [each.number for each in rounds] == [1, 2]
     assert not any(each.error for each in rounds)
@@ -61,10 +65,10 @@ def test_two_processes(scenes, tmp_path) -> None:
     assert (np.abs(counts - expected) < 1).all()
 
 
-def test_each_process_keeps_its_waiting_images(scenes, tmp_path) -> None:
+def test_each_process_keeps_its_waiting_images(trained) -> None:
     """Batches of one shape fill up at different times in each process."""
-    ranks = train(scenes, tmp_path, "iterations")
-    state = torch.load(tmp_path / "work" / "hardmine" / "states" / "iter_4.pth", weights_only=True)
+    root, ranks = trained
+    state = torch.load(root / "work" / "hardmine" / "states" / "iter_4.pth", weights_only=True)
     first, second = (each["waiting"] for each in state["samplers"])
     assert first != second
     for each in ranks:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import mmdet_noisy  # noqa: F401 - registers NoisyDetector
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,8 @@ MINER = {
     "weights": {"budget": None, "cap": 8.0},
 }
 BATCHES = 6  # of four images, in an epoch of 24
+# Where only the draws are asked about, a detector that costs nothing.
+INSTANT = {"model": {"type": "NoisyDetector"}}
 # Batches of one aspect ratio, as in the stock configs.
 SAME_SHAPE = {"train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"}}
 
@@ -131,11 +134,13 @@ def resume(scenes, work: Path, *, stop: int, into: Path, **more: Any) -> Recorde
     return train(scenes, into, resume=True, load_from=checkpoint, **more)[0]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(
+    ("model", "num_workers"), [(rtmdet_tiny, 0), (lambda: INSTANT["model"], 2)]
+)
 def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
-    scenes, tmp_path, num_workers
+    scenes, tmp_path, model, num_workers
 ) -> None:
-    more = iterations(**{"train_dataloader.num_workers": num_workers, "model": rtmdet_tiny()})
+    more = iterations(**{"train_dataloader.num_workers": num_workers, "model": model()})
     work = tmp_path / "whole"
     uninterrupted, _ = train(scenes, work, **more)
     assert set(uninterrupted.counts(0, BATCHES).values()) == {1}
@@ -152,6 +157,7 @@ def test_images_that_wait_for_a_batch_are_not_lost(scenes, tmp_path, num_workers
             "train_dataloader.num_workers": num_workers,
             "train_dataloader.persistent_workers": num_workers > 0,
             **SAME_SHAPE,
+            **INSTANT,
             "default_hooks.checkpoint.interval": 1,
         }
     )
@@ -179,6 +185,7 @@ def test_aspect_ratio_batches_persistent_workers_and_rare_validation(scenes, tmp
         epochs=3,
         **{
             **SAME_SHAPE,
+            **INSTANT,
             "train_dataloader.num_workers": 2,
             "train_dataloader.persistent_workers": True,
             "train_cfg.val_interval": 2,
@@ -221,6 +228,7 @@ def test_wrapped_data_sets_train(scenes, tmp_path, wrap, length) -> None:
         scenes,
         tmp_path,
         epochs=2,
+        **INSTANT,
         **{"train_dataloader.dataset": wrap(inner)},
     )
     weights = state_after(tmp_path, length // 4)["miner"]["weights"].numpy()
@@ -246,6 +254,7 @@ def test_training_without_validation_draws_uniformly(scenes, tmp_path) -> None:
         val_dataloader=None,
         val_evaluator=None,
         val_cfg=None,
+        **INSTANT,
         train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": 2},
     )
     assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
@@ -268,7 +277,7 @@ def strangers(scenes, tmp_path):
 def test_a_failing_round_does_not_stop_training(scenes, strangers, tmp_path, caplog) -> None:
     folder, more = strangers
     with caplog.at_level(logging.ERROR, logger="hardmine"):
-        recorder, _ = train((scenes[0], folder), tmp_path / "work", epochs=2, **more)
+        recorder, _ = train((scenes[0], folder), tmp_path / "work", epochs=2, **INSTANT, **more)
     assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
     logged = [record for record in caplog.records if "name none of the 8 classes" in record.message]
     assert len(logged) == 1
@@ -279,13 +288,20 @@ def test_a_failing_round_does_not_stop_training(scenes, strangers, tmp_path, cap
 def test_a_failing_round_stops_strict_training(scenes, strangers, tmp_path) -> None:
     folder, more = strangers
     with pytest.raises(HardmineError, match="name none of the 8 classes"):
-        train((scenes[0], folder), tmp_path / "work", hook={"strict": True}, epochs=2, **more)
+        train(
+            (scenes[0], folder),
+            tmp_path / "work",
+            hook={"strict": True},
+            epochs=2,
+            **INSTANT,
+            **more,
+        )
 
 
 def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
     sampler = {"type": "DefaultSampler", "shuffle": True}
     with pytest.raises(InputError, match="type='HardMiningSampler'"):
-        train(scenes, tmp_path, **{"train_dataloader.sampler": sampler})
+        train(scenes, tmp_path, **INSTANT, **{"train_dataloader.sampler": sampler})
 
 
 @pytest.mark.parametrize(
@@ -299,14 +315,14 @@ def test_a_sampler_for_the_other_loop_is_refused(scenes, tmp_path, loop, infinit
     """An infinite sampler would never end an epoch, a finite one would end too early."""
     sampler = {"type": "HardMiningSampler", "infinite": infinite}
     with pytest.raises(InputError, match=reason):
-        train(scenes, tmp_path, train_cfg=loop, **{"train_dataloader.sampler": sampler})
+        train(scenes, tmp_path, train_cfg=loop, **INSTANT, **{"train_dataloader.sampler": sampler})
 
 
 def test_validations_are_counted_over_a_resume(scenes, tmp_path) -> None:
     """Every second validation is mined, and the run stops after one that was not."""
     hook = {"interval": 2}
-    train(scenes, tmp_path, hook=hook, epochs=2)
-    train(scenes, tmp_path, hook=hook, epochs=3, resume=True)
+    train(scenes, tmp_path, hook=hook, epochs=2, **INSTANT)
+    train(scenes, tmp_path, hook=hook, epochs=3, resume=True, **INSTANT)
     rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
     states = [state_after(tmp_path, epoch * BATCHES) for epoch in (1, 2, 3)]
     assert [state["validations"] for state in states] == [1, 2, 3]

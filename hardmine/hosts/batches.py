@@ -5,11 +5,38 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from torch.utils.data import Sampler
 
-from hardmine_mmdet.sampler import HardMiningSampler
+from hardmine.sampler import HardMiningSampler
+
+
+class RecordedSampler(HardMiningSampler):
+    """A ``HardMiningSampler`` whose draws ``TrainedBatches`` can follow.
+
+    Attributes:
+        drawn_rows: Records every drawn row, unless it is None.
+        waiting: Rows to draw before all others. A batch sampler held them back when the run was
+            saved.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.drawn_rows: deque[int] | None = None
+        self.waiting: list[int] = []
+
+    def __iter__(self) -> Iterator[int]:
+        for row in chain(self.waiting, super().__iter__()):
+            if self.drawn_rows is not None:
+                self.drawn_rows.append(row)
+            yield row
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume where a state was taken, including rows that waited for a batch."""
+        super().load_state_dict(state)
+        self.waiting = list(state.get("waiting", ()))
 
 
 class TrainedBatches:
@@ -25,7 +52,7 @@ class TrainedBatches:
         sampler: The sampler inside it. Its draws are recorded from now on.
     """
 
-    def __init__(self, batch_sampler: Any, sampler: HardMiningSampler) -> None:
+    def __init__(self, batch_sampler: Any, sampler: RecordedSampler) -> None:
         self._sampler = sampler
         self._replayed = _ReplayedDraws(sampler.dataset)
         sampler.drawn_rows = self._replayed.ahead

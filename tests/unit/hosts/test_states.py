@@ -1,10 +1,10 @@
-"""The files of the hook's state are small and are read back exactly."""
+"""The files of a state are small and are read back exactly."""
 
 from __future__ import annotations
 
 import torch
 
-from hardmine_mmdet.state import StateFolder
+from hardmine.hosts import StateFolder
 
 
 def test_equal_tensors_are_written_once(tmp_path) -> None:

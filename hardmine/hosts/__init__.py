@@ -1,0 +1,28 @@
+"""What every trainer needs from hardmine, written once; ``integrations`` hold the rest."""
+
+from hardmine.hosts.batches import RecordedSampler, TrainedBatches
+from hardmine.hosts.images import image_set, predicted_boxes
+from hardmine.hosts.loaders import SkippedBatches, find_sampler
+from hardmine.hosts.mining import HostMining, ValidationResult
+from hardmine.hosts.options import MiningOptions
+from hardmine.hosts.partners import PartnerTable
+from hardmine.hosts.scalars import scalars
+from hardmine.hosts.states import StateFolder, load_state, save_state, state_after_epoch
+
+__all__ = [
+    "HostMining",
+    "MiningOptions",
+    "PartnerTable",
+    "RecordedSampler",
+    "SkippedBatches",
+    "StateFolder",
+    "TrainedBatches",
+    "ValidationResult",
+    "find_sampler",
+    "image_set",
+    "load_state",
+    "predicted_boxes",
+    "save_state",
+    "scalars",
+    "state_after_epoch",
+]

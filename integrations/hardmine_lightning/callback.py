@@ -1,0 +1,183 @@
+"""``HardMining``: a Lightning callback that mines after each validation."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from hardmine import HardMiningSampler
+from hardmine.errors import InputError
+from hardmine.hosts import (
+    HostMining,
+    MiningOptions,
+    PartnerTable,
+    StateFolder,
+    ValidationResult,
+    find_sampler,
+    scalars,
+    state_after_epoch,
+)
+from hardmine.metrics import read_scores
+from hardmine.records import ImageSet
+from hardmine_lightning.metrics import find_mean_average_precision
+
+if find_spec("lightning") is not None:
+    from lightning.pytorch import Callback
+else:
+    from pytorch_lightning import Callback  # type: ignore[assignment]
+
+_ADVICE = (
+    "give the sampler of HardMining to the training DataLoader, and "
+    "use_distributed_sampler=False to the Trainer"
+)
+
+
+class HardMining(Callback):
+    """Mines after each validation and gives the weights to the sampler.
+
+    Works in trainers of ``lightning.pytorch`` and of ``pytorch_lightning``. AP by class comes from
+    torchmetrics' ``MeanAveragePrecision`` on the module, else from what the module logged.
+
+    The state lies in every checkpoint, and after each validation in a file beside the rounds, for
+    checkpoints written just before it. Training resumes with the very next images, in the middle
+    of an epoch too, if batches have a fixed size.
+
+    Args:
+        index: Folder of the index; built when training begins if it is not there.
+        sampler: The one in the training ``DataLoader``. It gives each process its share.
+        images: The training images with their labels.
+        dataset_ids: Image ids in the order of the data set; that of ``images`` if None.
+        val_images: The validation images, so that APs of few objects count less.
+        metric: Attribute of the module that holds the metric; or, if the module logs AP by class
+            itself, the prefix of these keys. Found if None.
+        first_label: Label of the first class in torchmetrics: 0, or 1 as in torchvision. None finds
+            out, and refuses if the labels leave both possible.
+        folder: For rounds; ``hardmine`` in the trainer's root folder if None.
+        partners: Table that the data set draws partners from, for Mosaic and the like.
+        **options: More of ``hardmine.hosts.MiningOptions``: encoder, interval, miner, strict ...
+    """
+
+    def __init__(
+        self,
+        index: str | Path,
+        *,
+        sampler: HardMiningSampler,
+        images: ImageSet,
+        dataset_ids: npt.ArrayLike | None = None,
+        val_images: ImageSet | None = None,
+        metric: str | None = None,
+        first_label: int | None = None,
+        folder: str | Path | None = None,
+        partners: PartnerTable | None = None,
+        **options: Any,
+    ) -> None:
+        self._options = MiningOptions(index=index, **options)
+        self._sampler = sampler
+        self._images = images
+        self._dataset_ids = dataset_ids
+        self._val_images = val_images
+        self._metric = metric
+        self._first_label = first_label
+        self._folder = folder
+        self._partners = partners
+        self._mining: HostMining | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._computed: Any = None
+        self._batches = self._trained = self._epoch = 0
+        self._epoch_over = False
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Open or build the index, and resume from a checkpoint.
+
+        Lightning starts the loader's workers right after this.
+        """
+        if trainer.world_size > 1 and self._sampler.sharded_by == "host":
+            raise InputError(
+                'the sampler has sharded_by="host", so that each process would draw all images; '
+                "make it without that argument"
+            )
+        found = find_mean_average_precision(pl_module, self._metric)
+        if found is not None:
+            found.class_metrics = True
+        folder = Path(self._folder or Path(trainer.default_root_dir) / "hardmine")
+        self._states = StateFolder(folder / "states", unit="batch")
+        self._mining = HostMining(
+            self._options,
+            self._sampler,
+            images=self._images,
+            dataset_ids=self._dataset_ids,
+            val_images=self._val_images,
+            folder=folder,
+            device=str(pl_module.device),
+            partners=self._partners,
+        )
+        if trainer.ckpt_path is not None:
+            state = self._loaded
+            if state is not None:
+                self._trained = state["batches"]
+                state = self._states.load(self._trained) or state
+            self._mining.load_state(state)
+        self._epoch = self._sampler.epoch
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Check that the loader draws with the sampler."""
+        loader = trainer.train_dataloader
+        if find_sampler(loader, advice=_ADVICE) is not self._sampler:
+            raise InputError(f"the training loader draws with another HardMiningSampler; {_ADVICE}")
+        self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Count batches from here."""
+        self._epoch = trainer.current_epoch
+        self._batches = 0
+        self._epoch_over = False
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batches that training used; the loader has drawn more."""
+        self._batches += 1
+        self._trained += 1
+        self._epoch_over = batch_idx + 1 >= trainer.num_training_batches
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Compute the metric before the module resets it; its value is cached."""
+        if self._mining is not None and not trainer.sanity_checking:
+            found = find_mean_average_precision(pl_module, self._metric)
+            self._computed = None if found is None else found.compute()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Mine: read AP by class, step the miner, log the round."""
+        if self._mining is None or trainer.sanity_checking:
+            return
+        done = self._mining.after_validation(lambda: self._read(trainer))
+        if done is not None:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars(done), step=trainer.global_step)
+        self._mining.save_state(self._states, self._trained, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state for a checkpoint; Lightning calls this."""
+        if self._mining is None:
+            return {}
+        if self._epoch_over:
+            sampler = state_after_epoch(self._sampler, self._epoch)
+        else:
+            size = self._batch_size
+            sampler = self._sampler.state_dict(used=None if size is None else self._batches * size)
+        return self._mining.state([sampler]) | {"batches": self._trained}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until training begins; Lightning calls this."""
+        self._loaded = state_dict or None
+
+    def _read(self, trainer: Any) -> ValidationResult:
+        names = (self._val_images or self._images).class_names
+        if self._computed is not None:
+            scores = read_scores(self._computed, names, first_label=self._first_label)
+            return ValidationResult(scores)
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return ValidationResult(read_scores(logged, names, prefix=self._metric))

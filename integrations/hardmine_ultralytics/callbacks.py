@@ -1,0 +1,117 @@
+"""``HardMining``: callbacks of an Ultralytics model that mine after each validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hardmine import HardMiningSampler
+from hardmine.errors import InputError
+from hardmine.hosts import (
+    HostMining,
+    MiningOptions,
+    PartnerTable,
+    StateFolder,
+    ValidationResult,
+    scalars,
+    state_after_epoch,
+)
+from hardmine.metrics import read_scores
+from hardmine_ultralytics.labels import read_dataset
+from hardmine_ultralytics.partners import install_partners
+
+
+class HardMining:
+    """Mines after each validation; images, and partners of Mosaic and MixUp, are drawn by weight.
+
+    Images and labels are those of the data yaml. Rounds and states lie in ``hardmine`` in the run's
+    folder, so that a run that is resumed draws the very same images. One process only.
+
+    Args:
+        index: Folder of the index; built when training begins if it is not there.
+        partners: Whether to draw partners by weight too.
+        **options: More of ``hardmine.hosts.MiningOptions``: encoder, interval, miner, strict ...
+    """
+
+    def __init__(
+        self, index: str | Path | None = None, *, partners: bool = True, **options: Any
+    ) -> None:
+        self._options = MiningOptions(index=index, **options)
+        self._partners = partners
+
+    def attach(self, model: Any) -> Any:
+        """Add the callbacks to a model, before ``model.train``; returns the model."""
+        for event in ("on_pretrain_routine_end", "on_train_epoch_start", "on_fit_epoch_end"):
+            model.add_callback(event, getattr(self, event))
+        return model
+
+    def on_pretrain_routine_end(self, trainer: Any) -> None:
+        """Open or build the index, put the sampler in the loader, and resume."""
+        if trainer.world_size > 1:
+            raise InputError(
+                f"hardmine_ultralytics trains on one process, got {trainer.world_size}; train on "
+                "one device, or without hardmine"
+            )
+        if trainer.args.rect:
+            raise InputError(
+                "rect=True fixes the order of the images, so none can be drawn more often; train "
+                "with rect=False"
+            )
+        if not trainer.args.val:
+            raise InputError("val=False leaves nothing to mine by; train with val=True")
+        names = trainer.data["names"]
+        dataset = trainer.train_loader.dataset
+        images, positions = read_dataset(dataset, names)
+        val_images, _ = read_dataset(trainer.test_loader.dataset, names)
+        self._sampler = HardMiningSampler(dataset, seed=trainer.args.seed)
+        self._table = None
+        if self._partners:
+            self._table = PartnerTable(len(dataset), seed=trainer.args.seed)
+        folder = Path(trainer.save_dir) / "hardmine"
+        self._states = StateFolder(folder / "states", unit="epoch")
+        self._mining = HostMining(
+            self._options,
+            self._sampler,
+            images=images,
+            dataset_ids=images.ids[positions],
+            val_images=val_images,
+            folder=folder,
+            device=str(trainer.device),
+            partners=self._table,
+        )
+        if trainer.start_epoch > 0:
+            self._mining.load_state(self._states.load(trainer.start_epoch - 1))
+        self._install(trainer.train_loader)
+
+    def on_train_epoch_start(self, trainer: Any) -> None:
+        """Set the epoch; the loader is a new one after a retry with smaller batches."""
+        if trainer.train_loader.sampler is not self._sampler:
+            self._install(trainer.train_loader)
+        self._sampler.set_epoch(trainer.epoch)
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        """Mine: read AP by class, step the miner, log the round, save the state."""
+        # Ultralytics calls this once more for the best model, after the last epoch.
+        if trainer.epoch >= trainer.epochs:
+            return
+        # The loader has drawn ahead, into the next epoch.
+        trainer.train_loader.reset()
+        drawn = (trainer.epoch + 1) * self._sampler.epoch_length
+        self._sampler.load_state_dict(
+            state_after_epoch(self._sampler, trainer.epoch) | {"drawn": drawn}
+        )
+        done = self._mining.after_validation(
+            lambda: ValidationResult(read_scores(trainer.validator.metrics))
+        )
+        if done is not None:
+            trainer.metrics = {**trainer.metrics, **scalars(done)}
+        state = self._mining.state([self._sampler.state_dict()])
+        self._mining.save_state(self._states, trainer.epoch, state)
+
+    def _install(self, loader: Any) -> None:
+        """Let a loader draw with the sampler. It is infinite: its batch sampler is repeated."""
+        loader.batch_sampler.sampler.sampler = self._sampler
+        object.__setattr__(loader, "sampler", self._sampler)
+        if self._table is not None:
+            install_partners(loader.dataset, self._table)
+        loader.reset()

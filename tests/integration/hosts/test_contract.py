@@ -1,0 +1,207 @@
+"""What hardmine promises in every trainer: the same tests over all of them.
+
+MMDetection keeps the same promises in ``tests/integration/mmdet``, by epochs and by iterations.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from host_scenes import BATCHES, NUM_IMAGES, load_scenes
+from torch.utils.data import DistributedSampler
+
+from hardmine import HardMiningSampler
+from hardmine.history import read_rounds
+
+SUPPORT = Path(__file__).parents[2] / "support"
+SEED = 3
+EPOCHS = 3
+SAVE_EVERY = 4  # batches: in the middle of an epoch of six
+
+
+class Lightning:
+    """Checkpoints are files."""
+
+    name = "lightning"
+
+    @staticmethod
+    def after_epoch(work: Path, epoch: int) -> Path:
+        return work / "epochs" / f"epoch={epoch}.ckpt"
+
+    @staticmethod
+    def after_step(work: Path, step: int) -> Path:
+        return work / "steps" / f"step={step}.ckpt"
+
+    @staticmethod
+    def state(checkpoint: Path) -> dict[str, Any]:
+        return torch.load(checkpoint, weights_only=True)["callbacks"]["HardMining"]
+
+
+class Transformers:
+    """Checkpoints are folders, by step."""
+
+    name = "transformers"
+
+    @staticmethod
+    def after_epoch(work: Path, epoch: int) -> Path:
+        return work / f"checkpoint-{(epoch + 1) * BATCHES}"
+
+    @staticmethod
+    def after_step(work: Path, step: int) -> Path:
+        return work / f"checkpoint-{step}"
+
+    @staticmethod
+    def state(checkpoint: Path) -> dict[str, Any]:
+        return torch.load(checkpoint / "hardmine.pt", weights_only=True)
+
+
+HOSTS = {host.name: host for host in (Lightning, Transformers)}
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def host(request: pytest.FixtureRequest) -> Any:
+    """One of the trainers."""
+    return HOSTS[request.param]
+
+
+@pytest.fixture(scope="module")
+def train(host: Any, scenes: Path) -> Callable[..., Any]:
+    """Its training."""
+    training = importlib.import_module(f"host_{host.name}").train
+    return lambda work, **more: training(scenes, work, **more)
+
+
+@pytest.fixture(scope="module")
+def whole(train: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """Three epochs with workers and partners, without interruption."""
+    work = tmp_path_factory.mktemp("whole")
+    torch.manual_seed(1)
+    return work, train(work, epochs=EPOCHS, workers=2, partners=True)
+
+
+@pytest.fixture(scope="module")
+def stepwise(train: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The same training, saved within epochs."""
+    work = tmp_path_factory.mktemp("stepwise")
+    return work, train(work, epochs=EPOCHS, workers=2, save_every=SAVE_EVERY)
+
+
+def expected_counts(weights: Any) -> np.ndarray:
+    weights = np.asarray(weights)
+    return NUM_IMAGES * weights / weights.sum()
+
+
+def test_the_first_epoch_is_torchs_seeded_shuffle(whole) -> None:
+    _, trained = whole
+    plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=SEED)
+    assert trained.epochs()[0] == list(plain)
+
+
+def test_the_very_next_epoch_is_drawn_by_the_new_weights(whole, host) -> None:
+    work, trained = whole
+    sampler = HardMiningSampler(NUM_IMAGES, seed=SEED)
+    assert len(trained.epochs()) == EPOCHS
+    for epoch in range(1, EPOCHS):
+        weights = host.state(host.after_epoch(work, epoch - 1))["miner"]["weights"]
+        expected = expected_counts(weights)
+        assert expected.max() > 1.2
+        drawn = np.bincount(trained.epochs()[epoch], minlength=NUM_IMAGES)
+        assert (np.abs(drawn - expected) < 1).all()
+        sampler.set_epoch(epoch)
+        sampler.set_weights(weights)
+        assert trained.epochs()[epoch] == list(sampler)
+
+
+def test_partners_follow_the_weights(whole, host) -> None:
+    work, trained = whole
+    partners = np.array(trained.partners).reshape(EPOCHS, NUM_IMAGES)
+    expected = expected_counts(host.state(host.after_epoch(work, 0))["miner"]["weights"])
+    by_weight = (expected**2).sum() / expected.sum()
+    # The mean image has the value 1: what uniform partners show on average.
+    assert by_weight > 1.2
+    after = np.mean([expected[partners[epoch]].mean() for epoch in range(1, EPOCHS)])
+    assert after > (1 + by_weight) / 2
+
+
+def test_rounds_reach_the_trainers_log(whole, host) -> None:
+    work, trained = whole
+    logged = trained.scalars["hardmine/effective_size"]
+    assert len(logged) == EPOCHS
+    weights = host.state(host.after_epoch(work, 0))["miner"]["weights"].numpy()
+    assert logged[0] == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
+    assert [done.number for done in rounds] == [1, 2, 3]
+    assert trained.scalars[f"hardmine/need/{rounds[0].weak[0]}"][0] > 0
+
+
+def test_training_resumes_at_the_end_of_an_epoch(whole, host, train, tmp_path) -> None:
+    work, trained = whole
+    resumed = train(tmp_path, epochs=EPOCHS, workers=2, resume=host.after_epoch(work, 0))
+    assert resumed.batches == trained.batches[BATCHES:]
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_training_resumes_within_an_epoch(stepwise, host, train, tmp_path, step) -> None:
+    work, trained = stepwise
+    resumed = train(tmp_path, epochs=EPOCHS, workers=2, resume=host.after_step(work, step))
+    assert resumed.batches == trained.batches[step:]
+
+
+def test_training_resumes_from_the_last_step_of_an_epoch(stepwise, host, train, tmp_path) -> None:
+    """This checkpoint is written before the validation that follows it."""
+    work, trained = stepwise
+    (tmp_path / "hardmine").symlink_to(work / "hardmine")
+    resumed = train(tmp_path, epochs=EPOCHS, workers=2, resume=host.after_step(work, 12))
+    assert resumed.batches == trained.batches[12:]
+
+
+def test_a_failing_round_leaves_training_alone(train, tmp_path) -> None:
+    trained = train(tmp_path, fail=True)
+    plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=SEED)
+    plain.set_epoch(1)
+    assert trained.epochs()[1] == list(plain)
+    assert "hardmine/effective_size" not in trained.scalars
+
+
+def test_two_processes_see_all_images_and_one_set_of_weights(host, scenes, tmp_path) -> None:
+    load_scenes(scenes)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    places = [str(SUPPORT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+    }
+    done = subprocess.run(
+        [*command, str(SUPPORT / "host_rank.py"), host.name, str(scenes), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    half = BATCHES // 2
+    first, second = (
+        Counter(row for rank in ranks for batch in rank[start : start + half] for row in batch)
+        for start in (0, half)
+    )
+    assert first == Counter(range(NUM_IMAGES))
+    checkpoint = host.after_epoch(tmp_path, 0)
+    if host is Transformers:
+        checkpoint = host.after_step(tmp_path, half)
+    expected = expected_counts(host.state(checkpoint)["miner"]["weights"])
+    assert expected.max() > 1.2
+    assert all(abs(second[row] - expected[row]) < 1 for row in range(NUM_IMAGES))

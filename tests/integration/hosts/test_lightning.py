@@ -1,0 +1,93 @@
+"""What only Lightning does: wrapped samplers, two libraries, loaders with a state of their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from host_lightning import train
+from host_scenes import BATCHES, NUM_IMAGES, load_scenes
+from pixel_images import PixelEncoder
+from torchdata.stateful_dataloader import StatefulDataLoader
+from torchmetrics.detection import MeanAveragePrecision
+
+from hardmine import HardMiningSampler
+from hardmine.errors import InputError
+from hardmine_lightning import HardMining
+from hardmine_lightning.metrics import find_mean_average_precision
+
+
+def test_pytorch_lightning_mines_as_well(scenes, tmp_path) -> None:
+    trained = train(scenes, tmp_path, library="pytorch_lightning")
+    assert len(trained.scalars["hardmine/effective_size"]) == 2
+    assert sorted(trained.epochs()[0]) == list(range(NUM_IMAGES))
+    assert sorted(trained.epochs()[1]) != list(range(NUM_IMAGES))
+
+
+def test_a_stateful_loader_resumes_within_an_epoch(scenes, tmp_path) -> None:
+    more = {"epochs": 2, "workers": 2, "loader": StatefulDataLoader}
+    whole = train(scenes, tmp_path / "whole", save_every=4, **more)
+    checkpoint = tmp_path / "whole" / "steps" / "step=8.ckpt"
+    resumed = train(scenes, tmp_path / "resumed", resume=checkpoint, **more)
+    assert resumed.batches == whole.batches[8:]
+
+
+def test_an_epoch_cut_short_is_not_continued_after_a_resume(scenes, tmp_path) -> None:
+    more = {"epochs": 2, "limit_train_batches": 4}
+    whole = train(scenes, tmp_path / "whole", **more)
+    assert len(whole.batches) == 8
+    checkpoint = tmp_path / "whole" / "epochs" / "epoch=0.ckpt"
+    resumed = train(scenes, tmp_path / "resumed", resume=checkpoint, **more)
+    assert resumed.batches == whole.batches[4:]
+
+
+def test_validation_within_an_epoch_takes_effect_at_the_next(scenes, tmp_path) -> None:
+    trained = train(scenes, tmp_path, val_check_interval=0.5)
+    assert len(trained.scalars["hardmine/effective_size"]) == 4
+    assert sorted(trained.epochs()[0]) == list(range(NUM_IMAGES))
+    assert len(trained.batches) == 2 * BATCHES
+
+
+def callback(scenes, sampler):
+    images, _ = load_scenes(scenes)
+    return HardMining("unused.hmx", sampler=sampler, images=images, encoder=PixelEncoder())
+
+
+class Trainer:
+    """The part of a trainer that the checks look at."""
+
+    world_size = 2
+
+    def __init__(self, sampler) -> None:
+        data = list(range(NUM_IMAGES))
+        self.train_dataloader = torch.utils.data.DataLoader(data, sampler=sampler)
+
+
+def test_a_wrapped_sampler_is_refused(scenes) -> None:
+    """Lightning wraps it unless use_distributed_sampler=False, and would shard a shard."""
+    from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+
+    ours = HardMiningSampler(NUM_IMAGES)
+    wrapped = DistributedSamplerWrapper(ours, num_replicas=2, rank=0)
+    with pytest.raises(InputError, match=r"DistributedSamplerWrapper; .*use_distributed_sampler=F"):
+        callback(scenes, ours).on_train_start(Trainer(wrapped), None)
+    with pytest.raises(InputError, match="draws with another HardMiningSampler"):
+        callback(scenes, ours).on_train_start(Trainer(HardMiningSampler(NUM_IMAGES)), None)
+
+
+def test_a_sampler_that_leaves_sharding_to_the_host_is_refused(scenes) -> None:
+    sampler = HardMiningSampler(NUM_IMAGES, sharded_by="host")
+    with pytest.raises(InputError, match="each process would draw all images"):
+        callback(scenes, sampler).on_fit_start(Trainer(sampler), None)
+
+
+def test_one_of_several_metrics_must_be_named() -> None:
+    module = torch.nn.ModuleDict(
+        {
+            name: MeanAveragePrecision(backend="faster_coco_eval")
+            for name in ("train_map", "val_map")
+        }
+    )
+    with pytest.raises(InputError, match="several MeanAveragePrecision: train_map, val_map"):
+        find_mean_average_precision(module, None)
+    assert find_mean_average_precision(module, "val_map") is module["val_map"]
+    assert find_mean_average_precision(torch.nn.Linear(1, 1), None) is None

@@ -1,0 +1,121 @@
+"""Ultralytics trains, mines and resumes: YOLO11 and YOLO26 from their configs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from host_scenes import BATCHES, NUM_IMAGES
+from torch.utils.data import DistributedSampler
+
+import hardmine
+from hardmine.scenes import write_scenes
+
+if importlib.util.find_spec("ultralytics") is None:
+    pytest.skip("pip install 'hardmine[ultralytics]'", allow_module_level=True)
+
+SUPPORT = Path(__file__).parents[2] / "support"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated scenes with YOLO's label files and a data yaml."""
+    root = tmp_path_factory.mktemp("yolo")
+    write_scenes(root, num_images=NUM_IMAGES + 6, size=64)
+    for split in ("train", "val"):
+        images = hardmine.load_images(root, split=split)
+        instances = images.instances
+        assert instances is not None
+        for row in range(len(images)):
+            own = instances.image_rows == row
+            height, width = images.sizes[row]
+            boxes = instances.boxes[own] / [width, height, width, height]
+            lines = [
+                f"{kind} {(x1 + x2) / 2} {(y1 + y2) / 2} {x2 - x1} {y2 - y1}\n"
+                for kind, (x1, y1, x2, y2) in zip(
+                    instances.class_rows[own].tolist(), boxes.tolist(), strict=True
+                )
+            ]
+            file = Path(str(images.path(row)).replace("/images/", "/labels/")).with_suffix(".txt")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(lines))
+    names = dict(enumerate(images.class_names))
+    content = {"path": str(root), "train": "train/images", "val": "val/images", "names": names}
+    (root / "data.yaml").write_text(yaml.safe_dump(content))
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """All trainings, in one process: their folder and what happened."""
+    work = tmp_path_factory.mktemp("work")
+    places = [str(SUPPORT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "YOLO_CONFIG_DIR": str(work),
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+    }
+    done = subprocess.run(
+        [sys.executable, str(SUPPORT / "host_ultralytics.py"), str(data), str(work)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return work, json.loads((work / "results.json").read_text())
+
+
+def weights_after(run: Path, epoch: int) -> np.ndarray:
+    file = run / "hardmine" / "states" / f"epoch_{epoch}.pth"
+    return torch.load(file, weights_only=True)["miner"]["weights"].numpy()
+
+
+@pytest.mark.parametrize("config", ["yolo11n", "yolo26n"])
+def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained, config) -> None:
+    work, results = trained
+    batches = results[config]["batches"]
+    assert len(batches) == 3 * BATCHES
+    names = sorted(path.name for path in (data / "train" / "images").iterdir())
+    plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=3)
+    assert list(chain(*batches[:BATCHES])) == [names[row] for row in plain]
+    for epoch in (1, 2):
+        weights = weights_after(work / config / "run", epoch - 1)
+        expected = NUM_IMAGES * weights / weights.sum()
+        assert expected.max() > 1.2
+        drawn = list(chain(*batches[epoch * BATCHES : (epoch + 1) * BATCHES]))
+        counts = np.array([drawn.count(name) for name in names])
+        assert (np.abs(counts - expected) < 1).all()
+        logged = results[config]["logged"][epoch - 1]["hardmine/effective_size"]
+        assert logged == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_a_run_that_ended_early_resumes_with_the_same_images(trained) -> None:
+    _, results = trained
+    first, rest = results["first"]["batches"], results["rest"]["batches"]
+    assert len(first) == 2 * BATCHES
+    assert first + rest == results["yolo11n"]["batches"]
+
+
+def test_what_cannot_be_mined_is_refused(trained) -> None:
+    _, results = trained
+    assert "train with rect=False" in results["rect"]
+    assert "train with val=True" in results["val"]
+    assert "trains on one process, got 2" in results["ranks"]
+
+
+def test_partners_are_drawn_by_weight(trained) -> None:
+    _, results = trained
+    assert results["partners"] == {"mosaic": [5, 5, 5], "mixup": 5}

@@ -1,0 +1,168 @@
+"""The miner of a trainer: when it mines, what it logs, what it keeps."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pixel_images import PixelEncoder, write_image
+
+from hardmine.errors import HardmineError, InputError
+from hardmine.hosts import (
+    HostMining,
+    MiningOptions,
+    PartnerTable,
+    RecordedSampler,
+    SkippedBatches,
+    ValidationResult,
+    find_sampler,
+    image_set,
+    scalars,
+)
+from hardmine.metrics import read_scores
+from hardmine.mining.need import NeedRules
+from hardmine.sampler import HardMiningSampler
+
+NUM_IMAGES = 12
+METRICS = {"cat": 0.1, "dog": 0.9}
+
+
+def make_mining(folder: Path, *, partners: PartnerTable | None = None, **options: Any):
+    for row in range(NUM_IMAGES):
+        if not (folder / f"{row}.jpg").exists():
+            write_image(folder / f"{row}.jpg", row)
+    images = image_set(
+        [str(folder / f"{row}.jpg") for row in range(NUM_IMAGES)],
+        ids=np.arange(NUM_IMAGES) * 10,
+        sizes=np.full((NUM_IMAGES, 2), 24),
+        class_names=("cat", "dog"),
+        image_rows=np.arange(NUM_IMAGES),
+        class_rows=np.arange(NUM_IMAGES) % 2,
+        boxes=np.tile([2, 2, 12, 12], (NUM_IMAGES, 1)),
+    )
+    miner = {"need": NeedRules(policy="below:0.5")}
+    options = {"encoder": PixelEncoder(), "clusters": "none", "miner": miner} | options
+    return HostMining(
+        MiningOptions(**options),
+        RecordedSampler(NUM_IMAGES),
+        images=images,
+        val_images=images,
+        folder=folder / "hardmine",
+        device="cpu",
+        partners=partners,
+    )
+
+
+def read(metrics: Any = None) -> ValidationResult:
+    return ValidationResult(read_scores(METRICS if metrics is None else metrics))
+
+
+def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
+    table = PartnerTable(NUM_IMAGES)
+    mining = make_mining(tmp_path, partners=table)
+    with caplog.at_level(logging.INFO, logger="hardmine.hosts"):
+        done = mining.after_validation(read)
+    weights = mining.sampler.weights
+    expected = NUM_IMAGES * weights / weights.sum()
+    drawn = Counter(table.rows.tolist())
+    assert expected.max() > 1.1
+    assert all(abs(drawn[row] - expected[row]) < 1 for row in range(NUM_IMAGES))
+    assert any("round 1: weak cat" in line for line in caplog.messages)
+    values = scalars(done)
+    assert values["hardmine/ap/cat"] == pytest.approx(0.1)
+    assert values["hardmine/need/cat"] > 0
+    assert "hardmine/need/dog" not in values
+    # Kish's effective sample size, from the weights themselves.
+    assert values["hardmine/effective_size"] == pytest.approx(
+        weights.sum() ** 2 / (weights**2).sum()
+    )
+    assert values["hardmine/moved_share"] == pytest.approx(
+        np.abs(expected - 1).sum() / 2 / NUM_IMAGES
+    )
+
+
+def test_validations_are_mined_at_their_interval(tmp_path) -> None:
+    mining = make_mining(tmp_path, begin=1, interval=2)
+    mined = [mining.after_validation(read) is not None for _ in range(5)]
+    assert mined == [False, True, False, True, False]
+    with pytest.raises(InputError, match="interval must be at least 1"):
+        MiningOptions(interval=0)
+
+
+def broken() -> ValidationResult:
+    raise KeyError("the metric is gone")
+
+
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (lambda: ValidationResult(None), "nothing was detected"),
+        (lambda: read({"cat": -1, "dog": None}), "all classes have AP NaN or -1"),
+        (broken, "cannot mine by this validation; .*the metric is gone"),
+        (lambda: read({"cow": 0.3}), "round 2 failed; the weights stay"),
+    ],
+    ids=["nothing", "unknown", "unreadable", "strangers"],
+)
+def test_a_validation_without_use_leaves_the_weights(tmp_path, caplog, reader, message) -> None:
+    mining = make_mining(tmp_path)
+    mining.after_validation(read)
+    before = mining.sampler.weights.copy()
+    assert mining.after_validation(reader) is None
+    np.testing.assert_array_equal(mining.sampler.weights, before)
+    assert mining.validations == 2
+    assert len([line for line in caplog.messages if re.search(message, line)]) == 1
+
+
+@pytest.mark.parametrize("reader", [broken, lambda: read({"cow": 0.3})])
+def test_strict_raises(tmp_path, reader) -> None:
+    with pytest.raises((KeyError, HardmineError)):
+        make_mining(tmp_path, strict=True).after_validation(reader)
+
+
+def test_a_warning_is_logged_once(tmp_path, caplog) -> None:
+    mining = make_mining(tmp_path)
+    for _ in range(3):
+        mining.after_validation(lambda: ValidationResult(None))
+    assert len(caplog.messages) == 1
+
+
+def test_a_state_restores_weights_partners_and_place(tmp_path) -> None:
+    mining = make_mining(tmp_path)
+    stream = iter(mining.sampler)
+    first = [next(stream) for _ in range(5)]
+    mining.after_validation(read)
+    state = mining.state([mining.sampler.state_dict(used=5)])
+    table = PartnerTable(NUM_IMAGES)
+    resumed = make_mining(tmp_path, partners=table)
+    resumed.load_state(state)
+    assert resumed.validations == 1
+    np.testing.assert_array_equal(resumed.sampler.weights, mining.sampler.weights)
+    assert sorted(table.rows.tolist()) != list(range(NUM_IMAGES))
+    assert first + list(resumed.sampler) == list(HardMiningSampler(NUM_IMAGES))
+
+
+def test_a_checkpoint_without_hardmine_leaves_a_warning(tmp_path, caplog) -> None:
+    make_mining(tmp_path).load_state(None)
+    assert "saved without hardmine" in caplog.text
+
+
+def test_the_sampler_is_found_in_a_loader() -> None:
+    sampler = HardMiningSampler(4)
+    plain = torch.utils.data.DataLoader(list(range(4)), sampler=sampler)
+    grouped = torch.utils.data.DataLoader(
+        list(range(4)), batch_sampler=torch.utils.data.BatchSampler(sampler, 2, drop_last=False)
+    )
+    assert find_sampler(plain, advice="") is find_sampler(grouped, advice="") is sampler
+    with pytest.raises(InputError, match="draws with RandomSampler; use ours"):
+        find_sampler(torch.utils.data.DataLoader([1], shuffle=True), advice="use ours")
+
+
+def test_skipped_batches_are_not_drawn() -> None:
+    drawn = iter([1, 2, 3])
+    assert list(SkippedBatches(drawn, 2)) == [None, None, 1, 2, 3]
