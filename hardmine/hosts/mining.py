@@ -54,7 +54,8 @@ class HostMining:
         images: The training images with their labels.
         dataset_ids: Image ids in the order of the sampler's rows; that of ``images`` if None.
         val_images: The validation images; None if they are not known.
-        measure: Whether to measure confusion and contexts on the boxes predicted on them.
+        measure: Whether the boxes predicted on them are known, which show what is missed and
+            confused.
         folder: Hardmine's work folder; holds rounds, and indexes that have no other place.
         device: Of the model.
         log: The trainer's log. Rank 0 alone writes.
@@ -108,9 +109,7 @@ class HostMining:
                 counts = num_instances(val_images, rules.class_names or images.class_names)
                 settings["need"] = replace(rules, num_instances=counts)
             if measure:
-                val_index = None
-                if settings.get("contexts"):
-                    val_index = index_of(val_images, options.val_index or folder / "val-index.hmx")
+                val_index = index_of(val_images, options.val_index or folder / "val-index.hmx")
                 settings["validation"] = ValidationSet(val_images, val_index)
         self.miner = HardMiner(
             index, sampler, encoder=encoder, images=images, dataset_ids=dataset_ids, **settings

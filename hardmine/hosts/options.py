@@ -22,8 +22,8 @@ class MiningOptions:
         device: Device that embeds images; that of the model if None.
         batch_size: Images embedded at once.
         workers: Threads that decode images for the index; chosen by the number of cores if None.
-        val_index: Folder of the index of the validation images, which is built if contexts are
-            measured; ``val-index.hmx`` in hardmine's work folder if None.
+        val_index: Folder of the index of the validation images, which is built where their
+            predicted boxes are known; ``val-index.hmx`` in hardmine's work folder if None.
         interval: Validations from one round to the next.
         begin: Validations before the first round that are not mined.
         miner: More arguments of ``HardMiner``: contexts, and need, targets and weights, which may

@@ -59,9 +59,10 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         begin: Validations before the first round that are not mined.
         partners: Whether to draw the partners of Mosaic and MixUp by weight too.
         measure: Whether to use the boxes predicted in validation. They show which classes are
-            confused and, if the miner has ``contexts``, which class is weak in which context.
-        val_index: Folder of the index of the validation images, which is built if contexts are
-            measured; ``hardmine/val-index.hmx`` in the work folder if None.
+            confused, where objects are missed and, if the miner has ``contexts``, which class is
+            weak in which context.
+        val_index: Folder of the index of the validation images, which is built for that;
+            ``hardmine/val-index.hmx`` in the work folder if None.
         miner: More arguments of ``hardmine.HardMiner``: contexts, and need, targets and weights,
             which may be dicts, e.g. ``dict(weights=dict(budget=0.4))``.
         strict: Whether a round that fails ends the training.

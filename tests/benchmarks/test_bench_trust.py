@@ -17,11 +17,8 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse
 import torch
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 from hardmine.mining.confusion import measure_confusion
-from hardmine.mining.label_coverage import LabelCoverage
 from hardmine.mining.labels import Labels
 from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT, TargetRules, split_targets
 from hardmine.mining.trust import measure_trust
@@ -117,51 +114,6 @@ def photo_scores(
 def test_suspects_on_photos(photo_images: Any, photo_scores: npt.NDArray[np.float32]) -> None:
     present = photo_images.class_counts.toarray() > 0
     assert show("photos", photo_scores, present) > 3
-
-
-class ClassScoresCache:
-    """Stands in for a ScoreCache: the phrases are class numbers, the scores are given."""
-
-    version = None
-
-    def __init__(self, scores: npt.NDArray[np.float32]) -> None:
-        self.scores = scores
-
-    def rows(self, phrases: list[tuple[str, ...]]) -> list[npt.NDArray[np.float32]]:
-        return [self.scores[int(phrase)] for (phrase,) in phrases]
-
-
-@pytest.mark.benchmark
-def test_label_share_separates_photos_with_missing_labels(
-    photo_images: Any, photo_scores: npt.NDArray[np.float32]
-) -> None:
-    present = photo_images.class_counts.toarray() > 0
-    phrases = tuple((str(row),) for row in range(present.shape[1]))
-    print("\nmean label share (of what a photo shows), as mining estimates it")
-    print("hidden %  photos lacking labels  other photos  area under ROC  rank correlation")
-    areas = []
-    for hidden_share in (0.1, 0.2, 0.4):
-        runs = []
-        for seed in range(5):
-            labels = hide(present, hidden_share, seed)
-            kept = labels.present.toarray()
-            cache = ClassScoresCache(photo_scores)
-            share = LabelCoverage(labels, cache, phrases).label_share()  # type: ignore[arg-type]
-            worth = 1 / np.maximum(kept.sum(axis=0), 1)
-            some = kept.any(axis=1)  # images labelled as empty are easy
-            truth = (kept @ worth / np.maximum(present @ worth, 1e-12))[some]
-            lacking = truth < 1
-            share = share[some]
-            area = roc_auc_score(lacking, -share)
-            rank = spearmanr(share, truth).statistic
-            runs.append((share[lacking].mean(), share[~lacking].mean(), area, rank))
-        mean = np.mean(runs, axis=0)
-        areas.append(mean[2])
-        print(
-            f"{100 * hidden_share:8.0f}  {mean[0]:21.2f}  {mean[1]:12.2f}  {mean[2]:14.2f}"
-            f"  {mean[3]:16.2f}"
-        )
-    assert min(areas) > 0.5
 
 
 @pytest.mark.benchmark
