@@ -91,7 +91,7 @@ class Index(Protocol):
         """Yield the scores of every image in chunks: image rows, and scores (C, n)."""
         ...
 
-    def mean_vectors(self) -> npt.NDArray[np.float32]:
+    def mean_vectors(self) -> npt.NDArray[np.float16]:
         """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
         ...
 

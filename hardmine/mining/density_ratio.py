@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 MAX_RATIO = 20.0  # and 1 / 20 at least
 _NUM_TRAIN = 20_000  # training images that a fit looks at
 _PRIOR_DEVIATION = 1.0  # of the log ratio over the training images, before anything is seen
+_CHUNK = 1 << 15  # images at a time: float64 vectors of 512 are 128 MB
 _IOU = 0.5  # from which a detection finds an object
 
 
@@ -42,8 +43,12 @@ class DensityRatio:
 
     def of(self, vectors: npt.NDArray[np.floating]) -> Floats:
         """(N,) ratios of N images, within ``MAX_RATIO``; 1 for a vector of zeros (no regions)."""
-        logs = vectors.astype(np.float64) @ np.array(self.direction) + self.offset
-        logs[~vectors.any(axis=1)] = 0.0
+        logs, direction = np.zeros(len(vectors)), np.array(self.direction)
+        for start in range(0, len(vectors), _CHUNK):
+            part = vectors[start : start + _CHUNK]
+            found = part.any(axis=1)
+            values = part.astype(np.float64) @ direction + self.offset
+            logs[start : start + _CHUNK][found] = values[found]
         limit = np.log(MAX_RATIO)
         return np.asarray(np.exp(logs.clip(-limit, limit)))
 

@@ -125,7 +125,7 @@ def find_density_ratio(
         return None
     images, index = validation.images, validation.index
     # Row -1, an image that the index lacks, reads the appended zeros.
-    nothing = np.zeros((1, index.dim), np.float32)
+    nothing = np.zeros((1, index.dim), np.float16)
     missed_vectors = np.concatenate([index.mean_vectors(), nothing])[index.rows_of(images.ids)]
     shown = np.asarray(data.labels.objects().sum(axis=1)).ravel()
     if rules is not None:

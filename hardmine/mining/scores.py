@@ -67,7 +67,7 @@ class ScoreCache:
         self.dtype: type[np.floating[Any]] = np.float32 if fits else np.float16
         self._cached: dict[_Key, npt.NDArray[np.floating[Any]]] = {}
         self._rows = np.zeros(0, np.int64)
-        self._means: npt.NDArray[np.float32] | None = None
+        self._means: npt.NDArray[np.float16] | None = None
         self._version: object = None
 
     def __len__(self) -> int:
@@ -96,12 +96,12 @@ class ScoreCache:
             self._cached.update(zip(missing, scored, strict=True))
         return [self._cached[key] for key in keys]
 
-    def mean_vectors(self) -> npt.NDArray[np.float32]:
+    def mean_vectors(self) -> npt.NDArray[np.float16]:
         """(N, D) mean region vector of each image; zeros where an image is not in the index."""
         self._follow_index()
         if self._means is None:
             # Row -1, an image that the index lacks, reads the appended zeros.
-            nothing = np.zeros((1, self.index.dim), np.float32)
+            nothing = np.zeros((1, self.index.dim), np.float16)
             self._means = np.concatenate([self.index.mean_vectors(), nothing])[self._rows]
         return self._means
 

@@ -162,9 +162,9 @@ class ExactIndex:
                 score_images(self.store, queries[part], rows, out[part], device=self.device)
             yield slice(start, start + len(rows)), out
 
-    def mean_vectors(self) -> npt.NDArray[np.float32]:
+    def mean_vectors(self) -> npt.NDArray[np.float16]:
         """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
-        means = np.zeros((len(self), self.dim), np.float32)
+        means = np.zeros((len(self), self.dim), np.float16)
         for block in iter_blocks(self.store, _MEAN_REGIONS):
             vectors = block.vectors.float().numpy()
             if block.scales is not None:

@@ -123,25 +123,30 @@ def _inverse_ap(data: DrawData) -> Rule:
     return lambda view: inverse_ap(counts, view.ap)
 
 
-def hardmine(**options: Any) -> Callable[[DrawData], Rule]:
-    """Mining, with arguments of ``HardMiner``."""
+def hardmine(*, measured: bool = True, **options: Any) -> Callable[[DrawData], Rule]:
+    """Mining, with arguments of ``HardMiner``.
+
+    Args:
+        measured: Whether validation is known by its images and detections, not by AP alone.
+        options: Of ``HardMiner``.
+    """
 
     def start(data: DrawData) -> Rule:
-        index = data.index if options.get("contexts") else None
         miner = HardMiner(
             data.index,
             data.sampler,
             encoder=data.encoder,
             images=data.known,
             dataset_ids=data.ids,
-            validation=ValidationSet(data.val, index),
+            validation=ValidationSet(data.val, data.index) if measured else None,
             strict=True,
             **options,
         )
 
         def rule(view: RoundView) -> Floats:
             metrics = dict(zip(data.known.class_names, view.ap.tolist(), strict=True))
-            weights = miner.step(metrics, val_detections=view.found).weights
+            found = view.found if measured else None
+            weights = miner.step(metrics, val_detections=found).weights
             assert weights is not None
             return np.asarray(weights, np.float64)
 
@@ -158,7 +163,8 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "class-aware": _fixed("class-aware", lambda data: class_aware(data.counts)),
     "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
-    "hardmine": Strategy("hardmine, labels alone", hardmine()),
+    "hardmine": Strategy("hardmine", hardmine()),
+    "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
     ),
