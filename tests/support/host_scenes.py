@@ -23,8 +23,12 @@ SIDE = 64
 NUM_IMAGES = 24
 BATCH_SIZE = 4
 BATCHES = NUM_IMAGES // BATCH_SIZE
-# An untrained detector finds nothing: with a target as policy all classes are weak at once.
-MINER = {"need": {"policy": "below:0.9", "patience": None}, "weights": {"budget": None}}
+# An untrained detector finds nothing: with a target as policy all classes are weak at once. What
+# balance adds must stand out from rounding in a few epochs.
+MINER = {
+    "need": {"policy": "below:0.9", "patience": None},
+    "weights": {"budget": None, "balance": 1.0},
+}
 
 
 def load_scenes(root: Path) -> tuple[ImageSet, ImageSet]:

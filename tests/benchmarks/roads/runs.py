@@ -97,7 +97,6 @@ def _train(setup: Setup, trainer: RoadTrainer, found: Detections, strategy: str)
     )
     # The strategies' draws are not those of the warm-up again.
     sampler.set_epoch(math.ceil(regime.warmup_passes))
-    sampler.count_from(regime.warmup_passes)
     rule = STRATEGIES[strategy].start(draw_data(setup, sampler))
     val_ap: list[list[float]] = []
     rounds: list[dict[str, float]] = []
