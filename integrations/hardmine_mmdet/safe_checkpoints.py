@@ -30,7 +30,7 @@ def _statistic(owner: Any, name: str) -> Callable[..., Any]:
     )
 
 
-_SAFE: list[Any] = [
+SAFE_GLOBALS: list[Any] = [
     HistoryBuffer,
     (_statistic, "builtins.getattr"),
     np.ndarray,
@@ -43,4 +43,4 @@ _SAFE: list[Any] = [
 ]
 
 if hasattr(torch.serialization, "add_safe_globals"):
-    torch.serialization.add_safe_globals(_SAFE)
+    torch.serialization.add_safe_globals(SAFE_GLOBALS)

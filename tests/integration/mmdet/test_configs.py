@@ -43,7 +43,7 @@ def test_lvis_beside_and_instead_of_class_balancing() -> None:
     balances = [
         config.custom_hooks[0]["miner"]["weights"]["balance"] for config in (beside, instead)
     ]
-    assert balances == [0.0, 1.0]
+    assert balances == [0.0, 0.5]
 
 
 def test_scenes_train_offline_from_the_config_alone(tmp_path) -> None:

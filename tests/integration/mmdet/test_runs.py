@@ -15,10 +15,10 @@ import torch
 from mmdet_case import Recorder, coco, config, make_runner, retinanet, rtmdet_tiny
 from pixel_images import PixelEncoder
 
-import hardmine_mmdet.safe_checkpoints  # noqa: F401 - resuming needs it on torch 2.6 and later
 from hardmine.errors import HardmineError, InputError
 from hardmine.history import read_rounds
 from hardmine_mmdet import HardMiningHook
+from hardmine_mmdet.safe_checkpoints import SAFE_GLOBALS  # resuming needs it from torch 2.6 on
 
 # Untrained detectors find nothing: with a target AP as policy all classes are weak at once.
 MINER = {
@@ -30,6 +30,13 @@ BATCHES = 6  # of four images, in an epoch of 24
 INSTANT = {"model": {"type": "NoisyDetector"}}
 # Batches of one aspect ratio, as in the stock configs.
 SAME_SHAPE = {"train_dataloader.batch_sampler": {"type": "AspectRatioBatchSampler"}}
+
+
+@pytest.fixture(autouse=True)
+def _safe_globals() -> None:
+    """A ``torch.serialization.safe_globals`` block of another trainer takes types out as it ends."""
+    if hasattr(torch.serialization, "add_safe_globals"):
+        torch.serialization.add_safe_globals(SAFE_GLOBALS)
 
 
 def train(scenes, work: Path, *, hook: dict[str, Any] | None = None, **more: Any):
