@@ -34,7 +34,7 @@ SAME_SHAPE = {"train_dataloader.batch_sampler": {"type": "AspectRatioBatchSample
 
 @pytest.fixture(autouse=True)
 def _safe_globals() -> None:
-    """A ``torch.serialization.safe_globals`` block of another trainer takes types out as it ends."""
+    """Bring back what a ``torch.serialization.safe_globals`` block of another trainer took out."""
     if hasattr(torch.serialization, "add_safe_globals"):
         torch.serialization.add_safe_globals(SAFE_GLOBALS)
 
