@@ -38,7 +38,7 @@ from hardmine.mining.mine import (
     rules_or_policy,
 )
 from hardmine.mining.need import NeedRules, as_texts
-from hardmine.mining.scores import require_same_encoder
+from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules, report_weights
@@ -119,8 +119,6 @@ class HardMiner:
 
         def match() -> None:
             if ranks.rank == 0:
-                if validation is not None and validation.index is not None and encoder is not None:
-                    require_same_encoder(validation.index, encoder, "the validation index")
                 self.data = match_data(
                     index,
                     encoder,
@@ -130,6 +128,8 @@ class HardMiner:
                     templates=self.target_rules.templates,
                     num_rows=num_rows,
                 )
+                if validation is not None and validation.index is not None:
+                    require_comparable(validation.index, self.data.scores)
 
         with RankGroup() as ranks:
             same = {"class_names": self.class_names, "num_images": num_rows, "strict": strict}

@@ -175,6 +175,7 @@ class Scenario:
         index: Index of train.
         val_index: Index of val.
         whole_image_index: Index of train with one vector an image; None unless it was asked for.
+        whole_image_val_index: The same of val.
         oracle_factors: (N,) weight factors that use knowledge which no sampler has. An image gets
             the share of its objects that have a label, and twice that if it shows a fine class.
     """
@@ -188,6 +189,7 @@ class Scenario:
     index: Index
     val_index: Index
     whole_image_index: Index | None
+    whole_image_val_index: Index | None
     oracle_factors: npt.NDArray[np.float64]
 
 
@@ -243,6 +245,7 @@ def make_scenario(
         index=index_of("train", CLUSTERS),
         val_index=index_of("val", CLUSTERS),
         whole_image_index=index_of("train", "whole") if whole_image else None,
+        whole_image_val_index=index_of("val", "whole") if whole_image else None,
         oracle_factors=labelled * (1 + fine),
     )
 

@@ -144,13 +144,18 @@ class StrategySampler:
         self._miner = None
         if strategy.mining is not None:
             options = {"contexts": scenario.spec.contexts, **strategy.mining}
+            index, val_index = scenario.index, scenario.val_index
+            if strategy.whole_image:
+                assert scenario.whole_image_index is not None
+                assert scenario.whole_image_val_index is not None
+                index, val_index = scenario.whole_image_index, scenario.whole_image_val_index
             self._miner = HardMiner(
-                scenario.whole_image_index if strategy.whole_image else scenario.index,
+                index,
                 self.sampler,
                 encoder=encoder,
                 images=known,
                 dataset_ids=scenario.train.ids,
-                validation=ValidationSet(scenario.val, scenario.val_index),
+                validation=ValidationSet(scenario.val, val_index),
                 strict=True,
                 **options,
             )

@@ -46,7 +46,6 @@ class MiningOptions:
     def __post_init__(self) -> None:
         if self.interval < 1:
             raise InputError(f"interval must be at least 1 validation, got {self.interval}")
-
         object.__setattr__(self, "miner", miner_arguments(self.miner))
 
     def is_due(self, validation: int) -> bool:

@@ -19,7 +19,7 @@ from hardmine.mining.contexts import PLAIN, ContextAnswer, context_phrases
 from hardmine.mining.density_ratio import DensityRatio, count_missed, fit_density_ratio
 from hardmine.mining.labels import Labels, read_labels
 from hardmine.mining.queries import Queries, name_phrases
-from hardmine.mining.scores import ScoreCache
+from hardmine.mining.scores import ScoreCache, mean_vectors_of
 from hardmine.mining.targets import TargetRules, Targets, split_targets
 from hardmine.mining.trust import Trust, measure_trust
 from hardmine.mining.weights import WeightRules, image_weights
@@ -124,9 +124,7 @@ def find_density_ratio(
     if detections is None or validation is None or validation.index is None:
         return None
     images, index = validation.images, validation.index
-    # Row -1, an image that the index lacks, reads the appended zeros.
-    nothing = np.zeros((1, index.dim), np.float16)
-    missed_vectors = np.concatenate([index.mean_vectors(), nothing])[index.rows_of(images.ids)]
+    missed_vectors = mean_vectors_of(index, index.rows_of(images.ids))
     shown = np.asarray(data.labels.objects().sum(axis=1)).ravel()
     if rules is not None:
         shown = shown * class_balance(data.labels) ** rules.balance

@@ -18,13 +18,34 @@ _MAX_BYTES = 512 * 2**20
 _Key = tuple[tuple[str, ...], bool]  # phrases, and whether they are embedded without templates
 
 
-def require_same_encoder(index: Index, encoder: Encoder, what: str) -> None:
+def _require_same_encoder(index: Index, encoder: Encoder, what: str) -> None:
     """Refuse an index of another encoder, whose vectors mean something else."""
     if index.encoder_fingerprint not in ("", encoder.fingerprint):
         raise IndexMismatch(
             f"{what} was made with encoder {index.encoder_fingerprint!r}, these queries would be "
             f"made with {encoder.fingerprint!r}; load the same encoder or rebuild"
         )
+
+
+def require_comparable(index: Index, scores: ScoreCache) -> None:
+    """Refuse a validation index whose regions differ from those of the training index.
+
+    Regions made in another way would look like a difference between the images.
+    """
+    _require_same_encoder(index, scores.encoder, "the validation index")
+    if index.clusters != scores.index.clusters:
+        raise IndexMismatch(
+            f"the validation index was made with clusters {index.clusters!r}, the training index "
+            f"with {scores.index.clusters!r}; build both with the same"
+        )
+
+
+def mean_vectors_of(index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+    """(K, D) mean region vectors of K images by their index rows; zeros for row -1."""
+    vectors = np.zeros((len(rows), index.dim), np.float16)
+    known = rows >= 0
+    vectors[known] = index.mean_vectors()[rows[known]]
+    return vectors
 
 
 class ScoreCache:
@@ -57,7 +78,7 @@ class ScoreCache:
         templates: str | Sequence[str] = "short",
         max_bytes: int = _MAX_BYTES,
     ) -> None:
-        require_same_encoder(index, encoder, "the index")
+        _require_same_encoder(index, encoder, "the index")
         self.index = index
         self.encoder = encoder
         self.templates = templates
@@ -100,9 +121,7 @@ class ScoreCache:
         """(N, D) mean region vector of each image; zeros where an image is not in the index."""
         self._follow_index()
         if self._means is None:
-            # Row -1, an image that the index lacks, reads the appended zeros.
-            nothing = np.zeros((1, self.index.dim), np.float16)
-            self._means = np.concatenate([self.index.mean_vectors(), nothing])[self._rows]
+            self._means = mean_vectors_of(self.index, self._rows)
         return self._means
 
     def _score(

@@ -96,10 +96,7 @@ class HardMining:
             return
         # The loader has drawn ahead, into the next epoch.
         trainer.train_loader.reset()
-        drawn = (trainer.epoch + 1) * self._sampler.epoch_length
-        self._sampler.load_state_dict(
-            state_after_epoch(self._sampler, trainer.epoch) | {"drawn": drawn}
-        )
+        self._sampler.load_state_dict(state_after_epoch(self._sampler, trainer.epoch))
         done = self._mining.after_validation(
             lambda: ValidationResult(read_scores(trainer.validator.metrics))
         )

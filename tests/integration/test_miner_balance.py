@@ -139,10 +139,19 @@ def test_what_validation_misses_and_training_rarely_shows_is_drawn_more(tmp_path
     assert (miner.step(EQUAL, val_detections=detections_of(val)).result.density_ratio == 1).all()
 
 
-def test_a_validation_index_of_another_encoder_is_refused(toy: ToyData) -> None:
-    other = replace(toy.index.store, encoder_fingerprint="other")
-    with pytest.raises(IndexMismatch, match=r"validation index was made with encoder 'other'.*wor"):
-        make_miner(toy, validation=ValidationSet(toy.images, ExactIndex(other)))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder_fingerprint": "other"}, "validation index was made with encoder 'other'.*words"),
+        ({"clusters": "whole"}, "validation index was made with clusters 'whole', .*'none'"),
+    ],
+)
+def test_a_validation_index_that_cannot_be_compared_is_refused(
+    toy: ToyData, change: dict[str, str], message: str
+) -> None:
+    other = ExactIndex(replace(toy.index.store, **change))
+    with pytest.raises(IndexMismatch, match=message):
+        make_miner(toy, validation=ValidationSet(toy.images, other))
 
 
 def test_what_a_class_is_detected_on_makes_the_first_confusers(

@@ -220,6 +220,7 @@ def _setup(split: int, images: ImageSet, encoder: PhotoEncoder, features: PhotoF
         index=_index(images, encoder, features, rows["train"]),
         val_index=_index(images, encoder, features, rows["val"]),
         whole_image_index=None,
+        whole_image_val_index=None,
         oracle_factors=np.ones(len(rows["train"])),
     )
     squares = {
