@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 MMCV := .venv-mmcv
 # Files of mmcv compiled at once, each with up to 2 GB of memory: `make test-mmcv JOBS=8`.
 JOBS ?= 2
+# Processes that test side by side, each with up to 3 GB of memory: `make test WORKERS=8`.
+WORKERS ?= 2
 # Two busy processes on few cores make OpenMP spin; passive waiting keeps them fair.
 export OMP_WAIT_POLICY := passive
 
@@ -14,7 +16,7 @@ demo: $(VENV)/.ready  ## the whole flow, offline
 	$(BIN)/hardmine demo
 
 test: $(VENV)/.ready  ## all tests
-	$(BIN)/python -m pytest -m "not benchmark"
+	$(BIN)/python -m pytest -m "not benchmark" --numprocesses $(WORKERS) --dist loadfile
 
 test-mmcv: $(MMCV)/.ready  ## the MMDetection tests with a compiled mmcv; compiling takes a while, once
 	$(MMCV)/bin/python -m pytest -m "not benchmark" tests/integration/mmdet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def photo_features(
             rows = range(start, min(start + 10, len(photo_images)))
             batch = [photo_encoder.preprocess(open_image(photo_images.path(row))) for row in rows]
             batches.append(photo_encoder.encode_images(torch.stack(batch)))
-        part = file.with_suffix(".part.npz")
+        part = file.with_suffix(f".{os.getpid()}.part.npz")  # two test processes may get here
         np.savez(
             part,
             patches=torch.cat([features.patches for features in batches]).half().numpy(),

@@ -122,7 +122,6 @@ SCENARIOS: dict[str, ScenarioSpec] = {
             *_EVERYWHERE,
             "class-aware",
             "oracle-labels",
-            "no-label-coverage",
             "no-mistaken",
         ),
     ),

@@ -87,9 +87,6 @@ STRATEGIES: dict[str, Strategy] = {
     "no-mistaken": Strategy(
         "hardmine without balancing confused classes", mining={"targets": TargetRules(mistaken=0.0)}
     ),
-    "no-label-coverage": Strategy(
-        "hardmine, taking the labels as complete", mining={"targets": TargetRules(missing=0.0)}
-    ),
     "no-contexts": Strategy("hardmine without contexts", mining={"contexts": ()}),
     "whole-image": Strategy("hardmine, one vector an image", mining={}, whole_image=True),
     "no-budget": Strategy(
