@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
+from tests.benchmarks.roads.retrieval import measure, write_report
 from tests.benchmarks.roads.runs import read, run_once
 from tests.benchmarks.roads.setup import REGIMES
 from tests.benchmarks.roads.splits import SCENARIOS
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"skipped: {reason}", file=sys.stderr)
         return 0
     photos = RoadPhotos(options.photos, options.work)
+    if options.command == "retrieval":
+        for path in write_report(measure(photos), options.out):
+            print(path)
+        return 0
     for seed in options.seeds:
         for strategy in options.strategies:
             started = time.perf_counter()
@@ -60,12 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("scenario", choices=SCENARIOS)
     run.add_argument("--passes", choices=REGIMES, default="usual")
     run.add_argument("--strategies", type=_strategies, default=list(STRATEGIES))
-    run.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
     table = commands.add_parser("table", help="make Markdown, JSON and plots of the runs")
     table.add_argument("results", nargs="*", help="files of runs; WORK/runs.jsonl by default")
-    table.add_argument("--out", type=Path, required=True, help="folder of the tables")
-    for command in (run, table):
+    retrieval = commands.add_parser("retrieval", help="compare clusterings by what texts find")
+    for command in (run, retrieval):
+        command.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
+    for command in (table, retrieval):
+        command.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    for command in (run, table, retrieval):
         command.add_argument("--work", type=Path, required=True, help="folder of what is kept")
+    for command in (run, table):
         command.add_argument(
             "--seeds", type=parse_seeds, default=list(range(5)), help="5-9, or 0,1"
         )
