@@ -46,8 +46,8 @@ build: $(VENV)/.ready  ## the wheel and the source archive, in dist/
 
 # The packages that hardmine needs are those of $(VENV); hardmine itself is the wheel's.
 wheel-test: $(VENV)/.ready  ## builds the wheel, and follows the README with it in an empty folder
-	rm -rf build/wheel && mkdir -p build/wheel/empty
-	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel/log
+	rm -rf build/lib build/bdist.* build/wheel && mkdir -p build/wheel/empty
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel/log 2>&1 || { cat build/wheel/log; exit 1; }
 	$(BIN)/python -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet --no-deps build/wheel/*.whl
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \

@@ -56,8 +56,7 @@ def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") ->
 
 def _download(repository: str, files: Sequence[str]) -> Path:
     """Download the first of several files that a repository has; says size and licence before."""
-    # The endpoint as it is now, not as it was when the client was imported.
-    hub = huggingface_hub.HfApi(endpoint=huggingface_hub.constants.ENDPOINT)
+    hub = huggingface_hub.HfApi()
     model = hub.model_info(repository, files_metadata=True)
     sizes = {entry.rfilename: entry.size or 0 for entry in model.siblings or ()}
     file = next((file for file in files if file in sizes), None)

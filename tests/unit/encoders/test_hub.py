@@ -38,6 +38,9 @@ def hub(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     with serve(LocalHub({FILE: content})) as served:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.endpoint)
+        # The client makes it from the endpoint when it is imported.
+        template = served.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield served
 
 
