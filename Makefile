@@ -10,9 +10,13 @@ WORKERS ?= 2
 # Two busy processes on few cores make OpenMP spin; passive waiting keeps them fair.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-mmcv check fix bench build clean
+# `make demo TORCH=cpu` installs PyTorch's builds without CUDA first, a tenth of the size.
+TORCH ?=
+TORCH_INDEX_cpu := https://download.pytorch.org/whl/cpu
 
-demo: $(VENV)/.ready  ## the whole flow, offline
+.PHONY: demo test test-mmcv check fix bench pictures docs build wheel-test release clean
+
+demo: $(VENV)/.installed  ## the whole flow, offline; installs what hardmine itself needs and no more
 	$(BIN)/hardmine demo
 
 test: $(VENV)/.ready  ## all tests
@@ -33,13 +37,43 @@ fix: $(VENV)/.ready  ## format and mend what ruff can
 bench: $(VENV)/.ready  ## every benchmark, each prints its table
 	$(BIN)/python -m pytest -m benchmark -s tests/benchmarks
 
+pictures: $(VENV)/.ready  ## the pictures of README and docs, from generated scenes
+	$(BIN)/python docs/pictures.py
+
+docs: $(VENV)/.ready  ## the site, in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 build: $(VENV)/.ready  ## the wheel and the source archive, in dist/
 	$(BIN)/python -m build
 
+# The packages that hardmine needs are those of $(VENV); hardmine itself is the wheel's.
+wheel-test: $(VENV)/.ready  ## builds the wheel, and follows the README with it in an empty folder
+	rm -rf build/lib build/bdist.* build/wheel && mkdir -p build/wheel/empty
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel/log 2>&1 || { cat build/wheel/log; exit 1; }
+	$(BIN)/python -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --no-deps build/wheel/*.whl
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$(build/wheel/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/needed.pth"
+	cd build/wheel/empty && ../venv/bin/python ../../../tests/support/follow_readme.py ../../../README.md
+
+release: $(VENV)/.ready  ## `make release VERSION=0.2.0`: version, changelog, checks, archives; the tag is yours
+	@test -n "$(VERSION)" || { echo "say which: make release VERSION=0.2.0"; exit 2; }
+	@git diff --quiet HEAD || { echo "commit or stash your changes first"; exit 2; }
+	perl -pi -e 's/^__version__ = .*/__version__ = "$(VERSION)"/' hardmine/_version.py
+	perl -pi -e "s/^## \\[Unreleased\\]/## [Unreleased]\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
+	$(MAKE) check test docs wheel-test
+	rm -rf dist && $(BIN)/python -m build
+	@echo "next: git commit -am 'Version $(VERSION)', git tag v$(VERSION), upload dist/*"
+
 # Made anew only when what it installs changes.
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
+	$(if $(TORCH),$(BIN)/python -m pip install torch torchvision --index-url $(TORCH_INDEX_$(TORCH)))
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.installed
 	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@
 

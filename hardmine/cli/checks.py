@@ -31,7 +31,7 @@ _INSTALL_COMMANDS = {
     "mmcv.ops": "pip install 'setuptools<81' ninja && "
     "MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0"
 }
-_NOT_EXTRAS = ("dev",)
+_NOT_EXTRAS = ("dev", "docs")
 _TIMEOUT = 300  # seconds for one probe; importing torch can take a minute on a busy machine
 
 

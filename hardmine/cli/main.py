@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from hardmine._version import __version__
 from hardmine.errors import HardmineError
@@ -23,29 +25,69 @@ COMMANDS = {
     "report": "show where the detector is weak, why, and which images mining would draw",
     "bench": "train small detectors with mining and with label-only baselines, and compare",
     "rounds": "show the history of a mining run as a table and a page",
+    "complete": "print the script that completes commands and options in a shell",
+    "cite": "print BibTeX entries of the papers that hardmine builds on",
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0 for success, 1 for a negative result, 2 for a user error."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def make_parser(
+    names: Collection[str] = tuple(COMMANDS),
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Make the parser of ``hardmine``, and those of its commands by name.
+
+    Args:
+        names: Commands whose arguments are declared, which imports their modules.
+    """
     parser = argparse.ArgumentParser(
         prog="hardmine",
         description="Hard example mining for object detectors.",
         epilog="hardmine COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"hardmine {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in arguments if not word.startswith("-")), None)
-    modules = {}
+    group = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = {}
     for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, description=purpose)
-        if name == chosen:
-            modules[name] = importlib.import_module(f"hardmine.cli.{name}")
-            modules[name].add_arguments(command)
-    args = parser.parse_args(arguments)
+        commands[name] = group.add_parser(name, help=purpose, description=purpose)
+        if name in names:
+            importlib.import_module(f"hardmine.cli.{name}").add_arguments(commands[name])
+    return parser, commands
+
+
+def actions_of(command: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Parsers of a command's actions, such as ``hardmine index build``, by name."""
+    for argument in command._actions:
+        if isinstance(argument.choices, dict):
+            return argument.choices
+    return {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 for success, 1 for a negative result, 2 for a user error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Threads that wait for work sleep instead of spinning, which on a busy machine costs others
+    # and the command itself most of the time. Read by OpenMP when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    parser, commands = make_parser([] if chosen is None else [chosen])
+    if chosen is not None and chosen not in commands:
+        parser.error(f"unknown command {chosen!r}{_nearest(chosen, commands)}")
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = commands[args.command]
+        hint = _nearest(unknown[0].partition("=")[0], _options(command))
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from hardmine.cli.progress import heartbeat
+
+    module = importlib.import_module(f"hardmine.cli.{args.command}")
     try:
-        return int(modules[args.command].run(args) or 0)
+        if os.environ.get("RANK", "0") != "0":
+            return int(module.run(args) or 0)
+        with heartbeat(f"hardmine {args.command}"):
+            return int(module.run(args) or 0)
     except HardmineError as error:
         print(f"hardmine {args.command}: {error}", file=sys.stderr)
         return 2
@@ -56,6 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hardmine {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _options(command: argparse.ArgumentParser) -> list[str]:
+    """Options of a command and of its actions."""
+    parsers = [command, *actions_of(command).values()]
+    return [option for parser in parsers for option in parser._option_string_actions]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """End of an error message: the known name most like ``word``."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 if __name__ == "__main__":

@@ -219,15 +219,6 @@ def summary(trained: TrainingResult) -> list[str]:
     draws = last.draws
     assert draws is not None
 
-    def mean_ap(ap: npt.NDArray[np.float64], classes: npt.NDArray[np.bool_]) -> str:
-        return f"{100 * np.nanmean(ap[classes]):.1f}" if classes.any() else "-"
-
-    def change(classes: npt.NDArray[np.bool_]) -> str:
-        before, mined, plain = (
-            mean_ap(ap, classes) for ap in (trained.ap_before, trained.ap_mined, trained.ap_plain)
-        )
-        return f"AP {before} -> {mined} (without mining {plain})"
-
     return [
         f"{len(trained.rounds)} rounds",
         f"   weak:    {len(first.weak)} of {len(names)} classes, "
@@ -237,7 +228,27 @@ def summary(trained: TrainingResult) -> list[str]:
         f"   found:   {counts}",
         f"   drawn:   {draws.num_raised} of {draws.num_images} images more often; "
         f"{100 * draws.moved_share:.0f} % of the draws moved",
-        f"   gain:    the weak classes {change(weak)}, the others {change(~weak)}",
+        *_comparison(trained, weak),
+    ]
+
+
+def _comparison(trained: TrainingResult, weak: npt.NDArray[np.bool_]) -> list[str]:
+    """The mean AP of the weak classes and of the others: before, without and with mining."""
+    stages = {
+        "before mining": trained.ap_before,
+        "without mining": trained.ap_plain,
+        "with mining": trained.ap_mined,
+    }
+    lines = ["   gain:    mean AP of the weak classes, and of the others"]
+    for name, ap in stages.items():
+        parts = [
+            100 * float(np.nanmean(ap[classes])) if classes.any() else 0.0
+            for classes in (weak, ~weak)
+        ]
+        bar = "█" * round(parts[0] / 2)
+        lines.append(f"            {name:<15}{parts[0]:5.1f} {bar:<26}{parts[1]:5.1f}")
+    return [
+        *lines,
         "   this is one seed and minutes of training; `hardmine bench training` measures the gain",
     ]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardmine.errors import InputError
 
 ATTENTIONS = ("qq", "kk", "vv", "qk")
 
-# As defined in their papers.
+# As defined in their papers. MaskCLIP on a ResNet is "value+no-positions".
 PUBLISHED = {
     "maskclip": "value",
     "clearclip": "qq",
@@ -31,6 +31,8 @@ class DenseMode:
             to itself.
         residual: Keep the skip connection around the attention.
         mlp: Keep the block's feed-forward half, with its skip connection.
+        positions: On a ResNet, add the pool's positional embeddings to the features before they
+            are projected, as the pool itself does. MaskCLIP does not ("no-positions").
         window: Standard deviation, in patches, of a Gaussian that is added to the attention
             logits, so that near patches count more; 0 is none.
     """
@@ -38,11 +40,13 @@ class DenseMode:
     attention: tuple[str, ...] = ()
     residual: bool = False
     mlp: bool = False
+    positions: bool = True
     window: float = 0.0
 
     def __str__(self) -> str:
         parts = list(self.attention) or ["value"]
         parts += [name for name in ("residual", "mlp") if getattr(self, name)]
+        parts += [] if self.positions else ["no-positions"]
         parts += [f"window={self.window:g}"] if self.window else []
         return "+".join(parts)
 
@@ -50,6 +54,11 @@ class DenseMode:
     def plain(self) -> bool:
         """Whether this is "value" alone, the only mode that all towers support."""
         return self == DenseMode()
+
+    @property
+    def for_resnets(self) -> bool:
+        """Whether ResNets support it."""
+        return replace(self, positions=True).plain
 
 
 def parse_dense(text: str) -> DenseMode:
@@ -63,6 +72,7 @@ def parse_dense(text: str) -> DenseMode:
     """
     attention: list[str] = []
     residual = mlp = value = False
+    positions = True
     window = 0.0
     for part in PUBLISHED.get(text, text).split("+"):
         if part in ATTENTIONS and part not in attention:
@@ -73,6 +83,8 @@ def parse_dense(text: str) -> DenseMode:
             residual = True
         elif part == "mlp":
             mlp = True
+        elif part == "no-positions":
+            positions = False
         elif part.startswith("window="):
             window = _window(part, text)
         else:
@@ -85,7 +97,11 @@ def parse_dense(text: str) -> DenseMode:
         raise InputError(
             f"dense mode {text!r}: a window needs attention, and 'value' has none; try 'kk'"
         )
-    return DenseMode(tuple(attention), residual, mlp, window)
+    if attention and not positions:
+        raise InputError(
+            f"dense mode {text!r}: 'no-positions' is for ResNets, which have 'value' alone"
+        )
+    return DenseMode(tuple(attention), residual, mlp, positions, window)
 
 
 def _window(part: str, text: str) -> float:
@@ -99,7 +115,7 @@ def _window(part: str, text: str) -> float:
 
 
 def _unknown(part: str, text: str) -> str:
-    known = ", ".join(("value", *ATTENTIONS, "residual", "mlp", "window=N"))
+    known = ", ".join(("value", *ATTENTIONS, "residual", "mlp", "no-positions", "window=N"))
     return (
         f"dense mode {text!r}: {part!r} is unknown or given twice; join some of {known} with "
         f"'+', or use one of {', '.join(PUBLISHED)}"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from hardmine.errors import WeightsUnavailable
 
+_log = logging.getLogger(__name__)
 _TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
@@ -34,13 +39,9 @@ def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") ->
     reason = unreachable()
     if not reason:
         try:
-            available = set(huggingface_hub.list_repo_files(repository))
-            for file in files:
-                if file in available:
-                    return Path(huggingface_hub.hf_hub_download(repository, file))
-            reason = f"{repository} has no {' or '.join(files)}"
+            return _download(repository, files)
         except Exception as error:  # the advice is the same for all errors
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = _first_line(error)
     cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
     url = huggingface_hub.hf_hub_url(repository, files[0])
     raise WeightsUnavailable(
@@ -51,6 +52,53 @@ def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") ->
         + (f"; or download {url} and {manual}" if manual else "")
         + ". The encoder 'tiny' needs no download."
     )
+
+
+def _download(repository: str, files: Sequence[str]) -> Path:
+    """Download the first of several files that a repository has; says size and licence before."""
+    hub = huggingface_hub.HfApi()
+    model = hub.model_info(repository, files_metadata=True)
+    sizes = {entry.rfilename: entry.size or 0 for entry in model.siblings or ()}
+    file = next((file for file in files if file in sizes), None)
+    if file is None:
+        raise FileNotFoundError(f"{repository} has no {' or '.join(files)}")
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if free < sizes[file]:
+        raise OSError(
+            f"{file} has {sizes[file] / 1e6:,.0f} MB and {cache} has {free / 1e6:,.0f} MB free; "
+            "set HF_HUB_CACHE to a folder with more"
+        )
+    licences = [tag.removeprefix("license:") for tag in model.tags or () if "license:" in tag]
+    # A warning, since logging shows no less unless a program asks for it.
+    _log.warning(
+        "downloading %s of %s: %s MB, licence %s, into %s",
+        *(file, repository, f"{sizes[file] / 1e6:,.1f}", licences[0] if licences else "not stated"),
+        cache,
+    )
+    path = Path(hub.hf_hub_download(repository, file))
+    blob = path.resolve()
+    # The client checks the size alone. Large files are kept by the name of their SHA-256.
+    if len(blob.name) == 64 and _sha256(blob) != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
+        raise OSError(f"{file} arrived damaged: its SHA-256 is not the hub's; try again")
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, RepositoryNotFoundError):  # the hub's answer to a wrong name, too
+        return "the hub has no such model, or it needs a login: hf auth login"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def fetch_folder(repository: str, weights: Sequence[str], config: str, name: str) -> Path:

@@ -190,23 +190,25 @@ def make_tower(visual: nn.Module, mode: DenseMode) -> ResNetTower | ViTTower | P
     Raises:
         InputError: If the tower's type, or the mode with this type, is not supported.
     """
-    if isinstance(visual, VisionTransformer):
+    if isinstance(visual, VisionTransformer) and mode.positions:
         return ViTTower(visual, mode)
-    if not isinstance(visual, ModifiedResNet | TimmModel):
+    if isinstance(visual, ModifiedResNet) and mode.for_resnets:
+        fold_batch_norms(visual)
+        return ResNetTower(visual, positions=mode.positions)
+    if isinstance(visual, TimmModel) and mode.plain:
+        return PooledTower(visual)
+    kind = type(visual).__name__
+    if not isinstance(visual, VisionTransformer | ModifiedResNet | TimmModel):
         raise InputError(
             f"the vision tower must be one of open_clip's (ModifiedResNet, VisionTransformer, "
-            f"TimmModel), got {type(visual).__name__}; for other models pass an object with the "
+            f"TimmModel), got {kind}; for other models pass an object with the "
             "methods preprocess, encode_images and encode_texts"
         )
-    if not mode.plain:
-        raise InputError(
-            f"dense mode {str(mode)!r} needs open_clip's VisionTransformer, but this tower is a "
-            f"{type(visual).__name__}; use dense='value'"
-        )
-    if isinstance(visual, TimmModel):
-        return PooledTower(visual)
-    fold_batch_norms(visual)
-    return ResNetTower(visual)
+    fitting = "VisionTransformer" if mode.positions else "ModifiedResNet"
+    raise InputError(
+        f"dense mode {str(mode)!r} needs open_clip's {fitting}, but this tower is a {kind}; "
+        "use dense='value'"
+    )
 
 
 def _cast(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

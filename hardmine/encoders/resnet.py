@@ -18,15 +18,21 @@ class ResNetTower(nn.Module):
     the query. Without this mean, the value of one position, after the output projection, is the
     position's own vector in the joint space. The pool is computed for its one query only;
     open_clip computes it for every position and drops the rest.
+
+    Args:
+        visual: The tower.
+        positions: Whether patch vectors include the pool's positional embeddings. With them the
+            pool is a weighted mean of the patches; MaskCLIP leaves them out.
     """
 
     stride = 32
     any_size = True
     channels_last = True
 
-    def __init__(self, visual: ModifiedResNet) -> None:
+    def __init__(self, visual: ModifiedResNet, *, positions: bool = True) -> None:
         super().__init__()
         self.visual = visual
+        self.positions = positions
         side = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
         self.trained_grid = (side, side)
 
@@ -48,7 +54,10 @@ class ResNetTower(nn.Module):
         ]
         pooled = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in by_head))
         pooled = pooled.transpose(1, 2).reshape(batch, 1, -1)
-        vectors: torch.Tensor = pool.c_proj(torch.cat([pooled, values[:, 1:]], 1))
+        of_patches = values[:, 1:]
+        if not self.positions:  # the projection is linear
+            of_patches = of_patches - F.linear(positions[1:], pool.v_proj.weight)
+        vectors: torch.Tensor = pool.c_proj(torch.cat([pooled, of_patches], 1))
         return vectors[:, 1:].reshape(batch, height, width, -1), vectors[:, 0]
 
 

@@ -39,7 +39,7 @@ class WrittenSplit:
 
 
 def write_scenes(
-    out: Path,
+    out: str | Path,
     *,
     num_images: int,
     seed: int = 0,
@@ -77,6 +77,7 @@ def write_scenes(
         raise InputError(f"num_images must be at least 2, one for each split, got {num_images}")
     if not 0 < val_share < 1:
         raise InputError(f"val_share must lie between 0 and 1, got {val_share}")
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not an empty folder; choose a new or an empty one")
     num_val = min(max(round(num_images * val_share), 1), num_images - 1)

@@ -1,4 +1,4 @@
-"""What the README shows is run, on generated scenes in place of COCO."""
+"""What README and docs show is run, on generated scenes in place of COCO."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from hardmine.cli.main import COMMANDS, main
 from hardmine.history.rounds import read_rounds
 from hardmine.scenes import write_scenes
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", "\n".join([README, *DOCS]), re.DOTALL)
 
 
 def python_block(tell_tale: str, replaced: dict[str, str]) -> str:
@@ -24,6 +26,18 @@ def python_block(tell_tale: str, replaced: dict[str, str]) -> str:
         assert block.count(old) == 1, old
         block = block.replace(old, new)
     return block
+
+
+def test_the_readme_is_short() -> None:
+    assert len(re.findall(r"\S*\w\S*", README)) <= 900
+
+
+def test_the_quick_start_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_block("write_scenes", {}), "README.md", "exec"), {})  # the README is ours
+    assert re.search(r"weight \d", capsys.readouterr().out)
 
 
 def test_the_loops_mine(tmp_path) -> None:
@@ -51,12 +65,12 @@ def test_the_loops_mine(tmp_path) -> None:
         "train_one_epoch": lambda batches: drawn.append(np.concatenate(list(batches)).tolist()),
         "validate": lambda: {"car": 0.05, "tree": 0.6, "person": 0.5},
     }
-    exec(compile(loop, "README.md", "exec"), names)  # the README is ours
+    exec(compile(loop, "trainers.md", "exec"), names)  # the docs are ours
     assert sorted(drawn[0]) == list(range(19))
     assert sorted(drawn[1]) != sorted(drawn[0])
     assert [done.error for done in read_rounds(tmp_path / "rounds.jsonl")] == [""] * 3
 
-    conditions = python_block(
+    contexts = python_block(
         "val_detections",
         {
             '"data/val2017"': source,
@@ -65,7 +79,7 @@ def test_the_loops_mine(tmp_path) -> None:
             "contexts=": "strict=True, contexts=",
         },
     )
-    exec(compile(conditions, "README.md", "exec"), names | {"results": []})
+    exec(compile(contexts, "trainers.md", "exec"), names | {"results": []})
     assert (tmp_path / "coco-val.hmx").is_dir()
 
 
@@ -78,7 +92,7 @@ COMMAND_LINES = [
 ]
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES)
+@pytest.mark.parametrize("line", dict.fromkeys(COMMAND_LINES))
 def test_the_commands_exist_with_these_options(line, capsys) -> None:
     words = shlex.split(line)[1:]
     assert words[0] in COMMANDS
@@ -92,5 +106,5 @@ def test_the_commands_exist_with_these_options(line, capsys) -> None:
 
 
 def test_all_the_commands_of_interest_are_shown() -> None:
-    shown = {shlex.split(line)[1] for line in COMMAND_LINES}
-    assert {"index", "search", "eval", "regions", "rounds", "doctor"} <= shown
+    shown = {shlex.split(line)[1] for line in COMMAND_LINES if line in README}
+    assert {"index", "search", "eval", "regions", "report", "rounds", "doctor"} <= shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,45 @@ def test_a_command_s_help_has_its_arguments(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "--json" in shown
     assert COMMANDS["doctor"].split(",")[0] in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("serach x", "unknown command 'serach'; did you mean 'search'?"),
+        ("zzz", "unknown command 'zzz'\n"),
+        ("cite --jsn", "unrecognized arguments: --jsn"),
+        ("rounds x.jsonl --htlm=y", "unrecognized arguments: --htlm=y; did you mean '--html'?"),
+        ("index build x --out y --clusers z", "--clusers z; did you mean '--clusters'?"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(
+    line: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_the_papers_are_bibtex(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cite"]) == 0
+    entries = re.findall(r"^@\w+\{(\w+),\n((?:  .*\n)+)\}", capsys.readouterr().out, re.M)
+    assert {"levi2023clusterclip", "radford2021clip"} <= dict(entries).keys()
+    for key, fields in entries:
+        assert re.search(r"  year +=", fields), key
+        assert fields.count("{") == fields.count("}"), key
+
+
+def test_completion_knows_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab", reason="the extra completion is not installed")
+    assert main(["complete", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in (*COMMANDS, "--clusters", "--suggest-slices"))
+    shell = subprocess.run(
+        ["bash", "-n"], input=script, text=True, capture_output=True, check=False
+    )
+    assert shell.returncode == 0, shell.stderr
 
 
 COMMAND = """

@@ -11,6 +11,7 @@ from random_models import VITS, random_model, tokenizer
 
 from hardmine.encoders.dense import DenseMode, parse_dense
 from hardmine.encoders.open_clip import OpenClipEncoder, make_tower
+from hardmine.encoders.resnet import ResNetTower
 from hardmine.errors import InputError
 
 
@@ -25,6 +26,7 @@ from hardmine.errors import InputError
         ("naclip", DenseMode(("kk",), window=5)),
         ("window=2.5+kk", DenseMode(("kk",), window=2.5)),
         ("value+residual", DenseMode(residual=True)),
+        ("value+no-positions", DenseMode(positions=False)),
         ("qk+residual+mlp", DenseMode(("qk",), residual=True, mlp=True)),
     ],
 )
@@ -35,11 +37,49 @@ def test_parse(text: str, mode: DenseMode) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "values", "qq+qq", "value+qq", "residual", "value+window=3", "kk+window=0", "kk+window=x"],
+    [
+        "",
+        "values",
+        "qq+qq",
+        "value+qq",
+        "residual",
+        "value+window=3",
+        "kk+window=0",
+        "kk+window=x",
+        "qq+no-positions",
+    ],
 )
 def test_parse_refuses(text: str) -> None:
     with pytest.raises(InputError, match="dense mode"):
         parse_dense(text)
+
+
+@torch.no_grad()
+def test_a_resnet_without_positions_is_maskclip_to_the_letter() -> None:
+    """MaskCLIP makes the pool's two projections 1 × 1 convolutions over the last feature map."""
+    model: Any = random_model("resnet", image_size=96)
+    pool = model.visual.attnpool
+    features: list[torch.Tensor] = []
+    hook = pool.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    batch = torch.randn((2, 3, 96, 96), generator=torch.Generator().manual_seed(5))
+    whole = model.encode_image(batch)
+    hook.remove()
+    maps = features[0]
+    for projection in (pool.v_proj, pool.c_proj):
+        maps = F.conv2d(maps, projection.weight[:, :, None, None], projection.bias)
+    tower = make_tower(model.visual, parse_dense("value+no-positions"))
+    patches, own_whole = tower(batch)
+    torch.testing.assert_close(patches, maps.permute(0, 2, 3, 1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(own_whole, whole, atol=1e-4, rtol=1e-4)
+    with_positions, _ = ResNetTower(model.visual)(batch)
+    assert (with_positions - patches).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", ["vit", "convnext"])
+def test_only_resnets_go_without_positions(family: str) -> None:
+    model: Any = random_model(family)
+    with pytest.raises(InputError, match="needs open_clip's ModifiedResNet"):
+        make_tower(model.visual, parse_dense("value+no-positions"))
 
 
 def formula(block: Any, tokens: torch.Tensor, mode: DenseMode, grid: tuple[int, int]) -> Any:

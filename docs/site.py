@@ -1,0 +1,129 @@
+"""What MkDocs asks while it builds the site: pages made from the code, and links out of docs/."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import hardmine
+from hardmine.cli.main import COMMANDS, actions_of, make_parser
+from hardmine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "tests" / "benchmarks" / "results"
+# Settings whose meaning stands with the function that they are arguments of.
+FUNCTIONS = {
+    "images": "load_images",
+    "encoder": "load_encoder",
+    "index": "build_index",
+    "validation": "load_images",
+    "sampler": "HardMiningSampler",
+    "miner": "HardMiner",
+}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages of docs/hosts and of results to the navigation, whichever there are."""
+    more = {
+        "Trainers": sorted(f"hosts/{path.name}" for path in (ROOT / "docs" / "hosts").glob("*.md")),
+        "Measured": sorted(f"results/{path.name}" for path in RESULTS.glob("*.md")),
+    }
+    for entry in config.nav or []:
+        for section, pages in more.items():
+            if isinstance(entry, dict) and section in entry:
+                entry[section] += pages
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made from README, the parser, the records and the results."""
+    pages = {
+        "index.md": (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "]("),
+        "command-line.md": command_line_page(),
+        "settings.md": settings_page(),
+    }
+    for path in RESULTS.glob("*.md"):
+        pages[f"results/{path.name}"] = path.read_text(encoding="utf-8")
+    for name, content in pages.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Show a link to a file outside docs/ as its path, since the site does not hold that file."""
+    markdown = markdown.replace("](../tests/benchmarks/results/", "](results/")
+
+    def name(match: re.Match[str]) -> str:
+        text, link = match[1], match[2]
+        target = link.removeprefix("../")
+        outside = link.startswith("../") or page.file.src_uri == "index.md"
+        if not outside or not (ROOT / target).exists():
+            return match[0]
+        return f"`{target}`" if text == target else f"{text} (`{target}`)"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^):#]+)\)", name, markdown)
+
+
+def command_line_page() -> str:
+    """Every command's help."""
+    _, commands = make_parser()
+    parts = ["# Command line\n\nData on stdout, messages on stderr. Exit status: 0 success, 1 a"]
+    parts[0] += " negative result (nothing found, something broken), 2 a mistake in what was given."
+    for name, purpose in COMMANDS.items():
+        parts.append(f"## hardmine {name}\n\n{purpose[0].upper()}{purpose[1:]}.")
+        actions = actions_of(commands[name])
+        for label, parser in actions.items() or [("", commands[name])]:
+            if label:
+                parts.append(f"### hardmine {name} {label}")
+            parts.append(f"```text\n{parser.format_help().strip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def settings_page() -> str:
+    """Every setting, its default and its meaning, one table a section of the YAML file."""
+    parts = [
+        "# Settings\n\nThe same names in YAML (`hardmine.load_config`), as arguments in Python, "
+        "and in the options of a trainer's hook. A whole file: [configs/hardmine.yaml]"
+        "(../configs/hardmine.yaml)."
+    ]
+    for section in fields(Config):
+        assert callable(section.default_factory)
+        record = type(section.default_factory())
+        meanings = described(record.__doc__ or "")
+        if section.name in FUNCTIONS:
+            function: Any = getattr(hardmine, FUNCTIONS[section.name])
+            meanings |= described(function.__doc__ or "")
+        parts.append(f"## {section.name}\n\n{(record.__doc__ or '').partition(chr(10))[0]}\n")
+        rows = [
+            f"| `{field.name}` | `{default(field)}` | {meanings.get(field.name, '')} |"
+            for field in fields(record)
+        ]
+        parts.append("\n".join(["| setting | default | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def default(field: Field[Any]) -> str:
+    """A setting's default, as YAML would show it."""
+    value = None if field.default is MISSING else field.default
+    return json.dumps(list(value) if isinstance(value, tuple) else value).strip('"')
+
+
+def described(docstring: str) -> dict[str, str]:
+    """Name and meaning of each entry of a docstring's Args and Attributes."""
+    found: dict[str, str] = {}
+    for block in re.findall(
+        r"^ *(?:Args|Attributes):\n(.*?)(?=^ *[A-Z]\w+:\n|\Z)", docstring, re.M | re.S
+    ):
+        indent = len(block) - len(block.lstrip())
+        for entry in re.split(rf"^ {{{indent}}}(?=\w)", block, flags=re.M):
+            name, _, text = entry.partition(":")
+            text = re.sub(r"``([^`]*)``", r"`\1`", " ".join(text.split()))
+            if name.strip():
+                found[name.strip()] = text.replace("|", "\\|")
+    return found
