@@ -286,21 +286,17 @@ def _with_detected(found: Evidence, factor: float, detected: Detected, rules: Ta
     best = best[likely[best] > _MIN_CLOSENESS]
     trusted = 1 - (1 - factor * closeness) * (1 - confused)
     others = _of_class(found.take(~rest & (found.roles != SIMILAR)), factor, rules)
-    joined = [
-        np.concatenate(column)
-        for column in zip(
-            others,
-            _part(
-                rows[best],
-                np.full(len(best), CONFUSER),
-                rules.confuser * trusted[best],
-                scores[best],
-            ),
-            strict=True,
-        )
-    ]
-    order = np.argsort(joined[0], kind="stable")
-    return _Part(*(column[order] for column in joined))
+    confusers = _part(
+        rows[best], np.full(len(best), CONFUSER), rules.confuser * trusted[best], scores[best]
+    )
+    joined = np.concatenate([others.rows, confusers.rows])
+    order = np.argsort(joined, kind="stable")
+    return _Part(
+        joined[order],
+        np.concatenate([others.kinds, confusers.kinds])[order],
+        np.concatenate([others.strengths, confusers.strengths])[order],
+        np.concatenate([others.scores, confusers.scores])[order],
+    )
 
 
 def _in_context(found: Evidence, factor: float, measured: npt.NDArray[np.bool_] | None) -> _Part:
