@@ -55,6 +55,15 @@ class Calibration:
         odds = labelled / np.maximum(1 - labelled, 1e-12)
         return np.minimum((1 - self.label_rate) / self.label_rate * odds, 1.0)
 
+    def score_of_missing(self, probability: float) -> float:
+        """The score from which ``missing`` reaches a probability in (0, 1), but for rounding."""
+        if self.label_rate == 1:
+            return float(np.inf)
+        log_odds = np.log(probability * self.label_rate / (1 - self.label_rate))
+        if self.slope == 0:
+            return float(-np.inf if self.intercept >= log_odds else np.inf)
+        return float((log_odds - self.intercept) / self.slope)
+
 
 def calibrate(
     present: npt.ArrayLike, absent: npt.ArrayLike, *, missing: float | None = None

@@ -17,6 +17,7 @@ from hardmine.mining.balance import balance_factors, class_balance
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, ContextAnswer, context_phrases
 from hardmine.mining.density_ratio import DensityRatio, count_missed, fit_density_ratio
+from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels, read_labels
 from hardmine.mining.queries import Queries, name_phrases
 from hardmine.mining.scores import ScoreCache, mean_vectors_of
@@ -39,6 +40,7 @@ class MiningData:
         labels: Presence of the classes in the images.
         scores: Similarity of texts to the images.
         class_phrases: For each class the phrases of its name.
+        evidence: Of queries, gathered once.
     """
 
     ids: npt.NDArray[np.generic]
@@ -47,6 +49,7 @@ class MiningData:
     labels: Labels
     scores: ScoreCache
     class_phrases: tuple[tuple[str, ...], ...]
+    evidence: EvidenceCache
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,6 +101,7 @@ def match_data(
         labels=labels,
         scores=scores,
         class_phrases=class_phrases,
+        evidence=EvidenceCache(scores, labels, class_phrases),
     )
 
 
@@ -203,23 +207,22 @@ def mine(
         policy: Makes the weights in place of balance and boosts.
     """
     queries, rules = inputs.queries, inputs.targets
-    # 1. Scores: similarity of each image to each query.
-    scores = data.scores.rows(queries.phrases)
-    base_scores = data.scores.rows([data.class_phrases[row] for row in queries.class_rows.tolist()])
+    # 1. Scores, held against the labels: which images count for each query?
+    evidence = data.evidence.of(queries, missing=rules.missing, pool_share=rules.pool_share)
+    detected = data.evidence.detected(queries, inputs.confusion.detected_on)
     answering = _answering_images(data.scores, inputs.context_answers)
     # 2. Trust: are a query's best hits right?
-    trust = measure_trust(scores, queries.class_rows, data.labels)
+    trust = measure_trust(evidence)
     if not rules.trust:
         trust = replace(trust, factor=np.ones(len(queries)))
     # 3. Targets: what is each image to each query?
     targets = split_targets(
-        scores,
+        evidence,
         queries.class_rows,
         data.labels,
         trust,
-        base_scores=base_scores,
         contexts=queries.contexts,
-        confusion=inputs.confusion.detected_on,
+        detected=detected,
         answering=answering,
         rules=rules,
     )

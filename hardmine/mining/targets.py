@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hardmine.encoders.templates import resolve_templates
 from hardmine.errors import InputError
-from hardmine.mining.calibration import Calibration, calibrate
-from hardmine.mining.confusion import Pairs
-from hardmine.mining.labels import ABSENT, PRESENT, Labels
-from hardmine.mining.trust import Floats, Row, Rows, Scores, Trust, top_positions
+from hardmine.mining.evidence import (
+    CONFUSERS_PER_POSITIVE,
+    LABELLED,
+    SIMILAR,
+    SUSPECTED,
+    Detected,
+    Evidence,
+    top_positions,
+)
+from hardmine.mining.labels import Labels
+from hardmine.mining.trust import Trust
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 # positive: labelled with the class, typical. hard: labelled, and atypical or answering a context.
 # confuser: labelled without the class, but similar. suspect: so similar that the label is probably
@@ -30,9 +40,7 @@ POSITIVE, HARD, CONFUSER, SUSPECT, HIT = range(len(KINDS))
 # Strength of the most typical labelled image; the least typical has 1. What labels say of a weak
 # class stays in force however typical the image.
 _TYPICAL = 0.75
-_CONFUSERS_PER_POSITIVE = 0.5  # more would outnumber what the class has to show
 _MIN_CLOSENESS = 0.5  # a confuser is more similar than this share of the labelled images
-_SUSPECT_PROBABILITY = 0.5  # of a missing label: more likely than not
 _CONTEXT_SHARE = 0.3  # of a class's labelled images may answer a context that was not measured
 
 
@@ -149,18 +157,6 @@ class Targets:
         return np.bincount(flat, minlength=num_queries * len(KINDS)).reshape(-1, len(KINDS))
 
     @classmethod
-    def join(cls, parts: Sequence[Targets]) -> Targets:
-        """Make one record of several, sorted."""
-        if not parts:
-            return cls.empty()
-        columns = [
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("query_rows", "image_rows", "kinds", "strengths", "scores")
-        ]
-        order = np.lexsort((columns[1], columns[0]))
-        return cls(*(column[order] for column in columns))
-
-    @classmethod
     def empty(cls) -> Targets:
         """No pairs at all."""
         return cls(
@@ -173,178 +169,154 @@ class Targets:
 
 
 def split_targets(
-    scores: Scores,
+    evidence: Sequence[Evidence],
     class_rows: Rows,
     labels: Labels,
     trust: Trust,
     *,
-    base_scores: Scores | None = None,
     contexts: Sequence[str] = (),
-    confusion: Pairs = (),
+    detected: Mapping[int, Detected] | None = None,
     answering: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     rules: TargetRules | None = None,
 ) -> Targets:
     """Decide what each image is to each query.
 
     Args:
-        scores: (Q, N) similarity of each image, -inf where it is not in the index.
+        evidence: Of Q queries.
         class_rows: (Q,) class of each query.
         labels: Presence of C classes in N images.
         trust: Of the same queries.
-        base_scores: (Q, N) similarity to the class's own name, for queries with a context.
         contexts: Q contexts, ``""`` for the class itself; empty if no query has one.
-        confusion: ``Confusion.detected_on``. Images of a class that another is detected on become
-            that one's confusers first.
+        detected: By query, images that the detector sees its class on. They become confusers first.
         answering: (N,) which images answer a context, where that was measured; similarity decides
             elsewhere.
         rules: Shares and strengths.
     """
     rules = rules or TargetRules()
-    parts: list[Targets] = []
-    for query, class_row in enumerate(class_rows.tolist()):
-        status = labels.status(class_row)
-        positives = np.flatnonzero(status == PRESENT)
-        view = _QueryView(query, scores[query], float(trust.factor[query]), rules)
+    parts = []
+    for query, (found, class_row) in enumerate(zip(evidence, class_rows.tolist(), strict=True)):
+        factor = float(trust.factor[query])
         context = contexts[query] if contexts else ""
-        calibration = None
         if context:
-            base = scores[query] if base_scores is None else base_scores[query]
             measured = (answering or {}).get(context)
             if measured is None:
                 measured = labels.of_size(context, class_row)
-            parts.append(view.in_context(positives, base, measured))
+            part = _in_context(found, factor, measured)
+        elif detected and query in detected:
+            part = _with_detected(found, factor, detected[query], rules)
         else:
-            calibration = view.calibrate(status)
-            parts.append(view.positives(positives))
-            if calibration is not None:
-                detected = _detected_on(confusion, class_row, labels)
-                negatives = np.flatnonzero(status == ABSENT)
-                parts.extend(view.similar_negatives(negatives, calibration, detected))
-        parts.append(view.pool_hits(np.flatnonzero(~labels.labelled), calibration))
-    return Targets.join(parts)
+            part = _of_class(found, factor, rules)
+        parts.append(part)
+    if not parts:
+        return Targets.empty()
+    return Targets(
+        np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.rows) for part in parts]),
+        np.concatenate([part.rows for part in parts], dtype=np.int64),
+        np.concatenate([part.kinds for part in parts]),
+        np.concatenate([part.strengths for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
 
 
-@dataclass(frozen=True)
-class _QueryView:
-    """One query over N images."""
+class _Part(NamedTuple):
+    """The targets of one query, as in ``Targets``."""
 
-    query: int
-    scores: Row
-    factor: float
-    rules: TargetRules
-
-    def calibrate(self, status: npt.NDArray[np.int8]) -> Calibration | None:
-        """The class's scores against its labels; None where none is labelled and indexed."""
-        scored = np.isfinite(self.scores)
-        present = self.scores[(status == PRESENT) & scored]
-        if len(present) == 0:
-            return None
-        absent = self.scores[(status == ABSENT) & scored]
-        return calibrate(present, absent, missing=self.rules.missing)
-
-    def positives(self, rows: Rows) -> Targets:
-        """Labelled images: at least what labels alone would give, more where atypical."""
-        hardness = (1 - _rank_share(self.scores[rows])) * self.factor
-        kinds = np.where(hardness > 0.5, HARD, POSITIVE)
-        return self._targets(rows, kinds, _TYPICAL + (1 - _TYPICAL) * hardness)
-
-    def in_context(self, rows: Rows, base: Row, measured: npt.NDArray[np.bool_] | None) -> Targets:
-        """Labelled images in the context: those measured to answer it, else by similarity.
-
-        Similarity counts by what the context adds to the class's name. A class that is hard to
-        recognise in the context must not hide it.
-        """
-        if measured is not None:
-            rows = rows[measured[rows]]
-            return self._targets(rows, np.full(len(rows), HARD), np.ones(len(rows)))
-        rows = rows[np.isfinite(self.scores[rows])]
-        added = self.scores[rows].astype(np.float64) - base[rows]
-        strengths = 1 - (1 - _rank_share(added)) / _CONTEXT_SHARE
-        chosen = strengths > 0
-        return self._targets(rows[chosen], np.full(chosen.sum(), HARD), strengths[chosen])
-
-    def similar_negatives(
-        self, rows: Rows, calibration: Calibration, detected: Floats | None
-    ) -> list[Targets]:
-        """Images labelled without the class that look like it: suspects and confusers.
-
-        Args:
-            rows: Images labelled without the class.
-            calibration: Of the class.
-            detected: (N,) in [0, 1], how often the detector sees the class on what an image shows.
-                This counts in full even where the query is not trusted.
-        """
-        rows = rows[np.isfinite(self.scores[rows])]
-        if (self.factor == 0 and detected is None) or len(rows) == 0:
-            return []
-        missing = calibration.missing(self.scores[rows])
-        can_tell = self.factor > 0 and calibration.can_detect_missing
-        suspect = (missing >= _SUSPECT_PROBABILITY) & can_tell
-        suspects = self._targets(
-            rows[suspect], np.full(suspect.sum(), SUSPECT), self.rules.suspect * missing[suspect]
-        )
-        rest = rows[~suspect]
-        limit = int(np.ceil(_CONFUSERS_PER_POSITIVE * len(calibration.present)))
-        limit = min(limit, len(rest))
-        chosen = top_positions(self.scores[rest], limit, include_ties=True)
-        if detected is not None:
-            chosen = np.union1d(chosen, np.flatnonzero(detected[rest] > 0))
-        rest = rest[np.sort(chosen)]
-        closeness = calibration.closeness(self.scores[rest])
-        confused = np.zeros(len(rest)) if detected is None else np.clip(detected[rest], 0, 1)
-        likely = 1 - (1 - closeness) * (1 - confused)
-        # Equally likely ones by similarity.
-        best = top_positions(likely + 1e-6 * self.scores[rest], limit, include_ties=True)
-        best = np.sort(best[likely[best] > _MIN_CLOSENESS])
-        trusted = 1 - (1 - self.factor * closeness) * (1 - confused)
-        strengths = self.rules.confuser * trusted[best]
-        confusers = self._targets(rest[best], np.full(len(best), CONFUSER), strengths)
-        return [suspects, confusers]
-
-    def pool_hits(self, rows: Rows, calibration: Calibration | None) -> Targets:
-        """The best unlabelled images, by calibrated probability or else by rank."""
-        rows = rows[np.isfinite(self.scores[rows])]
-        limit = min(len(rows), int(np.ceil(self.rules.pool_share * len(rows))))
-        if self.factor == 0 or limit == 0:
-            return Targets.empty()
-        best = top_positions(self.scores[rows], limit)
-        if calibration is None:
-            probability = self.factor * (1 - np.arange(limit) / limit)
-        else:
-            probability = calibration.presence(self.scores[rows[best]])
-        order = np.argsort(best)
-        return self._targets(rows[best][order], np.full(limit, HIT), probability[order])
-
-    def _targets(self, rows: Rows, kinds: npt.NDArray[np.int64], strengths: Floats) -> Targets:
-        scores = self.scores[rows]
-        return Targets(
-            np.full(len(rows), self.query, np.int32),
-            rows.astype(np.int64),
-            kinds.astype(np.int8),
-            np.clip(strengths, 0, 1).astype(np.float32),
-            np.where(np.isfinite(scores), scores, np.nan).astype(np.float32),
-        )
+    rows: npt.NDArray[np.signedinteger[Any]]
+    kinds: npt.NDArray[np.int8]
+    strengths: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
 
 
-def _detected_on(confusion: Pairs, class_row: int, labels: Labels) -> Floats | None:
-    """(N,) how often the detector sees the class on what an image is labelled with."""
-    pairs = [(other, share) for row, other, share in confusion if row == class_row]
-    if not pairs:
-        return None
-    detected = np.zeros(len(labels))
-    for other, share in pairs:
-        shown = labels.status(other) == PRESENT
-        detected[shown] = np.maximum(detected[shown], share)
-    return detected
+def _part(
+    rows: npt.NDArray[np.signedinteger[Any]],
+    kinds: npt.NDArray[Any],
+    strengths: Floats,
+    scores: npt.NDArray[np.float32],
+) -> _Part:
+    return _Part(rows, kinds.astype(np.int8), strengths.clip(0, 1).astype(np.float32), scores)
 
 
-def _rank_share(values: npt.NDArray[np.floating]) -> Floats:
-    """Share of the values below each one, ties in the middle, in (0, 1); 0.5 where not finite."""
-    share = np.full(len(values), 0.5)
-    known = np.isfinite(values)
-    ordered = np.sort(values[known])
-    if len(ordered):
-        below = np.searchsorted(ordered, values[known], side="left")
-        upto = np.searchsorted(ordered, values[known], side="right")
-        share[known] = (below + upto) / (2 * len(ordered))
-    return share
+def _of_class(found: Evidence, factor: float, rules: TargetRules) -> _Part:
+    """Targets of a class's own name.
+
+    Labelled images: at least what labels alone would give, more where atypical. Retrieval adds the
+    rest as far as it is trusted.
+    """
+    if factor == 0:
+        found = found.take(found.roles == LABELLED)
+    hardness = (1 - found.shares) * factor
+    similar = rules.confuser * (1 - (1 - factor * found.shares))
+    pooled = found.shares if found.calibration is not None else factor * found.shares
+    # By role: labelled, similar, suspected, pooled.
+    kinds = np.choose(
+        found.roles, [np.where(hardness > 0.5, HARD, POSITIVE), CONFUSER, SUSPECT, HIT]
+    )
+    strengths = np.choose(
+        found.roles,
+        [_TYPICAL + (1 - _TYPICAL) * hardness, similar, rules.suspect * found.shares, pooled],
+    )
+    return _part(found.rows, kinds, strengths, found.scores)
+
+
+def _with_detected(found: Evidence, factor: float, detected: Detected, rules: TargetRules) -> _Part:
+    """Targets of a class that the detector sees on images of others, which become confusers.
+
+    What it sees counts in full even where the query is not trusted.
+    """
+    calibration = found.calibration
+    if calibration is None:
+        return _of_class(found, factor, rules)
+    suspected = found.roles == SUSPECTED
+    rest = found.roles == SIMILAR
+    rest = rest | suspected if factor == 0 else rest
+    rows = np.concatenate([found.rows[rest], detected.rows])
+    scores = np.concatenate([found.scores[rest], detected.scores])
+    confused = np.concatenate([np.zeros(int(rest.sum())), detected.shares])
+    # 1. An image that is both similar and detected counts once, as detected.
+    order = np.lexsort((-confused, rows))
+    order = order[np.diff(rows[order], prepend=-1) > 0]
+    if factor > 0:
+        order = order[~np.isin(rows[order], found.rows[suspected])]
+    rows, scores, confused = rows[order], scores[order], confused[order]
+    # 2. The likeliest, equally likely ones by similarity.
+    closeness = calibration.closeness(scores)
+    likely = 1 - (1 - closeness) * (1 - confused)
+    limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(calibration.present)))
+    best = np.sort(top_positions(likely + 1e-6 * scores, limit, include_ties=True))
+    best = best[likely[best] > _MIN_CLOSENESS]
+    trusted = 1 - (1 - factor * closeness) * (1 - confused)
+    others = _of_class(found.take(~rest & (found.roles != SIMILAR)), factor, rules)
+    confusers = _part(
+        rows[best], np.full(len(best), CONFUSER), rules.confuser * trusted[best], scores[best]
+    )
+    joined = np.concatenate([others.rows, confusers.rows])
+    order = np.argsort(joined, kind="stable")
+    return _Part(
+        joined[order],
+        np.concatenate([others.kinds, confusers.kinds])[order],
+        np.concatenate([others.strengths, confusers.strengths])[order],
+        np.concatenate([others.scores, confusers.scores])[order],
+    )
+
+
+def _in_context(found: Evidence, factor: float, measured: npt.NDArray[np.bool_] | None) -> _Part:
+    """Labelled images in the context: those measured to answer it, else by similarity.
+
+    Similarity counts by what the context adds to the class's name. A class that is hard to
+    recognise in the context must not hide it.
+    """
+    labelled = found.roles == LABELLED
+    if measured is not None:
+        strengths = np.where(measured[found.rows], 1.0, 0.0)
+    else:
+        strengths = 1 - (1 - found.shares) / _CONTEXT_SHARE
+        strengths = np.where(np.isfinite(found.scores), strengths, 0.0)
+    pooled = ~labelled & (factor > 0)
+    strengths = np.where(labelled, strengths, factor * found.shares)
+    chosen = pooled | (labelled & (strengths > 0))
+    return _part(
+        found.rows[chosen],
+        np.where(labelled[chosen], HARD, HIT),
+        strengths[chosen],
+        found.scores[chosen],
+    )

@@ -17,12 +17,12 @@ from hardmine.history.rounds import Round
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
-from hardmine.mining.calibration import calibrate
-from hardmine.mining.labels import ABSENT, PRESENT
+from hardmine.mining.evidence import Evidence
+from hardmine.mining.labels import PRESENT
 from hardmine.mining.mine import MiningData
-from hardmine.mining.queries import embed_queries
+from hardmine.mining.queries import Queries, embed_queries
 from hardmine.mining.targets import KINDS, SUSPECT, Targets, split_targets
-from hardmine.mining.trust import Scores, Trust, measure_trust
+from hardmine.mining.trust import Trust, measure_trust
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
@@ -136,9 +136,12 @@ def preview_mining(
     assert data is not None
     # Trust and suspects of every class, weak or not.
     class_rows = np.arange(len(data.class_names))
-    class_scores = data.scores.rows(data.class_phrases)
-    trust = measure_trust(class_scores, class_rows, data.labels)
-    targets = split_targets(class_scores, class_rows, data.labels, trust)
+    names = Queries(
+        data.class_phrases, class_rows, ("",) * len(class_rows), np.ones(len(class_rows))
+    )
+    evidence = data.evidence.of(names)
+    trust = measure_trust(evidence)
+    targets = split_targets(evidence, class_rows, data.labels, trust)
     suspects = targets.take(targets.kinds == SUSPECT)
     mined_images = partial(_mined_images, index, encoder, ids, done.weights / done.weights.mean())
     class_queries = [
@@ -162,26 +165,25 @@ def preview_mining(
             _NUM_EXAMPLES,
         ),
         suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
-        retrieval=_retrieval(data, class_scores, trust, suspects, done),
+        retrieval=_retrieval(data, evidence, trust, suspects, done),
     )
 
 
 def _retrieval(
-    data: MiningData, scores: Scores, trust: Trust, suspects: Targets, done: Round
+    data: MiningData, evidence: Sequence[Evidence], trust: Trust, suspects: Targets, done: Round
 ) -> dict[str, Retrieval]:
     """What a search for each class's name finds, of every class, weak or not."""
     suspected = np.bincount(suspects.query_rows, minlength=len(data.class_names))
     confusers = _count_by_class(done, "confuser")
     draws = done.draws.class_draws if done.draws is not None else None
     retrieval = {}
-    for row, name in enumerate(data.class_names):
+    rows = data.scores.each(data.class_phrases)
+    for row, (name, scores) in enumerate(zip(data.class_names, rows, strict=True)):
+        likely = np.zeros(len(scores), bool)
+        calibration = evidence[row].calibration
+        if calibration is not None:
+            likely = np.isfinite(scores) & (calibration.presence(scores) >= 0.5)
         status = data.labels.status(row)
-        scored = np.isfinite(scores[row])
-        present = scores[row][(status == PRESENT) & scored]
-        likely = np.zeros(len(scored), bool)
-        if len(present):
-            calibration = calibrate(present, scores[row][(status == ABSENT) & scored])
-            likely = scored & (calibration.presence(scores[row]) >= 0.5)
         retrieval[name] = Retrieval(
             trust=float(trust.precision[row]),
             retrieved=int(likely.sum()),

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse
 import torch
+from given_scores import Case
 
 from hardmine.mining.confusion import measure_confusion
 from hardmine.mining.labels import Labels
-from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT, TargetRules, split_targets
-from hardmine.mining.trust import measure_trust
+from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT
 from hardmine.records import rows_of
 
 HIDDEN = (0.05, 0.1, 0.2)
@@ -40,8 +40,9 @@ def count(
     """Split targets by the kept labels and count the hidden labels among them."""
     labels = hide(kept, 0.0, 0)
     classes = np.arange(len(scores))
-    trust = measure_trust(scores, classes, labels)
-    targets = split_targets(scores, classes, labels, trust, rules=TargetRules())
+    case = Case(scores, classes, labels)
+    trust = case.trust()
+    targets = case.split(trust)
     suspects = targets.take(targets.kinds == SUSPECT)
     confusers = targets.take(targets.kinds == CONFUSER)
     right = hidden[suspects.image_rows, suspects.query_rows]
@@ -152,12 +153,13 @@ def test_targets_predict_the_errors_of_a_real_detector(
     confusion = measure_confusion(known, known_results, images.class_names)
     labels = hide(present[rest], 0.0, 0)
     scores = photo_scores[:, rest]
-    trust = measure_trust(scores, classes, labels)
+    case = Case(scores, classes, labels)
+    trust = case.trust()
     false = (best[rest] >= 0.2) & ~present[rest]
     chance = false[~present[rest]].mean()
     print(f"\nimages without the class in which YOLOX-nano detects it: {100 * chance:.2f} %")
     for name, pairs in (("", ()), (" with measured confusion", confusion.detected_on)):
-        targets = split_targets(scores, classes, labels, trust, confusion=pairs)
+        targets = case.split(trust, confusion=pairs)
         for kind in (CONFUSER, SUSPECT):
             chosen = targets.take(targets.kinds == kind)
             weights = chosen.strengths if kind == CONFUSER else None

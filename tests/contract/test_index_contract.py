@@ -153,6 +153,8 @@ def test_scores_of_all_images(make: Make) -> None:
     index = make(store)
     scores = index.scores(torch.from_numpy(queries))
     np.testing.assert_allclose(scores, brute_force(store, queries), atol=1e-5)
+    # A query scores the same to the bit alone and beside others.
+    np.testing.assert_array_equal(index.scores(queries[:1]), scores[:1])
     rows = 0
     for part, chunk in index.iter_scores(queries):
         assert part.start == rows

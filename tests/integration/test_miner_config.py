@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardmine import HardMiner, load_config
+from hardmine import HardMiner, load_config, open_index
 from hardmine.config import Config, ImagesConfig, IndexConfig, MinerConfig, ValidationConfig
 from hardmine.errors import InputError
 from hardmine.scenes import write_scenes
@@ -33,7 +33,8 @@ miner:
 """
 
 
-def test_a_config_makes_a_miner_that_mines(tmp_path: Path) -> None:
+def test_a_config_makes_a_miner_that_mines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hardmine.mining.scores._MIN_REGIONS", 0)
     write_scenes(tmp_path / "scenes", num_images=8, seed=1, size=64)
     file = tmp_path / "mine.yaml"
     file.write_text(CONFIG.format(out=tmp_path))
@@ -44,8 +45,13 @@ def test_a_config_makes_a_miner_that_mines(tmp_path: Path) -> None:
     assert miner.sampler is not None
     assert 1.0 < miner.sampler.weights.max() <= 2.0
     assert (tmp_path / "rounds.jsonl").read_text().count("\n") == 1
-    again = HardMiner.from_config(load_config(file)).step({name: 0.1})
-    assert again.digest == done.digest
+    # The next run reads the scores that the first one kept beside the index.
+    kept = sorted((tmp_path / "scenes.hmx.scores").rglob("*.f32"))
+    assert len(kept) == 2
+    assert kept[0].parent.name == open_index(tmp_path / "scenes.hmx").store.digest[:16]
+    later = HardMiner.from_config(load_config(file))
+    monkeypatch.setattr(type(later.data.scores.index), "iter_scores", None)
+    assert later.step({name: 0.1}).digest == done.digest
 
 
 def test_contexts_are_measured_on_the_validation_images_of_the_config(tmp_path: Path) -> None:

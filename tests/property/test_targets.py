@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
+from given_scores import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardmine.mining.labels import Labels
-from hardmine.mining.targets import SUSPECT, Targets, split_targets
-from hardmine.mining.trust import measure_trust
+from hardmine.mining.targets import SUSPECT, Targets
 
 
 def labels_of(rng: np.random.Generator, images: int, classes: int) -> Labels:
@@ -25,8 +25,8 @@ def split(seed: int, images: int, classes: int) -> tuple[Targets, Labels]:
     labels = labels_of(rng, images, classes)
     scores = rng.normal(size=(classes, images)).astype(np.float32)
     scores[:, rng.random(images) < 0.1] = -np.inf
-    rows = np.arange(classes)
-    return split_targets(scores, rows, labels, measure_trust(scores, rows, labels)), labels
+    case = Case(scores, np.arange(classes), labels)
+    return case.split(case.trust()), labels
 
 
 sizes = {

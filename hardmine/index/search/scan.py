@@ -78,12 +78,17 @@ def score_images(
     *,
     device: torch.device,
 ) -> None:
-    """Write float32 scores of consecutive image rows to ``out``, (C, n); skip empty images."""
+    """Write float32 scores of consecutive image rows to ``out``, (C, n); skip empty images.
+
+    A query scores the same to the bit alone and beside others.
+    """
+    # A product with a single vector would add up in another order.
+    several = queries.repeat(2, axis=0) if len(queries) == 1 else queries
 
     def write(block: Block, scores: torch.Tensor) -> None:
-        out[:, block.rows - rows[0]] = _scores_of_images(block, scores).T
+        out[:, block.rows - rows[0]] = _scores_of_images(block, scores).T[: len(out)]
 
-    _scan(store, Product(queries, torch.float32, device), rows, write)
+    _scan(store, Product(several, torch.float32, device), rows, write)
 
 
 def _guess_threshold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from hardmine.errors import IndexDamaged
 from hardmine.index.storage.files import FileRecord, sha256_of
 from hardmine.index.storage.image_table import ImageTable, read_table
-from hardmine.index.storage.manifest import Manifest, read_manifest
+from hardmine.index.storage.manifest import Manifest, read_manifest, render
 from hardmine.index.storage.shard_files import read_shard
 from hardmine.index.storage.store import Store
 
@@ -54,6 +55,8 @@ def read_store(
         encoder_fingerprint=manifest.encoder.fingerprint,
         clusters=manifest.clusters.spec,
         shards=tuple(shards),
+        folder=folder,
+        digest=hashlib.sha256(render(manifest)).hexdigest(),
     )
 
 

@@ -85,6 +85,8 @@ class Store:
         encoder_fingerprint: The encoder that made the vectors.
         clusters: The clustering spec, e.g. ``"kmeans:10+whole"``.
         shards: Each image row is in exactly one of them.
+        folder: Where the index lies; None if it is in memory alone.
+        digest: Hash of all its files, in hex; empty if it is in memory alone.
     """
 
     root: Path
@@ -95,6 +97,8 @@ class Store:
     encoder_fingerprint: str
     clusters: str
     shards: tuple[Shard, ...]
+    folder: Path | None = None
+    digest: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse
+from given_scores import Case
 
 from hardmine.errors import InputError
 from hardmine.mining.labels import Labels
@@ -17,9 +18,8 @@ from hardmine.mining.targets import (
     SUSPECT,
     TargetRules,
     Targets,
-    split_targets,
 )
-from hardmine.mining.trust import Trust, measure_trust
+from hardmine.mining.trust import Trust
 
 ONE = np.array([0])
 
@@ -56,11 +56,11 @@ def test_trust_is_the_precision_of_the_best_hits() -> None:
     # Four labelled images: the best ten of the thirteen known ones are checked.
     status = [1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1]
     scores = row(*np.linspace(1, 0, 13), 2.0)
-    trust = measure_trust(scores, ONE, labels(status), smoothing=0.0)
+    trust = Case(scores, ONE, labels(status)).trust(smoothing=0.0)
     assert trust.checked.tolist() == [10]
     assert trust.precision.tolist() == [0.3]
     assert trust.factor.tolist() == [0.3]
-    assert measure_trust(scores, ONE, labels(status), smoothing=0, mute=0.4).factor[0] == 0
+    assert Case(scores, ONE, labels(status)).trust(smoothing=0, mute=0.4).factor[0] == 0
 
 
 def test_few_checked_hits_are_pulled_towards_the_mean_of_all_queries() -> None:
@@ -72,18 +72,15 @@ def test_few_checked_hits_are_pulled_towards_the_mean_of_all_queries() -> None:
         np.ones(4, bool),
     )
     scores = np.tile(np.float32([0.4, 0.3, 0.2, 0.1]), (2, 1))
-    trust = measure_trust(scores, np.array([0, 1]), both, smoothing=4.0)
+    trust = Case(scores, np.array([0, 1]), both).trust(smoothing=4.0)
     assert trust.precision == pytest.approx([(1 + 4 * 5 / 8) / 8, (4 + 4 * 5 / 8) / 8])
 
 
 def test_without_labels_nothing_doubts_a_query() -> None:
-    trust = measure_trust(row(0.1, 0.2), ONE, labels([-1, -1]))
+    trust = Case(row(0.1, 0.2), ONE, labels([-1, -1])).trust()
     assert np.isnan(trust.precision[0])
     assert trust.factor.tolist() == [1.0]
-    assert (
-        measure_trust(np.zeros((0, 2), np.float32), np.zeros(0, int), labels([-1, -1])).factor.size
-        == 0
-    )
+    assert Case(np.zeros((0, 2)), np.zeros(0, int), labels([-1, -1])).trust().factor.size == 0
 
 
 def test_federated_images_of_unknown_status_are_not_checked() -> None:
@@ -94,13 +91,13 @@ def test_federated_images_of_unknown_status_are_not_checked() -> None:
         np.ones(4, bool),
     )
     scores = row(0.9, 0.8, 0.7, 0.1)
-    assert measure_trust(scores, ONE, known, smoothing=0).checked.tolist() == [2]
-    targets = split_targets(scores, ONE, known, trusted(), rules=TargetRules())
+    assert Case(scores, ONE, known).trust(smoothing=0).checked.tolist() == [2]
+    targets = Case(scores, ONE, known).split(trusted())
     assert set(by_image(targets)) == {0}  # the two unknown ones are no confusers, 3 is not alike
 
 
 def test_every_labelled_image_counts_and_the_least_typical_most() -> None:
-    targets = split_targets(row(0.9, 0.5, 0.1, 0.0), ONE, labels([1, 1, 1, 0]), trusted())
+    targets = Case(row(0.9, 0.5, 0.1, 0.0), ONE, labels([1, 1, 1, 0])).split(trusted())
     assert by_image(targets) == {
         0: ("positive", 0.792),
         1: ("positive", 0.875),
@@ -109,12 +106,12 @@ def test_every_labelled_image_counts_and_the_least_typical_most() -> None:
 
 
 def test_an_untrusted_query_leaves_what_labels_alone_say() -> None:
-    targets = split_targets(row(0.9, 0.5, 0.1, 0.8), ONE, labels([1, 1, 1, 0]), trusted(0.0))
+    targets = Case(row(0.9, 0.5, 0.1, 0.8), ONE, labels([1, 1, 1, 0])).split(trusted(0.0))
     assert by_image(targets) == dict.fromkeys(range(3), ("positive", 0.75))
 
 
 def test_a_labelled_image_that_is_not_in_the_index_keeps_the_middle() -> None:
-    targets = split_targets(row(0.9, -np.inf), ONE, labels([1, 1]), trusted())
+    targets = Case(row(0.9, -np.inf), ONE, labels([1, 1])).split(trusted())
     assert by_image(targets)[1] == ("positive", 0.875)
     assert np.isnan(targets.scores[1])
 
@@ -123,10 +120,10 @@ def test_confusers_are_the_most_alike_and_no_more_than_allowed() -> None:
     scores = row(0.9, 0.8, 0.3, 0.2, 0.85, 0.7, 0.5, 0.1)
     status = [1, 1, 1, 1, 0, 0, 0, 0]
     rules = TargetRules(confuser=0.4)
-    targets = split_targets(scores, ONE, labels(status), trusted(), rules=rules)
+    targets = Case(scores, ONE, labels(status)).split(trusted(), rules=rules)
     confusers = targets.take(targets.kinds == CONFUSER)
     assert by_image(confusers) == {4: ("confuser", 0.3)}
-    none = split_targets(scores, ONE, labels(status), trusted(), rules=TargetRules(confuser=0.0))
+    none = Case(scores, ONE, labels(status)).split(trusted(), rules=TargetRules(confuser=0.0))
     assert (none.strengths[none.kinds == CONFUSER] == 0).all()
 
 
@@ -135,19 +132,18 @@ def test_suspects_are_reported_but_not_boosted_by_default() -> None:
     true = rng.random(2000) < 0.3
     scores = (rng.normal(size=2000) + 4 * true).astype(np.float32)[None]
     status = (true & (rng.random(2000) > 0.1)).astype(int).tolist()
-    found = split_targets(scores, ONE, labels(status), trusted())
+    found = Case(scores, ONE, labels(status)).split(trusted())
     suspects = found.take(found.kinds == SUSPECT)
     assert len(suspects) > 20
     assert true[suspects.image_rows].mean() > 0.9
     assert (suspects.strengths == 0).all()
-    boosted = split_targets(scores, ONE, labels(status), trusted(), rules=TargetRules(suspect=1.0))
+    boosted = Case(scores, ONE, labels(status)).split(trusted(), rules=TargetRules(suspect=1.0))
     assert (boosted.strengths[boosted.kinds == SUSPECT] >= 0.5).all()
 
 
 def test_a_pool_gives_its_best_hits_by_rank_where_nothing_is_labelled() -> None:
-    targets = split_targets(
-        row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4), trusted(), rules=TargetRules(pool_share=0.5)
-    )
+    pool = Case(row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4))
+    targets = pool.split(trusted(), rules=TargetRules(pool_share=0.5))
     assert by_image(targets) == {1: ("hit", 1.0), 2: ("hit", 0.5)}
     assert (targets.kinds == HIT).all()
 
@@ -158,28 +154,20 @@ def test_images_of_a_class_that_it_is_detected_on_are_the_first_confusers() -> N
     both = Labels(present, None, scipy.sparse.csc_matrix((5, 2), dtype=bool), np.ones(5, bool))
     scores = row(0.9, 0.5, 0.6, 0.2, 0.3)
     rules = TargetRules(confuser=1.0)
-    plain = split_targets(scores, ONE, both, trusted(), rules=rules)
+    plain = Case(scores, ONE, both).split(trusted(), rules=rules)
     assert KINDS[CONFUSER] not in {kind for kind, _ in by_image(plain).values()}
-    confused = split_targets(scores, ONE, both, trusted(), confusion=((0, 1, 0.8),), rules=rules)
+    confused = Case(scores, ONE, both).split(trusted(), confusion=((0, 1, 0.8),), rules=rules)
     assert by_image(confused)[4] == ("confuser", 0.8)
     assert 3 not in by_image(confused)
-    untrusted = split_targets(
-        scores, ONE, both, trusted(0.0), confusion=((0, 1, 0.8),), rules=rules
-    )
+    untrusted = Case(scores, ONE, both).split(trusted(0.0), confusion=((0, 1, 0.8),), rules=rules)
     assert by_image(untrusted)[4] == ("confuser", 0.8)
 
 
 def test_a_context_takes_the_labelled_images_that_its_text_adds_most_to() -> None:
     base = row(0.9, 0.8, 0.2, 0.1, 0.9)
     night = row(0.8, 0.9, 0.4, 0.1, 1.9)
-    targets = split_targets(
-        night,
-        ONE,
-        labels([1, 1, 1, 1, 0]),
-        trusted(),
-        base_scores=base,
-        contexts=("at night",),
-    )
+    case = Case(night, ONE, labels([1, 1, 1, 1, 0]), contexts=("at night",), base_scores=base)
+    targets = case.split(trusted())
     assert by_image(targets) == {2: ("hard", 0.583)}
 
 
@@ -199,25 +187,15 @@ def test_boosts_of_a_class_add_up_and_of_classes_the_largest_counts() -> None:
     assert Targets.empty().boost(np.zeros(0), np.zeros(0, int), 2).tolist() == [0, 0]
 
 
-def test_counts_by_kind_and_joining_sorts() -> None:
-    first = Targets(
+def test_counts_by_kind() -> None:
+    targets = Targets(
         np.array([1], np.int32),
         np.array([4]),
         np.array([HARD], np.int8),
         np.float32([1]),
         np.float32([0]),
     )
-    second = Targets(
-        np.array([0], np.int32),
-        np.array([9]),
-        np.array([HIT], np.int8),
-        np.float32([1]),
-        np.float32([0]),
-    )
-    joined = Targets.join([first, second])
-    assert joined.image_rows.tolist() == [9, 4]
-    assert joined.counts(3).tolist() == [[0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0] * 5]
-    assert len(Targets.join([])) == 0
+    assert targets.counts(3).tolist() == [[0] * 5, [0, 1, 0, 0, 0], [0] * 5]
 
 
 def test_rules_and_targets_out_of_range_are_refused() -> None:
