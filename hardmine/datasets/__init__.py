@@ -10,10 +10,36 @@ from typing import TYPE_CHECKING, Any
 from hardmine.errors import InputError
 
 if TYPE_CHECKING:
-    from hardmine.datasets.image import open_image
+    from hardmine.datasets.from_objects import images_from
+    from hardmine.datasets.sources.fiftyone import from_fiftyone
+    from hardmine.datasets.sources.huggingface import from_huggingface
+    from hardmine.datasets.sources.supervision import from_supervision
+    from hardmine.datasets.sources.torchvision import from_torchvision
+    from hardmine.datasets.sources.ultralytics import from_ultralytics
+    from hardmine.image_files.decode import open_image
     from hardmine.records import ImageSet
 
-__all__ = ["load_images", "open_image"]
+__all__ = [
+    "from_fiftyone",
+    "from_huggingface",
+    "from_supervision",
+    "from_torchvision",
+    "from_ultralytics",
+    "images_from",
+    "load_images",
+    "open_image",
+]
+
+# Loaded on first use: the readers need Pillow, msgspec and PyYAML.
+_HOME = {
+    "from_fiftyone": "hardmine.datasets.sources.fiftyone",
+    "from_huggingface": "hardmine.datasets.sources.huggingface",
+    "from_supervision": "hardmine.datasets.sources.supervision",
+    "from_torchvision": "hardmine.datasets.sources.torchvision",
+    "from_ultralytics": "hardmine.datasets.sources.ultralytics",
+    "images_from": "hardmine.datasets.from_objects",
+    "open_image": "hardmine.image_files.decode",
+}
 
 # Format -> module. LVIS is COCO with additional fields.
 READERS = {
@@ -81,7 +107,6 @@ def load_images(
 
 
 def __getattr__(name: str) -> Any:
-    # Import Pillow only when an image is opened.
-    if name != "open_image":
+    if name not in _HOME:
         raise AttributeError(f"module 'hardmine.datasets' has no attribute {name!r}")
-    return importlib.import_module("hardmine.datasets.image").open_image
+    return getattr(importlib.import_module(_HOME[name]), name)

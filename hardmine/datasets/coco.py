@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.datasets.coco_json import Tables, read_tables
+from hardmine.datasets.coco_json import RECORDS, Tables, read_tables, tables_of
 from hardmine.datasets.instances import make_instances
 from hardmine.datasets.lvis import add_lvis_fields
 from hardmine.datasets.paths import all_inside, require_files
@@ -52,6 +53,31 @@ def read(
     root, paths = _locate_images(tables, bases, check_files)
     images = _image_set(tables, root, paths)
     return images if tables.negatives is None else add_lvis_fields(images, tables)
+
+
+def from_api(api: Any, ids: Sequence[Any], root: Path) -> ImageSet:
+    """Make an image set of some images of a ``pycocotools.coco.COCO``, in the order of the ids.
+
+    Args:
+        api: With ``imgs``, ``imgToAnns`` and ``cats``.
+        ids: Image ids, all numbers or all texts.
+        root: Folder of the images.
+    """
+    members = {
+        "images": [api.imgs[each] for each in ids],
+        "annotations": [each for image in ids for each in api.imgToAnns.get(image, ())],
+        "categories": list(api.cats.values()),
+    }
+    try:
+        slices = [
+            (name, 0, msgspec.convert(members[name], list[struct]))  # type: ignore[valid-type]
+            for name, struct in RECORDS.items()
+        ]
+    except msgspec.ValidationError as error:
+        raise InputError(f"{root}: the COCO object holds what no COCO file does: {error}") from None
+    tables = tables_of(root, slices)
+    rule = next(rule for rule in _PATH_RULES if rule(tables.file_names[0], tables.urls[0]))
+    return _image_set(tables, root, _paths(tables, rule, range(len(ids))))
 
 
 def annotation_files(folder: Path) -> list[Path]:
