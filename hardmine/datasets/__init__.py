@@ -48,6 +48,9 @@ READERS = {
     "voc": "voc",
     "yolo": "yolo",
     "nuimages": "nuimages",
+    "datumaro": "datumaro",
+    "imagefolder": "imagefolder",
+    "parquet": "parquet",
     "folder": "folder",
     "list": "folder",
 }
@@ -63,17 +66,21 @@ def load_images(
 ) -> ImageSet:
     """Read a data set in a known format.
 
-    ============  ==========================================================================
-    ``coco``      the image folder, with the json file as ``annotations``; or the json file; or the
-                  data set's folder, with ``split`` if it has several json files
-    ``lvis``      like coco
-    ``voc``       a folder with ``Annotations`` and ``JPEGImages``; ``split`` is the name of a list
-                  in ``ImageSets/Main``
-    ``yolo``      a ``data.yaml`` or its folder; ``split`` is ``"train"`` by default
-    ``nuimages``  the folder of ``samples`` and ``v1.0-train``; ``split`` is for example ``"train"``
-    ``folder``    any folder of images; no labels
-    ``list``      a text file with one path in each line; no labels
-    ============  ==========================================================================
+    ===============  =======================================================================
+    ``coco``         the image folder, with the json file as ``annotations``; or the json file; or
+                     the data set's folder (Roboflow's too), with ``split`` if it has several
+    ``lvis``         like coco
+    ``voc``          a folder with ``Annotations`` and ``JPEGImages``; ``split`` is the name of a
+                     list in ``ImageSets/Main``
+    ``yolo``         a ``data.yaml`` or its folder; ``split`` is ``"train"`` by default
+    ``nuimages``     the folder of ``samples`` and ``v1.0-train``; ``split`` is, for example,
+                     ``"train"``
+    ``datumaro``     the folder of ``annotations`` and ``images``; ``split`` is the subset
+    ``imagefolder``  Hugging Face: a folder with ``metadata.jsonl``; ``split`` is its folder's name
+    ``parquet``      Hugging Face: a folder of ``train-00000-of-00002.parquet``; images stay inside
+    ``folder``       any folder of images; no labels
+    ``list``         a text file with one path in each line; no labels
+    ===============  =======================================================================
 
     Boxes are in pixels of the image that ``open_image`` returns, with EXIF orientation applied.
 

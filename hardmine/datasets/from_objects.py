@@ -65,7 +65,9 @@ def images_from(
             f"{_SOURCE}: sizes must be (height, width) of each of {len(names)} images, "
             f"got shape {rows.shape}"
         )
-    image_sizes = make_sizes(rows.tolist(), _SOURCE, lambda row: f"sizes[{row}]")
+    image_sizes = make_sizes(
+        [(height, width) for height, width in rows], _SOURCE, lambda row: f"sizes[{row}]"
+    )
     if boxes is None or labels is None:
         if boxes is not None or labels is not None or class_names:
             raise InputError(

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hardmine.datasets.from_objects import images_from
+from hardmine.datasets.objects_column import (
+    CATEGORIES,
+    BoxFormat,
+    read_objects,
+    require_format,
+    text_classes,
+    to_xyxy,
+)
 from hardmine.errors import InputError
 from hardmine.image_files.decode import size_of
 from hardmine.records import ImageSet
-
-BoxFormat = Literal["xywh", "xyxy"]
-_BOXES = ("bbox", "bboxes", "boxes", "box")
-_CLASSES = ("category", "categories", "label", "labels", "category_id", "class", "classes")
-_SAMPLE = 32  # images whose size is read to check the boxes' format
 
 
 @dataclass(frozen=True)
@@ -68,22 +71,26 @@ def from_huggingface(
     undecoded = dataset.select_columns([image]).with_format(None)
     undecoded = undecoded.cast_column(image, type(dataset.features[image])(decode=False))
     reader = RowReader(undecoded, image)
-    boxes, labels = _objects(columns[objects], objects)
+    boxes, labels = read_objects(columns[objects], objects)
     names = class_names if class_names is not None else _class_names(dataset.features[objects])
     if names is None:
-        names = _text_classes(labels, objects)
+        names = text_classes(labels, objects)
     if box_format not in ("xywh", "xyxy"):
         raise InputError(f'box_format must be "xywh" or "xyxy", got {box_format!r}')
     sizes = _sizes(columns)
-    _check_format(boxes, sizes, reader, box_format)
-    if box_format == "xywh":
-        for corners in boxes:
-            corners[:, 2:] += corners[:, :2]
+    require_format(
+        boxes,
+        box_format,
+        lambda row: size_of(reader(str(row)), str(row)) if sizes is None else sizes[row],
+        "pass box_format={!r}",
+    )
     ids = np.asarray(columns.get("image_id", ()))
     if len(np.unique(ids)) < len(dataset):
         ids = np.arange(len(dataset))
     rows = [str(row) for row in range(len(dataset))]
-    return images_from(rows, boxes, labels, names, ids, sizes=sizes, reader=reader)
+    return images_from(
+        rows, to_xyxy(boxes, box_format), labels, names, ids, sizes=sizes, reader=reader
+    )
 
 
 def _columns(dataset: Any, image: str, objects: str) -> dict[str, list[Any]]:
@@ -110,37 +117,10 @@ def _columns(dataset: Any, image: str, objects: str) -> dict[str, list[Any]]:
     return values
 
 
-def _objects(
-    rows: Sequence[Any], column: str
-) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[Any]]]:
-    """Boxes and categories of each image; objects are a dict of lists or a list of dicts."""
-    example = next((row for row in rows if row), {})
-    keys = list(example if isinstance(example, Mapping) else example[0])
-    names = []
-    for known, what in ((_BOXES, "boxes"), (_CLASSES, "categories")):
-        name = next((key for key in known if key in keys), None)
-        if name is None:
-            raise InputError(
-                f"no {what} in the column {column!r}: it holds {', '.join(keys) or 'nothing'}; "
-                f"expected one of {', '.join(known)}"
-            )
-        names.append(name)
-    boxes, labels = [], []
-    for row in rows:
-        if isinstance(row, Mapping):
-            found, classes = row[names[0]], row[names[1]]
-        else:
-            found = [each[names[0]] for each in row or ()]
-            classes = [each[names[1]] for each in row or ()]
-        boxes.append(np.array(found, np.float64).reshape(-1, 4))
-        labels.append(np.asarray(classes) if len(classes) else np.zeros(0, np.int64))
-    return boxes, labels
-
-
 def _class_names(feature: Any) -> list[str] | None:
     """Names of a ``ClassLabel`` among the features of the objects; None if there is none."""
     feature = getattr(feature, "feature", feature)
-    for name in _CLASSES:
+    for name in CATEGORIES:
         if isinstance(feature, Mapping) and name in feature:
             label = getattr(feature[name], "feature", feature[name])
             names = getattr(label, "names", None)
@@ -148,44 +128,7 @@ def _class_names(feature: Any) -> list[str] | None:
     return None
 
 
-def _text_classes(labels: Sequence[npt.NDArray[Any]], column: str) -> list[str]:
-    values = {value for each in labels for value in each.tolist()}
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(
-            f"the categories in the column {column!r} are numbers ({sorted(values)[:5]} ...) and "
-            "the data set holds no names for them; pass class_names="
-        )
-    return sorted(values)
-
-
 def _sizes(columns: Mapping[str, Sequence[Any]]) -> npt.NDArray[Any] | None:
     if "height" not in columns or "width" not in columns:
         return None
     return np.array([columns["height"], columns["width"]], np.float64).T
-
-
-def _check_format(
-    boxes: Sequence[npt.NDArray[np.float64]],
-    sizes: npt.NDArray[Any] | None,
-    reader: RowReader,
-    box_format: BoxFormat,
-) -> None:
-    """Refuse a box format that leads out of the images where the other one does not."""
-    labelled = [row for row, found in enumerate(boxes) if len(found)]
-    outside = {"xywh": 0, "xyxy": 0}
-    for row in labelled[:: max(len(labelled) // _SAMPLE, 1)]:
-        try:
-            size = size_of(reader(str(row)), str(row)) if sizes is None else sizes[row]
-        except (InputError, OSError):
-            continue  # listed with its problem when an index is built
-        limit = np.array([size[1], size[0]]) + 1.0
-        ends = {"xyxy": boxes[row][:, 2:], "xywh": boxes[row][:, :2] + boxes[row][:, 2:]}
-        outside["xywh"] += int((ends["xywh"] > limit).any(axis=1).sum())
-        turned = (ends["xyxy"] < boxes[row][:, :2]).any(axis=1)
-        outside["xyxy"] += int((turned | (ends["xyxy"] > limit).any(axis=1)).sum())
-    other = "xyxy" if box_format == "xywh" else "xywh"
-    if outside[box_format] > 0 and outside[other] == 0:
-        raise InputError(
-            f"read as {box_format}, {outside[box_format]} boxes of a sample leave their images; "
-            f"read as {other}, none does; pass box_format={other!r}"
-        )
