@@ -50,7 +50,7 @@ def read(
     """
     file = annotations or (source if source.is_file() else find_annotations(source, split))
     tables = read_tables(file)
-    bases = (file.parent, file.parent.parent)
+    bases: tuple[Path, ...] = (file.parent, file.parent.parent)
     if source.is_dir():
         # Roboflow's json lies beside its images, in the split's folder.
         bases = (source, file.parent) if file.parent.is_relative_to(source) else (source,)

@@ -23,7 +23,7 @@ def read_objects(
     rows: Sequence[Any], column: str
 ) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[Any]]]:
     """Boxes and categories of each image; objects are a dict of lists or a list of dicts."""
-    example = next((row for row in rows if row), {})
+    example: Any = next((row for row in rows if row), {})
     keys = list(example if isinstance(example, Mapping) else example[0])
     names = []
     for known, what in ((BOXES, "boxes"), (CATEGORIES, "categories")):
