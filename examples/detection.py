@@ -10,7 +10,6 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.transforms.functional import to_tensor
 
 import hardmine
-from hardmine.datasets import open_image
 from hardmine.detections import average_precision_from_matches, match_detections
 from hardmine.scenes import write_scenes
 
@@ -49,7 +48,7 @@ class DetectionDataset(Dataset):
         own = slice(self.starts[row], self.starts[row + 1])
         boxes = torch.from_numpy(self.images.instances.boxes[own]).reshape(-1, 4)
         labels = torch.from_numpy(self.images.instances.class_rows[own].astype(np.int64)) + 1
-        image = to_tensor(open_image(self.images.path(row)))
+        image = to_tensor(self.images.open(row))
         return image, {"boxes": boxes, "labels": labels}
 
 

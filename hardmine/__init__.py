@@ -13,7 +13,7 @@ from hardmine.errors import HardmineError
 
 if TYPE_CHECKING:
     from hardmine.config import load_config
-    from hardmine.datasets import load_images
+    from hardmine.datasets import images_from, load_images
     from hardmine.encoders import load_encoder
     from hardmine.index import build_index, open_index
     from hardmine.miner import HardMiner
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load_config": "hardmine.config",
+    "images_from": "hardmine.datasets",
     "load_images": "hardmine.datasets",
     "load_encoder": "hardmine.encoders",
     "build_index": "hardmine.index",
@@ -51,6 +52,7 @@ __all__ = [
     "build_index",
     "class_need",
     "image_weights",
+    "images_from",
     "load_config",
     "load_encoder",
     "load_images",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 
 if TYPE_CHECKING:
+    import PIL.Image
     import scipy.sparse
     import torch
 
@@ -111,6 +112,8 @@ class ImageSet:
             labelled exhaustively.
         not_exhaustive: (N, C) bool, classes of which an image may hold unlabelled instances.
         notes: What the reader left out or corrected, one line each, for people.
+        reader: Returns the bytes of an image file by its path in ``paths``, for images that are
+            not files; None for files. Called from several threads at once.
     """
 
     root: Path
@@ -125,6 +128,7 @@ class ImageSet:
     negatives: scipy.sparse.csr_matrix | None = None
     not_exhaustive: scipy.sparse.csr_matrix | None = None
     notes: tuple[str, ...] = ()
+    reader: Callable[[str], bytes] | None = None
 
     def __post_init__(self) -> None:
         count, classes = len(self.ids), len(self.class_names)
@@ -154,8 +158,40 @@ class ImageSet:
         return self.negatives is not None
 
     def path(self, row: int) -> Path:
-        """Where the image at a row lies."""
+        """Where the image at a row lies; its name in messages if it is no file."""
         return self.root / self.paths[row]
+
+    def read(self, row: int) -> bytes:
+        """The bytes of the image file at a row.
+
+        Raises:
+            InputError: If it is missing or cannot be read.
+        """
+        if self.reader is None:
+            from hardmine.image_files.decode import read_image
+
+            return read_image(self.path(row))
+        try:
+            return self.reader(self.paths[row])
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise InputError(f"{self.path(row)}: cannot be read: {problem}") from error
+
+    def open(self, row: int) -> PIL.Image.Image:
+        """The image at a row in 8-bit RGB, EXIF orientation applied, wherever it is kept.
+
+        Raises:
+            InputError: If it is missing or cannot be decoded.
+        """
+        from hardmine.image_files.decode import decode_image
+
+        return decode_image(self.read(row), self.path(row))
+
+    def modified(self, row: int) -> int:
+        """When the image file at a row was changed, in ns; -1 if missing, 0 if it is no file."""
+        from hardmine.image_files.decode import modified
+
+        return 0 if self.reader is not None else modified(self.path(row))
 
     @cached_property
     def class_counts(self) -> scipy.sparse.csr_matrix:

@@ -54,7 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--relabel",
         type=Path,
         metavar="DIR",
-        help="write suspected missing labels to DIR: suspects.csv and proposals.json (COCO)",
+        help="write suspected missing labels to DIR: suspects.csv and a file for a labelling tool",
+    )
+    mining.add_argument(
+        "--export",
+        choices=("coco", "labelstudio", "cvat"),
+        default="coco",
+        help="format of that file: proposals.json, tasks.json or annotations.xml "
+        "(default: %(default)s)",
     )
     slices = parser.add_argument_group("slices (need detections and an index)")
     slices.add_argument(
@@ -100,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if args.relabel is not None and report.mining is not None:
         from hardmine.report.relabel import write_suspects
 
-        for path in write_suspects(report.mining.suspects, args.relabel):
+        for path in write_suspects(report.mining.suspects, args.relabel, args.export):
             messages.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if args.out is not None:
         from hardmine.report.gap_page import gap_page

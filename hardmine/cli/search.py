@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="JSON on stdout")
     output.add_argument("--html", type=Path, metavar="PAGE", help="write a page with the images")
+    output.add_argument(
+        "--export",
+        choices=("coco", "labelstudio", "cvat"),
+        help="write the hits with their regions for a labelling tool, into --out",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file of --export")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.texts and not args.image:
         raise InputError("nothing to search for: give a TEXT, or an image with --image")
+    if (args.export is None) != (args.out is None):
+        raise InputError("--export FORMAT and --out FILE go together")
     encoder = (
         load_encoder(args.encoder, device=args.device)
         if args.encoder
@@ -104,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_to_json(index, queries, hits), indent=1))
     elif args.html is not None:
         _write_page(args, index, queries, hits, seconds)
+    elif args.export is not None:
+        _export(args, index, queries, hits)
     else:
         _show(index, queries, hits)
     return 0 if hits.found.any() else 1
@@ -241,6 +251,19 @@ def _show(index: Index, queries: list[str], hits: Hits) -> None:
                 region,
             )
         terminal.print(table if result["hits"] else f"{escape(result['query'])}: no image found")
+
+
+def _export(args: argparse.Namespace, index: Index, queries: list[str], hits: Hits) -> None:
+    from hardmine.exports import images_of_hits, write_export
+    from hardmine.exports.files import label_studio_config
+
+    mined = images_of_hits(index, queries, hits)
+    write_export(mined, args.export, args.out)
+    console.print(f"wrote {args.out} ({len(mined)} regions)", highlight=False, soft_wrap=True)
+    if args.export == "labelstudio":
+        console.print("labelling configuration of the project:", highlight=False)
+        config = label_studio_config(mined)
+        console.print(config, highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_page(

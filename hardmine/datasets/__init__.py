@@ -10,10 +10,36 @@ from typing import TYPE_CHECKING, Any
 from hardmine.errors import InputError
 
 if TYPE_CHECKING:
-    from hardmine.datasets.image import open_image
+    from hardmine.datasets.from_objects import images_from
+    from hardmine.datasets.sources.fiftyone import from_fiftyone
+    from hardmine.datasets.sources.huggingface import from_huggingface
+    from hardmine.datasets.sources.supervision import from_supervision
+    from hardmine.datasets.sources.torchvision import from_torchvision
+    from hardmine.datasets.sources.ultralytics import from_ultralytics
+    from hardmine.image_files.decode import open_image
     from hardmine.records import ImageSet
 
-__all__ = ["load_images", "open_image"]
+__all__ = [
+    "from_fiftyone",
+    "from_huggingface",
+    "from_supervision",
+    "from_torchvision",
+    "from_ultralytics",
+    "images_from",
+    "load_images",
+    "open_image",
+]
+
+# Loaded on first use: the readers need Pillow, msgspec and PyYAML.
+_HOME = {
+    "from_fiftyone": "hardmine.datasets.sources.fiftyone",
+    "from_huggingface": "hardmine.datasets.sources.huggingface",
+    "from_supervision": "hardmine.datasets.sources.supervision",
+    "from_torchvision": "hardmine.datasets.sources.torchvision",
+    "from_ultralytics": "hardmine.datasets.sources.ultralytics",
+    "images_from": "hardmine.datasets.from_objects",
+    "open_image": "hardmine.image_files.decode",
+}
 
 # Format -> module. LVIS is COCO with additional fields.
 READERS = {
@@ -22,6 +48,9 @@ READERS = {
     "voc": "voc",
     "yolo": "yolo",
     "nuimages": "nuimages",
+    "datumaro": "datumaro",
+    "imagefolder": "imagefolder",
+    "parquet": "parquet",
     "folder": "folder",
     "list": "folder",
 }
@@ -37,17 +66,21 @@ def load_images(
 ) -> ImageSet:
     """Read a data set in a known format.
 
-    ============  ==========================================================================
-    ``coco``      the image folder, with the json file as ``annotations``; or the json file; or the
-                  data set's folder, with ``split`` if it has several json files
-    ``lvis``      like coco
-    ``voc``       a folder with ``Annotations`` and ``JPEGImages``; ``split`` is the name of a list
-                  in ``ImageSets/Main``
-    ``yolo``      a ``data.yaml`` or its folder; ``split`` is ``"train"`` by default
-    ``nuimages``  the folder of ``samples`` and ``v1.0-train``; ``split`` is for example ``"train"``
-    ``folder``    any folder of images; no labels
-    ``list``      a text file with one path in each line; no labels
-    ============  ==========================================================================
+    ===============  =======================================================================
+    ``coco``         the image folder, with the json file as ``annotations``; or the json file; or
+                     the data set's folder (Roboflow's too), with ``split`` if it has several
+    ``lvis``         like coco
+    ``voc``          a folder with ``Annotations`` and ``JPEGImages``; ``split`` is the name of a
+                     list in ``ImageSets/Main``
+    ``yolo``         a ``data.yaml`` or its folder; ``split`` is ``"train"`` by default
+    ``nuimages``     the folder of ``samples`` and ``v1.0-train``; ``split`` is, for example,
+                     ``"train"``
+    ``datumaro``     the folder of ``annotations`` and ``images``; ``split`` is the subset
+    ``imagefolder``  Hugging Face: a folder with ``metadata.jsonl``; ``split`` is its folder's name
+    ``parquet``      Hugging Face: a folder of ``train-00000-of-00002.parquet``; images stay inside
+    ``folder``       any folder of images; no labels
+    ``list``         a text file with one path in each line; no labels
+    ===============  =======================================================================
 
     Boxes are in pixels of the image that ``open_image`` returns, with EXIF orientation applied.
 
@@ -81,7 +114,6 @@ def load_images(
 
 
 def __getattr__(name: str) -> Any:
-    # Import Pillow only when an image is opened.
-    if name != "open_image":
+    if name not in _HOME:
         raise AttributeError(f"module 'hardmine.datasets' has no attribute {name!r}")
-    return importlib.import_module("hardmine.datasets.image").open_image
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.datasets.coco_json import Tables, read_tables
+from hardmine.datasets.coco_json import RECORDS, Tables, read_tables, tables_of
+from hardmine.datasets.datumaro import is_datumaro
 from hardmine.datasets.instances import make_instances
 from hardmine.datasets.lvis import add_lvis_fields
 from hardmine.datasets.paths import all_inside, require_files
@@ -43,21 +45,54 @@ def read(
     Args:
         source: The image folder, the data set's folder, or the json file.
         annotations: The json file; searched inside ``source`` if None.
-        split: Part of the json file's name if a folder has several, e.g. ``"train2017"``.
+        split: Part of the json file's path if a folder has several, e.g. ``"train2017"``.
         check_files: Whether a missing image is an error.
     """
     file = annotations or (source if source.is_file() else find_annotations(source, split))
     tables = read_tables(file)
-    bases = (source,) if source.is_dir() else (file.parent, file.parent.parent)
+    bases: tuple[Path, ...] = (file.parent, file.parent.parent)
+    if source.is_dir():
+        # Roboflow's json lies beside its images, in the split's folder.
+        bases = (source, file.parent) if file.parent.is_relative_to(source) else (source,)
     root, paths = _locate_images(tables, bases, check_files)
     images = _image_set(tables, root, paths)
     return images if tables.negatives is None else add_lvis_fields(images, tables)
 
 
+def from_api(api: Any, ids: Sequence[Any], root: Path) -> ImageSet:
+    """Make an image set of some images of a ``pycocotools.coco.COCO``, in the order of the ids.
+
+    Args:
+        api: With ``imgs``, ``imgToAnns`` and ``cats``.
+        ids: Image ids, all numbers or all texts.
+        root: Folder of the images.
+    """
+    members = {
+        "images": [api.imgs[each] for each in ids],
+        "annotations": [each for image in ids for each in api.imgToAnns.get(image, ())],
+        "categories": list(api.cats.values()),
+    }
+    try:
+        slices = [
+            (name, 0, msgspec.convert(members[name], list[struct]))  # type: ignore[valid-type]
+            for name, struct in RECORDS.items()
+        ]
+    except msgspec.ValidationError as error:
+        raise InputError(f"{root}: the COCO object holds what no COCO file does: {error}") from None
+    tables = tables_of(root, slices)
+    rule = next(rule for rule in _PATH_RULES if rule(tables.file_names[0], tables.urls[0]))
+    return _image_set(tables, root, _paths(tables, rule, range(len(ids))))
+
+
 def annotation_files(folder: Path) -> list[Path]:
     """Json files in a data set's folder that start like a COCO file."""
-    paths = (*folder.glob("annotations/*.json"), *folder.glob("*.json"))
-    return sorted(path for path in paths if _MEMBER.search(_head(path)))
+    paths = (
+        *folder.glob("annotations/*.json"),
+        *folder.glob("*.json"),
+        *folder.glob("*/_annotations.coco.json"),
+    )
+    found = (path for path in paths if _MEMBER.search(_head(path)))
+    return sorted(path for path in found if not is_datumaro(path))
 
 
 _MEMBER = re.compile(
@@ -77,7 +112,9 @@ def find_annotations(folder: Path, split: str | None) -> Path:
         InputError: If no file fits ``split``, or more than one.
     """
     found = annotation_files(folder)
-    chosen = [path for path in found if split in path.stem] if split else found
+    chosen = (
+        [path for path in found if split in path.relative_to(folder).as_posix()] if split else found
+    )
     # COCO's folder also has "captions_*" and "person_keypoints_*"; prefer "instances_*".
     boxes = [path for path in chosen if path.stem.startswith("instances")]
     chosen = boxes or chosen
@@ -85,8 +122,8 @@ def find_annotations(folder: Path, split: str | None) -> Path:
         names = ", ".join(path.relative_to(folder).as_posix() for path in found) or "none"
         raise InputError(
             f"{folder}: expected one COCO annotation file"
-            + (f" with {split!r} in its name" if split else "")
-            + f", found {names}; pass the file as annotations="
+            + (f" with {split!r} in its path" if split else "")
+            + f", found {names}; pass split=, or the file as annotations="
         )
     return chosen[0]
 
@@ -160,7 +197,7 @@ def _require_unique(source: Path, name: str, ids: npt.NDArray[Any]) -> None:
 
 
 def _locate_images(
-    tables: Tables, bases: tuple[Path, ...], check_files: bool
+    tables: Tables, bases: Sequence[Path], check_files: bool
 ) -> tuple[Path, tuple[str, ...]]:
     """Find the image root and the images' paths relative to it.
 

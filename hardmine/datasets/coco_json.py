@@ -55,6 +55,13 @@ class CategoryRecord(msgspec.Struct, gc=False):
     frequency: str | None = None
 
 
+RECORDS = {
+    "images": ImageRecord,
+    "annotations": AnnotationRecord,
+    "categories": CategoryRecord,
+}
+
+
 @dataclass(frozen=True)
 class Boxes:
     """M labelled boxes in the order of the file.
@@ -120,15 +127,20 @@ def read_tables(path: Path) -> Tables:
     Raises:
         InputError: If a member is missing or a record has the wrong type.
     """
-    records_of = {
-        "images": ImageRecord,
-        "annotations": AnnotationRecord,
-        "categories": CategoryRecord,
-    }
+    return tables_of(path, read_records(path, RECORDS))
+
+
+def tables_of(path: Path, slices: Iterable[tuple[str, int, list[Any]]]) -> Tables:
+    """Put together what ``read_records`` yields for ``RECORDS``.
+
+    Args:
+        path: Where it comes from, for messages.
+        slices: Member name, position of the first record, records.
+    """
     images, boxes = _ImageColumns(path), _BoxColumns(path)
     categories: list[CategoryRecord] = []
-    missing = set(records_of)
-    for name, start, records in read_records(path, records_of):
+    missing = set(RECORDS)
+    for name, start, records in slices:
         missing.discard(name)
         try:
             if name == "images":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import numpy as np
 
 from hardmine.datasets.folder import read_list
-from hardmine.datasets.image import image_size
 from hardmine.datasets.instances import make_instances, make_sizes
 from hardmine.datasets.paths import SUFFIXES, inside, require_files
 from hardmine.errors import InputError
+from hardmine.image_files.decode import image_size
 from hardmine.records import ImageSet
 
 # Used if a set has no other classes, so that class rows do not depend on the split.
@@ -70,12 +71,53 @@ def read(
     )
     if check_files:
         require_files(root, paths, folder, lambda row: records[row].file.name)
-    sizes = [
+    return _image_set(root, folder, records, paths)
+
+
+def from_files(files: Sequence[Path], images: Sequence[Path]) -> ImageSet:
+    """Make an image set of XML files and their images, in the order given."""
+    root = Path(os.path.commonpath([image.parent for image in images]))
+    paths = tuple(image.relative_to(root).as_posix() for image in images)
+    return _image_set(root, files[0].parent, [_read_xml(file) for file in files], paths)
+
+
+def _image_set(
+    root: Path, folder: Path, records: list[_Record], paths: tuple[str, ...]
+) -> ImageSet:
+    measured = [
         record.size if all(record.size) else _measure(root / path)
         for record, path in zip(records, paths, strict=True)
     ]
-    hw = make_sizes(sizes, folder, lambda row: records[row].file.name)
-    return _image_set(root, folder, records, paths, hw)
+    sizes = make_sizes(measured, folder, lambda row: records[row].file.name)
+    found = {name for record in records for name in record.names}
+    names = _VOC_CLASSES if found <= set(_VOC_CLASSES) else tuple(sorted(found))
+    row_of = {name: row for row, name in enumerate(names)}
+    counts = [len(record.names) for record in records]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+
+    def entry(position: int) -> str:
+        row = int(np.searchsorted(starts, position, side="right")) - 1
+        return f"{records[row].file.name} object {position - starts[row]}"
+
+    boxes = [box for record in records for box in record.boxes]
+    instances, notes = make_instances(
+        np.repeat(np.arange(len(records)), counts),
+        np.array([row_of[name] for record in records for name in record.names], np.int32),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        sizes,
+        source=str(folder),
+        entry=entry,
+    )
+    return ImageSet(
+        root=root,
+        ids=np.array([record.file.stem for record in records], str),
+        paths=paths,
+        sizes=sizes,
+        class_names=names,
+        class_ids=np.arange(len(names), dtype=np.int64),
+        instances=instances,
+        notes=notes,
+    )
 
 
 def _files(source: Path, folder: Path, split: str | None) -> list[Path]:
@@ -112,40 +154,6 @@ def _measure(path: Path) -> tuple[int, int]:
         return image_size(path)
     except InputError:
         return (0, 0)
-
-
-def _image_set(
-    root: Path, folder: Path, records: list[_Record], paths: tuple[str, ...], sizes: Any
-) -> ImageSet:
-    found = {name for record in records for name in record.names}
-    names = _VOC_CLASSES if found <= set(_VOC_CLASSES) else tuple(sorted(found))
-    row_of = {name: row for row, name in enumerate(names)}
-    counts = [len(record.names) for record in records]
-    starts = np.concatenate([[0], np.cumsum(counts)])
-
-    def entry(position: int) -> str:
-        row = int(np.searchsorted(starts, position, side="right")) - 1
-        return f"{records[row].file.name} object {position - starts[row]}"
-
-    boxes = [box for record in records for box in record.boxes]
-    instances, notes = make_instances(
-        np.repeat(np.arange(len(records)), counts),
-        np.array([row_of[name] for record in records for name in record.names], np.int32),
-        np.array(boxes, np.float64).reshape(-1, 4),
-        sizes,
-        source=str(folder),
-        entry=entry,
-    )
-    return ImageSet(
-        root=root,
-        ids=np.array([record.file.stem for record in records], str),
-        paths=paths,
-        sizes=sizes,
-        class_names=names,
-        class_ids=np.arange(len(names), dtype=np.int64),
-        instances=instances,
-        notes=notes,
-    )
 
 
 def _read_xml(file: Path) -> _Record:

@@ -12,11 +12,11 @@ import numpy as np
 import yaml
 
 from hardmine.datasets.folder import read_list, relative_if_below
-from hardmine.datasets.image import image_size
 from hardmine.datasets.instances import make_instances
 from hardmine.datasets.paths import inside, require_files, walk_images
 from hardmine.datasets.yolo_labels import LABEL, label_path, read_labels
 from hardmine.errors import InputError
+from hardmine.image_files.decode import image_size
 from hardmine.records import ImageSet
 
 

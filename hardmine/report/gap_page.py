@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hardmine.exports import MinedImage
 from hardmine.report.diagnose import KINDS
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import ClassGap
-from hardmine.report.mining_preview import MinedImage
 from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
 from hardmine.report.units import count, percent, points
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
+from hardmine.exports import MinedImage
+from hardmine.exports.mined import find_mined
 from hardmine.history.rounds import Round
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
@@ -20,38 +20,13 @@ from hardmine.mining.assess import ValidationSet
 from hardmine.mining.evidence import Evidence
 from hardmine.mining.labels import PRESENT
 from hardmine.mining.mine import MiningData
-from hardmine.mining.queries import Queries, embed_queries
+from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS, SUSPECT, Targets, split_targets
 from hardmine.mining.trust import Trust, measure_trust
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
 _NUM_EXAMPLES = 4  # images of each class and group of kinds
-
-
-@dataclass(frozen=True)
-class MinedImage:
-    """An image that mining found for a class.
-
-    Attributes:
-        image_id: As in the labels.
-        path: Below the index's root.
-        class_name: The class whose query found it.
-        kind: One of ``targets.KINDS``.
-        score: Cosine similarity to the class's query.
-        box: Matching region, xyxy as shares of the image's width and height.
-        size: Height and width in pixels; 0 where unknown.
-        weight: Its sampling weight, as a multiple of the mean weight.
-    """
-
-    image_id: int | str
-    path: str
-    class_name: str
-    kind: str
-    score: float
-    box: tuple[float, float, float, float]
-    size: tuple[int, int]
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -143,7 +118,7 @@ def preview_mining(
     trust = measure_trust(evidence)
     targets = split_targets(evidence, class_rows, data.labels, trust)
     suspects = targets.take(targets.kinds == SUSPECT)
-    mined_images = partial(_mined_images, index, encoder, ids, done.weights / done.weights.mean())
+    mined_images = partial(find_mined, index, encoder, ids, done.weights / done.weights.mean())
     class_queries = [
         (row, query.class_name, query.phrases)
         for row, query in enumerate(done.queries)
@@ -205,62 +180,3 @@ def _count_by_class(done: Round, kind: str) -> dict[str, int]:
         for query, image in zip(chosen.query_rows.tolist(), chosen.image_rows.tolist(), strict=True)
     }
     return Counter(name for name, _ in pairs)
-
-
-def _mined_images(
-    index: Index,
-    encoder: Encoder,
-    ids: npt.NDArray[Any],
-    weights: npt.NDArray[np.float64],
-    targets: Targets,
-    queries: Sequence[tuple[int, str, tuple[str, ...]]],
-    groups: Sequence[Sequence[str]],
-    limit: int | None,
-) -> tuple[MinedImage, ...]:
-    """The strongest targets of each query, with the region that matched.
-
-    Args:
-        index: Of the training images.
-        encoder: The one that made it.
-        ids: (N,) image ids in the order of the targets' rows.
-        weights: (N,) sampling weights, as multiples of the mean.
-        targets: Of the queries.
-        queries: For each query its row among the targets, its class and its phrases.
-        groups: Kinds that are ranked together.
-        limit: Most images of each query and group; None for all.
-    """
-    mined = []
-    index_rows = index.rows_of(ids)
-    for query, class_name, phrases in queries:
-        if not (targets.query_rows == query).any():
-            continue
-        vector = embed_queries(encoder, [phrases])
-        for kinds in groups:
-            of_kind = np.isin(targets.kinds, [KINDS.index(kind) for kind in kinds])
-            in_index = index_rows[targets.image_rows] >= 0
-            chosen = targets.take((targets.query_rows == query) & of_kind & in_index)
-            order = np.lexsort((-chosen.scores, -chosen.strengths))[:limit]
-            images = chosen.image_rows[order]
-            if not len(images):
-                continue
-            rows = index_rows[images]
-            scores, boxes = index.best_regions(vector, rows[None])
-            for place, row in enumerate(rows.tolist()):
-                mined.append(
-                    MinedImage(
-                        image_id=ids[images[place]].item(),
-                        path=index.paths[row],
-                        class_name=class_name,
-                        kind=KINDS[chosen.kinds[order[place]]],
-                        score=float(scores[0, place]),
-                        box=_box(boxes[0, place]),
-                        size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),
-                        weight=float(weights[images[place]]),
-                    )
-                )
-    return tuple(mined)
-
-
-def _box(box: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (round(float(edge), 4) for edge in box)
-    return (left, top, right, bottom)

@@ -105,6 +105,18 @@ def test_classes_and_ids_restrict_the_search(
     assert found(folder, capsys, "cat", "--ids", str(listed), "--class", "dog", *labels) == [[15]]
 
 
+def test_hits_for_a_labelling_tool(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", str(folder / "index"), "cat", "-k", "3"]
+    assert main([*words, "--export", "labelstudio", "--out", str(folder / "tasks.json")]) == 0
+    tasks = json.loads((folder / "tasks.json").read_text())
+    assert [task["data"]["image_id"] for task in tasks] == [10, 12, 14]
+    box = tasks[2]["predictions"][0]["result"][0]["value"]
+    assert (box["x"], box["width"], box["rectanglelabels"]) == (50.0, 50.0, ["cat"])
+    assert '<Label value="cat" />' in capsys.readouterr().err
+    assert main([*words, "--export", "cvat"]) == 2
+    assert "--export FORMAT and --out FILE go together" in capsys.readouterr().err
+
+
 def test_output_in_a_pipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", str(folder / "index"), "dog", "-k", "2"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]

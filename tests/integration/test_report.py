@@ -17,13 +17,13 @@ from hardmine.cli.main import main
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.errors import InputError
+from hardmine.exports.files import to_coco
 from hardmine.index import build_index, index_from_regions
 from hardmine.metrics import read_scores
 from hardmine.report.gap_output import to_json
 from hardmine.report.gap_page import gap_page
 from hardmine.report.make import make_report
 from hardmine.report.mining_preview import preview_mining
-from hardmine.report.relabel import coco_proposals
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def test_photos(photos: Path, photo_images: Any, photo_encoder: Any, photo_featu
     # One in twenty-five images lacks the label.
     precision = np.mean([one.image_id in true_ids for one in suspects])
     assert precision > 0.3
-    proposals = coco_proposals(suspects)
+    proposals = to_coco(suspects)
     for one in proposals["annotations"]:
         x, y, width, height = one["bbox"]
         assert x >= 0

@@ -54,7 +54,7 @@ def test_help_loads_no_library() -> None:
 def test_reading_a_data_set_loads_no_torch() -> None:
     statement = (
         "import hardmine.datasets\n"
-        "from hardmine.datasets import coco, voc, yolo, nuimages, folder, image, detect_format"
+        "from hardmine.datasets import coco, voc, yolo, nuimages, folder, open_image, detect_format"
     )
     assert loaded_after(statement, HEAVY) == set()
 

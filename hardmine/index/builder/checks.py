@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from hardmine.clusters import parse_spec
-from hardmine.datasets import open_image
 from hardmine.errors import InputError
 from hardmine.index.builder.proposals import Proposals
 from hardmine.index.storage.image_table import check_path
@@ -46,7 +43,7 @@ def check_readable(images: ImageSet) -> None:
     if not len(images):
         raise InputError("there are no images to index")
     sample = np.unique(np.linspace(0, len(images) - 1, _SAMPLE, dtype=int)).tolist()
-    problems = [_reading_problem(images.path(row)) for row in sample]
+    problems = [_reading_problem(images, row) for row in sample]
     if all(problems):
         raise InputError(
             f"none of the {len(sample)} images that were tried can be read; the first problem: "
@@ -54,9 +51,9 @@ def check_readable(images: ImageSet) -> None:
         )
 
 
-def _reading_problem(path: Path) -> str:
+def _reading_problem(images: ImageSet, row: int) -> str:
     try:
-        open_image(path)
+        images.open(row)
     except InputError as error:
         return str(error)
     return ""

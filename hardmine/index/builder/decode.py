@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hardmine.datasets import open_image
 from hardmine.errors import InputError
+from hardmine.image_files.decode import decode_image
 from hardmine.index.storage.image_table import FileFacts
+from hardmine.records import ImageSet
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -29,25 +30,35 @@ class Decoded:
     pixels: torch.Tensor | None
 
 
-def decode(path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]) -> Decoded:
+def decode(
+    images: ImageSet, row: int, preprocess: Callable[[PIL.Image.Image], torch.Tensor]
+) -> Decoded:
     """Read one image; a broken file is reported in the facts, not raised."""
+    path = images.path(row)
+    # The time before the content: a file that is replaced in between is read again next time.
+    time = images.modified(row)
     try:
-        status = path.stat()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return Decoded(FileFacts(0, 0, -1, -1, "", problem=error.strerror or str(error)), None)
-    size, mtime = status.st_size, status.st_mtime_ns
-    try:
-        image = open_image(path)
+        content = images.read(row)
     except InputError as error:
-        # The table of images has the path beside the problem.
-        problem = str(error).removeprefix(f"{path}: ") or "cannot be decoded"
-        return Decoded(FileFacts(0, 0, size, mtime, digest, problem=problem), None)
-    return Decoded(FileFacts(image.height, image.width, size, mtime, digest), preprocess(image))
+        return Decoded(FileFacts(0, 0, -1, -1, "", problem=_problem(error, path)), None)
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        image = decode_image(content, path)
+    except InputError as error:
+        facts = FileFacts(0, 0, len(content), time, digest, problem=_problem(error, path))
+        return Decoded(facts, None)
+    facts = FileFacts(image.height, image.width, len(content), time, digest)
+    return Decoded(facts, preprocess(image))
+
+
+def _problem(error: InputError, path: Path) -> str:
+    """What is wrong; the table of images has the path beside it."""
+    return str(error).removeprefix(f"{path}: ") or "cannot be decoded"
 
 
 def decode_batches(
-    batches: Iterable[tuple[T, Sequence[Path]]],
+    images: ImageSet,
+    batches: Iterable[tuple[T, Sequence[int]]],
     preprocess: Callable[[PIL.Image.Image], torch.Tensor],
     *,
     workers: int,
@@ -59,7 +70,8 @@ def decode_batches(
     encoder's ``preprocess`` then needs no pickling and no safe fork.
 
     Args:
-        batches: Pairs of a label, which is returned with the batch, and the batch's files.
+        images: The images.
+        batches: Pairs of a label, which is returned with the batch, and rows of its images.
         preprocess: The encoder's ``preprocess``; called from several threads at once.
         workers: Number of threads.
         ahead: Largest number of batches to hold.
@@ -67,9 +79,9 @@ def decode_batches(
     in_progress: deque[tuple[T, list[Future[Decoded]]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
-            for label, paths in batches:
+            for label, rows in batches:
                 in_progress.append(
-                    (label, [pool.submit(decode, path, preprocess) for path in paths])
+                    (label, [pool.submit(decode, images, row, preprocess) for row in rows])
                 )
                 if len(in_progress) >= ahead:
                     first, futures = in_progress.popleft()

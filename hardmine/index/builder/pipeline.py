@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,7 +154,10 @@ class ShardBuilder:
         started = time.perf_counter()
         unfinished: deque[Future[None]] = deque()
         batches = decode_batches(
-            self._batches(numbers), self._encoder.preprocess, workers=self._workers
+            self._images,
+            self._batches(numbers),
+            self._encoder.preprocess,
+            workers=self._workers,
         )
         with ThreadPoolExecutor(1, thread_name_prefix="cluster") as pool:
             try:
@@ -175,13 +177,13 @@ class ShardBuilder:
                 batches.close()
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _batches(self, numbers: Sequence[int]) -> Iterator[tuple[_Batch, list[Path]]]:
+    def _batches(self, numbers: Sequence[int]) -> Iterator[tuple[_Batch, range]]:
         for number in numbers:
             rows = self._plan.rows(number)
             for start in range(0, len(rows), self._batch_size):
                 chosen = rows[start : start + self._batch_size]
                 batch = _Batch(number, chosen, last=chosen.stop == rows.stop)
-                yield batch, [self._images.path(row) for row in chosen]
+                yield batch, chosen
 
     def _encode(self, decoded: Sequence[Decoded]) -> DenseFeatures | None:
         pixels = [one.pixels for one in decoded if one.pixels is not None]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hardmine.datasets.image import image_size
 from hardmine.errors import InputError
+from hardmine.image_files.decode import size_of
 from hardmine.records import ImageSet
 
 Proposals = Mapping[Any, npt.ArrayLike]
@@ -64,7 +64,7 @@ def read_proposals(
     for image_id, boxes in boxes_of.items():
         row = row_of[image_id]
         size = images.sizes[row]
-        height, width = size if size.all() else image_size(images.path(row))
+        height, width = size if size.all() else size_of(images.read(row), images.path(row))
         corners = np.array(boxes, np.float32)
         corners[:, 2:] += corners[:, :2]
         scale = np.array([width, height, width, height], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
+from hardmine.errors import InputError
 from hardmine.index.builder.build import encoder_record, locked_for_all, make_shards
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import check_paths, check_proposals, check_readable
@@ -22,7 +24,6 @@ from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import Plan, image_locations
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
 from hardmine.index.open import open_index, require_fit
-from hardmine.index.storage.files import sha256_of
 from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import Manifest, read_manifest
 from hardmine.index.storage.read import read_images
@@ -66,7 +67,7 @@ def find_changes(table: ImageTable, images: ImageSet) -> Changes:
     old_rows = rows_of(table.ids, images.ids)
     facts, changed = [], []
     for row, old in enumerate(old_rows.tolist()):
-        fact = _same_file(images.path(row), table.facts[old]) if old >= 0 else None
+        fact = _same_file(images, row, table.facts[old]) if old >= 0 else None
         facts.append(fact or FileFacts(0, 0, -1, -1, "", problem="not read yet"))
         if old >= 0 and fact is None:
             changed.append(row)
@@ -90,18 +91,21 @@ def find_changes(table: ImageTable, images: ImageSet) -> Changes:
     )
 
 
-def _same_file(path: Path, known: FileFacts) -> FileFacts | None:
-    """Facts of a file with unchanged content; None if the content has changed."""
+def _same_file(images: ImageSet, row: int, known: FileFacts) -> FileFacts | None:
+    """Facts of an image with unchanged content; None if the content has changed."""
+    path, time = images.path(row), images.modified(row)
+    is_file = time > 0 and path.is_file()  # else it lies in an archive, has a reader or is missing
+    size = path.stat().st_size if is_file else known.bytes
+    if time > 0 and (size, time) == (known.bytes, known.mtime_ns):
+        return known
+    if size != known.bytes:
+        return None
     try:
-        status = path.stat()
-        if (status.st_size, status.st_mtime_ns) == (known.bytes, known.mtime_ns):
-            return known
-        if status.st_size != known.bytes or sha256_of(path) != known.sha256:
-            return None
-        return msgspec.structs.replace(known, mtime_ns=status.st_mtime_ns)
-    except OSError:
+        digest = hashlib.sha256(images.read(row)).hexdigest()
+    except InputError:
         # A file that was missing before is unchanged; one that has gone missing has changed.
         return known if known.bytes < 0 else None
+    return msgspec.structs.replace(known, mtime_ns=time) if digest == known.sha256 else None
 
 
 def update_index(

@@ -15,6 +15,9 @@ SETS = {
     "voc": {"Annotations/a.xml": "<annotation/>", "JPEGImages/a.jpg": ""},
     "yolo": {"data.yaml": "names: [cat]\ntrain: images"},
     "nuimages": {"v1.0-mini/object_ann.json": "[]"},
+    "datumaro": {"annotations/train.json": '{"info": {}, "categories": {}, "items": []}'},
+    "imagefolder": {"train/metadata.jsonl": "{}", "train/a.jpg": ""},
+    "parquet": {"data/train-00000-of-00001.parquet": ""},
     "folder": {"deep/er/a.jpg": ""},
 }
 OTHERS = {
@@ -24,7 +27,8 @@ OTHERS = {
     ),
     "yolo with another file name": ("yolo", {"coco8.yaml": "names: {0: cat}\nval: images"}),
     "images with other yaml": ("folder", {"train.yaml": "epochs: 3", "a.jpg": ""}),
-    "images with other json": ("folder", {"results.json": '[{"image_id": 1}]', "a.jpg": ""}),
+    "Roboflow's folder of splits": ("coco", {"train/_annotations.coco.json": '{"info": 1}'}),
+    "images and a list of them": ("folder", {"train.txt": "a.jpg", "a.jpg": ""}),
     "folder of nuImages tables": ("nuimages", {"object_ann.json": "[]"}),
     "folder of VOC files": ("voc", {"a.xml": "<annotation/>"}),
 }
@@ -67,11 +71,25 @@ def test_two_formats_in_one_folder_are_an_error(tmp_path: Path) -> None:
 
 def test_an_unknown_folder_reports_what_was_searched_and_found(tmp_path: Path) -> None:
     fill(tmp_path, {"movie.mp4": "", "sub/notes.md": ""})
-    with pytest.raises(InputError, match=r"looked for a COCO json .* found movie\.mp4, sub/$"):
+    with pytest.raises(
+        InputError, match=r"looked for a COCO or Datumaro json .* found movie\.mp4, sub/$"
+    ):
         load_images(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="found nothing"):
         load_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "file", ["results.json", "labels/a.csv", "images/a.txt", "a.xml.json", "shards/0.tar"]
+)
+def test_images_with_labels_of_an_unknown_layout_are_never_read_without_them(
+    tmp_path: Path, file: str
+) -> None:
+    fill(tmp_path, {file: '[{"image_id": 1}]', "images/a.jpg": ""})
+    with pytest.raises(InputError, match=f"may hold their labels .*: {file}; looked for"):
+        load_images(tmp_path)
+    assert not load_images(tmp_path, format="folder").labelled
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
+from hardmine.exports import MinedImage
 from hardmine.report.gap_output import GapReport, to_csv, to_json
 from hardmine.report.gap_page import changes, gap_page, scatter, sort_key
 from hardmine.report.gaps import ClassGap, LabelCount, Retrieval
-from hardmine.report.mining_preview import MinedImage
 from hardmine.report.relabel import write_suspects
 
 

@@ -91,7 +91,7 @@ def test_broken_images_are_listed_with_the_problem(tmp_path: Path) -> None:
     assert manifest.images.broken == 3
     facts = read_images(tmp_path / "out", manifest).facts
     assert "cannot be decoded" in facts[0].problem
-    assert facts[5].problem == "No such file or directory"
+    assert facts[5].problem == "no such image file"
     assert [fact.problem != "" for fact in facts] == [True, False, False, True, False, True]
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from hardmine.datasets import open_image
-from hardmine.datasets.image import image_size
 from hardmine.errors import InputError
+from hardmine.image_files.decode import image_size
 
 
 def gradient() -> Image.Image:

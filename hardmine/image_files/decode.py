@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from os import PathLike
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hardmine.errors import InputError
+from hardmine.image_files.archives import archive_of, read_member
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -27,22 +29,58 @@ def open_image(path: str | PathLike[str]) -> Image.Image:
 
     EXIF orientation is applied and alpha is dropped, as OpenCV does, and so the loaders of
     detectors. Of several frames the first is read. 16-bit grey is scaled to 8 bits. The file's path
-    is in ``info["path"]``.
+    is in ``info["path"]``. The path may go on into a tar or parquet file: ``0.tar/a.jpg``.
 
     Raises:
         InputError: If the file is missing or cannot be decoded: truncated, not an image, or above
             Pillow's limit on the number of pixels (a decompression bomb).
     """
+    return decode_image(read_image(path), path)
+
+
+def read_image(path: str | PathLike[str]) -> bytes:
+    """The bytes of an image file, or of an image inside a tar or parquet file.
+
+    Raises:
+        InputError: If there is no such file.
+    """
     file = Path(path)
-    if not file.is_file():  # a folder, or a pipe that would block
-        raise InputError(f"{path}: no such image file")
+    if file.is_file():  # not a folder, nor a pipe that would block
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if (archive := archive_of(file)) is not None:
+        return read_member(archive, file)
+    raise InputError(f"{path}: no such image file")
+
+
+def modified(path: str | PathLike[str]) -> int:
+    """When an image file, or the archive that it lies in, was changed, in ns; -1 if missing."""
+    file = Path(path)
     try:
-        with Image.open(file) as image:
+        return (file if file.exists() else archive_of(file) or file).stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
+def decode_image(content: bytes, path: str | PathLike[str]) -> Image.Image:
+    """Decode the bytes of an image file as ``open_image`` does.
+
+    Args:
+        content: The bytes.
+        path: Name of the image, for messages and ``info["path"]``.
+
+    Raises:
+        InputError: If they cannot be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
             transpose = _UPRIGHT.get(_orientation(image))
             rgb = _to_rgb(image)
             upright = rgb if transpose is None else rgb.transpose(transpose)
-            upright.info["path"] = str(file)  # for encoders that look up vectors by path
+            upright.info["path"] = str(path)  # for encoders that look up vectors by path
             return upright
     except Exception as error:
         # Decoders raise many types of exception on broken files, SyntaxError among them.
@@ -55,10 +93,20 @@ def image_size(path: str | PathLike[str]) -> tuple[int, int]:
     Raises:
         InputError: If the header cannot be read.
     """
+    return size_of(Path(path) if Path(path).is_file() else read_image(path), path)
+
+
+def size_of(image: Path | bytes, path: str | PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image by its file or its bytes, read from the header.
+
+    Args:
+        image: The file, or the bytes.
+        path: Name of the image, for messages.
+    """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            return (width, height) if _orientation(image) >= 5 else (height, width)
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            width, height = opened.size
+            return (width, height) if _orientation(opened) >= 5 else (height, width)
     except Exception as error:
         raise InputError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
 
