@@ -71,7 +71,7 @@ class RankGroup:
         """Run an action on every rank, and return when all have finished it without error."""
         _, error = _call(action)
         own = None if error is None else f"rank {self.rank}: {error}"
-        failed = [message for message in self._gather(own) if message is not None]
+        failed = [message for message in self.gather(own) if message is not None]
         if failed and error is None:
             error = HardmineError("; ".join(failed))
         if error is not None:
@@ -84,7 +84,7 @@ class RankGroup:
             values: Values of this rank by name.
             what: Whose they are, for the message, e.g. "HardMiner".
         """
-        ranks = self._gather(dict(values))
+        ranks = self.gather(dict(values))
         for name in values:
             of_ranks = [each[name] for each in ranks]
             other = next((row for row, value in enumerate(of_ranks) if value != of_ranks[0]), None)
@@ -94,8 +94,8 @@ class RankGroup:
                     f"rank 0 and {of_ranks[other]!r:.100} on rank {other}"
                 )
 
-    def _gather(self, value: Any) -> list[Any]:
-        """The values of all ranks."""
+    def gather(self, value: Any) -> list[Any]:
+        """The picklable values of all ranks, on every rank."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value, group=self._group)

@@ -1,4 +1,4 @@
-"""``hardmine doctor``: shows versions, device, working extras and how to install the others."""
+"""``hardmine doctor``: shows versions, device, trainers, extras and how to install the others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from hardmine.cli import trainers
 from hardmine.cli.checks import examine
 
 
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
             "checking this machine; importing large libraries takes some seconds ...",
             file=sys.stderr,
         )
-    found = examine()
+    found = examine() | {"trainers": trainers.find_trainers()}
     if args.json:
         print(json.dumps(found, indent=2))
     else:
@@ -40,6 +41,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         *_tiny_lines(found["tiny"]),
         "",
         f"device    {_device(found['machine'])}",
+        "",
+        *trainers.lines(found["trainers"]),
         "",
         "extras",
     ]

@@ -1,7 +1,7 @@
 """What every trainer needs from hardmine, written once; ``integrations`` hold the rest."""
 
 from hardmine.hosts.batches import RecordedSampler, TrainedBatches
-from hardmine.hosts.images import image_set, predicted_boxes
+from hardmine.hosts.images import gather_predictions, image_ids, image_set, predicted_boxes
 from hardmine.hosts.loaders import SkippedBatches, find_sampler
 from hardmine.hosts.mining import HostMining, ValidationResult
 from hardmine.hosts.options import MiningOptions
@@ -19,6 +19,8 @@ __all__ = [
     "TrainedBatches",
     "ValidationResult",
     "find_sampler",
+    "gather_predictions",
+    "image_ids",
     "image_set",
     "load_state",
     "predicted_boxes",

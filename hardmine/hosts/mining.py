@@ -42,6 +42,18 @@ class ValidationResult:
     detections: Any = None
     detections_error: str = ""
 
+    @classmethod
+    def measured(
+        cls, scores: ClassScores | None, read_detections: Callable[[], Any]
+    ) -> ValidationResult:
+        """AP by class with the predicted boxes; AP alone, and why, if they cannot be read."""
+        try:
+            return cls(scores, read_detections())
+        except HardmineError as error:
+            return cls(scores, None, str(error))
+        except Exception as error:  # AP needs no boxes, and training must go on
+            return cls(scores, None, f"{type(error).__name__}: {error}")
+
 
 class HostMining:
     """Mines in a trainer that says when a validation is over and how to read it.
@@ -54,8 +66,8 @@ class HostMining:
         images: The training images with their labels.
         dataset_ids: Image ids in the order of the sampler's rows; that of ``images`` if None.
         val_images: The validation images; None if they are not known.
-        measure: Whether the boxes predicted on them are known, which show what is missed and
-            confused.
+        measure: Whether this trainer's validation tells the boxes predicted on them, so that they
+            need an index.
         folder: Hardmine's work folder; holds rounds, and indexes that have no other place.
         device: Of the model.
         log: The trainer's log. Rank 0 alone writes.
@@ -108,7 +120,7 @@ class HostMining:
             if rules.num_instances is None:
                 counts = num_instances(val_images, rules.class_names or images.class_names)
                 settings["need"] = replace(rules, num_instances=counts)
-            if measure:
+            if measure and options.measure:
                 val_index = index_of(val_images, options.val_index or folder / "val-index.hmx")
                 settings["validation"] = ValidationSet(val_images, val_index)
         self.miner = HardMiner(

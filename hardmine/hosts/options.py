@@ -24,6 +24,9 @@ class MiningOptions:
         workers: Threads that decode images for the index; chosen by the number of cores if None.
         val_index: Folder of the index of the validation images, which is built where their
             predicted boxes are known; ``val-index.hmx`` in hardmine's work folder if None.
+        measure: Whether to use the boxes predicted in validation, where they are known. They show
+            where objects are missed, which classes are confused and, if the miner has ``contexts``,
+            which class is weak in which context.
         interval: Validations from one round to the next.
         begin: Validations before the first round that are not mined.
         miner: More arguments of ``HardMiner``: contexts, and need, targets and weights, which may
@@ -38,6 +41,7 @@ class MiningOptions:
     batch_size: int = 32
     workers: int | None = None
     val_index: str | Path | None = None
+    measure: bool = True
     interval: int = 1
     begin: int = 0
     miner: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hardmine.hosts import (
 from hardmine.metrics import read_scores
 from hardmine.records import ImageSet
 from hardmine_lightning.metrics import find_mean_average_precision
+from hardmine_lightning.predictions import KeptBoxes
 
 if find_spec("lightning") is not None:
     from lightning.pytorch import Callback
@@ -39,7 +41,9 @@ class HardMining(Callback):
     """Mines after each validation and gives the weights to the sampler.
 
     Works in trainers of ``lightning.pytorch`` and of ``pytorch_lightning``. AP by class comes from
-    torchmetrics' ``MeanAveragePrecision`` on the module, else from what the module logged.
+    torchmetrics' ``MeanAveragePrecision`` on the module, else from what the module logged. The
+    predicted boxes that this metric keeps show, with ``val_images``, where objects are missed and
+    which classes are confused.
 
     The state lies in every checkpoint, and after each validation in a file beside the rounds, for
     checkpoints written just before it. Training resumes with the very next images, in the middle
@@ -50,7 +54,11 @@ class HardMining(Callback):
         sampler: The one in the training ``DataLoader``. It gives each process its share.
         images: The training images with their labels.
         dataset_ids: Image ids in the order of the data set; that of ``images`` if None.
-        val_images: The validation images, so that APs of few objects count less.
+        val_images: The validation images with their labels, in the order of the validation data
+            set, unless each target has its ``image_id``. With them APs of few objects count less,
+            and predicted boxes are used.
+        detections: Called after each validation; returns what was predicted on ``val_images``, in
+            COCO's results format. For modules without the metric.
         metric: Attribute of the module that holds the metric; or, if the module logs AP by class
             itself, the prefix of these keys. Found if None.
         first_label: Label of the first class in torchmetrics: 0, or 1 as in torchvision. None finds
@@ -68,6 +76,7 @@ class HardMining(Callback):
         images: ImageSet,
         dataset_ids: npt.ArrayLike | None = None,
         val_images: ImageSet | None = None,
+        detections: Callable[[], Any] | None = None,
         metric: str | None = None,
         first_label: int | None = None,
         folder: str | Path | None = None,
@@ -75,10 +84,13 @@ class HardMining(Callback):
         **options: Any,
     ) -> None:
         self._options = MiningOptions(index=index, **options)
+        if detections is not None and val_images is None:
+            raise InputError("detections= needs val_images=, the images that they belong to")
         self._sampler = sampler
         self._images = images
         self._dataset_ids = dataset_ids
         self._val_images = val_images
+        self._detections = detections if self._options.measure else None
         self._metric = metric
         self._first_label = first_label
         self._folder = folder
@@ -86,6 +98,7 @@ class HardMining(Callback):
         self._mining: HostMining | None = None
         self._loaded: dict[str, Any] | None = None
         self._computed: Any = None
+        self._boxes: KeptBoxes | None = None
         self._batches = self._trained = self._epoch = 0
         self._epoch_over = False
 
@@ -102,6 +115,8 @@ class HardMining(Callback):
         found = find_mean_average_precision(pl_module, self._metric)
         if found is not None:
             found.class_metrics = True
+            if self._val_images is not None and self._options.measure and not self._detections:
+                self._boxes = KeptBoxes(self._val_images, first_label=self._first_label)
         folder = Path(self._folder or Path(trainer.default_root_dir) / "hardmine")
         self._states = StateFolder(folder / "states", unit="batch")
         self._mining = HostMining(
@@ -110,6 +125,7 @@ class HardMining(Callback):
             images=self._images,
             dataset_ids=self._dataset_ids,
             val_images=self._val_images,
+            measure=self._boxes is not None or self._detections is not None,
             folder=folder,
             device=str(pl_module.device),
             partners=self._partners,
@@ -143,11 +159,32 @@ class HardMining(Callback):
         self._trained += 1
         self._epoch_over = batch_idx + 1 >= trainer.num_training_batches
 
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Forget the boxes of the last validation."""
+        if self._boxes is not None:
+            self._boxes.begin()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note the ids of the images, if the targets have them."""
+        if self._boxes is not None:
+            self._boxes.note(batch)
+
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Compute the metric before the module resets it; its value is cached."""
-        if self._mining is not None and not trainer.sanity_checking:
-            found = find_mean_average_precision(pl_module, self._metric)
-            self._computed = None if found is None else found.compute()
+        """Compute and read the metric before the module resets it; its value is cached."""
+        if self._mining is None or trainer.sanity_checking:
+            return
+        found = find_mean_average_precision(pl_module, self._metric)
+        self._computed = None if found is None else found.compute()
+        if found is not None and self._boxes is not None:
+            self._boxes.read(found, trainer.val_dataloaders)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Mine: read AP by class, step the miner, log the round."""
@@ -178,6 +215,11 @@ class HardMining(Callback):
         names = (self._val_images or self._images).class_names
         if self._computed is not None:
             scores = read_scores(self._computed, names, first_label=self._first_label)
-            return ValidationResult(scores)
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        return ValidationResult(read_scores(logged, names, prefix=self._metric))
+        else:
+            logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            scores = read_scores(logged, names, prefix=self._metric)
+        if self._detections is not None:
+            return ValidationResult.measured(scores, self._detections)
+        if self._boxes is not None:
+            return ValidationResult.measured(scores, self._boxes.gather)
+        return ValidationResult(scores)

@@ -99,6 +99,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             batch_size=batch_size,
             workers=workers,
             val_index=val_index,
+            measure=measure,
             interval=interval,
             begin=begin,
             miner=miner or {},
@@ -107,7 +108,6 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         self._metric = metric
         self._iou_type = iou_type
         self._partners = partners
-        self._measure = measure
         # Set when training begins: the same config also serves to validate and to test.
         self._validation: ValidationReader | None = None
         self._checkpoint_state: dict[str, Any] | None = None
@@ -134,7 +134,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             runner.val_loop.dataloader.dataset,
             metric=self._metric,
             iou_type=self._iou_type,
-            measure=self._measure,
+            measure=self._options.measure,
         )
         dataset = runner.train_loop.dataloader.dataset
         if balances_classes(dataset):
@@ -150,7 +150,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             images=train.images,
             dataset_ids=train.images.ids[train.image_rows],
             val_images=self._validation.images,
-            measure=self._measure,
+            measure=True,
             folder=self._work_folder,
             device=str(next(runner.model.parameters()).device),
             log=runner.logger,

@@ -8,9 +8,8 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from mmdet.structures.mask import encode_mask_results
-from mmengine.dist import all_gather_object
 
-from hardmine.errors import InputError
+from hardmine.hosts import gather_predictions
 
 Prediction = Mapping[str, Any]
 
@@ -38,7 +37,10 @@ class Predictions:
         try:
             self._collected.extend(_to_numpy(sample, masks=self._masks) for sample in outputs)
         except Exception as error:  # validation must go on; ``gather`` raises it on all ranks
-            self._failure = f"{type(error).__name__}: {error}"
+            self._failure = (
+                "predictions must have pred_instances with bboxes, labels and scores; reading "
+                f"them failed with {type(error).__name__}: {error}"
+            )
 
     def gather(self) -> list[Prediction]:
         """One prediction an image, from all ranks. All ranks must call this.
@@ -46,15 +48,9 @@ class Predictions:
         Raises:
             InputError: If a prediction of any rank could not be read.
         """
-        parts, failures = zip(*all_gather_object((self._collected, self._failure)), strict=True)
+        collected, failure = self._collected, self._failure
         self.clear()
-        if any(failures):
-            raise InputError(
-                "predictions must have pred_instances with bboxes, labels and scores; reading "
-                f"them failed with {next(filter(None, failures))}"
-            )
-        # The ranks' last images may be repeated as padding.
-        return list({each["img_id"]: each for part in parts for each in part}.values())
+        return gather_predictions(collected, failure)
 
 
 def _to_numpy(sample: Any, *, masks: bool) -> Prediction:

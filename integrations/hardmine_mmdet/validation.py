@@ -79,16 +79,14 @@ class ValidationReader:
         """
         if not self._from_metric:
             return self._evaluate_predictions()
-        detections, detections_error = None, ""
-        if self._measure:
-            try:
-                detections = predicted_boxes(self._predictions.gather(), self.images)
-            except InputError as error:  # AP from the metric needs no boxes
-                detections_error = str(error)
         scores = None
         if metrics:
             scores = read_scores(metrics, self.images.class_names, prefix=self._prefix)
-        return ValidationResult(scores, detections, detections_error)
+        if not self._measure:
+            return ValidationResult(scores)
+        return ValidationResult.measured(
+            scores, lambda: predicted_boxes(self._predictions.gather(), self.images)
+        )
 
     def _evaluate_predictions(self) -> ValidationResult:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hardmine.hosts import (
 )
 from hardmine.metrics import read_scores
 from hardmine.records import ImageSet
+from hardmine_transformers.predictions import EvaluatedBoxes, boxes_of_evaluation
 
 _FILE = "hardmine.pt"
 
@@ -34,6 +35,9 @@ class HardMining(TrainerCallback):
 
     AP by class comes from ``compute_metrics`` as in transformers' own example of object detection:
     ``map_<class>`` beside ``map``; any form that ``hardmine.metrics.read_scores`` reads will do.
+    With ``val_images`` the predicted boxes show where objects are missed and which classes are
+    confused; the image processor that the Trainer has as ``processing_class`` reads them from the
+    model's outputs.
 
     The state lies in each checkpoint folder. Training resumes with the very next images, in the
     middle of an epoch too, as the Trainer skips what was trained.
@@ -42,7 +46,12 @@ class HardMining(TrainerCallback):
         index: Folder of the index; built when training begins if it is not there.
         images: The training images with their labels.
         dataset_ids: Image ids in the order of ``train_dataset``; that of ``images`` if None.
-        val_images: The evaluated images, so that APs of few objects count less.
+        val_images: The evaluated images with their labels, in the order of ``eval_dataset``, unless
+            each label has its ``image_id``. With them APs of few objects count less, and predicted
+            boxes are used.
+        detections: Called with each ``EvalPrediction``; returns what was predicted on
+            ``val_images``, in COCO's results format. For models whose outputs the image processor
+            cannot read.
         metric: Prefix of the keys with AP by class, if there are several.
         folder: For rounds; ``hardmine`` in the output folder if None.
         partners: Table that the data set draws partners from, for Mosaic and the like.
@@ -56,19 +65,24 @@ class HardMining(TrainerCallback):
         images: ImageSet,
         dataset_ids: npt.ArrayLike | None = None,
         val_images: ImageSet | None = None,
+        detections: Callable[[Any], Any] | None = None,
         metric: str | None = None,
         folder: str | Path | None = None,
         partners: PartnerTable | None = None,
         **options: Any,
     ) -> None:
         self._options = MiningOptions(index=index, **options)
+        if detections is not None and val_images is None:
+            raise InputError("detections= needs val_images=, the images that they belong to")
         self._images = images
         self._dataset_ids = dataset_ids
         self._val_images = val_images
+        self._detections = detections
         self._metric = metric
         self._folder = folder
         self._partners = partners
         self._mining: HostMining | None = None
+        self._boxes: EvaluatedBoxes | None = None
         self._checkpoint: str | None = None
         self._steps_per_epoch = 0
         self._saved_at = -1
@@ -100,6 +114,8 @@ class HardMining(TrainerCallback):
 
         trainer.train = train_from
         trainer._get_train_sampler = lambda *dataset: self._sampler
+        if self._val_images is not None and self._options.measure:
+            self._boxes = boxes_of_evaluation(trainer, self._val_images, self._detections)
         trainer.add_callback(self)
         return trainer
 
@@ -113,6 +129,7 @@ class HardMining(TrainerCallback):
             images=self._images,
             dataset_ids=self._dataset_ids,
             val_images=self._val_images,
+            measure=self._boxes is not None,
             folder=Path(self._folder or Path(args.output_dir) / "hardmine"),
             device=str(args.device),
             partners=self._partners,
@@ -157,4 +174,7 @@ class HardMining(TrainerCallback):
 
     def _read(self, metrics: Any) -> ValidationResult:
         names = (self._val_images or self._images).class_names
-        return ValidationResult(read_scores(metrics, names, prefix=self._metric))
+        scores = read_scores(metrics, names, prefix=self._metric)
+        if self._boxes is None:
+            return ValidationResult(scores)
+        return ValidationResult.measured(scores, self._boxes.take)

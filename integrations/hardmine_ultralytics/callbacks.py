@@ -19,13 +19,15 @@ from hardmine.hosts import (
 from hardmine.metrics import read_scores
 from hardmine_ultralytics.labels import read_dataset
 from hardmine_ultralytics.partners import install_partners
+from hardmine_ultralytics.predictions import ValidatedBoxes
 
 
 class HardMining:
     """Mines after each validation; images, and partners of Mosaic and MixUp, are drawn by weight.
 
-    Images and labels are those of the data yaml. Rounds and states lie in ``hardmine`` in the run's
-    folder, so that a run that is resumed draws the very same images. One process only.
+    Images and labels are those of the data yaml. The boxes that each validation predicts show where
+    objects are missed and which classes are confused. Rounds and states lie in ``hardmine`` in the
+    run's folder, so that a run that is resumed draws the very same images. One process only.
 
     Args:
         index: Folder of the index; built when training begins if it is not there.
@@ -62,7 +64,15 @@ class HardMining:
         names = trainer.data["names"]
         dataset = trainer.train_loader.dataset
         images, positions = read_dataset(dataset, names)
-        val_images, _ = read_dataset(trainer.test_loader.dataset, names)
+        val_set = trainer.test_loader.dataset
+        val_images, val_rows = read_dataset(val_set, names)
+        self._boxes = None
+        if self._options.measure:
+            files = [label["im_file"] for label in val_set.labels]
+            ids = val_images.ids[val_rows].tolist()
+            self._boxes = ValidatedBoxes(
+                trainer.validator, val_images, dict(zip(files, ids, strict=True))
+            )
         self._sampler = HardMiningSampler(dataset, seed=trainer.args.seed)
         self._table = None
         if self._partners:
@@ -75,6 +85,7 @@ class HardMining:
             images=images,
             dataset_ids=images.ids[positions],
             val_images=val_images,
+            measure=True,
             folder=folder,
             device=str(trainer.device),
             partners=self._table,
@@ -97,13 +108,17 @@ class HardMining:
         # The loader has drawn ahead, into the next epoch.
         trainer.train_loader.reset()
         self._sampler.load_state_dict(state_after_epoch(self._sampler, trainer.epoch))
-        done = self._mining.after_validation(
-            lambda: ValidationResult(read_scores(trainer.validator.metrics))
-        )
+        done = self._mining.after_validation(lambda: self._read(trainer.validator))
         if done is not None:
             trainer.metrics = {**trainer.metrics, **scalars(done)}
         state = self._mining.state([self._sampler.state_dict()])
         self._mining.save_state(self._states, trainer.epoch, state)
+
+    def _read(self, validator: Any) -> ValidationResult:
+        scores = read_scores(validator.metrics)
+        if self._boxes is None:
+            return ValidationResult(scores)
+        return ValidationResult.measured(scores, self._boxes.take)
 
     def _install(self, loader: Any) -> None:
         """Let a loader draw with the sampler. It is infinite: its batch sampler is repeated."""

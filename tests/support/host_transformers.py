@@ -18,7 +18,7 @@ from host_scenes import (
 )
 from pixel_images import PixelEncoder
 from torchmetrics.detection import MeanAveragePrecision
-from transformers import Trainer, TrainingArguments
+from transformers import RTDetrImageProcessor, Trainer, TrainingArguments
 
 from hardmine.hosts import PartnerTable
 from hardmine_transformers import HardMining
@@ -82,6 +82,7 @@ def train(
         eval_dataset=val_set,
         data_collator=collate,
         compute_metrics=compute_metrics,
+        processing_class=RTDetrImageProcessor(),
     )
     HardMining(
         scenes / "transformers.hmx",

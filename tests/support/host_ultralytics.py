@@ -5,9 +5,9 @@ Ultralytics replaces ``torch.save`` and print options when it is imported.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,8 @@ from typing import Any
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
 
 import numpy as np
+import ultralytics
+import yaml
 from host_scenes import BATCH_SIZE, MINER, NUM_IMAGES
 from pixel_images import PixelEncoder
 from ultralytics import YOLO
@@ -27,25 +29,36 @@ from hardmine_ultralytics import HardMining
 from hardmine_ultralytics.partners import install_partners
 
 
-class Stop(Exception):
-    """Ends a training as a crash would."""
+def small_config(name: str, folder: Path) -> Path:
+    """The config of a model with a sixteenth of its channels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    [file] = Path(ultralytics.__file__).parent.glob(f"cfg/models/*/{name}.yaml")
+    config = yaml.safe_load(file.read_text())
+    config["scales"] = {"n": [0.33, 0.0625, 1024]}
+    small = folder / f"{name[:6]}n{name[6:]}.yaml"
+    small.write_text(yaml.safe_dump(config))
+    return small
 
 
 def train(
     data: Path,
     work: Path,
     *,
-    config: str = "yolo11n.yaml",
+    config: str = "yolo11",
     resume: Path | None = None,
-    stop: int | None = None,
+    copy_after: int | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Train; returns the files of each batch and the values logged after each epoch."""
-    model = YOLO(str(resume or config))
+    """Train; returns the files of each batch, what was logged, and the boxes of the validations.
+
+    ``copy_after`` copies the checkpoint of an epoch, as it lies there after a crash.
+    """
+    model = YOLO(str(resume or small_config(config, work)))
     mining = HardMining(data / "index.hmx", encoder=PixelEncoder(), clusters="none", miner=MINER)
     mining.attach(model)
     batches: list[list[str]] = []
     logged: list[dict[str, float]] = []
+    boxes: list[dict[str, Any]] = []
 
     def record(trainer: Any) -> None:
         preprocess = trainer.preprocess_batch
@@ -55,11 +68,21 @@ def train(
             return preprocess(batch)
 
         trainer.preprocess_batch = recorded
+        # Ultralytics' own conversion to pixels of the image files.
+        trainer.validator.args.save_json = True
+        step = mining._mining.miner.step
+
+        def stepped(metrics: Any, *, val_detections: Any) -> Any:
+            boxes.append({"ours": plain_boxes(val_detections), "json": trainer.validator.jdict})
+            return step(metrics, val_detections=val_detections)
+
+        mining._mining.miner.step = stepped
 
     def note(trainer: Any) -> None:
         logged.append({name: float(value) for name, value in trainer.metrics.items()})
-        if trainer.epoch == stop:
-            raise Stop
+        trainer.validator.args.save_json = trainer.epoch < trainer.epochs - 1
+        if trainer.epoch == copy_after:
+            shutil.copy(trainer.last, work / "copy.pt")
 
     model.add_callback("on_train_start", record)
     model.add_callback("on_fit_epoch_end", note)
@@ -68,7 +91,7 @@ def train(
         "epochs": 3,
         "imgsz": 64,
         "batch": BATCH_SIZE,
-        "workers": 2,
+        "workers": 1,
         "device": "cpu",
         "project": str(work),
         "name": "run",
@@ -80,9 +103,14 @@ def train(
         "optimizer": "SGD",
         **more,
     }
-    with contextlib.suppress(Stop):
-        model.train(**({"resume": True} if resume else options))
-    return {"batches": batches, "logged": logged}
+    model.train(**({"resume": True} if resume else options))
+    return {"batches": batches, "logged": logged, "boxes": boxes}
+
+
+def plain_boxes(detections: Any) -> list[Any]:
+    """Row of the image, class, score and corners of each box."""
+    columns = (detections.image_rows, detections.class_rows, detections.scores, detections.boxes)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def refusal(data: Path, work: Path, **more: Any) -> str:
@@ -119,12 +147,11 @@ def draw_partners() -> dict[str, Any]:
 def main(data: Path, work: Path) -> None:
     """Run every training and write what happened to a file."""
     results: dict[str, Any] = {
-        config: train(data, work / config, config=f"{config}.yaml")
-        for config in ("yolo11n", "yolo26n")
+        "yolo11": train(data, work / "yolo11", copy_after=1),
+        "yolo26": train(data, work / "yolo26", config="yolo26", epochs=2),
     }
-    results["first"] = train(data, work / "parts", stop=1)
-    last = work / "parts" / "run" / "weights" / "last.pt"
-    results["rest"] = train(data, work / "parts", resume=last)
+    shutil.copytree(work / "yolo11" / "run", work / "yolo11" / "whole")
+    results["rest"] = train(data, work / "rest", resume=work / "yolo11" / "copy.pt")
     results["rect"] = refusal(data, work / "rect", rect=True)
     results["val"] = refusal(data, work / "val", val=False)
     try:

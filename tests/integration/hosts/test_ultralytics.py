@@ -19,6 +19,7 @@ from host_scenes import BATCHES, NUM_IMAGES
 from torch.utils.data import DistributedSampler
 
 import hardmine
+from hardmine.history import read_rounds
 from hardmine.scenes import write_scenes
 
 if importlib.util.find_spec("ultralytics") is None:
@@ -83,15 +84,15 @@ def weights_after(run: Path, epoch: int) -> np.ndarray:
     return torch.load(file, weights_only=True)["miner"]["weights"].numpy()
 
 
-@pytest.mark.parametrize("config", ["yolo11n", "yolo26n"])
-def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained, config) -> None:
+@pytest.mark.parametrize(("config", "epochs"), [("yolo11", 3), ("yolo26", 2)])
+def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained, config, epochs) -> None:
     work, results = trained
     batches = results[config]["batches"]
-    assert len(batches) == 3 * BATCHES
+    assert len(batches) == epochs * BATCHES
     names = sorted(path.name for path in (data / "train" / "images").iterdir())
     plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=3)
     assert list(chain(*batches[:BATCHES])) == [names[row] for row in plain]
-    for epoch in (1, 2):
+    for epoch in range(1, epochs):
         weights = weights_after(work / config / "run", epoch - 1)
         expected = NUM_IMAGES * weights / weights.sum()
         assert expected.max() > 1.2
@@ -104,9 +105,27 @@ def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained, config) 
 
 def test_a_run_that_ended_early_resumes_with_the_same_images(trained) -> None:
     _, results = trained
-    first, rest = results["first"]["batches"], results["rest"]["batches"]
-    assert len(first) == 2 * BATCHES
-    assert first + rest == results["yolo11n"]["batches"]
+    rest = results["rest"]["batches"]
+    assert len(rest) == BATCHES
+    assert rest == results["yolo11"]["batches"][2 * BATCHES :]
+
+
+@pytest.mark.parametrize("config", ["yolo11", "yolo26"])
+def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained, config) -> None:
+    work, results = trained
+    file_names = sorted(path.name for path in (data / "val" / "images").iterdir())
+    for validation in results[config]["boxes"]:
+        ours = [(row, kind, *box, score) for row, kind, score, box in validation["ours"]]
+        theirs = []
+        for found in validation["json"]:
+            x, y, width, height = found["bbox"]
+            row = file_names.index(found["file_name"])
+            corners = (x, y, x + width, y + height)
+            theirs.append((row, found["category_id"] - 1, *corners, found["score"]))
+        assert len(ours) > len(file_names)
+        assert np.array(ours) == pytest.approx(np.array(theirs), abs=2e-3)
+    [*_, last] = read_rounds(work / config / "run" / "hardmine" / "rounds.jsonl")
+    assert last.inputs.density_ratio is not None
 
 
 def test_what_cannot_be_mined_is_refused(trained) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hardmine.cli import checks
+from hardmine.cli import checks, trainers
 from hardmine.cli.main import main
 
 
@@ -91,6 +92,26 @@ def test_extras_match_the_package_s_metadata() -> None:
     assert any(text.startswith("torch>=") for text in base)
     assert all("extra" not in text for text in base)
     assert extras["faiss"] == ["faiss-cpu>=1.8"]
+
+
+def test_trainers_are_named_with_their_versions(tmp_path, monkeypatch) -> None:
+    for name, version in (("ultralytics", "8.3.0"), ("pytorch-lightning", "2.5.1")):
+        record = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        record.mkdir()
+        (record / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+    extras = {
+        "lightning": ["lightning>=2.4", "torchmetrics>=1.4"],
+        "ultralytics": ["ultralytics>=8.4.140"],
+    }
+    monkeypatch.setattr(trainers, "declared_requirements", lambda: ([], extras))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    printed = "\n".join(trainers.lines(trainers.find_trainers()))
+    assert re.search(r"Lightning +supported +pytorch-lightning 2.5.1, by hardmine_light", printed)
+    assert re.search(r"Ultralytics +not supported +ultralytics 8.3.0", printed)
+    assert "pip install 'ultralytics>=8.4.140'" in printed
+    assert re.search(r"detectron2 +not installed$", printed, re.MULTILINE)
 
 
 def test_a_probe_prints_json(packages: Path) -> None:

@@ -62,6 +62,7 @@ def test_predictions_are_found_by_id() -> None:
     detections = predicted_boxes([{"img_id": 9, **found}, {"img_id": 7, **nothing}], make_images())
     assert detections.image_rows.tolist() == [1]
     assert detections.boxes.tolist() == [[1, 2, 3, 4]]
-    assert len(predicted_boxes([], make_images())) == 0
+    with pytest.raises(InputError, match="only 1 of 2 validation images have been validated"):
+        predicted_boxes([{"img_id": 9, **found}], make_images())
     with pytest.raises(InputError, match=r"1 validated images are not .* img_id 8"):
         predicted_boxes([{"img_id": 8, **found}], make_images())
