@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,18 @@ def write_suspects(suspects: Sequence[MinedImage], folder: Path) -> tuple[Path, 
     return table, proposals
 
 
-def coco_proposals(suspects: Sequence[MinedImage]) -> dict[str, Any]:
-    """Suspects as a COCO data set, which labelling tools open; ``score`` is the similarity."""
-    names = sorted({one.class_name for one in suspects})
+def coco_proposals(
+    suspects: Sequence[MinedImage], class_ids: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Suspects as a COCO data set, which labelling tools open; ``score`` is the similarity.
+
+    Args:
+        suspects: What to write.
+        class_ids: Category id by class name; numbered from 1 if None.
+    """
+    if class_ids is None:
+        names = sorted({one.class_name for one in suspects})
+        class_ids = {name: place for place, name in enumerate(names, 1)}
     images = {one.image_id: one for one in suspects}
     return {
         "info": {"description": "Suspected missing labels, to be checked by people."},
@@ -43,12 +52,12 @@ def coco_proposals(suspects: Sequence[MinedImage]) -> dict[str, Any]:
             {"id": image_id, "file_name": one.path, "height": one.size[0], "width": one.size[1]}
             for image_id, one in images.items()
         ],
-        "categories": [{"id": place, "name": name} for place, name in enumerate(names, 1)],
+        "categories": [{"id": number, "name": name} for name, number in class_ids.items()],
         "annotations": [
             {
                 "id": number,
                 "image_id": one.image_id,
-                "category_id": names.index(one.class_name) + 1,
+                "category_id": class_ids[one.class_name],
                 "bbox": (box := _xywh(one)),
                 "area": round(box[2] * box[3], 2),
                 "iscrowd": 0,
