@@ -14,6 +14,7 @@ from hardmine.errors import InputError
 from hardmine.report.gap_output import to_json
 from hardmine.report.mining_preview import MinedImage
 from hardmine.report.run_summary import summarize_run
+from hardmine.report.text_slices import named_classes
 from hardmine.serve.asking import Asking, HitsQuery
 from hardmine.serve.background import State
 from hardmine.serve.checks import CheckAnswer, ChecksQuery, Decisions, Queue
@@ -251,6 +252,17 @@ def _status(state: State[Any]) -> dict[str, Any]:
     return {"version": state.version, "busy": state.busy, "error": state.error}
 
 
+def _add_contexts(site: Site, call: Call) -> Any:
+    for text in call.body.texts:
+        names = site.workspace.class_names
+        if len(named := named_classes(text, names)):
+            raise InputError(
+                f"a context is combined with every weak class, but {text!r} names "
+                f"{names[named[0]]!r}: ask for the context alone, such as 'at night'"
+            )
+    return _contexts(site.kept.add_contexts(call.body), site)
+
+
 def _contexts(contexts: tuple[str, ...], site: Site) -> dict[str, Any]:
     return {"contexts": contexts, "file": str(site.kept.contexts_file)}
 
@@ -325,8 +337,8 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/api/contexts",
-        "Add each text of a question to the contexts.",
-        lambda site, call: _contexts(site.kept.add_contexts(call.body), site),
+        "Add each text of a question to the contexts; none may name a class.",
+        _add_contexts,
         body=Question,
     ),
     Endpoint(

@@ -159,10 +159,11 @@ def open_workspace(
     labels = None if ann is None else load_images(ann, check_files=False)
     _require_overlap(opened, labels, "--ann")
     val_images = labels if val_ann is None else load_images(val_ann, check_files=False)
-    val_opened = opened if val_index is None else open_index(val_index, encoder=loaded)
-    if val_index is not None or val_ann is None:
+    val_opened: Index | None = opened
+    if val_index is not None:
+        val_opened = open_index(val_index, encoder=loaded)
         _require_overlap(val_opened, val_images, "--val-ann")
-    elif val_images is not None and not (val_opened.rows_of(val_images.ids) >= 0).any():
+    elif val_images is not None and not (opened.rows_of(val_images.ids) >= 0).any():
         val_opened = None
     return Workspace(
         name=index.name,
