@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import ipaddress
 import secrets
@@ -99,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     console.print("Stop with Ctrl+C.")
     if not args.no_browser:
         webbrowser.open(address)
-    _serve(make_app(site, access), listening)
+    # Ctrl+C is how it is stopped.
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve(make_app(site, access), listening)
     return 0
 
 

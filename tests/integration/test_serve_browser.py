@@ -68,6 +68,8 @@ SCRIPTS = {
       await until(() => text("#facts").includes(`${before - 1} to check`));
       key("body", "2"); key("body", "3"); key("body", "ArrowLeft");
       await until(() => text("#facts").includes(`${before - 2} to check`));
+      const counts = async () => (await (await fetch("/api/checks")).json()).counts;
+      while (!(await counts()).open) await new Promise((go) => setTimeout(go, 30));
       document.querySelector("[data-kind=confuser]").click();
       await until(() => !text("#facts").includes(`${before - 2} to check`));
       see("before", before);

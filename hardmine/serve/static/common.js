@@ -16,6 +16,7 @@ export async function request(path, { method = "GET", body, signal } = {}) {
     response = await fetch(path, {
       method,
       signal,
+      keepalive: body !== undefined && !file, // written even if the page is closed meanwhile
       body: body === undefined || file ? body : JSON.stringify(body),
       headers: body === undefined || file ? {} : { "content-type": "application/json" },
     });
