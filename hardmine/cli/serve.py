@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
             raise MissingExtra("serve", "hardmine serve")
     from hardmine.serve import open_workspace
     from hardmine.serve.access import Access
-    from hardmine.serve.api import Site
     from hardmine.serve.app import make_app
+    from hardmine.serve.site import Site
 
     site = Site(
         open_workspace(
@@ -108,13 +108,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that is listening already, so that a browser may come at once."""
+    if not 0 <= port <= 65_535:
+        raise InputError(f"--port must lie in 0 to 65535, got {port}")
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(128)
-    except (OSError, OverflowError) as error:
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(128)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
         raise InputError(
             f"cannot listen on {host}, port {port}: {error}; give another --host or --port"
         ) from error

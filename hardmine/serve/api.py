@@ -15,40 +15,15 @@ from hardmine.report.gap_output import to_json
 from hardmine.report.mining_preview import MinedImage
 from hardmine.report.run_summary import summarize_run
 from hardmine.report.text_slices import named_classes
-from hardmine.serve.asking import Asking, HitsQuery
+from hardmine.serve.asking import HitsQuery
 from hardmine.serve.background import State
-from hardmine.serve.checks import CheckAnswer, ChecksQuery, Decisions, Queue
-from hardmine.serve.kept import KeptQuestions
-from hardmine.serve.live import Live
+from hardmine.serve.checks import CheckAnswer, ChecksQuery
 from hardmine.serve.questions import Question
-from hardmine.serve.thumbnails import SIZES, Thumbnails
-from hardmine.serve.workspace import Workspace
+from hardmine.serve.site import WAIT, Site
+from hardmine.serve.thumbnails import SIZES
 
 JSON_LIMIT = 64 << 10  # bytes of a request
 PICTURE_LIMIT = 10 << 20
-_WAIT = 0.2  # seconds for a value that is nearly made
-
-
-class Site:
-    """Everything that pages and endpoints answer from.
-
-    Args:
-        workspace: What is shown.
-    """
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.asking = Asking(workspace)
-        self.live = Live(workspace)
-        self.kept = KeptQuestions(workspace.folder)
-        self.decisions = Decisions(workspace.folder / "checks.jsonl")
-        self.thumbnails = Thumbnails()
-
-    def queue(self) -> Queue | None:
-        """What there is to check; None while it is being found or where there are no labels."""
-        state = self.live.diagnosis.wait(_WAIT)
-        mining = None if state.value is None else state.value.mining
-        return None if mining is None else Queue.of(mining)
 
 
 @dataclass(frozen=True)
@@ -140,14 +115,14 @@ def _hits(site: Site, call: Call) -> Any:
 
 def _ap(site: Site, call: Call) -> Any:
     answer = site.asking.answer(call.params["key"])
-    state = site.live.matches.wait(_WAIT)
+    state = site.live.matches.wait(WAIT)
     if state.value is None:
         return {"busy": state.busy, "error": state.error}
     return {"busy": False, "error": "", **site.asking.measure(answer, state.value)}
 
 
 def _classes(site: Site, call: Call) -> Any:
-    state = site.live.diagnosis.wait(_WAIT)
+    state = site.live.diagnosis.wait(WAIT)
     report = None if state.value is None else state.value.report
     return {**_status(state), "report": None if report is None else to_json(report)}
 
@@ -158,7 +133,7 @@ def _rounds(site: Site, call: Call) -> Any:
 
 
 def _draws(site: Site, call: Call) -> Any:
-    state = site.live.draws.wait(_WAIT)
+    state = site.live.draws.wait(WAIT)
     if state.value is None:
         return {**_status(state), "total": 0, "images": []}
     drawn = site.live.drawn(state.value, call.query.offset, call.query.limit)

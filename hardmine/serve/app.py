@@ -18,10 +18,11 @@ from starlette.types import ASGIApp
 from hardmine.errors import HardmineError
 from hardmine.records import plain_values
 from hardmine.serve.access import Access, Guard
-from hardmine.serve.api import ENDPOINTS, Call, Endpoint, Site
+from hardmine.serve.api import ENDPOINTS, Call, Endpoint
 from hardmine.serve.asking import NotKept
 from hardmine.serve.openapi import describe
 from hardmine.serve.pages import PAGES, STATIC
+from hardmine.serve.site import Site
 
 _Handler = Callable[[Request], Awaitable[Response]]
 

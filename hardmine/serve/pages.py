@@ -10,8 +10,8 @@ from hardmine.report.gap_page import KIND_WORDS, gap_values
 from hardmine.report.page import page_environment
 from hardmine.report.rounds_page import rounds_values
 from hardmine.report.run_summary import summarize_run
-from hardmine.serve.api import Site
 from hardmine.serve.background import State
+from hardmine.serve.site import WAIT, Site
 
 _HERE = Path(__file__).parent
 _REPORT = _HERE.parent / "report"
@@ -49,7 +49,7 @@ def ask_page(site: Site) -> str:
 
 def classes_page(site: Site) -> str:
     """The table of classes of the report."""
-    state = site.live.diagnosis.wait(0.2)
+    state = site.live.diagnosis.wait(WAIT)
     report = None if state.value is None else state.value.report
     if report is None:
         missing = site.workspace.detections is None

@@ -21,8 +21,8 @@ from toy_miner import detections_of
 from hardmine.index.search.exact import ExactIndex
 from hardmine.serve import Workspace
 from hardmine.serve.access import Access
-from hardmine.serve.api import Site
 from hardmine.serve.app import make_app
+from hardmine.serve.site import Site
 
 TOKEN = "the-token-of-the-tests"
 HOSTILE = '<img src=x onerror="document.title=1">.png'
