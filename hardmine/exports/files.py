@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -58,9 +58,17 @@ def write_export(
         raise InputError(f"{path}: cannot be written: {error}; choose another file") from error
 
 
-def to_coco(mined: Sequence[MinedImage]) -> dict[str, Any]:
-    """A COCO data set, which labelling tools open; ``score`` is the similarity."""
-    names = class_names(mined)
+def to_coco(
+    mined: Sequence[MinedImage], class_ids: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """A COCO data set, which labelling tools open; ``score`` is the similarity.
+
+    Args:
+        mined: The images.
+        class_ids: Category id by class name; the classes that occur, numbered from 1, if None.
+    """
+    if class_ids is None:
+        class_ids = {name: number for number, name in enumerate(class_names(mined), 1)}
     annotations = []
     for number, one in enumerate(mined, 1):
         left, top, right, bottom = one.pixels
@@ -69,7 +77,7 @@ def to_coco(mined: Sequence[MinedImage]) -> dict[str, Any]:
             {
                 "id": number,
                 "image_id": one.image_id,
-                "category_id": names.index(one.class_name) + 1,
+                "category_id": class_ids[one.class_name],
                 "bbox": [left, top, width, height],
                 "area": round(width * height, 2),
                 "iscrowd": 0,
@@ -88,7 +96,7 @@ def to_coco(mined: Sequence[MinedImage]) -> dict[str, Any]:
             }
             for found in by_image(mined)
         ],
-        "categories": [{"id": place, "name": name} for place, name in enumerate(names, 1)],
+        "categories": [{"id": number, "name": name} for name, number in class_ids.items()],
         "annotations": annotations,
     }
 

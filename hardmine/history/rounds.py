@@ -202,11 +202,16 @@ def weights_digest(weights: Floats) -> str:
 
 
 def append_round(path: str | Path, done: Round) -> None:
-    """Add one line to a rounds file, durably: one write, then a sync.
+    """Add a round to a rounds file, as ``append_line`` does."""
+    append_line(path, done.to_json())
+
+
+def append_line(path: str | Path, record: Mapping[str, Any]) -> None:
+    """Add one line of JSON to a file, durably: one write, then a sync.
 
     A line that a crash left incomplete is cut off first.
     """
-    line = json.dumps(done.to_json(), allow_nan=False, ensure_ascii=False) + "\n"
+    line = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

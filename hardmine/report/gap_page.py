@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hardmine.exports import MinedImage
 from hardmine.report.diagnose import KINDS
@@ -118,6 +119,18 @@ def gap_page(
         val_root: Folder of the validation images, for slices.
         progress: Called after each picture.
     """
+    values = gap_values(report, root=root, val_root=val_root, progress=progress)
+    return render_page("gap_page.html", **values)
+
+
+def gap_values(
+    report: GapReport,
+    *,
+    root: Path | None = None,
+    val_root: Path | None = None,
+    progress: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """The variables of ``gap_page.html``; arguments as of ``gap_page``."""
     pictures: list[tuple[ClassGap, list[Picture]]] = []
     suspects: list[Picture] = []
 
@@ -141,22 +154,21 @@ def gap_page(
         (one, [(path, shrink(val_root / path)) for path in one.paths] if val_root else [])
         for one in report.slices[:_NUM_SLICES]
     ]
-    return render_page(
-        "gap_page.html",
-        report=report,
-        slice_pictures=slice_pictures,
-        plot=scatter(report),
-        changes=changes(report),
-        pictures=pictures,
-        suspects=suspects,
-        kinds=KINDS,
-        kind_words=KIND_WORDS,
-        count=count,
-        percent=percent,
-        points=points,
-        sort_key=sort_key,
-        isnan=math.isnan,
-    )
+    return {
+        "report": report,
+        "slice_pictures": slice_pictures,
+        "plot": scatter(report),
+        "changes": changes(report),
+        "pictures": pictures,
+        "suspects": suspects,
+        "kinds": KINDS,
+        "kind_words": KIND_WORDS,
+        "count": count,
+        "percent": percent,
+        "points": points,
+        "sort_key": sort_key,
+        "isnan": math.isnan,
+    }
 
 
 def sort_key(value: float | None) -> str:

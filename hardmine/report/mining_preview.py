@@ -27,6 +27,7 @@ from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
 _NUM_EXAMPLES = 4  # images of each class and group of kinds
+_NUM_CONFUSERS = 20  # of each class
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class MiningPreview:
         examples: For each weak class the images that would be drawn more often, and confusers.
         suspects: Images whose label of a class, weak or not, is probably missing. Weaker classes
             come first; within a class, the most similar images.
+        confusers: Images labelled without a class, weak or not, that look most like it, some of
+            each class in the same order.
         retrieval: By class name.
     """
 
@@ -51,9 +54,10 @@ class MiningPreview:
     examples: tuple[MinedImage, ...]
     suspects: tuple[MinedImage, ...]
     retrieval: dict[str, Retrieval]
+    confusers: tuple[MinedImage, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values of everything but ``retrieval``, which the classes of a report hold."""
+        """JSON values of what the classes of a report do not hold, the best examples alone."""
         return {
             "num_images": self.num_images,
             "num_raised": self.num_raised,
@@ -141,6 +145,7 @@ def preview_mining(
         ),
         suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
         retrieval=_retrieval(data, evidence, trust, suspects, done),
+        confusers=mined_images(targets, weakest_first, (("confuser",),), _NUM_CONFUSERS),
     )
 
 

@@ -1,8 +1,8 @@
-"""Self-contained HTML pages with one layout and one way to show an image and its match.
+"""HTML pages with one layout and one way to show an image and its match.
 
 A page is a template of this folder that extends ``page.html`` and may import the macros of
 ``parts.html``. All values are escaped. Pictures, style and script are inside the file, and its
-content security policy forbids every request.
+content security policy forbids every request. A server gives another ``layout``, which links them.
 """
 
 from __future__ import annotations
@@ -86,14 +86,31 @@ def thumbnail(image: Path | Image.Image, *, side: int = 480, quality: int = 80) 
         quality: Of the JPEG, 1 to 95.
     """
     try:
-        small = open_image(image) if isinstance(image, Path) else image.copy()
+        jpeg, size = small_jpeg(image, side=side, quality=quality)
     except InputError as error:
         return Thumbnail("", problem=str(error))
+    data = base64.b64encode(jpeg).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{data}", *size)
+
+
+def small_jpeg(
+    image: Path | Image.Image, *, side: int, quality: int
+) -> tuple[bytes, tuple[int, int]]:
+    """Shrink an image: a JPEG file, and its width and height.
+
+    Args:
+        image: A file, or a decoded RGB image.
+        side: Longest side in pixels; smaller images are not enlarged.
+        quality: Of the JPEG, 1 to 95.
+
+    Raises:
+        InputError: If the file is missing or broken.
+    """
+    small = open_image(image) if isinstance(image, Path) else image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
     small.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Thumbnail(f"data:image/jpeg;base64,{data}", *small.size)
+    return buffer.getvalue(), small.size
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -103,13 +120,18 @@ def render_page(template: str, **values: Any) -> str:
         template: File name, such as ``"search_page.html"``.
         values: The template's variables; a missing one is an error.
     """
-    return _environment().get_template(template).render(**values)
+    return page_environment().get_template(template).render(**values)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def page_environment(*folders: Path) -> jinja2.Environment:
+    """Where templates are found and how they are rendered.
+
+    Args:
+        folders: Of templates beside those of this folder, which may extend and import these.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
+        loader=jinja2.FileSystemLoader([_FOLDER, *folders]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

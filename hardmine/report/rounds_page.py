@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,11 @@ def rounds_page(run: RunSummary, *, title: str = "rounds") -> str:
         run: Its rounds and classes.
         title: Name of the run.
     """
+    return render_page("rounds_page.html", **rounds_values(run, title=title))
+
+
+def rounds_values(run: RunSummary, *, title: str = "rounds") -> dict[str, Any]:
+    """The variables of ``rounds_page.html``; arguments as of ``rounds_page``."""
     numbers = [one.number for one in run.rounds]
     boosted = [one for one in run.classes if one.num_boosted]
     rest = [one for one in run.classes if not one.num_boosted]
@@ -88,18 +94,17 @@ def rounds_page(run: RunSummary, *, title: str = "rounds") -> str:
         numbers,
     )
     gain_boosted, gain_rest = run.gains
-    return render_page(
-        "rounds_page.html",
-        title=title,
-        run=run,
-        charts=[one for one in (ap, draws) if one.series],
-        gain_boosted=gain_boosted,
-        gain_rest=gain_rest,
-        sparks={one.name: spark(one) for one in run.classes},
-        failed=[one for one in run.rounds if one.error],
-        points=points,
-        percent=percent,
-    )
+    return {
+        "title": title,
+        "run": run,
+        "charts": [one for one in (ap, draws) if one.series],
+        "gain_boosted": gain_boosted,
+        "gain_rest": gain_rest,
+        "sparks": {one.name: spark(one) for one in run.classes},
+        "failed": [one for one in run.rounds if one.error],
+        "points": points,
+        "percent": percent,
+    }
 
 
 def chart(title: str, lines: dict[str, Floats], numbers: Sequence[int]) -> Chart:

@@ -1,0 +1,194 @@
+"""Suspects and confusers, checked one by one; decisions in a file that survives a kill."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hardmine.errors import InputError
+from hardmine.exports import MinedImage
+from hardmine.exports.files import to_coco
+from hardmine.history.rounds import append_line
+from hardmine.index.base import Index
+from hardmine.report.mining_preview import MiningPreview
+
+Decision = Literal["missing", "other", "skip", "open"]
+
+
+class CheckRecord(msgspec.Struct, frozen=True):
+    """One line of the file; of an image and class the last line counts.
+
+    Attributes:
+        time: UTC, ISO 8601.
+        image_id: As in the labels.
+        class_name: The class that the image resembles.
+        kind: "suspect" or "confuser".
+        score: Cosine similarity to the class's query.
+        box: Matching region, xyxy as shares of the image's width and height.
+        decision: "missing" (the label is), "other" (something else is shown), "skip", or "open"
+            where an answer was taken back.
+    """
+
+    time: str
+    image_id: int | str
+    class_name: str
+    kind: str
+    score: float
+    box: tuple[float, float, float, float]
+    decision: Decision
+
+
+class Decisions:
+    """The answers so far, in memory and as lines of a file.
+
+    Args:
+        file: Read if it exists; made by the first answer.
+
+    Raises:
+        InputError: If a line, other than an incomplete last one, is not an answer.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+        self._last = {_key(one.image_id, one.class_name): one for one in _read(file)}
+
+    def of(self, image_id: int | str, class_name: str) -> Decision:
+        """What was answered last; "open" if nothing was."""
+        found = self._last.get(_key(image_id, class_name))
+        return "open" if found is None else found.decision
+
+    def add(self, mined: MinedImage, decision: Decision) -> None:
+        """Write an answer; it is on disk when this returns."""
+        record = CheckRecord(
+            datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            mined.image_id,
+            mined.class_name,
+            mined.kind,
+            round(mined.score, 4),
+            mined.box,
+            decision,
+        )
+        with self._lock:
+            try:
+                append_line(self.file, msgspec.to_builtins(record))
+            except OSError as error:
+                raise InputError(
+                    f"{self.file}: cannot be written: {error}; give another folder with --keep"
+                ) from error
+            self._last[_key(mined.image_id, mined.class_name)] = record
+
+    def counts(self) -> dict[str, int]:
+        """Number of images and classes by their last answer."""
+        return dict(Counter(one.decision for one in self._last.values()))
+
+    def to_coco(self, index: Index, class_ids: dict[str, int]) -> dict[str, Any]:
+        """The labels found missing, as a COCO data set with the labels' own category ids.
+
+        Args:
+            index: Has the images' paths and sizes; images that it lacks are left out.
+            class_ids: Category id by class name.
+        """
+        missing = [one for one in self._last.values() if one.decision == "missing"]
+        rows = index.rows_of([one.image_id for one in missing]).tolist()
+        mined = [
+            MinedImage(
+                image_id=one.image_id,
+                path=index.paths[row],
+                class_name=one.class_name,
+                kind=one.kind,
+                score=one.score,
+                box=one.box,
+                size=(int(index.sizes[row, 0]), int(index.sizes[row, 1])),
+                weight=1.0,
+            )
+            for one, row in zip(missing, rows, strict=True)
+            if row >= 0
+        ]
+        return {
+            **to_coco(mined, class_ids),
+            "info": {
+                "description": "Labels that people found missing. A box is the region that "
+                "matched, not a tight box of the object."
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What there is to check, in order: suspects, then confusers, of weaker classes first."""
+
+    suspects: tuple[MinedImage, ...]
+    confusers: tuple[MinedImage, ...]
+
+    @classmethod
+    def of(cls, mining: MiningPreview) -> Queue:
+        """Take what mining found; of an image and class that is both, the suspect."""
+        suspected = {_key(one.image_id, one.class_name) for one in mining.suspects}
+        confusers = tuple(
+            one for one in mining.confusers if _key(one.image_id, one.class_name) not in suspected
+        )
+        return cls(mining.suspects, confusers)
+
+    def of_kind(self, kind: str) -> tuple[MinedImage, ...]:
+        """Those of a kind."""
+        return self.suspects if kind == "suspect" else self.confusers
+
+    def find(self, image_id: int | str, class_name: str) -> MinedImage:
+        """The entry of an image and class.
+
+        Raises:
+            InputError: If there is none.
+        """
+        for one in (*self.suspects, *self.confusers):
+            if _key(one.image_id, one.class_name) == _key(image_id, class_name):
+                return one
+        raise InputError(f"image {image_id!r} and class {class_name!r} are not to be checked")
+
+
+class ChecksQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which checks to list; ``decision`` "open" are those not answered yet."""
+
+    kind: Literal["suspect", "confuser"] = "suspect"
+    decision: Literal["any", "missing", "other", "skip", "open"] = "any"
+    offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class CheckAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A person's answer about an image and class of the list."""
+
+    image_id: int | Annotated[str, Meta(max_length=1000)]
+    class_name: Annotated[str, Meta(max_length=300)]
+    decision: Decision
+
+
+def _key(image_id: int | str, class_name: str) -> tuple[int | str, str]:
+    return (image_id, class_name)
+
+
+def _read(file: Path) -> Iterator[CheckRecord]:
+    try:
+        lines = file.read_bytes().split(b"\n") if file.exists() else []
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
+    for place, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            yield msgspec.json.decode(line, type=CheckRecord)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            if place == len(lines) - 1:
+                return  # a kill cut it short; the next answer replaces it
+            raise InputError(
+                f"{file}, line {place + 1} is not an answer to a check: {error}; mend the line or "
+                "move the file away"
+            ) from error

@@ -1,0 +1,223 @@
+"""The pages of ``hardmine serve`` in a real browser, used as a person would."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serve_site import TOKEN, Running, running
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import hardmine
+from hardmine.serve import app, pages
+
+# One script a page, which the page loads as a file of the server and which posts what it saw.
+SCRIPTS = {
+    "ask": """
+      type("#texts", "a car at night"); key("#texts", "Enter");
+      await until(() => all(".hit img").length > 4 && document.querySelector("#ap .value"));
+      see("asked", [location.search, text("#asked"), text("#ap").includes("Harder than the rest")]);
+      see("first", all(".hit .score").slice(0, 3).map((one) => one.textContent));
+      see("marks", all(".hit").length < 120 && document.querySelector("#hits").scrollHeight > 1000);
+      choose("#class", "zebra");
+      await until(() => text("#summary").includes(" of "));
+      see("filtered", all(".hit .labels").every((one) => one.textContent.includes("zebra")));
+      choose("#class", ""); choose("#labels", "any");
+      await until(() => !text("#summary").includes(" of "));
+      scrollTo(0, document.body.scrollHeight);
+      await until(() => document.querySelector('.hit[data-place="119"]'));
+      see("last", document.querySelector('.hit[data-place="119"]').getAttribute("aria-posinset"));
+      scrollTo(0, 0);
+      await until(() => document.querySelector('.hit[data-place="0"]'));
+      document.querySelector('.hit[data-place="0"] .open').focus();
+      key(":focus", "ArrowRight");
+      see("arrow", document.activeElement.closest(".hit").dataset.place);
+      document.querySelector("#keep-context").click();
+      await until(() => text("#problem").includes("names 'car'"));
+      document.querySelector("#keep-slice").click();
+      await until(() => all("#kept .chip").length === 1);
+      document.querySelector('.hit[data-place="2"] .like').click();
+      await until(() => text("#asked") === "Images like this" && all("#parts .chip").length === 1);
+      see("region", new URLSearchParams(location.search).get("region").split(",").length);
+      history.back();
+      await until(() => text("#asked") === "a car at night");
+    """,
+    "classes": """
+      await until(() => all("table.gaps tbody tr").length === 3);
+      see("classes", all("table.gaps tbody th").map((one) => one.textContent));
+    """,
+    "rounds": """
+      await until(() => all("#draws-wall .tile").length > 10);
+      see("draws", all("#draws-wall .score").map((one) => parseFloat(one.textContent)));
+      await (await fetch("/test/round", { method: "POST" })).text();
+      await until(() => all("details.round").length === 2);
+    """,
+    "check": """
+      await until(() => document.querySelector("#check h2")?.textContent);
+      const before = Number(text("[data-kind=suspect] b"));
+      see("question", text("#question"));
+      key("body", "1");
+      await until(() => text("#facts").includes(`${before - 1} to check`));
+      key("body", "2"); key("body", "3"); key("body", "ArrowLeft");
+      await until(() => text("#facts").includes(`${before - 2} to check`));
+      const counts = async () => (await (await fetch("/api/checks")).json()).counts;
+      while (!(await counts()).open) await new Promise((go) => setTimeout(go, 30));
+      document.querySelector("[data-kind=confuser]").click();
+      await until(() => !text("#facts").includes(`${before - 2} to check`));
+      see("before", before);
+    """,
+}
+FRAME = """
+const seen = {}, errors = [];
+const see = (name, value) => { seen[name] = value; };
+const all = (query) => [...document.querySelectorAll(query)];
+const text = (query) => document.querySelector(query)?.textContent ?? "";
+const type = (query, value) => { const one = document.querySelector(query); one.value = value; one.dispatchEvent(new Event("input", { bubbles: true })); };
+const choose = (query, value) => { const one = document.querySelector(query); one.value = value; one.dispatchEvent(new Event("change", { bubbles: true })); };
+const key = (query, name) => document.querySelector(query).dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+const until = async (done) => {
+  const start = Date.now();
+  while (!done()) {
+    if (Date.now() - start > 60000) throw new Error(`waited in vain for ${done}`);
+    await new Promise((go) => setTimeout(go, 30));
+  }
+};
+addEventListener("error", (event) => event.message && errors.push(String(event.message)));
+addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
+addEventListener("securitypolicyviolation", (event) => errors.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("load", async () => {
+  try { STEPS } catch (error) { errors.push(String(error)); }
+  const foreign = performance.getEntriesByType("resource").map((one) => one.name).filter((one) => !one.startsWith(location.origin) && !one.startsWith("data:"));
+  const nameless = all("button, a, input, select, textarea").filter((one) => !(one.textContent.trim() || one.getAttribute("aria-label") || one.title || one.labels?.length));
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  await fetch("/test/seen", { method: "POST", body: JSON.stringify({ seen, errors, foreign, nameless: nameless.map((one) => one.outerHTML), wide, title: document.title }) });
+});
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if (path := shutil.which(name)) is not None:
+            return path
+    pytest.skip("no chromium on this machine to look at the pages with")
+
+
+class Watched:
+    """A server whose pages load a script of the test, and what the scripts saw."""
+
+    def __init__(self, served: Running) -> None:
+        self.served = served
+        self.report: dict[str, Any] = {}
+        self.done = threading.Event()
+        space = served.site.workspace
+        self.miner = hardmine.HardMiner(
+            space.index, encoder=space.encoder, images=space.images, rounds=space.rounds
+        )
+
+    async def seen(self, request: Request) -> Response:
+        self.report = json.loads(await request.body())
+        self.done.set()
+        return Response()
+
+    def mine(self, request: Request) -> Response:
+        self.miner.step({"car": 0.6, "fork<b>": 0.2, "zebra": 0.4})
+        return Response()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("browser")
+    holder: list[Watched] = []
+
+    async def seen(request: Request) -> Response:
+        return await holder[0].seen(request)
+
+    def mine(request: Request) -> Response:
+        return holder[0].mine(request)
+
+    def script(request: Request) -> Response:
+        steps = SCRIPTS[request.path_params["page"]]
+        return Response(FRAME.replace("STEPS", steps), media_type="text/javascript")
+
+    def with_script(page: str, make: Any) -> Any:
+        def made(site: Any) -> str:
+            tag = f'<script src="/test/{page[1:]}.js" type="module"></script></head>'
+            return str(make(site)).replace("</head>", tag)
+
+        return made
+
+    extra = [
+        Route("/test/seen", seen, methods=["POST"]),
+        Route("/test/round", mine, methods=["POST"]),
+        Route("/test/{page}.js", script),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        made = {page: with_script(page, make) for page, make in pages.PAGES.items()}
+        patch.setattr(app, "PAGES", made)
+        plain = app.Starlette
+        patch.setattr(
+            app, "Starlette", lambda routes, **rest: plain(routes=[*extra, *routes], **rest)
+        )
+        with running(folder) as served:
+            holder.append(Watched(served))
+            yield holder[0]
+
+
+def visit(chromium: str, watched: Watched, page: str, width: int, profile: Path) -> dict[str, Any]:
+    """Open a page, and return what its script saw."""
+    watched.done.clear()
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        f"--user-data-dir={profile}",
+        f"--window-size={width},900",
+        "--remote-debugging-port=0",  # keeps it running
+        f"{watched.served.url}/{page}?token={TOKEN}",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        answered = watched.done.wait(100)
+        browser.terminate()
+    assert answered, f"the script on {page} did not report"
+    report = watched.report
+    assert report["errors"] == []
+    assert report["foreign"] == []
+    assert report["nameless"] == []
+    assert report["wide"] <= 0
+    seen: dict[str, Any] = report["seen"]
+    return seen
+
+
+def test_ask(chromium: str, watched: Watched, tmp_path: Path) -> None:
+    seen = visit(chromium, watched, "ask", 390, tmp_path)
+    assert seen["asked"] == ["?text=a+car+at+night", "a car at night", True]
+    scores = [float(score) for score in seen["first"]]
+    assert scores == sorted(scores, reverse=True)
+    assert seen["marks"]
+    assert seen["filtered"]
+    assert (seen["last"], seen["arrow"], seen["region"]) == ("120", "1", 5)
+    assert [one.texts for one in watched.served.site.kept.slices()] == [("a car at night",)]
+
+
+def test_classes_rounds_and_check(chromium: str, watched: Watched, tmp_path: Path) -> None:
+    watched.mine(Request({"type": "http"}))
+    seen = visit(chromium, watched, "classes", 1280, tmp_path)
+    assert sorted(seen["classes"]) == ["car", "fork<b>", "zebra"]
+    seen = visit(chromium, watched, "rounds", 390, tmp_path)
+    assert seen["draws"] == sorted(seen["draws"], reverse=True)
+    seen = visit(chromium, watched, "check", 390, tmp_path)
+    assert seen["question"].startswith("Is there an unlabelled ")
+    counts = watched.served.site.decisions.counts()
+    assert counts == {"missing": 1, "other": 1, "open": 1}

@@ -1,0 +1,83 @@
+"""``hardmine serve``: the address it prints, where it listens, and a whole run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hardmine.cli import serve
+from hardmine.cli.main import main
+from hardmine.datasets import load_images
+from hardmine.encoders import load_encoder
+from hardmine.errors import InputError
+from hardmine.index import build_index
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "names"),
+    [
+        pytest.param("127.0.0.1", "http://127.0.0.1:80/?token=t", set(), id="this machine"),
+        pytest.param("localhost", "http://localhost:80/?token=t", set(), id="by name"),
+        pytest.param("::1", "http://[::1]:80/?token=t", set(), id="IPv6"),
+        pytest.param("10.0.0.3", "http://10.0.0.3:80/?token=t", {"10.0.0.3"}, id="the network"),
+        pytest.param(
+            "0.0.0.0", f"http://{socket.gethostname()}:80/?token=t", {"0.0.0.0"}, id="any"
+        ),
+    ],
+)
+def test_the_address_can_be_called(host: str, address: str, names: set[str]) -> None:
+    assert serve._address(host, 80, "t") == address
+    own = {socket.gethostname().lower(), socket.getfqdn().lower()}
+    assert serve._names(host) == (names | own if names else set())
+
+
+def test_a_port_in_use_is_an_error() -> None:
+    taken = serve._listen("127.0.0.1", 0)
+    with taken, pytest.raises(InputError, match="give another --host or --port"):
+        serve._listen("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(InputError, match="0 to 65535, got 70000"):
+        serve._listen("127.0.0.1", 70_000)
+
+
+def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenes", str(tmp_path), "--images", "8"]) == 0
+    ann = tmp_path / "annotations" / "train.json"
+    images = load_images(tmp_path / "train" / "images", annotations=ann)
+    index = tmp_path / "train.hmx"
+    build_index(images, load_encoder("tiny"), index, clusters="kmeans:2", workers=1)
+    capsys.readouterr()
+    results = str(tmp_path / "none.json")
+    assert main(["serve", str(index), "--detections", results]) == 2
+    assert "give --val-ann" in capsys.readouterr().err
+    command = [sys.executable, "-m", "hardmine.cli.main", "serve", str(index), "--ann", str(ann)]
+    with subprocess.Popen(
+        [*command, "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as server:
+        assert server.stdout is not None
+        try:
+            address = httpx.URL(server.stdout.readline().strip())
+            assert address.host == "127.0.0.1"
+            with httpx.Client(follow_redirects=True, trust_env=False, timeout=60) as browser:
+                assert "Type what to look for" in browser.get(address).text
+                asked = browser.post(
+                    address.copy_with(raw_path=b"/api/questions"), json={"texts": ["a car"]}
+                ).json()
+                assert asked["num_found"] == len(images)
+                picture = browser.get(address.copy_with(raw_path=b"/images/0/small"))
+                assert picture.headers["content-type"] == "image/jpeg"
+            with httpx.Client(trust_env=False) as stranger:
+                assert stranger.get(address.copy_with(query=b"")).status_code == 401
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
