@@ -1,4 +1,4 @@
-"""Time to find and to measure contexts on a validation set of COCO's size, compared with COCO evaluation.
+"""Time to find and to measure contexts on 5,000 images, compared with COCO's evaluation.
 
 The set has 5,000 generated images, 36,000 objects of 80 classes and 490,000 detections: most
 objects are found, slightly displaced, and each image has 90 false positives.
@@ -82,7 +82,7 @@ def make_validation() -> tuple[ImageSet, Detections]:
 
 
 def evaluate(images: ImageSet, detections: Detections) -> tuple[float, np.ndarray]:
-    """Seconds of pycocotools' own evaluation, without reading files, and its AP by class."""
+    """CPU seconds of pycocotools' own evaluation, without reading files, and its AP by class."""
     instances = images.instances
     assert instances is not None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks.roads.conditions import measure, write_conditions
 from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
 from tests.benchmarks.roads.runs import read, run_once
 from tests.benchmarks.roads.setup import REGIMES
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"skipped: {reason}", file=sys.stderr)
         return 0
     photos = RoadPhotos(options.photos, options.work)
+    if options.command == "conditions":
+        for path in write_conditions(measure(photos, repeats=options.repeats), options.out):
+            print(path)
+        return 0
     for seed in options.seeds:
         for strategy in options.strategies:
             started = time.perf_counter()
@@ -60,11 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("scenario", choices=SCENARIOS)
     run.add_argument("--passes", choices=REGIMES, default="usual")
     run.add_argument("--strategies", type=_strategies, default=list(STRATEGIES))
-    run.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
     table = commands.add_parser("table", help="make Markdown, JSON and plots of the runs")
     table.add_argument("results", nargs="*", help="files of runs; WORK/runs.jsonl by default")
-    table.add_argument("--out", type=Path, required=True, help="folder of the tables")
-    for command in (run, table):
+    conditions = commands.add_parser("conditions", help="is the weak condition found by itself?")
+    conditions.add_argument("--repeats", type=int, default=50, help="halves and exchanges each")
+    for command in (run, conditions):
+        command.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
+    for command in (table, conditions):
+        command.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    for command in (run, table, conditions):
         command.add_argument("--work", type=Path, required=True, help="folder of what is kept")
         command.add_argument(
             "--seeds", type=parse_seeds, default=list(range(5)), help="5-9, or 0,1"
