@@ -15,6 +15,7 @@ import yaml
 
 from hardmine import defaults
 from hardmine.errors import InputError
+from hardmine.mining.conditions import read_contexts
 from hardmine.mining.need import NeedRules
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules
@@ -82,9 +83,12 @@ class SamplerConfig:
 class MinerConfig:
     """How the loop is run: arguments of ``HardMiner``."""
 
-    contexts: tuple[str, ...] = ()
+    contexts: str | tuple[str, ...] = ()
     rounds: str | None = "rounds.jsonl"
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "contexts", read_contexts(self.contexts))
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ def miner_arguments(settings: Mapping[str, Any], *, name: str = "miner") -> dict
         if key not in known:
             raise InputError(_unknown_key(name, str(key), str(key), known))
     arguments = dict(settings)
+    if "contexts" in settings:
+        arguments["contexts"] = read_contexts(settings["contexts"])
     for section, kind in (("need", NeedRules), ("targets", TargetRules), ("weights", WeightRules)):
         if isinstance(settings.get(section), Mapping):
             arguments[section] = _section(kind, dict(settings[section]), name, section)

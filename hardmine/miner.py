@@ -24,7 +24,8 @@ from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, query_records, weights_digest
 from hardmine.index import build_index
 from hardmine.index.base import Index
-from hardmine.mining.assess import Assessment, ValidationSet, assess
+from hardmine.mining.assess import Assessment, ValidationSet, assess, make_finder
+from hardmine.mining.conditions import ConditionFinder, read_contexts
 from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import (
     MiningData,
@@ -37,7 +38,7 @@ from hardmine.mining.mine import (
     policy_name,
     rules_or_policy,
 )
-from hardmine.mining.need import NeedRules, as_texts
+from hardmine.mining.need import NeedRules
 from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
@@ -69,7 +70,9 @@ class HardMiner:
         dataset_ids: Image ids in the order of the sampler's rows, where that is not the order of
             ``images`` (or, without labels, of the index). Ids without labels are a pool.
         contexts: Contexts that every weak class is combined with, such as
-            ``["at night", "a wet {}"]``.
+            ``["at night", "a wet {}"]``. ``"auto"`` finds them: after each validation, those of a
+            list of 200 in which objects are missed or detections are false. ``["auto", "under
+            our floodlights"]`` tries more texts.
         validation: The validation images that ``val_detections`` of ``step`` belong to. With an
             index, images like those on which objects are missed are drawn more often, and contexts
             are measured instead of being searched for every weak class.
@@ -89,7 +92,7 @@ class HardMiner:
         encoder: Encoder | None,
         images: ImageSet | None = None,
         dataset_ids: npt.ArrayLike | None = None,
-        contexts: Sequence[str] = (),
+        contexts: str | Sequence[str] = (),
         validation: ValidationSet | None = None,
         need: NeedRules | None = None,
         targets: TargetRules | None = None,
@@ -105,7 +108,7 @@ class HardMiner:
             if value is not None and not isinstance(value, kind):
                 raise InputError(f"{name} must be a hardmine.{kind.__name__}, got {value!r:.200}")
         self.sampler = sampler
-        self.contexts = as_texts("contexts", contexts)
+        self.contexts = read_contexts(contexts)
         self.validation = validation
         self.need_rules = need or NeedRules()
         self.target_rules = targets or TargetRules()
@@ -115,6 +118,7 @@ class HardMiner:
         self.class_names = self.need_rules.classes_of(images)
         # Index, labels and scores; None on ranks that do not mine.
         self.data: MiningData | None = None
+        self._finder: ConditionFinder | None = None
         num_rows = None if sampler is None else sampler.num_images
 
         def match() -> None:
@@ -130,6 +134,9 @@ class HardMiner:
                 )
                 if validation is not None and validation.index is not None:
                     require_comparable(validation.index, self.data.scores)
+                self._finder = make_finder(
+                    self.contexts, validation, self.data.scores.encoder, self.class_names
+                )
 
         with RankGroup() as ranks:
             same = {"class_names": self.class_names, "num_images": num_rows, "strict": strict}
@@ -316,18 +323,21 @@ class HardMiner:
             previous=before.need,
             patience=before.patience,
             rules=self.need_rules,
-            contexts=self.contexts,
+            contexts=() if self._finder else self.contexts,
             validation=self.validation,
             encoder=data.scores.encoder,
             synonyms=data.synonyms,
+            finder=self._finder,
+            found_before=before.conditions,
         )
         # 2. Scores, trust, targets, weights.
-        ratio = find_density_ratio(data, self.validation, val_detections, self.weight_rules)
+        ratio = find_density_ratio(data, self.validation, assessment.matches, self.weight_rules)
         inputs = self._round_inputs(assessment, ratio, data)
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts of the class
         #    itself: need in a context is measured anew in each round.
         done = self._record(assessment, inputs, result)
+        looked = assessment.matches is not None
         patience = replace(assessment.patience, boosted=assessment.class_need > 0)
         return done, replace(
             before,
@@ -335,6 +345,7 @@ class HardMiner:
             need=assessment.need,
             patience=patience,
             weights=result.weights,
+            conditions=tuple(one.text for one in done.conditions) if looked else before.conditions,
         )
 
     def _round_inputs(
@@ -345,7 +356,7 @@ class HardMiner:
             need=assessment.class_need,
             queries=assessment.queries,
             confusion=assessment.confusion,
-            context_answers=assessment.context_answers,
+            context_thresholds=assessment.context_thresholds,
             density_ratio=ratio,
             targets=self.target_rules,
             weights=self.weight_rules,
@@ -367,6 +378,7 @@ class HardMiner:
             queries=query_records(inputs.queries, result, self.class_names),
             draws=report_weights(result.weights, self.data.labels.objects()),
             digest=weights_digest(result.weights),
+            conditions=assessment.conditions,
             notes=tuple(assessment.need.unmatched),
             weights=result.weights,
             result=result,
@@ -374,15 +386,7 @@ class HardMiner:
 
     def _log(self, done: Round, caught: list[Exception]) -> None:
         if not caught:
-            assert done.draws is not None
-            logger.info(
-                "round %d: %d weak classes, %d images raised, mean weight %.2f, %.1f s",
-                done.number,
-                len(done.weak),
-                done.draws.num_raised,
-                done.draws.mean,
-                done.seconds,
-            )
+            logger.info("%s", done)
             return
         logged = self._logged.get(done.error)
         if logged is None or done.number - logged >= _LOG_AGAIN:

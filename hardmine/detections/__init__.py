@@ -1,31 +1,35 @@
-"""Detections: matched to labels as COCO does, average precision, and AP inside a context."""
+"""Detections: matched to labels as COCO does, average precision, failures and their contexts."""
 
 from hardmine.detections.answers import answering, similarity_to_texts
+from hardmine.detections.association import FailureTest, benjamini_hochberg
 from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
 from hardmine.detections.detections import Detections, load_detections
 from hardmine.detections.matching import COCO_THRESHOLDS, Matches, box_overlaps, match_detections
+from hardmine.detections.outcomes import Outcomes, find_outcomes
 from hardmine.detections.slices import (
     MeanGap,
     Slice,
     measure_mean_gap,
     measure_slices,
-    slice_need,
 )
 
 __all__ = [
     "COCO_THRESHOLDS",
     "Detections",
+    "FailureTest",
     "Matches",
     "MeanGap",
+    "Outcomes",
     "Slice",
     "answering",
     "average_precision_from_matches",
+    "benjamini_hochberg",
     "bootstrap_weights",
     "box_overlaps",
+    "find_outcomes",
     "load_detections",
     "match_detections",
     "measure_mean_gap",
     "measure_slices",
     "similarity_to_texts",
-    "slice_need",
 ]

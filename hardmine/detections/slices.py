@@ -14,17 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections.answers import answering, similarity_to_texts
 from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
-from hardmine.detections.matching import Matches, match_detections
+from hardmine.detections.matching import Matches
 from hardmine.errors import InputError
-from hardmine.index.base import Index
-from hardmine.records import ImageSet
 
 _Z_90 = 1.6449  # 90 % of a normal distribution lie within so many standard errors
 
@@ -81,51 +77,6 @@ class MeanGap:
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
-
-
-def slice_need(
-    images: ImageSet,
-    detections: Any,
-    index: Index,
-    contexts: Sequence[str],
-    vectors: npt.NDArray[np.float32],
-    *,
-    against: npt.NDArray[np.float32] | None = None,
-    share: float = 0.2,
-    draws: int = 1000,
-    level: float = 0.9,
-    min_instances: int = 10,
-    seed: int = 0,
-) -> list[Slice]:
-    """Measure every class in every context on the validation images, highest need first.
-
-    Args:
-        images: N validation images with labels.
-        detections: Detections on them, in any form that ``load_detections`` reads.
-        index: Holds the validation images; those it lacks are left out.
-        contexts: X names, e.g. "at night".
-        vectors: (X, D) text vectors of the contexts.
-        against: (X, D) text vectors of the opposites, e.g. "by day". An image then answers by how
-            much more similar it is to the context. Recommended: similarity alone depends on much
-            else.
-        share: Share of the images that answer each context: those of the highest scores.
-        draws: Bootstrap samples.
-        level: Share of the samples inside the interval.
-        min_instances: Fewest instances inside and outside for an interval.
-        seed: Seed of the bootstrap.
-    """
-    scores = similarity_to_texts(images, index, vectors, against=against)
-    return measure_slices(
-        match_detections(images, detections),
-        answering(scores, share=share),
-        images.class_names,
-        contexts,
-        among=index.rows_of(images.ids) >= 0,
-        draws=draws,
-        level=level,
-        min_instances=min_instances,
-        seed=seed,
-    )
 
 
 def measure_slices(

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.mining.conditions import Condition
 from hardmine.mining.confusion import Confusion
-from hardmine.mining.contexts import ContextAnswer
 from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import MiningResult, RoundInputs
 from hardmine.mining.queries import Queries
@@ -23,7 +23,7 @@ from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
 from hardmine.mining.weights import WeightReport, WeightRules
 from hardmine.records import names_to_rows, numbers, plain_values
 
-FORMAT = 3
+FORMAT = 4
 Floats = npt.NDArray[np.float64]
 
 
@@ -64,6 +64,8 @@ class Round:
         queries: The queries and their outcome.
         draws: What the weights do to an epoch; None if the round failed.
         digest: Of the weights; a replay must reproduce it.
+        conditions: In which the detector fails more often, the surest first, where they were looked
+            for.
         notes: What people should know, one line each.
         error: Why the round failed; empty if it did not.
         weights: (N,) the sampling weights, in the order of the sampler's rows. Not in the JSON.
@@ -79,10 +81,20 @@ class Round:
     queries: tuple[QueryRecord, ...] = ()
     draws: WeightReport | None = None
     digest: str = ""
+    conditions: tuple[Condition, ...] = ()
     notes: tuple[str, ...] = ()
     error: str = ""
     weights: Floats | None = field(default=None, repr=False)
     result: MiningResult | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        if self.draws is None:
+            return f"round {self.number} failed: {self.error}"
+        found = "".join(f"; weak {condition}" for condition in self.conditions)
+        return (
+            f"round {self.number}: {len(self.weak)} weak classes{found}, {self.draws.num_raised} "
+            f"images raised, mean weight {self.draws.mean:.2f}, {self.seconds:.1f} s"
+        )
 
     @property
     def failed(self) -> bool:
@@ -156,6 +168,7 @@ class Round:
             queries=queries,
             draws=None if draws is None else _report(draws),
             digest=record["digest"],
+            conditions=tuple(Condition(**condition) for condition in record["conditions"]),
             notes=tuple(record["notes"]),
             error=record["error"],
         )
@@ -280,9 +293,7 @@ def _inputs(
                 for name, pairs in values["confusion"].items()
             }
         ),
-        context_answers={
-            context: ContextAnswer(*answer) for context, answer in values["context_answers"].items()
-        },
+        context_thresholds=dict(values["context_thresholds"]),
         density_ratio=ratio and DensityRatio(tuple(ratio["direction"]), ratio["offset"]),
         targets=TargetRules(**rules),
         weights=None if weights is None else WeightRules(**weights),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hardmine.distributed import RankGroup, rank_and_world_size
 from hardmine.encoders import load_encoder
-from hardmine.errors import HardmineError
+from hardmine.errors import HardmineError, InputError
 from hardmine.history import Round
 from hardmine.hosts.images import num_instances
 from hardmine.hosts.options import MiningOptions
@@ -23,6 +23,7 @@ from hardmine.hosts.states import StateFolder
 from hardmine.index import Index, build_index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
+from hardmine.mining.conditions import AUTO
 from hardmine.mining.need import NeedRules
 from hardmine.records import ClassScores, ImageSet
 from hardmine.sampler import HardMiningSampler
@@ -97,6 +98,9 @@ class HostMining:
         named = isinstance(options.encoder, Mapping)
         arguments = dict(options.encoder) if named else {"name": options.encoder}
         encoder = load_encoder(**({"device": options.device or device} | arguments))
+
+        if val_images is None or not measure:
+            self._require_named_contexts()
 
         def index_of(listed: ImageSet, place: str | Path) -> Index:
             return build_index(
@@ -224,6 +228,14 @@ class HostMining:
         else:
             return result or ValidationResult(None)
         return None
+
+    def _require_named_contexts(self) -> None:
+        """Refuse to find contexts where nothing shows them, before an index is built."""
+        if AUTO in self.options.miner.get("contexts", ()):
+            raise InputError(
+                f"contexts={AUTO!r} needs the boxes predicted on the validation images, which this "
+                'trainer does not hand over; name the contexts, such as ["at night"]'
+            )
 
     def _set_partner_weights(self, weights: Any, number: int) -> None:
         if self._partners is not None:

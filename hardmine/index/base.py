@@ -105,3 +105,12 @@ class Index(Protocol):
             rows: (C, K) image rows, -1 for none (score -inf, box zeros).
         """
         ...
+
+    def region_vectors(self, rows: npt.ArrayLike, boxes: npt.ArrayLike) -> npt.NDArray[np.float16]:
+        """Find the vector of the region that fits each box best: (M, D), zeros where there is none.
+
+        Args:
+            rows: (M,) image rows, -1 for none.
+            boxes: (M, 4) normalised xyxy.
+        """
+        ...

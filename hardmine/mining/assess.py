@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.detections import Matches, match_detections
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
+from hardmine.mining.conditions import AUTO, Condition, ConditionFinder, vocabulary
 from hardmine.mining.confusion import Confusion, measure_confusion
-from hardmine.mining.contexts import ContextAnswer, ContextNeed, measure_contexts
+from hardmine.mining.contexts import ContextNeed, measure_contexts
 from hardmine.mining.need import Need, NeedRules, class_need
 from hardmine.mining.queries import Queries, build_queries
 from hardmine.records import ImageSet, numbers, plain_values
@@ -186,7 +188,10 @@ class Assessment:
         class_need: (C,) in [0, 1], need × patience factor; 0 where that is negligible.
         queries: What to search for.
         confusion: Which classes the detector confuses; empty where that is not measured.
-        context_answers: For each context that was measured, how an image answers it.
+        context_thresholds: For each context that was measured, the similarity from which an image
+            answers it.
+        conditions: Those that were found; they are the contexts, if none was named.
+        matches: Of the detections with the labels; None without detections or labels.
     """
 
     need: Need
@@ -195,7 +200,9 @@ class Assessment:
     class_need: Floats
     queries: Queries
     confusion: Confusion
-    context_answers: Mapping[str, ContextAnswer]
+    context_thresholds: Mapping[str, float]
+    conditions: tuple[Condition, ...] = ()
+    matches: Matches | None = None
 
 
 def assess(
@@ -210,6 +217,8 @@ def assess(
     validation: ValidationSet | None,
     encoder: Encoder,
     synonyms: Sequence[Sequence[str]] = (),
+    finder: ConditionFinder | None = None,
+    found_before: Sequence[str] = (),
 ) -> Assessment:
     """Find the weak classes of a validation and build the queries for them.
 
@@ -224,6 +233,8 @@ def assess(
         validation: The validation images; None where nothing is measured on them.
         encoder: The one that made the index.
         synonyms: For each class its other names; empty for none.
+        finder: Finds the contexts instead; None if they are named.
+        found_before: Conditions that the round before found.
     """
     if val_detections is not None and validation is None:
         raise InputError(
@@ -238,15 +249,22 @@ def assess(
     reduced[reduced < _MIN_NEED] = 0
     # 2. What the detections on the validation images add.
     confusion, in_context = Confusion(), ContextNeed()
+    conditions: tuple[Condition, ...] = ()
+    matches = None
     if val_detections is not None and validation is not None:
         confusion = measure_confusion(validation.images, val_detections, class_names)
-        if contexts and validation.index is not None:
-            in_context = _of_classes(
-                measure_contexts(
-                    validation.images, val_detections, validation.index, contexts, encoder
-                ),
-                class_names,
-            )
+        if validation.index is not None:
+            matches = match_detections(validation.images, val_detections)
+            if finder is not None:
+                conditions = finder.find(matches, kept=found_before)
+                contexts = [condition.text for condition in conditions]
+            if contexts:
+                in_context = _of_classes(
+                    measure_contexts(
+                        validation.images, matches, validation.index, contexts, encoder
+                    ),
+                    class_names,
+                )
     # 3. Queries.
     queries = build_queries(
         class_names,
@@ -260,7 +278,42 @@ def assess(
         sizes=None if need.by_size is None else need.by_size * factor[:, None],
     )
     return Assessment(
-        need, patience, factor, reduced, queries, confusion, in_context.context_answers
+        need,
+        patience,
+        factor,
+        reduced,
+        queries,
+        confusion,
+        in_context.thresholds,
+        conditions,
+        matches,
+    )
+
+
+def make_finder(
+    contexts: Sequence[str],
+    validation: ValidationSet | None,
+    encoder: Encoder,
+    class_names: Sequence[str],
+) -> ConditionFinder | None:
+    """Make what finds contexts by itself; None if they are named.
+
+    Raises:
+        InputError: If there are no indexed validation images to find them on.
+    """
+    if AUTO not in contexts:
+        return None
+    if validation is None or validation.index is None:
+        raise InputError(
+            f"contexts={AUTO!r} finds contexts on the validation images: make the miner with "
+            "validation=ValidationSet(images, index), or name the contexts"
+        )
+    return ConditionFinder(
+        validation.images,
+        validation.index,
+        encoder,
+        class_names=class_names,
+        conditions=vocabulary(text for text in contexts if text != AUTO),
     )
 
 

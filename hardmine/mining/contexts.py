@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from hardmine.detections import Slice, answering, slice_need
+from hardmine.detections import Matches, Slice, answering, measure_slices, similarity_to_texts
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
 from hardmine.mining.queries import embed_queries, fill
@@ -26,32 +25,19 @@ _MIN_LOSS = 0.05  # share of AP that must be lost before a context is searched f
 _MIN_ERROR = 1e-3  # of an AP over a finite set, whatever the bootstrap says
 
 
-class ContextAnswer(NamedTuple):
-    """How an image answers a context.
-
-    Attributes:
-        threshold: Similarity to the context minus similarity to a plain photo, from which an image
-            answers: half way between the mean of the validation images that answer for certain and
-            the mean of the rest. Training images are compared with the same value, so that a
-            context that training rarely shows keeps its meaning.
-        share: Share of the validation images that answer.
-    """
-
-    threshold: float
-    share: float
-
-
 @dataclass(frozen=True)
 class ContextNeed:
     """What the validation images show about contexts.
 
     Attributes:
         need: Of each (class, context), in [0, 1].
-        context_answers: For each context, how an image answers it.
+        thresholds: For each context, the similarity to it minus that to a plain photo from which an
+            image answers. Training images are compared with the same value, so that a context that
+            training rarely shows keeps its meaning.
     """
 
     need: dict[tuple[str, str], float] = field(default_factory=dict)
-    context_answers: dict[str, ContextAnswer] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 def context_phrases(context: str) -> tuple[str, ...]:
@@ -65,7 +51,7 @@ def context_phrases(context: str) -> tuple[str, ...]:
 
 def measure_contexts(
     images: ImageSet,
-    detections: Any,
+    matches: Matches,
     index: Index,
     contexts: Sequence[str],
     encoder: Encoder,
@@ -80,8 +66,8 @@ def measure_contexts(
 
     Args:
         images: Validation images with labels.
-        detections: What the detector found on them, in COCO's results format.
-        index: Holds the validation images.
+        matches: Of the detector on them.
+        index: Holds the validation images; those it lacks are left out.
         contexts: Such as ``"at night"`` or ``"a wet {}"``.
         encoder: The one that made the index.
         draws: Bootstrap draws for the intervals.
@@ -90,14 +76,14 @@ def measure_contexts(
         embed_queries(encoder, texts, templates=["{}"])
         for texts in ([context_phrases(text) for text in contexts], [PLAIN] * len(contexts))
     )
-    slices = slice_need(
-        images,
-        detections,
-        index,
+    added = similarity_to_texts(images, index, vectors, against=plain)
+    present = index.rows_of(images.ids) >= 0
+    slices = measure_slices(
+        matches,
+        answering(added, share=ANSWERING_SHARE),
+        images.class_names,
         contexts,
-        vectors,
-        against=plain,
-        share=ANSWERING_SHARE,
+        among=present,
         draws=draws,
         level=_LEVEL,
     )
@@ -110,7 +96,22 @@ def measure_contexts(
         }
         if measured:
             need |= _need_in_context(context, images.class_names, measured)
-    return ContextNeed(need, _context_answers(images, index, vectors, plain, contexts))
+    thresholds = (answer_threshold(values[present]) for values in added)
+    return ContextNeed(need, dict(zip(contexts, thresholds, strict=True)))
+
+
+def answer_threshold(values: npt.NDArray[np.floating]) -> float:
+    """Where an answer begins: half way between what answers for certain and the mean of the rest.
+
+    Args:
+        values: (N,) similarity to a context minus similarity to a plain photo.
+
+    >>> answer_threshold(np.array([0.9, 0.1, 0.1, 0.1, 0.1]))
+    0.5
+    """
+    certain = answering(values[None], share=ANSWERING_SHARE)[0]
+    rest = values[~certain] if not certain.all() else values
+    return (float(values[certain].mean()) + float(rest.mean())) / 2
 
 
 def _need_in_context(
@@ -163,21 +164,3 @@ def shares_lost(gaps: Floats, errors: Floats, outside: Floats) -> Floats:
     certainty = erf(estimate / np.sqrt(2 * variance).clip(min=1e-12))
     lost = estimate.clip(min=0) * certainty / outside.clip(min=_MIN_ERROR)
     return np.where(lost >= _MIN_LOSS, lost, 0.0)
-
-
-def _context_answers(
-    images: ImageSet,
-    index: Index,
-    vectors: npt.NDArray[np.float32],
-    plain: npt.NDArray[np.float32],
-    contexts: Sequence[str],
-) -> dict[str, ContextAnswer]:
-    rows = index.rows_of(images.ids)
-    added = (index.scores(vectors) - index.scores(plain))[:, rows[rows >= 0]]
-    certain = answering(added, share=ANSWERING_SHARE)
-    answers = {}
-    for context, values, chosen in zip(contexts, added, certain, strict=True):
-        rest = values[~chosen] if not chosen.all() else values
-        threshold = (float(values[chosen].mean()) + float(rest.mean())) / 2
-        answers[context] = ContextAnswer(threshold, float((values >= threshold).mean()))
-    return answers

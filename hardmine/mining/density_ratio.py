@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hardmine.detections import match_detections
+from hardmine.detections import Matches, find_outcomes
 from hardmine.records import ImageSet, names_to_rows
 
 Floats = npt.NDArray[np.float64]
@@ -24,7 +24,6 @@ MAX_RATIO = 20.0  # and 1 / 20 at least
 _NUM_TRAIN = 20_000  # training images that a fit looks at
 _PRIOR_DEVIATION = 1.0  # of the log ratio over the training images, before anything is seen
 _CHUNK = 1 << 15  # images at a time: float64 vectors of 512 are 128 MB
-_IOU = 0.5  # from which a detection finds an object
 
 
 @dataclass(frozen=True)
@@ -110,32 +109,19 @@ def fit_density_ratio(
 
 
 def count_missed(
-    images: ImageSet, detections: Any, class_names: Sequence[str]
+    images: ImageSet, matches: Matches, class_names: Sequence[str]
 ) -> npt.NDArray[np.int64]:
     """(V,) objects of some classes that the detector missed in each image.
 
-    An object is missed if nothing found it with a score that reaches the threshold at which F1 of
-    its class is largest. A class that is never found is missed everywhere.
+    An object is missed if no confident detection of its class found it. A class that is never found
+    is missed everywhere.
 
     Args:
         images: V images with labels.
-        detections: In any form that ``load_detections`` reads.
+        matches: Of the detector on them.
         class_names: Objects of other classes do not count.
     """
-    matches = match_detections(images, detections, iou_thresholds=[_IOU])
-    found, scores = matches.found[:, 0], matches.detections.scores
-    correct = (found >= 0) & ~matches.ignored[:, 0]
-    totals = matches.count_objects()
+    objects, _ = find_outcomes(images, matches)
     asked = names_to_rows(images.class_names, class_names) >= 0
-    missed = matches.counted & asked[matches.instance_classes]
-    # Detections come by class, then by falling score.
-    edges = np.searchsorted(matches.detections.class_rows, np.arange(matches.num_classes + 1))
-    for class_row in np.flatnonzero(np.diff(edges)).tolist():
-        own = slice(edges[class_row], edges[class_row + 1])
-        considered = ~matches.ignored[own, 0]
-        hits = np.cumsum(correct[own])
-        f1 = 2 * hits / (np.cumsum(considered) + totals[class_row]).clip(min=1)
-        if f1.max() > 0:
-            confident = scores[own] >= scores[own][f1.argmax()]
-            missed[found[own][correct[own] & confident]] = False
-    return np.bincount(matches.instance_images[missed], minlength=matches.num_images)
+    missed = objects.take(objects.failed & asked[objects.class_rows])
+    return np.bincount(missed.image_rows, minlength=len(images))

@@ -1,21 +1,22 @@
-"""The middle of a round, a pure function: scores, trust, targets, balance, weights, exposure."""
+"""The middle of a round, a pure function: scores, trust, targets, balance, weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.detections import Matches
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.balance import balance_factors, class_balance
 from hardmine.mining.confusion import Confusion
-from hardmine.mining.contexts import PLAIN, ContextAnswer, context_phrases
+from hardmine.mining.contexts import PLAIN, context_phrases
 from hardmine.mining.density_ratio import DensityRatio, count_missed, fit_density_ratio
 from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels, read_labels
@@ -108,7 +109,7 @@ def match_data(
 def find_density_ratio(
     data: MiningData,
     validation: ValidationSet | None,
-    detections: Any,
+    matches: Matches | None,
     rules: WeightRules | None,
 ) -> DensityRatio | None:
     """Compare what the detector misses on validation images with what training shows.
@@ -119,20 +120,20 @@ def find_density_ratio(
     Args:
         data: Index and labels of the training images.
         validation: Validation images with labels and an index.
-        detections: What the detector found on them, in any form that ``load_detections`` reads.
+        matches: Of the detector on them; None if that is not known.
         rules: How far classes are balanced; None if they are not.
 
     Returns:
         None where it cannot be measured, or nothing is missed.
     """
-    if detections is None or validation is None or validation.index is None:
+    if matches is None or validation is None or validation.index is None:
         return None
     images, index = validation.images, validation.index
     missed_vectors = mean_vectors_of(index, index.rows_of(images.ids))
     shown = np.asarray(data.labels.objects().sum(axis=1)).ravel()
     if rules is not None:
         shown = shown * class_balance(data.labels) ** rules.balance
-    missed = count_missed(images, detections, data.class_names)
+    missed = count_missed(images, matches, data.class_names)
     return fit_density_ratio(missed, missed_vectors, shown, data.scores.mean_vectors())
 
 
@@ -147,7 +148,7 @@ class RoundInputs:
         need: (C,) in [0, 1], how weak each class is, after patience.
         queries: Q text queries.
         confusion: Which classes the detector confuses.
-        context_answers: For each measured context, how an image answers it.
+        context_thresholds: For each measured context, the similarity from which an image answers.
         density_ratio: Where validation misses objects more often than training shows them; None
             if that was not measured.
         targets: How targets are split.
@@ -162,7 +163,7 @@ class RoundInputs:
     need: Floats
     queries: Queries
     confusion: Confusion = field(default_factory=Confusion)
-    context_answers: Mapping[str, ContextAnswer] = field(default_factory=dict)
+    context_thresholds: Mapping[str, float] = field(default_factory=dict)
     density_ratio: DensityRatio | None = None
     targets: TargetRules = field(default_factory=TargetRules)
     weights: WeightRules | None = field(default_factory=WeightRules)
@@ -210,7 +211,7 @@ def mine(
     # 1. Scores, held against the labels: which images count for each query?
     evidence = data.evidence.of(queries, missing=rules.missing, pool_share=rules.pool_share)
     detected = data.evidence.detected(queries, inputs.confusion.detected_on)
-    answering = _answering_images(data.scores, inputs.context_answers)
+    answering = _answering_images(data.scores, inputs.context_thresholds)
     # 2. Trust: are a query's best hits right?
     trust = measure_trust(evidence)
     if not rules.trust:
@@ -278,17 +279,17 @@ def policy_name(policy: WeightPolicy) -> str:
 
 
 def _answering_images(
-    scores: ScoreCache, context_answers: Mapping[str, ContextAnswer]
+    scores: ScoreCache, thresholds: Mapping[str, float]
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """(N,) which images answer each measured context."""
-    if not context_answers:
+    if not thresholds:
         return {}
-    texts = [PLAIN, *map(context_phrases, context_answers)]
+    texts = [PLAIN, *map(context_phrases, thresholds)]
     plain, *similar = scores.rows(texts, bare=True)
     with np.errstate(invalid="ignore"):  # an image that is not in the index answers nothing
         return {
-            context: row - plain >= answer.threshold
-            for (context, answer), row in zip(context_answers.items(), similar, strict=True)
+            context: row - plain >= threshold
+            for (context, threshold), row in zip(thresholds.items(), similar, strict=True)
         }
 
 

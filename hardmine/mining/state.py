@@ -28,6 +28,7 @@ class MinerState:
         need: Of the last round that did not fail; None before the first.
         patience: What tells whether boosts help each class.
         weights: (N,) the last weights; None before the first round.
+        conditions: Texts of those that the last round found.
     """
 
     class_names: tuple[str, ...]
@@ -35,6 +36,7 @@ class MinerState:
     need: Need | None
     patience: Patience
     weights: Floats | None
+    conditions: tuple[str, ...] = ()
 
     @classmethod
     def fresh(cls, class_names: tuple[str, ...]) -> MinerState:
@@ -49,6 +51,7 @@ class MinerState:
             "levels": None if self.need is None else plain_values(self.need.level),
             "patience": self.patience.to_state(),
             "weights": _to_tensor(self.weights),
+            "conditions": list(self.conditions),
         }
 
     @classmethod
@@ -77,6 +80,7 @@ class MinerState:
             need,
             Patience.from_state(state["patience"]),
             _to_array(state["weights"]),
+            tuple(state["conditions"]),
         )
 
 

@@ -46,7 +46,7 @@ def make_report(
         val_index: Of the validation images, for slices.
         encoder: The one that made the indexes.
         slices: Texts; the AP on the validation images that answer each is compared with the rest.
-        suggest: Whether to try a list of contexts as slices.
+        suggest: Whether to find conditions in which the detector fails, as slices.
 
     Raises:
         InputError: If files do not belong together; the message says which.
@@ -120,6 +120,7 @@ def _notes(
             )
     if suggest and not any(one.suggested for one in slices):
         notes.append(
-            "No suggested slice: in none of the contexts tried is the AP significantly different."
+            "No suggested slice: in none of the conditions tried are more objects missed, or more "
+            "detections false, than chance explains."
         )
     return tuple(notes)

@@ -30,6 +30,7 @@ class RoundSummary:
         queries: The first phrase of each query.
         mistaken: Which classes were mistaken for which others more than most classes are, the
             largest share first, e.g. ``"bus for car 40 %"``.
+        conditions: In which the detector was found to fail, and how often it does there.
         counts: Images of each kind.
         num_raised: Images drawn more often than uniformly.
         moved_share: Share of an epoch's draws that mining moved.
@@ -47,6 +48,7 @@ class RoundSummary:
     weak: tuple[str, ...]
     queries: tuple[str, ...]
     mistaken: tuple[str, ...]
+    conditions: tuple[str, ...]
     counts: dict[str, int]
     num_raised: int
     moved_share: float
@@ -162,6 +164,7 @@ def _summarize(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> Ro
         weak=tuple(done.weak),
         queries=tuple(query.phrases[0] for query in done.queries),
         mistaken=_mistaken(done),
+        conditions=tuple(map(str, done.conditions)),
         counts=done.counts() if done.queries else dict.fromkeys(KINDS, 0),
         num_raised=0 if draws is None else draws.num_raised,
         moved_share=math.nan if draws is None else draws.moved_share,

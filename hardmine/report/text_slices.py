@@ -19,26 +19,11 @@ from hardmine.detections import (
 )
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
+from hardmine.mining.conditions import ConditionFinder, vocabulary
+from hardmine.mining.contexts import PLAIN, context_phrases
 from hardmine.mining.queries import clean_name, embed_queries
 from hardmine.records import ImageSet
 
-# What --suggest-slices tries.
-CONTEXTS = (
-    "at night",
-    "in the rain",
-    "in the snow",
-    "in fog",
-    "in the dark",
-    "against the light",
-    "far away",
-    "in a crowd",
-    "partly hidden",
-    "blurred",
-    "seen from above",
-    "indoors",
-    "under water",
-    "in black and white",
-)
 SHARE = 0.2  # of the validation images answer a text
 _NUM_EXAMPLES = 6
 
@@ -57,10 +42,11 @@ class TextSlice:
         gap: ``ap_outside - ap_inside``; above 0 the slice is harder.
         low: Lower end of the gap's 90 % interval, from a bootstrap over images.
         high: Upper end.
-        p: Two-sided p-value of the gap; of a suggestion corrected for all that were tried (Holm).
+        p: Two-sided p-value of the gap; of a suggestion, that of ``Condition``.
         images: Ids of the images that answer best.
         paths: Their paths below the root of the index.
-        suggested: Whether hardmine tried the text by itself.
+        suggested: Whether hardmine found the text by itself.
+        failures: Of a suggestion, how often the detector fails there.
     """
 
     text: str
@@ -75,6 +61,7 @@ class TextSlice:
     images: tuple[int | str, ...] = ()
     paths: tuple[str, ...] = ()
     suggested: bool = False
+    failures: str = ""
 
     @property
     def significant(self) -> bool:
@@ -89,6 +76,7 @@ def text_slices(
     index: Index,
     encoder: Encoder,
     *,
+    against: str | None = None,
     draws: int = 200,
     seed: int = 0,
 ) -> list[TextSlice]:
@@ -100,10 +88,13 @@ def text_slices(
         matches: Of the detector on them.
         index: Holds the validation images; those it lacks are left out.
         encoder: The one that made it.
+        against: A text whose similarity is subtracted; None for none.
         draws: Bootstrap samples.
         seed: Seed of the bootstrap.
     """
-    scores = _similarity(texts, images, index, encoder)
+    if not texts:
+        return []
+    scores = _similarity(texts, images, index, encoder, against=against)
     answers = answering(scores, share=SHARE)
     rng = np.random.default_rng(seed)
     slices = []
@@ -142,17 +133,31 @@ def suggest_slices(
     index: Index,
     encoder: Encoder,
     *,
-    contexts: Sequence[str] = CONTEXTS,
+    conditions: Sequence[str] | None = None,
 ) -> list[TextSlice]:
-    """Try contexts and keep the significant ones, corrected for how many were tried."""
-    texts = [f"a photo {context}" for context in contexts]
-    tried = text_slices(texts, images, matches, index, encoder)
-    corrected = holm(np.array([one.p for one in tried]))
-    slices = [
-        replace(one, text=context, p=p, suggested=True)
-        for one, context, p in zip(tried, contexts, corrected.tolist(), strict=True)
+    """Find conditions in which the detector fails, as mining does, and measure AP in them.
+
+    Args:
+        images: Validation images with labels.
+        matches: Of the detector on them.
+        index: Holds them.
+        encoder: The one that made it.
+        conditions: What is tried; ``vocabulary()`` if None.
+    """
+    finder = ConditionFinder(
+        images,
+        index,
+        encoder,
+        class_names=images.class_names,
+        conditions=vocabulary() if conditions is None else conditions,
+    )
+    found = finder.find(matches)
+    texts = [text for condition in found for text in context_phrases(condition.text)]
+    slices = text_slices(texts, images, matches, index, encoder, against=PLAIN[0])
+    return [
+        replace(one, text=condition.text, p=condition.p, suggested=True, failures=str(condition))
+        for one, condition in zip(slices, found, strict=True)
     ]
-    return sorted((one for one in slices if one.significant), key=lambda one: -one.gap)
 
 
 def worst_contexts(
@@ -182,21 +187,6 @@ def worst_contexts(
     return worst
 
 
-def holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Correct p-values for the number of tests (Holm, 1979); NaN becomes 1.
-
-    >>> holm(np.array([0.01, 0.04, 0.5]))
-    array([0.03, 0.08, 0.5 ])
-    """
-    known = np.nan_to_num(p, nan=1.0)
-    order = np.argsort(known, kind="stable")
-    factors = len(known) - np.arange(len(known))
-    stepped = np.maximum.accumulate(np.minimum(known[order] * factors, 1.0))
-    corrected = np.empty(len(known))
-    corrected[order] = stepped
-    return corrected
-
-
 def named_classes(text: str, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
     """Rows of the classes that a text names; a longer name takes precedence.
 
@@ -213,8 +203,16 @@ def named_classes(text: str, class_names: Sequence[str]) -> npt.NDArray[np.int64
 
 
 def _similarity(
-    texts: Sequence[str], images: ImageSet, index: Index, encoder: Encoder
+    texts: Sequence[str],
+    images: ImageSet,
+    index: Index,
+    encoder: Encoder,
+    *,
+    against: str | None = None,
 ) -> npt.NDArray[np.float64]:
     """(X, N) similarity of the validation images to texts, -inf where the index lacks one."""
     vectors = embed_queries(encoder, [(text,) for text in texts], templates=["{}"])
-    return similarity_to_texts(images, index, vectors)
+    opposite = None
+    if against is not None:
+        opposite = embed_queries(encoder, [(against,)] * len(texts), templates=["{}"])
+    return similarity_to_texts(images, index, vectors, against=opposite)

@@ -38,6 +38,34 @@ def test_a_class_that_is_weak_in_a_context_alone_is_searched_for_there_alone(
     assert miner.step(EQUAL, val_detections=detections_of(val)).queries == ()
 
 
+def test_a_condition_that_nobody_named_is_found_recorded_and_kept(
+    toy: ToyData, tmp_path: Path
+) -> None:
+    val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
+    record = tmp_path / "rounds.jsonl"
+    settings: dict[str, Any] = {
+        "contexts": "auto",
+        "validation": ValidationSet(val.images, val.index),
+        "weights": WeightRules(balance=0.0),
+        "rounds": record,
+    }
+    miner = make_miner(toy, **settings)
+    done = miner.step(EQUAL, val_detections=detections_of(val, miss_at_night="fork"))
+    assert [condition.text for condition in done.conditions] == ["at night"]
+    assert "weak at night (p " in str(done)
+    assert [(query.class_name, query.context) for query in done.queries] == [("fork", "at night")]
+    (read,) = read_rounds(record)
+    assert read.conditions == done.conditions
+    assert np.array_equal(miner.replay(read).weights, done.weights)
+    # What was found is part of the state, and without detections nothing new is looked for.
+    resumed = make_miner(toy, **settings)
+    resumed.load_state_dict(miner.state_dict())
+    assert resumed.step(EQUAL).conditions == ()
+    assert resumed.state_dict()["conditions"] == ["at night"]
+    assert resumed.step(EQUAL, val_detections=detections_of(val)).conditions == ()
+    assert resumed.state_dict()["conditions"] == []
+
+
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
 def test_classes_are_balanced_whatever_validation_says(
     toy: ToyData, balance: float, tmp_path: Path

@@ -90,7 +90,10 @@ def test_rules_may_be_mappings() -> None:
         ({"sampler": {"seed": 1.5}}, "sampler.seed must be a whole number"),
         ({"sampler": {"shuffle": 1}}, "sampler.shuffle must be true or false"),
         ({"index": {"workers": "two"}}, "index.workers must be a whole number or null"),
-        ({"miner": {"contexts": "at night"}}, "miner.contexts must be a list"),
+        (
+            {"miner": {"contexts": "at night"}},
+            r"miner: contexts must be a list .* or .auto.; got .at night.",
+        ),
         ({"miner": {"contexts": ["a", 3]}}, r"miner.contexts\[1\] must be text, got 3"),
         ({"miner": 5}, "miner must be a mapping"),
         ({"targets": {"confuser": 2}}, "targets: TargetRules.confuser must lie in"),

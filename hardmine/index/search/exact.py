@@ -209,6 +209,39 @@ class ExactIndex:
                 boxes[line, columns] = shard.boxes[regions[best]]
         return scores, boxes
 
+    def region_vectors(self, rows: npt.ArrayLike, boxes: npt.ArrayLike) -> npt.NDArray[np.float16]:
+        """Find the region that fits each box best, by intersection over union: (M, D) vectors.
+
+        Args:
+            rows: (M,) image rows, -1 for none.
+            boxes: (M, 4) xyxy, as shares of the image's width and height.
+
+        Returns:
+            Zeros for row -1 and for an image without regions.
+        """
+        image_rows, places = np.asarray(rows, np.int64), np.asarray(boxes, np.float64)
+        if places.shape != (len(image_rows), 4):
+            raise InputError(
+                f"boxes must be ({len(image_rows)}, 4), one for each row, got {places.shape}"
+            )
+        self._checked_rows(image_rows[image_rows >= 0])
+        vectors = np.zeros((len(image_rows), self.dim), np.float16)
+        shard_of, slot_of = self.store.locations
+        # Row -1 reads the appended last element: no shard, no regions.
+        shards = np.append(shard_of, -1)[image_rows]
+        has_regions = np.append(self.store.counts, 0)[image_rows] > 0
+        for number in np.unique(shards[has_regions]):
+            chosen = np.flatnonzero(has_regions & (shards == number))
+            shard, slots = self.store.shards[number], slot_of[image_rows[chosen]]
+            counts, regions = np.diff(shard.offsets)[slots], region_rows(shard.offsets, slots)
+            fits = _paired_iou(np.repeat(places[chosen], counts, axis=0), shard.boxes[regions])
+            best = regions[argmax_per_image(fits, counts)]
+            found = shard.vectors[best]
+            if shard.scales is not None:
+                found = found * shard.scales[best, None]
+            vectors[chosen] = found
+        return vectors
+
     def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
         if isinstance(vectors, torch.Tensor):
             vectors = vectors.detach().to("cpu", torch.float32).numpy()
@@ -296,3 +329,12 @@ def index_from_regions(
         (shard,),
     )
     return ExactIndex(store, device)
+
+
+def _paired_iou(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(K,) intersection over union of K pairs of boxes; 0 where both are empty."""
+    second = second.astype(np.float64)
+    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
+    shared = np.prod((high - low).clip(0), axis=1)
+    sizes = [np.prod((boxes[:, 2:] - boxes[:, :2]).clip(0), axis=1) for boxes in (first, second)]
+    return np.asarray(shared / (sizes[0] + sizes[1] - shared).clip(min=1e-12))

@@ -2,4 +2,5 @@
 
 python -m tests.benchmarks.roads run night-is-coming --work WORK
 python -m tests.benchmarks.roads table --work WORK
+python -m tests.benchmarks.roads conditions --work WORK --out FOLDER
 """

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks.roads.conditions import measure as measure_conditions
+from tests.benchmarks.roads.conditions import write_conditions
 from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
-from tests.benchmarks.roads.retrieval import measure, write_report
+from tests.benchmarks.roads.retrieval import measure as measure_retrieval
+from tests.benchmarks.roads.retrieval import write_report
 from tests.benchmarks.roads.runs import read, run_once
 from tests.benchmarks.roads.setup import REGIMES
 from tests.benchmarks.roads.splits import SCENARIOS
@@ -39,7 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     photos = RoadPhotos(options.photos, options.work)
     if options.command == "retrieval":
-        for path in write_report(measure(photos), options.out):
+        for path in write_report(measure_retrieval(photos), options.out):
+            print(path)
+        return 0
+    if options.command == "conditions":
+        for path in write_conditions(
+            measure_conditions(photos, repeats=options.repeats), options.out
+        ):
             print(path)
         return 0
     for seed in options.seeds:
@@ -68,11 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="make Markdown, JSON and plots of the runs")
     table.add_argument("results", nargs="*", help="files of runs; WORK/runs.jsonl by default")
     retrieval = commands.add_parser("retrieval", help="compare clusterings by what texts find")
-    for command in (run, retrieval):
+    conditions = commands.add_parser("conditions", help="is the weak condition found by itself?")
+    conditions.add_argument("--repeats", type=int, default=50, help="halves and exchanges each")
+    for command in (run, retrieval, conditions):
         command.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
-    for command in (table, retrieval):
+    for command in (table, retrieval, conditions):
         command.add_argument("--out", type=Path, required=True, help="folder of the tables")
-    for command in (run, table, retrieval):
+    for command in (run, table, retrieval, conditions):
         command.add_argument("--work", type=Path, required=True, help="folder of what is kept")
     for command in (run, table):
         command.add_argument(

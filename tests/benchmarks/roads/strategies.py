@@ -168,6 +168,7 @@ STRATEGIES: dict[str, Strategy] = {
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
     ),
+    "hardmine-auto": Strategy("hardmine, contexts found by itself", hardmine(contexts="auto")),
     "told": _fixed(
         "told: draws the weak condition as often as validation shows it", lambda data: data.told
     ),

@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardmine.detections import Detections, match_detections, measure_slices, slice_need
+from hardmine.detections import (
+    Detections,
+    answering,
+    match_detections,
+    measure_slices,
+    similarity_to_texts,
+)
 from hardmine.errors import InputError
 from hardmine.index.search.exact import index_from_regions
 from hardmine.records import ImageSet, Instances
@@ -117,7 +123,7 @@ def test_a_context_that_nothing_or_everything_answers() -> None:
         measure_slices(match_detections(images, detections), np.zeros((1, 3), bool), (), ["x"])
 
 
-def test_from_images_detections_and_an_index() -> None:
+def test_images_that_the_index_lacks_are_left_out() -> None:
     # Axis 0 of the vectors is "night", axis 1 "day". Clutter on both hides either one alone.
     rng = np.random.default_rng(3)
     dark = np.arange(200) % 4 == 0
@@ -131,9 +137,14 @@ def test_from_images_detections_and_an_index() -> None:
     index = index_from_regions(
         np.concatenate([vectors[order], [[1, 0, 0]]]), np.arange(len(ids) + 1), ids=ids
     )
-    night, day = np.eye(3)[:2]
-    slices = slice_need(
-        images, detections, index, ["at night"], night[None], against=day[None], share=0.25
+    night, day = np.eye(3, dtype=np.float32)[:2]
+    scores = similarity_to_texts(images, index, night[None], against=day[None])
+    slices = measure_slices(
+        match_detections(images, detections),
+        answering(scores, share=0.25),
+        images.class_names,
+        ["at night"],
+        among=index.rows_of(images.ids) >= 0,
     )
     person = slices[0]
     assert person.class_name == "person"
@@ -142,4 +153,4 @@ def test_from_images_detections_and_an_index() -> None:
     assert slices[1].need < 0.05
     foreign = index_from_regions(vectors, np.arange(201), ids=np.arange(1000, 1200))
     with pytest.raises(InputError, match="holds none of the 200 validation images"):
-        slice_need(images, detections, foreign, ["at night"], night[None])
+        similarity_to_texts(images, foreign, night[None])

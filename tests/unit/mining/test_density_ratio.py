@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
-from hardmine.detections import Detections
+from hardmine.detections import Detections, match_detections
 from hardmine.mining.density_ratio import MAX_RATIO, DensityRatio, count_missed, fit_density_ratio
 from hardmine.records import ImageSet, Instances
 
@@ -133,9 +133,23 @@ def test_an_object_is_missed_below_the_threshold_of_the_best_f1() -> None:
     recall = recall * correct.sum() / 5
     best = thresholds[(2 * precision * recall / (precision + recall).clip(1e-9))[:-1].argmax()]
     assert best == 0.5
-    missed = count_missed(images, found, ("car", "bus"))
+    missed = count_missed(images, match_detections(images, found), ("car", "bus"))
     assert missed.tolist() == [0, 0, 0, 1, 1, 1]
     # Classes that are not asked for, and crowds, are never missed.
-    assert count_missed(images, found, ("car",)).tolist() == [0, 0, 0, 1, 1, 0]
+    assert count_missed(images, match_detections(images, found), ("car",)).tolist() == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        0,
+    ]
     nothing = found.take(np.zeros(0, np.int64))
-    assert count_missed(images, nothing, ("car", "bus")).tolist() == [1, 1, 1, 1, 1, 1]
+    assert count_missed(images, match_detections(images, nothing), ("car", "bus")).tolist() == [
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]

@@ -209,6 +209,22 @@ def test_best_regions() -> None:
             np.testing.assert_allclose(found[query, column], box)
 
 
+def test_region_vectors_are_those_of_the_best_fitting_regions() -> None:
+    left, right, whole = [0, 0, 0.5, 1], [0.5, 0, 1, 1], [0, 0, 1, 1]
+    vectors = np.eye(6)[[0, 1, 2, 3, 4]]
+    store = index_from_regions(
+        vectors, [0, 3, 3, 5], [whole, left, right, right, left], ids=[7, 8, 9]
+    ).store
+    boxes = [[0.1, 0.1, 0.4, 0.9], [0.6, 0, 0.9, 1], [0, 0, 0.9, 1], left, left, left, right]
+    rows = [0, 0, 0, 2, 1, -1, 2]
+    found = ExactIndex(store).region_vectors(rows, boxes)
+    expected = vectors[[1, 2, 0, 4, 0, 0, 3]]
+    expected[[4, 5]] = 0  # an image without regions, and no image
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match="one for each row"):
+        ExactIndex(store).region_vectors(rows, boxes[:2])
+
+
 def test_an_empty_index_finds_nothing() -> None:
     index = index_from_regions(np.zeros((0, 8)), [0], ids=np.zeros(0, np.int64))
     assert len(index) == 0

@@ -1,0 +1,234 @@
+"""Is night found by itself where training knows little of it, and nothing where there is nothing?
+
+The detectors are those of the runs after their warm-up. Each is validated on its own validation
+photos, on random halves of them, and with the photos' vectors given to other photos, so that no
+condition can explain what it misses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+
+from hardmine.detections import Detections, match_detections
+from hardmine.encoders import Encoder
+from hardmine.index.base import Index
+from hardmine.mining.conditions import Condition, ConditionFinder, vocabulary
+from hardmine.mining.contexts import PLAIN, context_phrases
+from hardmine.mining.queries import embed_queries
+from hardmine.records import ImageSet
+from tests.benchmarks.roads.photos import RoadPhotos
+from tests.benchmarks.roads.setup import REGIMES
+from tests.benchmarks.roads.splits import CONDITIONS, SCENARIOS, condition_rows, make_split
+
+# What a person would take for another word for the condition.
+SYNONYMS = {
+    "night": ("at night", "in the dark", "in low light", "under street lights"),
+    "rain": ("in the rain", "in heavy rain", "in drizzle", "on a wet road", "a wet {}"),
+    "snow": ("in the snow", "in falling snow", "in a blizzard", "on snow", "covered with snow"),
+}
+_NEIGHBOURS = 20  # photos of similar object count among which vectors are exchanged
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A warmed-up detector and its validation photos.
+
+    Attributes:
+        name: Scenario, regime and seed.
+        condition: A key of ``CONDITIONS``.
+        images: The photos.
+        found: Detections on them.
+        shows: (N,) whether a photo shows the condition.
+    """
+
+    name: str
+    condition: str
+    images: ImageSet
+    found: Detections
+    shows: npt.NDArray[np.bool_]
+
+
+class KeptTexts:
+    """An encoder that embeds each text once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
+        self._encoder = encoder
+        self._known: dict[str, torch.Tensor] = {}
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """(T, D)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.encode_texts(new), strict=True))
+        return torch.stack([self._known[text] for text in texts])
+
+
+class ExchangedIndex:
+    """An index in which images have the regions of other images.
+
+    Args:
+        index: The true one.
+        ids: Of N images.
+        order: (N,) positions in ``ids``: whose regions each image gets.
+    """
+
+    def __init__(self, index: Index, ids: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> None:
+        self._index = index
+        self._ids, self._order = ids, order
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._index, name)
+
+    def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Rows of the images whose regions stand for these."""
+        assert np.array_equal(self._ids, ids)
+        return self._index.rows_of(self._ids[self._order])
+
+
+def warmed_up_detectors(photos: RoadPhotos) -> Iterator[Validated]:
+    """The detectors that the runs have warmed up, from the work folder."""
+    for path in sorted((photos.work / "warmup").glob("*.pt")):
+        scenario, passes, seed, _ = path.stem.rsplit("-", 3)
+        spec = SCENARIOS[scenario]
+        if spec.condition is None:
+            continue
+        num_train = min(spec.num_train, REGIMES[passes].max_train)
+        split = make_split(spec, int(seed), photos.attributes, num_train=num_train)
+        found = torch.load(path, weights_only=True)["found"]
+        yield Validated(
+            f"{scenario} {passes} {seed}",
+            spec.condition,
+            photos.images.subset(split.val),
+            Detections(**{key: value.numpy() for key, value in found.items()}),
+            condition_rows(spec.condition, photos.attributes)[split.val],
+        )
+
+
+def measure(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
+    """One entry a detector: what was found on all photos, on halves, and after exchanges."""
+    encoder, entries = KeptTexts(photos.encoder), []
+    for one in warmed_up_detectors(photos):
+        rng = np.random.default_rng(0)
+        count = len(one.images)
+        everything = _find(one, np.arange(count), photos.index, encoder)
+        halves = [
+            _find(one, np.sort(rng.permutation(count)[: count // 2]), photos.index, encoder)
+            for _ in range(repeats)
+        ]
+        objects = np.asarray(one.images.class_counts.sum(axis=1)).ravel()
+        exchanged: dict[str, list[tuple[Condition, ...]]] = {"any photo": [], "similar count": []}
+        for _ in range(repeats):
+            for name, order in (
+                ("any photo", rng.permutation(count)),
+                ("similar count", _among_neighbours(objects, rng)),
+            ):
+                index = ExchangedIndex(photos.index, one.images.ids, order)
+                exchanged[name].append(_find(one, np.arange(count), index, encoder))
+        entries.append(
+            {
+                "detector": one.name,
+                "condition": one.condition,
+                "found": [str(condition) for condition in everything],
+                "auc": _auc(one, everything, photos.index, encoder),
+                "halves": _counts(halves),
+                "named_in_halves": sum(_names(one, found) for found in halves),
+                "exchanged": {name: _counts(found) for name, found in exchanged.items()},
+                "claims": {
+                    name: sum(bool(found) for found in each) for name, each in exchanged.items()
+                },
+                "repeats": repeats,
+            }
+        )
+    return entries
+
+
+def write_conditions(entries: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Write ``conditions.json`` and ``conditions.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / "conditions.json", folder / "conditions.md"]
+    written[0].write_text(json.dumps(list(entries), indent=1, ensure_ascii=False) + "\n")
+    repeats = entries[0]["repeats"] if entries else 0
+    lines = [
+        "# Conditions found by themselves, on road photos",
+        "",
+        f"`python -m tests.benchmarks.roads conditions`: detectors after their warm-up, "
+        f"{len(vocabulary())} conditions tried on 1,000 validation photos. AUC: how well the "
+        "surest condition tells the photos that show what training knows little of. Halves: of "
+        f"{repeats} random halves of the validation photos, in how many the condition or a synonym "
+        f"is found ({'; '.join(', '.join(words) for words in SYNONYMS.values())}). Exchanged: of "
+        f"{repeats} validations in which each photo has the vectors of another, drawn among all or "
+        f"among {_NEIGHBOURS} of similar object count, in how many anything is found. Photos of "
+        "night show fewer objects, so that the second kind of exchange leaves some night in place.",
+        "",
+        "| detector | found, the surest first | AUC | halves | exchanged, any | similar count |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {entry['detector']} | {'; '.join(entry['found']) or 'nothing'} | {entry['auc']:.2f} | "
+        f"{entry['named_in_halves']} of {repeats} | {entry['claims']['any photo']} of {repeats} | "
+        f"{entry['claims']['similar count']} of {repeats} |"
+        for entry in entries
+    ]
+    written[1].write_text("\n".join(lines) + "\n")
+    return written
+
+
+def _find(
+    one: Validated, rows: npt.NDArray[np.int64], index: Any, encoder: KeptTexts
+) -> tuple[Condition, ...]:
+    """What is found on some of the photos."""
+    images = one.images.subset(rows)
+    place = np.full(len(one.images), -1)
+    place[rows] = np.arange(len(rows))
+    own = one.found.take(place[one.found.image_rows] >= 0)
+    found = Detections(place[own.image_rows], own.class_rows, own.boxes, own.scores)
+    finder = ConditionFinder(
+        images,
+        index,
+        encoder,  # type: ignore[arg-type]
+        class_names=images.class_names,
+        conditions=vocabulary(),
+    )
+    return finder.find(match_detections(images, found, iou_thresholds=[0.5]))
+
+
+def _among_neighbours(
+    objects: npt.NDArray[np.int64], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Whose vectors each photo gets, among photos of similar object count."""
+    ranked = np.argsort(objects + rng.random(len(objects)))
+    order = np.arange(len(objects))
+    for group in np.array_split(ranked, max(1, len(ranked) // _NEIGHBOURS)):
+        order[group] = rng.permutation(group)
+    return order
+
+
+def _auc(one: Validated, found: Sequence[Condition], index: Index, encoder: KeptTexts) -> float:
+    """How well the surest condition tells the photos that show the true one; 0.5 if none is."""
+    if not found:
+        return 0.5
+    texts = [context_phrases(found[0].text), PLAIN]
+    vectors = embed_queries(encoder, texts, templates=["{}"])  # type: ignore[arg-type]
+    means = index.mean_vectors()[index.rows_of(one.images.ids)].astype(np.float32)
+    return float(roc_auc_score(one.shows, means @ (vectors[0] - vectors[1])))
+
+
+def _names(one: Validated, found: Sequence[Condition]) -> bool:
+    """Whether the true condition or a synonym was found."""
+    assert one.condition in CONDITIONS
+    return any(condition.text in SYNONYMS[one.condition] for condition in found)
+
+
+def _counts(found: Sequence[Sequence[Condition]]) -> dict[str, int]:
+    return dict(Counter(condition.text for each in found for condition in each).most_common())
