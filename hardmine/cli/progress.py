@@ -1,4 +1,4 @@
-"""Progress bars of the commands: on stderr, off if stderr is not a terminal."""
+"""What commands print: progress bars on stderr, off if it is no terminal, and names on one line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from rich.progress import (
 )
 
 console = Console(stderr=True)
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def one_line(text: str) -> str:
+    r"""Write tabs, line ends and backslashes of a name as ``\t``, ``\n``, ``\r`` and ``\\``."""
+    return text.translate(_ESCAPES)
 
 
 def progress_bar() -> Progress:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hardmine.datasets import open_image
 from hardmine.errors import InputError
+from hardmine.index.storage.files import require_regular, sha256_of
 from hardmine.index.storage.image_table import FileFacts
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+# Pillow decodes at most 179 M pixels; as 16-bit RGBA, without compression, they have 1.4 GB.
+_MAX_BYTES = 1 << 31
+# A byte that is not UTF-8, as ``escape_names`` writes it.
+_ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,20 @@ class Decoded:
 
 def decode(path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]) -> Decoded:
     """Read one image; a broken file is reported in the facts, not raised."""
+    size = mtime = -1
+    digest = ""
     try:
         status = path.stat()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        size, mtime = status.st_size, status.st_mtime_ns
+        require_regular(path, status.st_mode)
+        if size > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than any image that is decoded")
+        digest = sha256_of(path)
     except OSError as error:
-        return Decoded(FileFacts(0, 0, -1, -1, "", problem=error.strerror or str(error)), None)
-    size, mtime = status.st_size, status.st_mtime_ns
+        problem = error.strerror or str(error)
+        if size < 0 and _ESCAPED.search(path.as_posix()):
+            problem = "its name is not UTF-8: rename it"
+        return Decoded(FileFacts(0, 0, size, mtime, digest, problem=problem), None)
     try:
         image = open_image(path)
     except InputError as error:

@@ -234,4 +234,5 @@ class ShardBuilder:
             dtype=self._plan.dtype,
             scratch=self._build_folder.path,
         )
-        self._build_folder.save(FinishedShard(shard=record, facts=tuple(shard.facts)))
+        paths = tuple(self._images.paths[row] for row in self._plan.rows(number))
+        self._build_folder.save(FinishedShard(shard=record, paths=paths, facts=tuple(shard.facts)))
