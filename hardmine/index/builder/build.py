@@ -30,7 +30,7 @@ from hardmine.index.builder.checks import (
 from hardmine.index.builder.commit import commit, index_files, remove_unused, unused_files
 from hardmine.index.builder.lock import LOCK, locked
 from hardmine.index.builder.pipeline import Progress, ShardBuilder
-from hardmine.index.builder.plan import Plan, require_same_plan
+from hardmine.index.builder.plan import Plan, continues, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
 from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining
 from hardmine.index.open import open_index
@@ -72,7 +72,8 @@ def build_index(
     """Embed and cluster every image, and store the regions in a folder.
 
     A build may be killed at any moment: the same call then continues after the last finished
-    shard and ends with the same bytes. On a finished index it only opens it, and writes nothing.
+    shard and ends with the same bytes. A call with other images and the same settings continues
+    too: images that are embedded stay embedded. On a finished index it only opens it.
     Images that cannot be read are skipped, counted and listed with the reason. Under
     ``torch.distributed`` every rank calls this and makes its share of the shards, in a folder
     that all ranks see.
@@ -253,8 +254,11 @@ def _prepare(
         lambda rows, first_number: _plan_of(plan, images.subset(rows), proposals, first_number),
         first_number=0,
     )
-    if unfinished is not None and not remaining.resumes and not remaining.adopted:
-        require_same_plan(unfinished, plan, folder)
+    # Other images may follow on an unfinished build, but not in place of what it has finished.
+    if unfinished is not None and not (remaining.resumes or remaining.adopted):
+        lost = build_folder.finished(unfinished.numbers)
+        if lost or not continues(unfinished, plan):
+            require_same_plan(unfinished, plan, folder)
     return remaining, remaining.begin(build_folder)
 
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
-from hardmine.index.search.blocks import iter_blocks, ranges
+from hardmine.index.search.blocks import iter_blocks
 from hardmine.index.search.product import MAX_NORM, can_multiply
-from hardmine.index.search.queries import check_k, check_queries
+from hardmine.index.search.queries import Queries, check_k, check_queries
 from hardmine.index.search.scan import find_best, score_images
-from hardmine.index.search.top_k import argmax_per_image, boxes_of, exact_scores
+from hardmine.index.search.top_k import TopK, best_of_images, boxes_of
 from hardmine.index.storage.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
@@ -133,15 +133,15 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            best = find_best(
-                self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
+            found = self._hits(
+                part,
+                find_best(
+                    self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
+                ),
             )
-            hits.image_rows[start:stop] = best.rows
-            hits.scores[start:stop] = part.restore(best.scores)
-            found = best.rows >= 0
-            hits.boxes[start:stop][found] = boxes_of(
-                self.store, best.shards[found], best.regions[found]
-            )
+            hits.image_rows[start:stop] = found.image_rows
+            hits.scores[start:stop] = found.scores
+            hits.boxes[start:stop] = found.boxes
         return hits
 
     def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
@@ -196,20 +196,21 @@ class ExactIndex:
         self._checked_rows(image_rows[image_rows >= 0])
         scores = np.full(image_rows.shape, -np.inf, np.float32)
         boxes = np.zeros((*image_rows.shape, 4), np.float32)
-        shard_of, _ = self.store.locations
-        wide = queries.vectors.astype(np.float64)
-        for line in range(len(queries)):
+        for line, query in enumerate(queries.vectors.astype(np.float64)):
             columns = np.flatnonzero(image_rows[line] >= 0)
-            counts = self.store.counts[image_rows[line, columns]]
-            columns, counts = columns[counts > 0], counts[counts > 0]
-            rows_of_line = image_rows[line, columns]
-            shards = np.repeat(shard_of[rows_of_line], counts)
-            regions = ranges(self.store.first_regions[rows_of_line], counts)
-            values = exact_scores(self.store, wide, np.full(len(regions), line), shards, regions)
-            best = argmax_per_image(values, counts)
-            scores[line, columns] = values[best]
-            boxes[line, columns] = boxes_of(self.store, shards[best], regions[best])
+            owners, values, shards, regions = best_of_images(
+                self.store, query, image_rows[line, columns]
+            )
+            scores[line, columns[owners]] = values
+            boxes[line, columns[owners]] = boxes_of(self.store, shards, regions)
         return queries.restore(scores), boxes
+
+    def _hits(self, queries: Queries, best: TopK) -> Hits:
+        """The best images, with the scores of the queries as they were given."""
+        found = best.rows >= 0
+        boxes = np.zeros((*best.rows.shape, 4), np.float32)
+        boxes[found] = boxes_of(self.store, best.shards[found], best.regions[found])
+        return Hits(best.rows, queries.restore(best.scores).astype(np.float32), boxes)
 
     def _checked_rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Unique rows, ascending."""

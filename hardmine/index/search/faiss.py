@@ -12,6 +12,7 @@ from hardmine.errors import InputError, MissingExtra
 from hardmine.index.search.blocks import iter_blocks
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.search.queries import check_k, check_queries
+from hardmine.index.search.top_k import TopK, best_of_images
 from hardmine.index.storage.store import Store
 from hardmine.records import Hits
 
@@ -94,15 +95,21 @@ class FaissIndex(ExactIndex):
         queries, k = check_queries(vectors, self.dim), check_k(k, len(self))
         if rows is not None or len(queries) == 0:
             return super().search(queries, k, rows=rows)
-        parts = [
-            super(FaissIndex, self).search(queries[number : number + 1], k, rows=found)
-            for number, found in enumerate(self._images(queries.vectors, k))
-        ]
-        return Hits(
-            np.concatenate([hits.image_rows for hits in parts]),
-            np.concatenate([hits.scores for hits in parts]),
-            np.concatenate([hits.boxes for hits in parts]),
-        )
+        best, lacking = TopK(self.store, queries.vectors, k), []
+        wide = queries.vectors.astype(np.float64)
+        for query, found in enumerate(self._images(queries.vectors, k)):
+            if found is None:
+                lacking.append(query)
+                continue
+            owners, values, shards, regions = best_of_images(self.store, wide[query], found)
+            best.add(query, values, shards, regions, found[owners])
+        hits = self._hits(queries, best)
+        if lacking:
+            exact = super().search(queries[lacking], k)
+            hits.image_rows[lacking] = exact.image_rows
+            hits.scores[lacking] = exact.scores
+            hits.boxes[lacking] = exact.boxes
+        return hits
 
     def _images(
         self, queries: npt.NDArray[np.float32], k: int

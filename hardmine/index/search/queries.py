@@ -36,7 +36,7 @@ class Queries:
         """C."""
         return len(self.vectors)
 
-    def __getitem__(self, chosen: slice) -> Queries:
+    def __getitem__(self, chosen: slice | list[int]) -> Queries:
         return Queries(self.vectors[chosen], self.exponents[chosen])
 
     def restore(self, scores: npt.NDArray[Scores]) -> npt.NDArray[Scores]:

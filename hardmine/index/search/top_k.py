@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hardmine.index.search.blocks import ranges
 from hardmine.index.storage.store import Store
 
 # Regions scored at a time: 128 x 512 float64 are 0.5 MB and fit the cache of one core.
@@ -127,6 +128,26 @@ def exact_scores(
         if scales is not None:
             out[part] *= scales
     return np.round(out, 12)
+
+
+def best_of_images(
+    store: Store, query: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
+) -> tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]
+]:
+    """Find the best region of some images for one query.
+
+    Returns:
+        Positions in ``rows`` of the images that have regions; the score, shard and number of the
+        best region of each.
+    """
+    owners = np.flatnonzero(store.counts[rows])
+    counts, shard_of = store.counts[rows[owners]], store.locations[0]
+    shards = np.repeat(shard_of[rows[owners]], counts)
+    regions = ranges(store.first_regions[rows[owners]], counts)
+    values = exact_scores(store, query[None], np.zeros(len(regions), np.int64), shards, regions)
+    best = argmax_per_image(values, counts)
+    return owners, values[best], shards[best], regions[best]
 
 
 def gather(

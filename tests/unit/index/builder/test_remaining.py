@@ -100,3 +100,12 @@ def test_other_images_do_not_replace_an_unfinished_build(tmp_path: Path) -> None
         )
     with pytest.raises(IndexMismatch, match="an unfinished build with other settings: images was"):
         build_index(images.subset(range(6, 12)), PixelEncoder(), tmp_path / "out", shard_size=2)
+
+
+def test_an_unfinished_build_without_a_finished_shard_loses_nothing(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 5)
+    with pytest.raises(MemoryError):
+        build_index(images.subset(range(4)), CountingEncoder(0), tmp_path / "out")
+    with pytest.raises(IndexMismatch, match="seed was 0, is now 1"):
+        build_index(images, PixelEncoder(), tmp_path / "out", seed=1)
+    assert len(build_index(images, PixelEncoder(), tmp_path / "out")) == 5
