@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hardmine.datasets import open_image
 from hardmine.errors import InputError
@@ -28,15 +29,52 @@ _ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """The state of an image's file, and its pixels for the encoder; None if it is broken."""
+class DecodedBatch(Generic[T]):
+    """Images of a batch.
 
-    facts: FileFacts
+    Attributes:
+        label: What the batch was given with.
+        facts: State of each of the B files; broken ones have a problem.
+        pixels: (b, 3, height, width) of the others, in order; None if all are broken.
+    """
+
+    label: T
+    facts: list[FileFacts]
     pixels: torch.Tensor | None
 
+    @property
+    def readable(self) -> list[int]:
+        """Positions of the images that are not broken."""
+        return [place for place, fact in enumerate(self.facts) if not fact.problem]
 
-def decode(path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]) -> Decoded:
-    """Read one image; a broken file is reported in the facts, not raised."""
+
+class _Stack:
+    """Stacked pixels of a batch, each copied by the thread that decoded it.
+
+    One thread that stacks all batches would be busy for longer than a fast GPU encodes.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.pixels: torch.Tensor | None = None
+        self._count = count
+        self._lock = threading.Lock()
+
+    def put(self, place: int, pixels: torch.Tensor) -> None:
+        with self._lock:
+            if self.pixels is None:
+                self.pixels = pixels.new_empty((self._count, *pixels.shape))
+        if pixels.shape != self.pixels.shape[1:]:
+            raise InputError(
+                "the encoder's preprocess must return tensors of one shape, got "
+                f"{tuple(self.pixels.shape[1:])} and {tuple(pixels.shape)} in a batch"
+            )
+        self.pixels[place] = pixels
+
+
+def decode(
+    path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]
+) -> tuple[FileFacts, torch.Tensor | None]:
+    """Read one image; of a broken file the facts tell the problem, and there are no pixels."""
     size = mtime = -1
     digest = ""
     try:
@@ -50,14 +88,14 @@ def decode(path: Path, preprocess: Callable[[PIL.Image.Image], torch.Tensor]) ->
         problem = error.strerror or str(error)
         if size < 0 and _ESCAPED.search(path.as_posix()):
             problem = "its name is not UTF-8: rename it"
-        return Decoded(FileFacts(0, 0, size, mtime, digest, problem=problem), None)
+        return FileFacts(0, 0, size, mtime, digest, problem=problem), None
     try:
         image = open_image(path)
     except InputError as error:
         # The table of images has the path beside the problem.
         problem = str(error).removeprefix(f"{path}: ") or "cannot be decoded"
-        return Decoded(FileFacts(0, 0, size, mtime, digest, problem=problem), None)
-    return Decoded(FileFacts(image.height, image.width, size, mtime, digest), preprocess(image))
+        return FileFacts(0, 0, size, mtime, digest, problem=problem), None
+    return FileFacts(image.height, image.width, size, mtime, digest), preprocess(image)
 
 
 def decode_batches(
@@ -66,7 +104,7 @@ def decode_batches(
     *,
     workers: int,
     ahead: int = 3,
-) -> Generator[tuple[T, list[Decoded]], None, None]:
+) -> Generator[DecodedBatch[T], None, None]:
     """Decode batches in order, while the caller works on the previous ones.
 
     Uses threads, not processes: Pillow releases the GIL while it decodes and resizes, and an
@@ -78,18 +116,32 @@ def decode_batches(
         workers: Number of threads.
         ahead: Largest number of batches to hold.
     """
-    in_progress: deque[tuple[T, list[Future[Decoded]]]] = deque()
+
+    def work(path: Path, stack: _Stack, place: int) -> FileFacts:
+        facts, pixels = decode(path, preprocess)
+        if pixels is not None:
+            stack.put(place, pixels)
+        return facts
+
+    in_progress: deque[tuple[T, _Stack, list[Future[FileFacts]]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for label, paths in batches:
-                in_progress.append(
-                    (label, [pool.submit(decode, path, preprocess) for path in paths])
-                )
+                stack = _Stack(len(paths))
+                futures = [
+                    pool.submit(work, path, stack, place) for place, path in enumerate(paths)
+                ]
+                in_progress.append((label, stack, futures))
                 if len(in_progress) >= ahead:
-                    first, futures = in_progress.popleft()
-                    yield first, [future.result() for future in futures]
+                    yield _finished(*in_progress.popleft())
             while in_progress:
-                first, futures = in_progress.popleft()
-                yield first, [future.result() for future in futures]
+                yield _finished(*in_progress.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finished(label: T, stack: _Stack, futures: list[Future[FileFacts]]) -> DecodedBatch[T]:
+    batch = DecodedBatch(label, [future.result() for future in futures], stack.pixels)
+    if stack.pixels is None or len(batch.readable) == len(batch.facts):
+        return batch
+    return replace(batch, pixels=stack.pixels[batch.readable])

@@ -328,6 +328,22 @@ class NamedEncoder(PixelEncoder):
     spec = {"name": object()}  # noqa: RUF012
 
 
+class OwnShapeEncoder(PixelEncoder):
+    """Keeps the shape of each image."""
+
+    def preprocess(self, image: PIL.Image.Image) -> torch.Tensor:
+        return torch.zeros(3, image.height, image.width)
+
+
+def test_images_of_several_shapes_in_a_batch_are_refused(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 3)
+    PIL.Image.new("RGB", (30, 20)).save(tmp_path / "images" / "1.jpg")
+    with pytest.raises(
+        InputError, match=r"one shape, got \(3, 24, 32\) and \(3, 20, 30\) in a batch"
+    ):
+        build_index(images, OwnShapeEncoder(), tmp_path / "out", workers=1)
+
+
 def test_invalid_arguments_are_refused_before_work_begins(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 3)
     out = tmp_path / "out"

@@ -66,14 +66,15 @@ def test_what_is_embedded_stays_embedded_when_the_images_change(
         )
         assert len(again) == 2
     waiting = sum(len(one.facts) for one in BuildFolder(out).finished(range(99)))
-    assert waiting >= 6
+    # One shard of two images each time at least; a second may have been under way.
+    assert waiting >= 4
     os.utime(files / f"{start}.jpg", ns=(1, 1))
     write_image(files / f"{start + 1}.jpg", 77)
     last = [number for number in range(14) if number != start + 4]
     encoder = CountingEncoder()
     index = work(list_images(files, last), encoder)
-    # Of the images that were waiting, one has changed and one is gone.
-    assert encoder.count <= len(last) - start - (waiting - 2) + 1
+    # Of the images that were waiting, one has changed and one may be gone.
+    assert encoder.count <= len(last) - start - (waiting - 2)
     fresh = build_index(
         list_images(files, last), PixelEncoder(), tmp_path / "fresh", clusters="none"
     )
