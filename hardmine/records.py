@@ -211,7 +211,8 @@ class ImageSet:
         """Changes with the list of images (ids and paths); labels do not matter."""
         digest = hashlib.sha256()
         for image_id, path in zip(self.ids.tolist(), self.paths, strict=True):
-            digest.update(f"{image_id}\0{path}\n".encode())
+            # Names of files that are not UTF-8 hold surrogates, which UTF-8 lacks.
+            digest.update(f"{image_id}\0{path}\n".encode(errors="backslashreplace"))
         return digest.hexdigest()
 
     def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardmine import defaults
-from hardmine.cli.progress import console, progress_bar
+from hardmine.cli.progress import console, one_line, progress_bar
+from hardmine.errors import InputError
 
 if TYPE_CHECKING:
     from hardmine.index.builder.pipeline import Progress
     from hardmine.index.builder.proposals import Proposals
+    from hardmine.index.builder.update import Changes
     from hardmine.records import ImageSet
 
 _MAX_SHOWN = 10  # broken images listed in a summary
+# Share of the indexed images that an update may remove without asking.
+_MAX_LOST = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     update.add_argument("index", type=Path, help="the index")
     _add_images(update)
     update.add_argument("--dry-run", action="store_true", help="only count the changes")
+    update.add_argument(
+        "--yes",
+        action="store_true",
+        help="do not ask when more than half of the images would leave the index",
+    )
     update.add_argument("--json", action="store_true", help="JSON on stdout")
     _add_pipeline(update)
     update.set_defaults(action_run=_update)
@@ -123,6 +133,7 @@ def _build(args: argparse.Namespace) -> int:
     from hardmine.index import build_index
     from hardmine.index.builder.checks import check_readable
     from hardmine.index.builder.lock import locked
+    from hardmine.index.storage.manifest import MANIFEST
 
     # Check the arguments before the encoder, which takes long to load.
     clusters = parse_spec(args.clusters)
@@ -131,7 +142,8 @@ def _build(args: argparse.Namespace) -> int:
         images = images.subset(range(min(args.limit, len(images))))
     proposals = _proposals(args, images)
     with _ranks() as (rank, device):
-        if rank == 0:
+        # A finished index is only opened: it may be read-only, and others may open it too.
+        if rank == 0 and (args.restart or not (args.out / MANIFEST).exists()):
             with locked(args.out):
                 check_readable(images)
         encoder = load_encoder(
@@ -164,11 +176,12 @@ def _build(args: argparse.Namespace) -> int:
 def _update(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest, stored_encoder, update_index
     from hardmine.index.builder.update import find_changes
-    from hardmine.index.storage.read import read_images
+    from hardmine.index.storage.read import read_images, with_manifest
 
-    manifest = read_manifest(args.index)
+    read_manifest(args.index)  # before the images, which may take long to list
     images = _load(args)
-    changes = find_changes(read_images(args.index, manifest), images)
+    table = with_manifest(args.index, lambda manifest: read_images(args.index, manifest))
+    changes = find_changes(table, images)
     if args.json:
         counts = {"added": len(changes.added), "changed": len(changes.changed)}
         print(json.dumps({**counts, "removed": len(changes.removed)}))
@@ -176,6 +189,8 @@ def _update(args: argparse.Namespace) -> int:
         console.print(f"{args.index}: {changes}", highlight=False, soft_wrap=True)
     if args.dry_run:
         return 0
+    if not args.yes:
+        _ask(changes, images, len(table), str(args.index))
     proposals = _proposals(args, images)
     with _ranks() as (rank, device):
         encoder = stored_encoder(args.index, device=args.device or device)
@@ -195,13 +210,35 @@ def _update(args: argparse.Namespace) -> int:
     return 0
 
 
-def _info(args: argparse.Namespace) -> int:
-    from hardmine.index import read_manifest
-    from hardmine.index.storage.manifest import BUILD_FOLDER
-    from hardmine.index.storage.read import read_images
+def _ask(changes: Changes, images: ImageSet, indexed: int, index: str) -> None:
+    """Ask before an update removes more than half of the images: the folder may be a wrong one."""
+    missing = [row for row in changes.changed.tolist() if not images.path(row).exists()]
+    lost = len(changes.removed) + len(missing)
+    if lost <= _MAX_LOST * indexed:
+        return
+    if len(changes.added) >= lost:
+        guess = "this looks like another data set, or like the same one listed from another folder"
+    else:
+        guess = "this looks like a folder of which a part is missing, or is not mounted"
+    question = (
+        f"{index} would lose {lost} of its {indexed} images ({len(changes.removed)} are not listed "
+        f"in {images.root}, {len(missing)} files are gone), and {len(changes.added)} would be "
+        f"added: {guess}"
+    )
+    if not sys.stdin.isatty():
+        raise InputError(f"{question}; nothing was changed: repeat with --yes if it is meant")
+    console.print(question, highlight=False, markup=False, soft_wrap=True)
+    if console.input("Update all the same? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise InputError("nothing was changed")
 
-    manifest = read_manifest(args.index)
-    table = read_images(args.index, manifest)
+
+def _info(args: argparse.Namespace) -> int:
+    from hardmine.index.storage.manifest import BUILD_FOLDER
+    from hardmine.index.storage.read import read_images, with_manifest
+
+    manifest, table = with_manifest(
+        args.index, lambda manifest: (manifest, read_images(args.index, manifest))
+    )
     regions = sum(shard.regions for shard in manifest.shards)
     stored = sum(shard.images for shard in manifest.shards)
     size = sum(record.bytes for record in manifest.files)
@@ -315,16 +352,16 @@ def _progress(label: str, total: int, rank: int) -> Iterator[Callable[[Progress]
 
 
 def _summary(folder: Path) -> None:
-    from hardmine.index import read_manifest
-    from hardmine.index.storage.read import read_images
+    from hardmine.index.storage.read import read_images, with_manifest
 
-    manifest = read_manifest(folder)
+    manifest, table = with_manifest(
+        folder, lambda manifest: (manifest, read_images(folder, manifest))
+    )
     console.print(f"{folder}: {manifest.summary}", highlight=False, soft_wrap=True)
     if not manifest.images.broken:
         return
-    table = read_images(folder, manifest)
     broken = [
-        f"  {path}: {fact.problem}"
+        f"  {one_line(path)}: {one_line(fact.problem)}"
         for path, fact in zip(table.paths, table.facts, strict=True)
         if fact.problem
     ]

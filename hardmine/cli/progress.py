@@ -1,4 +1,4 @@
-"""Where a command is: a bar in a terminal, a line every ten seconds elsewhere; on stderr."""
+"""Progress: a bar in a terminal, a line every ten seconds elsewhere; and names on one line."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ class _Bar(Progress):
         if self in _open:
             _open.remove(self)
         super().stop()
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def one_line(text: str) -> str:
+    r"""Write tabs, line ends and backslashes of a name as ``\t``, ``\n``, ``\r`` and ``\\``."""
+    return text.translate(_ESCAPES)
 
 
 def progress_bar() -> Progress:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hardmine.cli.progress import console, progress_bar
+from hardmine.cli.progress import console, one_line, progress_bar
 from hardmine.errors import InputError
 
 if TYPE_CHECKING:
@@ -219,13 +219,16 @@ def _to_json(index: Index, queries: list[str], hits: Hits) -> dict[str, Any]:
 
 
 def _show(index: Index, queries: list[str], hits: Hits) -> None:
-    """Print a table in a terminal, else a line per hit: query, rank, score, id, path."""
+    """Print a table in a terminal, else a line per hit: query, rank, score, id, path.
+
+    Fields are separated by tabs; those inside a field are escaped.
+    """
     results = _to_json(index, queries, hits)["queries"]
     if not sys.stdout.isatty():
         for result in results:
             for hit in result["hits"]:
                 line = (result["query"], hit["rank"], f"{hit['score']:.4f}", hit["id"], hit["path"])
-                print(*line, sep="\t")
+                print(*(one_line(str(field)) for field in line), sep="\t")
         return
     terminal = Console()
     for result in results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from os import PathLike
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image
 from hardmine.errors import InputError
 from hardmine.image_files.archives import archive_of, read_member
 
+# Pillow decodes at most 179 M pixels; as 16-bit RGBA, without compression, they have 1.4 GB.
+_MAX_BYTES = 1 << 31
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,17 +45,25 @@ def read_image(path: str | PathLike[str]) -> bytes:
     """The bytes of an image file, or of an image inside a tar or parquet file.
 
     Raises:
-        InputError: If there is no such file.
+        InputError: If there is no such file, or it is no file that can hold an image.
     """
     file = Path(path)
-    if file.is_file():  # not a folder, nor a pipe that would block
-        try:
-            return file.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if (archive := archive_of(file)) is not None:
-        return read_member(archive, file)
-    raise InputError(f"{path}: no such image file")
+    try:
+        if not file.exists():
+            archive = archive_of(file)
+            if archive is None:
+                raise InputError(f"{path}: no such image file")
+            return read_member(archive, file)
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device may be endless
+            raise InputError(f"{path}: it is not a regular file")
+        if status.st_size > _MAX_BYTES:
+            raise InputError(
+                f"{path}: it has {status.st_size} bytes, more than any image that is decoded"
+            )
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def modified(path: str | PathLike[str]) -> int:

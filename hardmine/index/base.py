@@ -76,7 +76,8 @@ class Index(Protocol):
     ) -> Hits:
         """Find the k best images for each of C vectors, among ``rows`` only if given.
 
-        Equal scores are ordered by row. Takes NumPy or torch, returns NumPy.
+        Equal scores are ordered by row. Of an index of fewer than k images all are found: the hits
+        are (C, min(k, N)). Takes NumPy or torch, returns NumPy.
         """
         ...
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import numpy as np
+
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.storage.manifest import Manifest, read_manifest
-from hardmine.index.storage.read import read_images, read_store
+from hardmine.index.storage.manifest import GRAPH_FOLDER, Manifest, read_manifest, render
+from hardmine.index.storage.read import read_images, read_store, with_manifest
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
     from hardmine.clusters.spec import ClusterSpec
     from hardmine.encoders.base import Encoder
     from hardmine.index.base import Index
+    from hardmine.index.storage.store import Store
 
 
 def open_index(
@@ -34,11 +39,13 @@ def open_index(
         encoder: The encoder of the queries; must be the one that built the index.
         images: The data set to use it with; must be the one that it was built from.
         clusters: The clustering that it must have been built with; any if None.
-        backend: ``"exact"``, or ``"faiss:flat"``, ``"faiss:ivfpq"``, ``"faiss:hnsw"``.
+        backend: ``"exact"``, or ``"faiss:flat"``, ``"faiss:ivfpq"``, ``"faiss:hnsw"``. The graph
+            of the last is kept in the folder if that can be written to.
         device: Where exact scores are computed; the backend chooses if None.
         root: Folder of the images, needed only to show them. If None, the folder of ``images``, or
             else the folder from which the index was built.
-        verify: Whether to check every byte. None checks every byte except vectors above 256 MiB.
+        verify: Whether to check every byte, as ``verify_index`` does. None checks every byte
+            except vectors above 256 MiB.
 
     Raises:
         IndexDamaged: If a file is missing, altered or inconsistent.
@@ -48,15 +55,24 @@ def open_index(
     name, _, kind = backend.partition(":")
     if name not in ("exact", "faiss"):
         raise InputError(f'backend must be "exact" or "faiss:KIND", got {backend!r}')
-    require_fit(folder, read_manifest(folder), encoder=encoder, images=images, clusters=clusters)
     if root is None and images is not None:
         root = images.root
-    store = read_store(folder, root=None if root is None else Path(root), verify=verify)
+    image_folder = None if root is None else Path(root)
+
+    def read(manifest: Manifest) -> tuple[Manifest, Store]:
+        require_fit(folder, manifest, encoder=encoder, images=images, clusters=clusters)
+        return manifest, read_store(folder, manifest, root=image_folder, verify=verify)
+
+    manifest, store = with_manifest(folder, read)
     if name == "faiss":
         from hardmine.index.search.faiss import FaissIndex
+        from hardmine.index.search.graph import KeptGraph
 
         return FaissIndex(
-            store, kind=kind or "flat", device=None if device is None else str(device)
+            store,
+            kind=kind or "flat",
+            device=None if device is None else str(device),
+            graph=KeptGraph(folder / GRAPH_FOLDER, hashlib.sha256(render(manifest)).hexdigest()),
         )
     from hardmine.index.search.exact import ExactIndex
 
@@ -111,6 +127,27 @@ def _difference(folder: Path, manifest: Manifest, images: ImageSet) -> str:
     return f"since then {added} were added, {removed} removed, {moved} moved"
 
 
+# Largest side of the images of an encoder: a hostile one would take all memory.
+_MAX_SIDE = 2**16
+
+
+class _EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The arguments of ``load_encoder`` that a manifest may hold, with its defaults."""
+
+    name: str
+    image_size: int | tuple[int, int] | None = None
+    dense: str = "value"
+    precision: str | None = None
+    whole: str = "same"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        # Not by msgspec's own bounds: version 0.22 crashes on a union of a bounded int and a tuple.
+        sides = np.array([] if self.image_size is None else self.image_size)
+        if ((sides < 1) | (sides > _MAX_SIDE)).any():
+            raise ValueError(f"image_size {self.image_size} is not in 1 to {_MAX_SIDE}")
+
+
 def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
     """Load the encoder that an index was built with.
 
@@ -131,7 +168,14 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
             f"{folder} was built with an encoder that has no name "
             f"({manifest.encoder.fingerprint}); open it in Python and pass that encoder"
         )
-    encoder = load_encoder(**manifest.encoder.spec, device=device)
+    try:
+        spec = msgspec.convert(manifest.encoder.spec, _EncoderSpec)
+    except msgspec.ValidationError as error:
+        raise IndexMismatch(
+            f"{folder} was built with an encoder that load_encoder cannot load ({error}); open it "
+            "in Python and pass that encoder"
+        ) from None
+    encoder = load_encoder(**msgspec.structs.asdict(spec), device=device)
     require_fit(folder, manifest, encoder=encoder)
     return encoder
 

@@ -60,18 +60,19 @@ def unit(rng: np.random.Generator, count: int, dim: int = DIM) -> npt.NDArray[np
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def make_store(vectors: npt.NDArray[np.float16], regions: int = REGIONS) -> Store:
+def make_store(
+    vectors: npt.NDArray[np.float16], regions: int = REGIONS, shard_size: int | None = None
+) -> Store:
     count = len(vectors) // regions
-    shard = Shard(
-        vectors,
-        None,
-        np.arange(count + 1) * regions,
-        np.zeros((len(vectors), 4), np.float16),
-        np.ones(len(vectors), np.float16),
-        np.arange(count),
-    )
+    shards = []
+    for start in range(0, count, shard_size or count):
+        rows = np.arange(start, min(start + (shard_size or count), count))
+        part = vectors[start * regions : (start + len(rows)) * regions]
+        boxes, mass = np.zeros((len(part), 4), np.float16), np.ones(len(part), np.float16)
+        offsets = np.arange(len(rows) + 1) * regions
+        shards.append(Shard(part, None, offsets, boxes, mass, rows))
     ids, sizes = np.arange(count), np.zeros((count, 2), np.int32)
-    return Store(Path(), ids, ("",) * count, sizes, vectors.shape[1], "", "none", (shard,))
+    return Store(Path(), ids, ("",) * count, sizes, vectors.shape[1], "", "none", tuple(shards))
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +254,32 @@ def test_large_index_from_disk(tmp_path: Path, queries: npt.NDArray[np.float32])
         speed = f"{vectors.nbytes / seconds[key] / 1e9:.1f}"
         table.add_row(name, f"{seconds[key]:.2f}", speed, limit, f"{alone / seconds[key]:.0%}")
     Console(width=110).print(table)
+
+
+def test_many_shards_cost_as_much_as_one(store: Store) -> None:
+    """CPU seconds, in turns; the layout that a build writes has 1,024 images in a shard."""
+    indexes = {
+        "one shard": ExactIndex(store),
+        "shards of 1,024": ExactIndex(make_store(store.shards[0].vectors, shard_size=1024)),
+    }
+    table = Table(title=f"{len(store)} × {REGIONS} × {DIM}, CPU seconds")
+    for name in ("queries", "top", *indexes, "ratio"):
+        table.add_column(name, justify="right")
+    ratios = []
+    for count, top in ((256, 1000), (80, 1000), (1, 20)):
+        vectors = unit(np.random.default_rng(4), count)
+        seconds = {name: float("inf") for name in indexes}
+        for _ in range(4):
+            for name, index in indexes.items():
+                start = time.process_time()
+                index.search(vectors, top)
+                seconds[name] = min(seconds[name], time.process_time() - start)
+        ratios.append(seconds["shards of 1,024"] / seconds["one shard"])
+        table.add_row(
+            str(count), str(top), *(f"{one:.3f}" for one in seconds.values()), f"{ratios[-1]:.2f}"
+        )
+    Console(width=110).print(table)
+    assert max(ratios) < 1.1
 
 
 def test_recall_of_faiss_kinds() -> None:

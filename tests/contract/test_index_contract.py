@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_search(make: Make, backend: str, count: int, k: int, int8: bool) -> Non
     queries = unit(50, count)
     expected = brute_force(store, queries)
     hits = make(store).search(queries, k)
-    assert hits.image_rows.shape == (count, k)
+    assert hits.image_rows.shape == (count, min(k, len(store)))
     recalled = total = 0
     for query in range(count):
         rows = hits.image_rows[query][hits.found[query]]
@@ -212,12 +213,48 @@ def test_properties(make: Make) -> None:
 
 def test_invalid_queries_are_refused(make: Make) -> None:
     index = make(make_store([[1, 2]], [[0, 1]]))
-    with pytest.raises(InputError, match="dimension"):
-        index.search(np.zeros((1, DIM + 1), np.float32), 1)
-    with pytest.raises(InputError, match="at least 1"):
-        index.search(unit(55, 1), 0)
-    with pytest.raises(InputError, match="finite"):
-        index.scores(np.full((1, DIM), np.inf, np.float32))
+    for vectors, message in (
+        (np.zeros((1, DIM + 1), np.float32), "dimension"),
+        (np.zeros(DIM), "dimension"),
+        ([[0.0] * DIM, [0.0]], r"must be \(C, 32\)"),
+        (np.full((1, DIM), np.inf, np.float32), "finite.*got NaN or infinity"),
+        (np.full((1, DIM), 1e200), "norms up to 1e"),
+        (np.ones((1, DIM), np.complex64), "real numbers, got complex64"),
+        (torch.ones((1, DIM), dtype=torch.complex64), "real numbers, got"),
+        (np.full((1, DIM), "a"), "real numbers"),
+    ):
+        for method in (index.scores, lambda given: index.search(given, 1)):
+            with pytest.raises(InputError, match=message):
+                method(vectors)
+    for k in (0, -1, 1.5, "a", True, None):
+        with pytest.raises(InputError, match="k must be a whole number of at least 1"):
+            index.search(unit(55, 1), k)  # type: ignore[arg-type]
+
+
+def test_k_beyond_the_number_of_images_takes_no_memory(make: Make) -> None:
+    index = make(make_store([[1, 2], [3]], [[0, 2], [1]]))
+    assert index.search(unit(56, 2), np.int64(10**12)).image_rows.shape == (2, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("length", [1e-30, 300.0])
+@pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
+def test_the_length_of_a_query_scales_its_scores(make: Make, int8: bool, length: float) -> None:
+    """Half precision ends at 65504, and an int8 vector of 127s is 718 long in 32 dimensions."""
+    shard = make_store([[1] * 30], [list(range(30))], int8=int8).shards[0]
+    if int8:
+        shard.vectors[:15] = 127 * np.sign(unit(58, 15))
+        shard.scales[:15] = 1 / (127 * DIM**0.5)  # type: ignore[index]
+    store = make_store([[1] * 30], [list(range(30))], int8=int8)
+    index = make(replace(store, shards=(shard,)))
+    queries = unit(57, 3)
+    hits, expected = index.search(length * queries, 9), index.search(queries, 9)
+    assert hits.image_rows.tolist() == expected.image_rows.tolist()
+    np.testing.assert_array_equal(hits.boxes, expected.boxes)
+    np.testing.assert_allclose(hits.scores / length, expected.scores, rtol=1e-5)
+    scores = index.scores(length * queries)
+    np.testing.assert_allclose(scores / length, index.scores(queries), rtol=1e-5, atol=1e-6)
+    best, _ = index.best_regions(length * queries, hits.image_rows)
+    np.testing.assert_array_equal(best, hits.scores)
 
 
 def test_the_cpu_keeps_faiss_off_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

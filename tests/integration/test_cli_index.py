@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pixel_images import PixelEncoder, write_image, write_images
+from pixel_images import PixelEncoder, folder_bytes, write_image, write_images
 
 from hardmine.cli.main import main
 from hardmine.errors import IndexMismatch
@@ -80,7 +80,7 @@ def test_errors_are_one_line(tmp_path: Path, capsys: Captured) -> None:
         assert output.err.startswith("hardmine index: ")
         assert message in output.err
     build_index(images, PixelEncoder(), tmp_path / "own")
-    assert run("update", tmp_path / "own", files) == 2
+    assert run("update", tmp_path / "own", files, "--yes") == 2
     assert "built with an encoder that has no name" in capsys.readouterr().err
     with pytest.raises(IndexMismatch, match="pass that encoder"):
         stored_encoder(tmp_path / "own")
@@ -95,3 +95,46 @@ def test_limit_takes_the_first_images(tmp_path: Path) -> None:
     assert (manifest.images.count, manifest.dtype) == (2, "int8")
     assert run(*arguments, "--restart", "--clusters", "whole") == 0
     assert read_manifest(out).clusters.spec == "whole"
+
+
+def test_a_finished_index_is_opened_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "images", 3)
+    build = ["build", tmp_path / "images", "--out", tmp_path / "x.hmx", "--clusters", "whole"]
+    assert run(*build) == 0
+
+    def locked(folder: Path) -> None:
+        raise AssertionError("locked")
+
+    monkeypatch.setattr("hardmine.index.builder.lock.locked", locked)
+    monkeypatch.setattr("hardmine.index.builder.build.locked", locked)
+    assert run(*build) == 0
+
+
+def test_an_update_with_a_wrong_folder_asks(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, out = tmp_path / "images", tmp_path / "x.hmx"
+    write_images(files, 6)
+    for number in range(6):
+        write_image(tmp_path / "other" / f"{number}.png", number)
+    assert run("build", files, "--out", out, "--clusters", "whole") == 0
+    before = folder_bytes(out)
+    capsys.readouterr()
+    assert run("update", out, tmp_path / "other") == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "would lose 6 of its 6 images (6 are not listed" in message
+    assert "looks like another data set" in message
+    assert "repeat with --yes" in message
+    for number in range(4):
+        (files / f"{number}.jpg").unlink()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("rich.console.Console.input", lambda *_: "n")
+    assert run("update", out, files) == 2
+    assert "a part is missing, or is not mounted" in " ".join(capsys.readouterr().err.split())
+    assert folder_bytes(out) == before
+    monkeypatch.setattr("rich.console.Console.input", lambda *_: "y")
+    assert run("update", out, files) == 0
+    assert run("update", out, tmp_path / "other", "--yes") == 0
+    assert read_manifest(out).images.count == 6

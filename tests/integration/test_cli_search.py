@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from hardmine.cli.main import main
+from hardmine.cli.search import _show
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
-from hardmine.index import build_index
+from hardmine.index import build_index, index_from_regions
 
 # Classes of each image; an image's regions are unit vectors along the axes of its classes.
 CLASSES = [("cat",), ("dog",), ("cat", "dog"), ("bus",), ("bus", "cat"), ("dog", "bus")]
@@ -190,3 +191,15 @@ def test_another_encoder_is_refused(
     words = ["search", str(folder / "index"), "cat", "--encoder"]
     assert main([*words, f"precomputed:{tmp_path / 'other.npz'}"]) == 2
     assert "built with the encoder" in capsys.readouterr().err
+
+
+def test_a_name_with_line_ends_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = ["two\nlines.jpg", "a\tb\\c\r.jpg"]
+    index = index_from_regions(np.eye(2), np.arange(3), ids=paths, paths=paths)
+    _show(index, ["a\tquery"], index.search(np.array([[1.0, 0.5]]), 2))
+    rows = [line.split("\t") for line in capsys.readouterr().out.split("\n")]
+    assert rows == [
+        [r"a\tquery", "1", "1.0000", r"two\nlines.jpg", r"two\nlines.jpg"],
+        [r"a\tquery", "2", "0.5000", r"a\tb\\c\r.jpg", r"a\tb\\c\r.jpg"],
+        [""],
+    ]

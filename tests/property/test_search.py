@@ -97,5 +97,6 @@ def test_search(
             truth[np.setdiff1d(np.arange(len(store)), rows)] = -np.inf
         best = np.lexsort((np.arange(len(store)), -truth))
         best = best[truth[best] > -np.inf][:k]
-        assert hits.image_rows[number].tolist() == best.tolist() + [-1] * (k - len(best))
+        width = min(k, max(len(store), 1))
+        assert hits.image_rows[number].tolist() == best.tolist() + [-1] * (width - len(best))
         np.testing.assert_allclose(hits.scores[number, : len(best)], truth[best], atol=1e-6)

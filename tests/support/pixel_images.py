@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -103,3 +104,16 @@ def reseal(folder: Path, **changes: object) -> None:
     )
     changed = msgspec.structs.replace(manifest, **{"images": images, "shards": shards} | changes)
     write_manifest(folder, changed, scratch=folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Run as a user without root's right to write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -10,29 +10,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
 
 from hardmine import defaults
 from hardmine.clusters import parse_spec
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
-from hardmine.errors import IndexMismatch, InputError
+from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
     check_counts,
     check_paths,
     check_proposals,
     check_readable,
+    check_seed,
+    check_sizes,
+    escape_names,
 )
 from hardmine.index.builder.commit import commit, index_files, remove_unused, unused_files
 from hardmine.index.builder.lock import LOCK, locked
 from hardmine.index.builder.pipeline import Progress, ShardBuilder
-from hardmine.index.builder.plan import Plan, image_locations, require_same_plan
+from hardmine.index.builder.plan import Plan, continues, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
+from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining
 from hardmine.index.open import open_index
 from hardmine.index.storage.files import explain_os_errors, sync_folder
-from hardmine.index.storage.image_table import ImageTable
+from hardmine.index.storage.image_table import BROKEN, ImageTable
 from hardmine.index.storage.manifest import (
     BUILD_FOLDER,
+    GRAPH_FOLDER,
     MANIFEST,
     ClustersRecord,
     EncoderRecord,
@@ -66,7 +72,8 @@ def build_index(
     """Embed and cluster every image, and store the regions in a folder.
 
     A build may be killed at any moment: the same call then continues after the last finished
-    shard and ends with the same bytes. On a finished index it only opens it, and writes nothing.
+    shard and ends with the same bytes. A call with other images and the same settings continues
+    too: images that are embedded stay embedded. On a finished index it only opens it.
     Images that cannot be read are skipped, counted and listed with the reason. Under
     ``torch.distributed`` every rank calls this and makes its share of the shards, in a folder
     that all ranks see.
@@ -92,6 +99,8 @@ def build_index(
     """
     folder = Path(out)
     check_counts(batch_size=batch_size, workers=workers, shard_size=shard_size)
+    check_seed(seed)
+    images = escape_names(images)
     if quantize not in (None, "int8"):
         raise InputError(f'quantize must be "int8" or None, got {quantize!r}')
     plan = Plan(
@@ -111,25 +120,28 @@ def build_index(
     build_folder = BuildFolder(folder)
     with RankGroup() as ranks:
         if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan)):
+            ranks.on_rank_zero(lambda: _tidy(build_folder))
             return open_index(folder, encoder=encoder, images=images)
         with locked_for_all(ranks, folder):
-            pending = ranks.on_rank_zero(
-                lambda: _prepare(build_folder, plan, images, resume=resume)
+            work = ranks.on_rank_zero(
+                lambda: _prepare(build_folder, plan, images, proposals, resume=resume)
             )
-            if pending is not None:
+            if work is not None:
+                remaining, pending = work
                 make_shards(
                     ranks,
-                    plan,
+                    remaining.plan,
                     pending,
-                    images,
+                    images.subset(remaining.rows),
                     encoder,
                     build_folder,
                     batch_size=batch_size,
                     workers=workers,
                     proposals=proposals,
                     progress=progress,
+                    already_done=len(images) - len(remaining.rows),
                 )
-                ranks.on_rank_zero(lambda: _finish(build_folder, plan, images, record))
+                ranks.on_rank_zero(lambda: _finish(build_folder, remaining, images, record))
     return open_index(folder, encoder=encoder, images=images)
 
 
@@ -163,6 +175,7 @@ def make_shards(
     workers: int | None,
     proposals: Proposals | None,
     progress: Callable[[Progress], None] | None,
+    already_done: int = 0,
 ) -> None:
     """Make the pending shards, each rank its share."""
     shard_builder = ShardBuilder(
@@ -174,52 +187,96 @@ def make_shards(
         workers=workers or min(os.cpu_count() or 1, 16),
         proposals=proposals,
     )
-    missing = sum(len(plan.rows(number)) for number in pending)
-    if missing < plan.count:
-        log.info("continuing: %d of %d images are done", plan.count - missing, plan.count)
-    already_done = plan.count - missing if ranks.size == 1 else 0
+    done = already_done + plan.count - sum(len(plan.rows(number)) for number in pending)
+    if done:
+        log.info("continuing: %d of %d images are done", done, already_done + plan.count)
+    already_done = done if ranks.size == 1 else 0
     numbers = pending[ranks.rank :: ranks.size]
     ranks.on_every_rank(lambda: shard_builder.make(numbers, progress, already_done=already_done))
 
 
 def _is_finished(build_folder: BuildFolder, plan: Plan) -> bool:
-    """Whether the folder holds the finished index, without unused files or a running writer.
+    """Whether the folder holds the finished index.
 
     It is then opened without a lock: several trainings may start on it at once, also from a
-    read-only folder.
+    read-only folder, and beside an update.
     """
     folder = build_folder.folder
     if not (folder / MANIFEST).exists():
         return False
-    manifest = read_manifest(folder)
-    _require_same_settings(folder, manifest, plan)
-    in_use = build_folder.path.exists() or (folder / LOCK).exists()
-    return not in_use and not unused_files(folder, manifest)
+    _require_same_settings(folder, read_manifest(folder), plan)
+    return True
+
+
+def _tidy(build_folder: BuildFolder) -> None:
+    """Remove what a killed writer left of a finished index, if nobody else writes to it.
+
+    The finished shards of an unfinished update stay.
+    """
+    folder = build_folder.folder
+    left = build_folder.path.exists() or (folder / LOCK).exists()
+    if not left and not unused_files(folder, read_manifest(folder)):
+        return
+    try:
+        with locked(folder):
+            manifest = read_manifest(folder)
+            if not build_folder.unfinished_update(manifest.generation):
+                remove_unused(build_folder, manifest)
+    except HardmineError as error:
+        log.info("files that the index does not need stay: %s", error)
 
 
 def _prepare(
-    build_folder: BuildFolder, plan: Plan, images: ImageSet, *, resume: bool
-) -> list[int] | None:
-    """Numbers of the shards to make; None if the index is finished."""
+    build_folder: BuildFolder,
+    plan: Plan,
+    images: ImageSet,
+    proposals: Proposals | None,
+    *,
+    resume: bool,
+) -> tuple[Remaining, list[int]] | None:
+    """What is left to do, and the shards to make; None if the index is finished."""
     folder = build_folder.folder
     if not resume:
         _require_own_folder(folder)
         _remove(build_folder)
-    if (folder / MANIFEST).exists():
-        manifest = read_manifest(folder)
-        _require_same_settings(folder, manifest, plan)
-        remove_unused(build_folder, manifest)
-        return None
+    if _is_finished(build_folder, plan):
+        return None  # another process finished it before the lock was ours
     check_paths(images)
     check_readable(images)
     unfinished = build_folder.plan()
     if unfinished is None:
         _require_own_folder(folder)
-        build_folder.begin(plan)
-    else:
-        require_same_plan(unfinished, plan, folder)
-        build_folder.resume()
-    return build_folder.pending(plan)
+    remaining = find_remaining(
+        build_folder,
+        images,
+        _empty_table(images),
+        np.arange(len(images)),
+        lambda rows, first_number: _plan_of(plan, images.subset(rows), proposals, first_number),
+        first_number=0,
+    )
+    # Other images may follow on an unfinished build, but not in place of what it has finished.
+    if unfinished is not None and not (remaining.resumes or remaining.adopted):
+        lost = build_folder.finished(unfinished.numbers)
+        if lost or not continues(unfinished, plan):
+            require_same_plan(unfinished, plan, folder)
+    return remaining, remaining.begin(build_folder)
+
+
+def _plan_of(plan: Plan, images: ImageSet, proposals: Proposals | None, first_number: int) -> Plan:
+    """The same plan for some of its images."""
+    return msgspec.structs.replace(
+        plan,
+        images=images.fingerprint,
+        proposals=proposals_fingerprint(proposals, images),
+        count=len(images),
+        first_number=first_number,
+    )
+
+
+def _empty_table(images: ImageSet) -> ImageTable:
+    """A table of images none of which has been read."""
+    none = np.full(len(images), BROKEN, np.int32)
+    return ImageTable(images.ids, images.paths, (NOT_READ,) * len(images), none, none)
 
 
 def _remove(build_folder: BuildFolder) -> None:
@@ -239,6 +296,7 @@ def _require_own_folder(folder: Path) -> None:
     own = {
         LOCK,
         BUILD_FOLDER,
+        GRAPH_FOLDER,
         MANIFEST,
         "shards",
         *(path.name for path in folder.glob("images-*.parquet")),
@@ -274,14 +332,14 @@ def _require_same_settings(folder: Path, manifest: Manifest, plan: Plan) -> None
 
 
 def _finish(
-    build_folder: BuildFolder, plan: Plan, images: ImageSet, encoder: EncoderRecord
+    build_folder: BuildFolder, remaining: Remaining, images: ImageSet, encoder: EncoderRecord
 ) -> None:
-    finished_shards = build_folder.finished_shards(plan)
-    facts, shards, slots = image_locations(finished_shards)
+    table, made = remaining.complete(build_folder)
+    plan = remaining.plan
     manifest = commit(
         build_folder,
-        ImageTable(images.ids, images.paths, facts, shards, slots),
-        tuple(finished.shard for finished in finished_shards),
+        table,
+        (*remaining.adopted, *made),
         generation=0,
         encoder=encoder,
         clusters=ClustersRecord(spec=plan.clusters, seed=plan.seed),
@@ -290,3 +348,4 @@ def _finish(
         root=images.root.absolute(),
     )
     log.info("%s: %s", build_folder.folder, manifest.summary)
+    check_sizes(images, table)

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from hardmine.index.builder.plan import FinishedShard, Plan
-from hardmine.index.storage.files import explain_os_errors, sync_folder, write_durably
+from hardmine.index.builder.plan import COMPACTING, FinishedShard, Plan
+from hardmine.index.storage.files import (
+    explain_os_errors,
+    read_regular,
+    sync_folder,
+    write_durably,
+)
 from hardmine.index.storage.manifest import BUILD_FOLDER
 
 _PLAN = "plan.json"
+_MAX_BYTES = 256 << 20
 
 
 class BuildFolder:
@@ -28,8 +34,8 @@ class BuildFolder:
     def plan(self) -> Plan | None:
         """The plan of an unfinished build; None if there is none, or it cannot be read."""
         try:
-            return msgspec.json.decode((self.path / _PLAN).read_bytes(), type=Plan)
-        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(read_regular(self.path / _PLAN, _MAX_BYTES), type=Plan)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
     def begin(self, plan: Plan) -> None:
@@ -39,9 +45,12 @@ class BuildFolder:
             for path in (self.folder / "shards", self.path):
                 path.mkdir(exist_ok=True)
             sync_folder(self.folder)
-        write_durably(
-            self.folder, f"{BUILD_FOLDER}/{_PLAN}", [msgspec.json.encode(plan)], scratch=self.path
-        )
+        self._write(plan)
+
+    def replace_plan(self, plan: Plan) -> None:
+        """Go on with another plan, which adopts the finished shards."""
+        self.resume()
+        self._write(plan)
 
     def resume(self) -> None:
         """Remove the partial files of the build to continue."""
@@ -74,10 +83,27 @@ class BuildFolder:
         assert not missing, f"shards {missing} are not finished"
         return [finished for finished in shards.values() if finished is not None]
 
+    def finished(self, numbers: range) -> list[FinishedShard]:
+        """Finished shards with numbers in a range, in ascending order."""
+        present = {int(path.stem) for path in self.path.glob("*.json") if path.stem.isdecimal()}
+        shards = [self._finished(number) for number in sorted(present) if number in numbers]
+        return [finished for finished in shards if finished is not None]
+
+    def unfinished_update(self, generation: int) -> int:
+        """Images in finished shards of an unfinished update of an index of some generation."""
+        plan = self.plan()
+        if plan is None or plan.base != generation or plan.images == COMPACTING:
+            return 0
+        return sum(len(one.facts) for one in self.finished(range(plan.numbers.stop)))
+
+    def _write(self, plan: Plan) -> None:
+        name = f"{BUILD_FOLDER}/{_PLAN}"
+        write_durably(self.folder, name, [msgspec.json.encode(plan)], scratch=self.path)
+
     def _finished(self, number: int) -> FinishedShard | None:
         """A finished shard by its number; None if it is not finished."""
         try:
-            content = (self.path / f"{number:05d}.json").read_bytes()
+            content = read_regular(self.path / f"{number:05d}.json", _MAX_BYTES)
             finished = msgspec.json.decode(content, type=FinishedShard)
             whole = all(
                 (self.folder / record.name).stat().st_size == record.bytes

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from hardmine.clusters import parse_spec
 from hardmine.errors import InputError
 from hardmine.index.builder.proposals import Proposals
-from hardmine.index.storage.image_table import check_path
+from hardmine.index.storage.image_table import ImageTable, check_path
 from hardmine.records import ImageSet
 
+log = logging.getLogger(__name__)
+
 _SAMPLE = 16  # images to try to read
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that does not fit into 64 bits."""
+    if not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed must lie in -2**63 to 2**63 - 1, got {seed}")
 
 
 def check_counts(**counts: int | None) -> None:
@@ -36,6 +48,49 @@ def check_paths(images: ImageSet) -> None:
             check_path(path)
     except ValueError as error:
         raise InputError(f"{error} ({images.root})") from None
+
+
+def escape_names(images: ImageSet) -> ImageSet:
+    r"""Write the bytes of names that are not UTF-8 as ``\udcXX``, as a table must be UTF-8.
+
+    The fingerprint stays. No file has such a name, so the build lists the image as broken.
+    """
+    paths, ids = _escape(images.paths), images.ids.tolist()
+    names = _escape(ids) if images.ids.dtype.kind == "U" else ids
+    if paths == images.paths and names == ids:
+        return images
+    return replace(images, ids=np.array(names), paths=tuple(paths))
+
+
+def _escape(names: Sequence[str]) -> Sequence[str]:
+    """The same object if no name has a surrogate."""
+    text = "\0".join(names)
+    escaped = text.encode(errors="backslashreplace").decode()
+    return names if escaped == text else escaped.split("\0")
+
+
+def check_sizes(images: ImageSet, table: ImageTable) -> None:
+    """Warn of images whose size in the labels is not that of the picture: boxes lie elsewhere."""
+    labelled, found = images.sizes, table.sizes
+    differ = np.flatnonzero((labelled > 0).all(1) & (found > 0).all(1) & (labelled != found).any(1))
+    if len(differ) == 0:
+        return
+    turned = (labelled[differ] == found[differ, ::-1]).all(1)
+    row = int(differ[0])
+    (height, width), (own_height, own_width) = labelled[row].tolist(), found[row].tolist()
+    log.warning(
+        "%d of %d images have another size than the labels say (%s: %d x %d in the labels, %d x %d "
+        "in the picture), so their boxes may lie elsewhere; %d of them are turned: their EXIF "
+        "rotation is applied to the picture, but was not when they were labelled",
+        len(differ),
+        len(images),
+        images.paths[row],
+        width,
+        height,
+        own_width,
+        own_height,
+        int(turned.sum()),
+    )
 
 
 def check_readable(images: ImageSet) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.errors import HardmineError
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.commit import commit, remove_unused
 from hardmine.index.builder.lock import locked
-from hardmine.index.builder.plan import Plan
+from hardmine.index.builder.plan import COMPACTING, Plan
 from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import Manifest, ShardRecord, read_manifest
 from hardmine.index.storage.read import read_images, read_store
@@ -35,13 +36,19 @@ def compact_index(path: str | Path, *, shard_size: int = 1024) -> Manifest:
     Raises:
         IndexDamaged: If the index is damaged. Every byte is checked, so that no damage gets a
             new, matching hash.
-        HardmineError: If another process is writing the index, or the disk is full.
+        HardmineError: If another process is writing the index, an update of it is unfinished, or
+            the disk is full.
     """
     folder = Path(path)
     read_manifest(folder)
     with locked(folder):
         build_folder = BuildFolder(folder)
         manifest = read_manifest(folder)
+        if waiting := build_folder.unfinished_update(manifest.generation):
+            raise HardmineError(
+                f"{folder} holds an unfinished update, of which {waiting} images are encoded; "
+                "finish it with update_index (hardmine index update), then compact"
+            )
         table = read_images(folder, manifest)
         store = read_store(folder, verify=True)
         rewritten = [
@@ -100,7 +107,7 @@ def _plan(manifest: Manifest, count: int, shard_size: int) -> Plan:
         clusters=manifest.clusters.spec,
         seed=manifest.clusters.seed,
         dtype=manifest.dtype,
-        images="compact",
+        images=COMPACTING,
         proposals="",
         count=count,
         shard_size=shard_size,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hardmine.errors import InputError
 from hardmine.image_files.decode import decode_image
@@ -20,35 +22,75 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+# A byte that is not UTF-8, as ``escape_names`` writes it.
+_ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """The state of an image's file, and its pixels for the encoder; None if it is broken."""
+class DecodedBatch(Generic[T]):
+    """Images of a batch.
 
-    facts: FileFacts
+    Attributes:
+        label: What the batch was given with.
+        facts: State of each of the B files; broken ones have a problem.
+        pixels: (b, 3, height, width) of the others, in order; None if all are broken.
+    """
+
+    label: T
+    facts: list[FileFacts]
     pixels: torch.Tensor | None
+
+    @property
+    def readable(self) -> list[int]:
+        """Positions of the images that are not broken."""
+        return [place for place, fact in enumerate(self.facts) if not fact.problem]
+
+
+class _Stack:
+    """Stacked pixels of a batch, each copied by the thread that decoded it.
+
+    One thread that stacks all batches would be busy for longer than a fast GPU encodes.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.pixels: torch.Tensor | None = None
+        self._count = count
+        self._lock = threading.Lock()
+
+    def put(self, place: int, pixels: torch.Tensor) -> None:
+        with self._lock:
+            if self.pixels is None:
+                self.pixels = pixels.new_empty((self._count, *pixels.shape))
+        if pixels.shape != self.pixels.shape[1:]:
+            raise InputError(
+                "the encoder's preprocess must return tensors of one shape, got "
+                f"{tuple(self.pixels.shape[1:])} and {tuple(pixels.shape)} in a batch"
+            )
+        self.pixels[place] = pixels
 
 
 def decode(
     images: ImageSet, row: int, preprocess: Callable[[PIL.Image.Image], torch.Tensor]
-) -> Decoded:
-    """Read one image; a broken file is reported in the facts, not raised."""
+) -> tuple[FileFacts, torch.Tensor | None]:
+    """Read one image; of a broken file the facts tell the problem, and there are no pixels."""
     path = images.path(row)
     # The time before the content: a file that is replaced in between is read again next time.
     time = images.modified(row)
     try:
         content = images.read(row)
     except InputError as error:
-        return Decoded(FileFacts(0, 0, -1, -1, "", problem=_problem(error, path)), None)
+        problem = _problem(error, path)
+        if time < 0 and _ESCAPED.search(path.as_posix()):
+            problem = "its name is not UTF-8: rename it"
+        return FileFacts(0, 0, -1, -1, "", problem=problem), None
     digest = hashlib.sha256(content).hexdigest()
     try:
         image = decode_image(content, path)
     except InputError as error:
         facts = FileFacts(0, 0, len(content), time, digest, problem=_problem(error, path))
-        return Decoded(facts, None)
+        return facts, None
     facts = FileFacts(image.height, image.width, len(content), time, digest)
-    return Decoded(facts, preprocess(image))
+    return facts, preprocess(image)
 
 
 def _problem(error: InputError, path: Path) -> str:
@@ -63,7 +105,7 @@ def decode_batches(
     *,
     workers: int,
     ahead: int = 3,
-) -> Generator[tuple[T, list[Decoded]], None, None]:
+) -> Generator[DecodedBatch[T], None, None]:
     """Decode batches in order, while the caller works on the previous ones.
 
     Uses threads, not processes: Pillow releases the GIL while it decodes and resizes, and an
@@ -76,18 +118,30 @@ def decode_batches(
         workers: Number of threads.
         ahead: Largest number of batches to hold.
     """
-    in_progress: deque[tuple[T, list[Future[Decoded]]]] = deque()
+
+    def work(row: int, stack: _Stack, place: int) -> FileFacts:
+        facts, pixels = decode(images, row, preprocess)
+        if pixels is not None:
+            stack.put(place, pixels)
+        return facts
+
+    in_progress: deque[tuple[T, _Stack, list[Future[FileFacts]]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for label, rows in batches:
-                in_progress.append(
-                    (label, [pool.submit(decode, images, row, preprocess) for row in rows])
-                )
+                stack = _Stack(len(rows))
+                futures = [pool.submit(work, row, stack, place) for place, row in enumerate(rows)]
+                in_progress.append((label, stack, futures))
                 if len(in_progress) >= ahead:
-                    first, futures = in_progress.popleft()
-                    yield first, [future.result() for future in futures]
+                    yield _finished(*in_progress.popleft())
             while in_progress:
-                first, futures = in_progress.popleft()
-                yield first, [future.result() for future in futures]
+                yield _finished(*in_progress.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finished(label: T, stack: _Stack, futures: list[Future[FileFacts]]) -> DecodedBatch[T]:
+    batch = DecodedBatch(label, [future.result() for future in futures], stack.pixels)
+    if stack.pixels is None or len(batch.readable) == len(batch.facts):
+        return batch
+    return replace(batch, pixels=stack.pixels[batch.readable])

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from hardmine.encoders.base import DenseFeatures, Encoder
 from hardmine.errors import InputError
 from hardmine.index.builder.build_folder import BuildFolder
-from hardmine.index.builder.decode import Decoded, decode_batches
+from hardmine.index.builder.decode import DecodedBatch, decode_batches
 from hardmine.index.builder.plan import FinishedShard, Plan
 from hardmine.index.builder.proposals import Proposals, proposals_of
 from hardmine.index.builder.regions import regions_of_batch
@@ -161,13 +161,15 @@ class ShardBuilder:
         )
         with ThreadPoolExecutor(1, thread_name_prefix="cluster") as pool:
             try:
-                for batch, decoded in batches:
-                    features = self._encode(decoded)
-                    unfinished.append(pool.submit(self._finish, batch, decoded, features))
+                for decoded in batches:
+                    features = self._encode(decoded.pixels)
+                    # Without the pixels, which take more memory than what is made of them.
+                    done = replace(decoded, pixels=None)
+                    unfinished.append(pool.submit(self._finish, done, features))
                     if len(unfinished) > 2:
                         unfinished.popleft().result()
-                    fresh += len(decoded)
-                    skipped += sum(one.pixels is None for one in decoded)
+                    fresh += len(decoded.facts)
+                    skipped += len(decoded.facts) - len(decoded.readable)
                     if report is not None:
                         seconds = time.perf_counter() - started
                         report(Progress(already_done + fresh, total, skipped, fresh, seconds))
@@ -185,34 +187,29 @@ class ShardBuilder:
                 batch = _Batch(number, chosen, last=chosen.stop == rows.stop)
                 yield batch, chosen
 
-    def _encode(self, decoded: Sequence[Decoded]) -> DenseFeatures | None:
-        pixels = [one.pixels for one in decoded if one.pixels is not None]
-        if not pixels:
+    def _encode(self, pixels: torch.Tensor | None) -> DenseFeatures | None:
+        if pixels is None:
             return None
         with torch.inference_mode():
-            return self._encoder.encode_images(torch.stack(pixels))
+            return self._encoder.encode_images(pixels)
 
-    def _finish(
-        self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures | None
-    ) -> None:
+    def _finish(self, decoded: DecodedBatch[_Batch], features: DenseFeatures | None) -> None:
         # The shard is set aside until the batch has succeeded. After a batch that failed, the
         # batches behind it find no shard and are dropped: no finished shard lacks a batch.
         shard, self._open = self._open, None
         if shard is None:
             return
-        shard.facts += [one.facts for one in decoded]
+        shard.facts += decoded.facts
         if features is not None:
-            regions = self._regions(batch, decoded, features)
+            regions = self._regions(decoded, features)
             shard.add(regions, len(features.patches), quantized=self._plan.dtype == "int8")
-        if batch.last:
-            self._write(batch.number, shard)
+        if decoded.label.last:
+            self._write(decoded.label.number, shard)
             shard = _OpenShard()
         self._open = shard
 
-    def _regions(
-        self, batch: _Batch, decoded: Sequence[Decoded], features: DenseFeatures
-    ) -> Regions:
-        rows = [row for row, one in zip(batch.rows, decoded, strict=True) if one.pixels is not None]
+    def _regions(self, decoded: DecodedBatch[_Batch], features: DenseFeatures) -> Regions:
+        rows = [decoded.label.rows[place] for place in decoded.readable]
         proposals = None
         if self._proposals is not None:
             ids = self._images.ids[rows].tolist()
@@ -236,4 +233,5 @@ class ShardBuilder:
             dtype=self._plan.dtype,
             scratch=self._build_folder.path,
         )
-        self._build_folder.save(FinishedShard(shard=record, facts=tuple(shard.facts)))
+        paths = tuple(self._images.paths[row] for row in self._plan.rows(number))
+        self._build_folder.save(FinishedShard(shard=record, paths=paths, facts=tuple(shard.facts)))

@@ -13,6 +13,11 @@ from hardmine.errors import IndexMismatch
 from hardmine.index.storage.image_table import BROKEN, FileFacts
 from hardmine.index.storage.manifest import ShardRecord
 
+# What the vectors of an image depend on, and the index that the shards are made for.
+_SETTINGS = ("base", "encoder", "clusters", "seed", "dtype")
+# In place of a fingerprint of images: no build or update goes on with a compaction.
+COMPACTING = "compact"
+
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Images and settings of a build or update; equal plans give equal shards.
@@ -54,9 +59,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FinishedShard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A shard whose files are written: its record, and the facts of each of its images."""
+    """A shard whose files are written: its record, path and facts of each image given to it."""
 
     shard: ShardRecord
+    paths: tuple[str, ...]
     facts: tuple[FileFacts, ...]
 
 
@@ -74,6 +80,18 @@ def image_locations(
         slots[readable] = np.arange(len(readable))
         start += len(finished.facts)
     return facts, shards, slots
+
+
+def continues(unfinished: Plan, plan: Plan) -> bool:
+    """Whether finished shards of an unfinished plan, of other images, can serve a new plan.
+
+    Boxes belong to image ids, which a finished shard does not keep.
+    """
+    return (
+        unfinished.images != COMPACTING
+        and unfinished.proposals == plan.proposals == ""
+        and all(getattr(unfinished, name) == getattr(plan, name) for name in _SETTINGS)
+    )
 
 
 def require_same_plan(unfinished: Plan, plan: Plan, folder: Path) -> None:

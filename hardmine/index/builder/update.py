@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
-from hardmine.errors import InputError
 from hardmine.index.builder.build import encoder_record, locked_for_all, make_shards
 from hardmine.index.builder.build_folder import BuildFolder
-from hardmine.index.builder.checks import check_paths, check_proposals, check_readable
+from hardmine.index.builder.checks import (
+    check_paths,
+    check_proposals,
+    check_readable,
+    check_sizes,
+    escape_names,
+)
 from hardmine.index.builder.commit import commit, remove_unused
 from hardmine.index.builder.pipeline import Progress
-from hardmine.index.builder.plan import Plan, image_locations
+from hardmine.index.builder.plan import Plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
+from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining, same_file
 from hardmine.index.open import open_index, require_fit
-from hardmine.index.storage.image_table import FileFacts, ImageTable
+from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import Manifest, read_manifest
 from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet, rows_of
@@ -64,11 +68,12 @@ class Changes:
 
 def find_changes(table: ImageTable, images: ImageSet) -> Changes:
     """Compare a data set with an index by id, file size and time, and if needed by content."""
+    images = escape_names(images)
     old_rows = rows_of(table.ids, images.ids)
     facts, changed = [], []
     for row, old in enumerate(old_rows.tolist()):
-        fact = _same_file(images, row, table.facts[old]) if old >= 0 else None
-        facts.append(fact or FileFacts(0, 0, -1, -1, "", problem="not read yet"))
+        fact = same_file(images, row, table.facts[old]) if old >= 0 else None
+        facts.append(fact or NOT_READ)
         if old >= 0 and fact is None:
             changed.append(row)
     kept = old_rows.copy()
@@ -91,23 +96,6 @@ def find_changes(table: ImageTable, images: ImageSet) -> Changes:
     )
 
 
-def _same_file(images: ImageSet, row: int, known: FileFacts) -> FileFacts | None:
-    """Facts of an image with unchanged content; None if the content has changed."""
-    path, time = images.path(row), images.modified(row)
-    is_file = time > 0 and path.is_file()  # else it lies in an archive, has a reader or is missing
-    size = path.stat().st_size if is_file else known.bytes
-    if time > 0 and (size, time) == (known.bytes, known.mtime_ns):
-        return known
-    if size != known.bytes:
-        return None
-    try:
-        digest = hashlib.sha256(images.read(row)).hexdigest()
-    except InputError:
-        # A file that was missing before is unchanged; one that has gone missing has changed.
-        return known if known.bytes < 0 else None
-    return msgspec.structs.replace(known, mtime_ns=time) if digest == known.sha256 else None
-
-
 def update_index(
     path: str | Path,
     images: ImageSet,
@@ -123,7 +111,8 @@ def update_index(
 
     An image has changed if its file's length or time differs, and then its content too. Vectors
     of removed images stay on disk until ``compact_index``, but no search finds them. If killed at
-    any moment, the old index stays, and the same call continues after the last finished shard.
+    any moment, the old index stays, and the same call continues after the last finished shard. So
+    does a call with other images: what is encoded of them stays encoded.
 
     Args:
         path: The index.
@@ -140,19 +129,20 @@ def update_index(
         HardmineError: If another process is writing the index, or the disk is full.
     """
     folder = Path(path)
+    images = escape_names(images)
     read_manifest(folder)  # raises before a lock file is written into a folder that is no index
     build_folder = BuildFolder(folder)
     with RankGroup() as ranks, locked_for_all(ranks, folder):
-        manifest, changes, pending, plan = ranks.on_rank_zero(
+        update = ranks.on_rank_zero(
             lambda: _prepare(build_folder, images, encoder, proposals, shard_size)
         )
-        if plan is not None:
-            to_encode = images.subset(changes.encode)
+        if update is not None:
+            manifest, remaining, pending = update
             make_shards(
                 ranks,
-                plan,
+                remaining.plan,
                 pending,
-                to_encode,
+                images.subset(remaining.rows),
                 encoder,
                 build_folder,
                 batch_size=batch_size,
@@ -160,9 +150,7 @@ def update_index(
                 proposals=proposals,
                 progress=progress,
             )
-            ranks.on_rank_zero(
-                lambda: _finish(build_folder, plan, manifest, changes, images, encoder)
-            )
+            ranks.on_rank_zero(lambda: _finish(build_folder, manifest, remaining, images, encoder))
     return open_index(folder, encoder=encoder, images=images)
 
 
@@ -172,7 +160,8 @@ def _prepare(
     encoder: Encoder,
     proposals: Proposals | None,
     shard_size: int,
-) -> tuple[Manifest, Changes, list[int], Plan | None]:
+) -> tuple[Manifest, Remaining, list[int]] | None:
+    """The index, what is left to do, and the shards to make; None if the index is up to date."""
     folder = build_folder.folder
     manifest = read_manifest(folder)
     require_fit(folder, manifest, encoder=encoder)
@@ -182,55 +171,49 @@ def _prepare(
     root = str(images.root.absolute())
     if not changes.stale and root == manifest.images.root:
         remove_unused(build_folder, manifest)
-        return manifest, changes, [], None
+        return None
     check_paths(images)
     if len(images) and len(changes.encode) == len(images):
         # Not one file is unchanged: more likely a wrong folder than a new data set.
         check_readable(images)
-    plan = Plan(
-        base=manifest.generation,
-        encoder=encoder.fingerprint,
-        clusters=manifest.clusters.spec,
-        seed=manifest.clusters.seed,
-        dtype=manifest.dtype,
-        images=images.subset(changes.encode).fingerprint,
-        proposals=proposals_fingerprint(proposals, images.subset(changes.encode)),
-        count=len(changes.encode),
-        shard_size=shard_size,
-        first_number=manifest.next_number,
+
+    def make_plan(rows: npt.NDArray[np.int64], first_number: int) -> Plan:
+        to_encode = images.subset(rows)
+        return Plan(
+            base=manifest.generation,
+            encoder=encoder.fingerprint,
+            clusters=manifest.clusters.spec,
+            seed=manifest.clusters.seed,
+            dtype=manifest.dtype,
+            images=to_encode.fingerprint,
+            proposals=proposals_fingerprint(proposals, to_encode),
+            count=len(rows),
+            shard_size=shard_size,
+            first_number=first_number,
+        )
+
+    # Unlike an unfinished build, an unfinished update of which no image is left is dropped: the
+    # data set has changed again since.
+    remaining = find_remaining(
+        build_folder, images, changes.table, changes.encode, make_plan, manifest.next_number
     )
-    if build_folder.plan() == plan:
-        build_folder.resume()
-    else:
-        # Unlike an unfinished build, an unfinished update with another plan is dropped: the data
-        # set has changed again since.
-        build_folder.begin(plan)
-    return manifest, changes, build_folder.pending(plan), plan
+    return manifest, remaining, remaining.begin(build_folder)
 
 
 def _finish(
     build_folder: BuildFolder,
-    plan: Plan,
     manifest: Manifest,
-    changes: Changes,
+    remaining: Remaining,
     images: ImageSet,
     encoder: Encoder,
 ) -> None:
-    finished_shards = build_folder.finished_shards(plan)
-    new_facts, new_shards, new_slots = image_locations(finished_shards)
-    rows = changes.encode
-    facts = list(changes.table.facts)
-    for row, fact in zip(rows.tolist(), new_facts, strict=True):
-        facts[row] = fact
-    shards, slots = changes.table.shards.copy(), changes.table.slots.copy()
-    shards[rows], slots[rows] = new_shards, new_slots
-    table = replace(changes.table, facts=tuple(facts), shards=shards, slots=slots)
-    new_records = tuple(finished.shard for finished in finished_shards)
-    used = set(shards.tolist())
+    table, made = remaining.complete(build_folder)
+    used = set(table.shards.tolist())
+    shards = (*manifest.shards, *remaining.adopted, *made)
     manifest = commit(
         build_folder,
         table,
-        tuple(shard for shard in (*manifest.shards, *new_records) if shard.number in used),
+        tuple(shard for shard in shards if shard.number in used),
         generation=manifest.generation + 1,
         encoder=encoder_record(encoder),
         clusters=manifest.clusters,
@@ -239,3 +222,4 @@ def _finish(
         root=images.root.absolute(),
     )
     log.info("%s: %s", build_folder.folder, manifest.summary)
+    check_sizes(images, table)

@@ -13,31 +13,40 @@ import torch
 
 from hardmine.index.storage.store import Shard, Store
 
+# Number of a shard, the shard, and some of its slots.
+_Part = tuple[int, Shard, npt.NDArray[np.int64]]
+
 
 @dataclass(frozen=True)
 class Block:
-    """Some images of one shard and their regions.
+    """Some images and their regions, in the order in which they are stored.
 
     Attributes:
         rows: (n,) int64 image rows.
         offsets: (n + 1,) int64: image i owns the regions ``offsets[i]`` to ``offsets[i + 1]`` of
             this block.
-        starts: (n,) int64 number of each image's first region in the shard.
-        vectors: (r, D) float16 or int8; a view of the shard if its images are side by side.
+        shards: (n,) int64 number of each image's shard in the store.
+        starts: (n,) int64 number of each image's first region in its shard.
+        pieces: Vectors, (r, D) float16 or int8 in all, in one piece or more for each shard; views
+            of the shard if its images are side by side.
         scales: (r,) float32 for int8 vectors, else None.
-        shard: Number of the shard in its store.
     """
 
     rows: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
+    shards: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
-    vectors: torch.Tensor
+    pieces: tuple[torch.Tensor, ...]
     scales: npt.NDArray[np.float32] | None
-    shard: int
 
     def __len__(self) -> int:
         """N."""
         return len(self.rows)
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """(r, D); copied if they lie in several pieces."""
+        return self.pieces[0] if len(self.pieces) == 1 else torch.cat(self.pieces)
 
     @cached_property
     def regions_each(self) -> int:
@@ -61,19 +70,34 @@ def iter_blocks(
         max_regions: Largest number of regions in a block; an image with more is a block alone.
         rows: Rows of the images, unique; None for all that are not removed.
     """
+    if rows is not None:
+        shard_of, slot_of = store.locations
+        rows = rows[np.lexsort((slot_of[rows], shard_of[rows]))]
+        bounds = np.searchsorted(shard_of[rows], np.arange(len(store.shards) + 1))
+    # A block may go over from one shard to the next, so that it is large though shards are small.
+    parts: list[_Part] = []
+    used = 0
     for number, shard in enumerate(store.shards):
         if rows is None:
             slots = np.flatnonzero(shard.rows >= 0)
         else:
-            shard_of, slot_of = store.locations
-            slots = np.sort(slot_of[rows[shard_of[rows] == number]])
+            slots = slot_of[rows[bounds[number] : bounds[number + 1]]]
+        if len(slots) == 0:
+            continue
         ends = np.cumsum(np.diff(shard.offsets)[slots])
-        start, used = 0, 0
+        start, done = 0, 0
         while start < len(slots):
-            stop = int(np.searchsorted(ends, used + max_regions, side="right"))
+            stop = int(np.searchsorted(ends, done + max_regions - used, side="right"))
+            if stop <= start and parts:
+                yield _block(parts)
+                parts, used = [], 0
+                continue
             stop = max(stop, start + 1)
-            yield _block(number, shard, slots[start:stop])
-            start, used = stop, int(ends[stop - 1])
+            parts.append((number, shard, slots[start:stop]))
+            used += int(ends[stop - 1]) - done
+            start, done = stop, int(ends[stop - 1])
+    if parts:
+        yield _block(parts)
 
 
 def region_rows(
@@ -84,9 +108,17 @@ def region_rows(
     >>> region_rows(np.array([0, 2, 2, 5]), np.array([2, 0]))
     array([2, 3, 4, 0, 1])
     """
-    counts = offsets[images + 1] - offsets[images]
+    return ranges(offsets[images], offsets[images + 1] - offsets[images])
+
+
+def ranges(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Consecutive numbers from each start, one range after the other.
+
+    >>> ranges(np.array([7, 2]), np.array([1, 3]))
+    array([7, 2, 3, 4])
+    """
     before = np.cumsum(counts) - counts
-    return np.repeat(offsets[images] - before, counts) + np.arange(counts.sum())
+    return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
 
 def max_by_image(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -104,17 +136,25 @@ def max_by_image(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> np
     return best
 
 
-def _block(number: int, shard: Shard, slots: npt.NDArray[np.int64]) -> Block:
-    counts = np.diff(shard.offsets)[slots]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    first, last = int(slots[0]), int(slots[-1])
-    chosen: Any
-    if last - first + 1 == len(slots):
-        chosen = slice(int(shard.offsets[first]), int(shard.offsets[last + 1]))
-        vectors = shard.tensor[chosen]
-    else:
-        chosen = region_rows(shard.offsets, slots)
-        vectors = shard.tensor.index_select(0, torch.from_numpy(chosen))
-    scales = None if shard.scales is None else shard.scales[chosen]
-    starts = shard.offsets[slots]
-    return Block(shard.rows[slots], offsets, starts, vectors, scales, number)
+def _block(parts: list[_Part]) -> Block:
+    counts = [np.diff(shard.offsets)[slots] for _, shard, slots in parts]
+    pieces, scales = [], []
+    for _, shard, slots in parts:
+        first, last = int(slots[0]), int(slots[-1])
+        chosen: Any
+        if last - first + 1 == len(slots):
+            chosen = slice(int(shard.offsets[first]), int(shard.offsets[last + 1]))
+            pieces.append(shard.tensor[chosen])
+        else:
+            chosen = region_rows(shard.offsets, slots)
+            pieces.append(shard.tensor.index_select(0, torch.from_numpy(chosen)))
+        if shard.scales is not None:
+            scales.append(shard.scales[chosen])
+    return Block(
+        rows=np.concatenate([shard.rows[slots] for _, shard, slots in parts]),
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))]),
+        shards=np.repeat([number for number, _, _ in parts], [len(slots) for *_, slots in parts]),
+        starts=np.concatenate([shard.offsets[slots] for _, shard, slots in parts]),
+        pieces=tuple(pieces),
+        scales=np.concatenate(scales) if scales else None,
+    )

@@ -14,7 +14,10 @@ import torch
 from hardmine.index.search.blocks import Block, max_by_image
 from hardmine.index.search.kernels import bits_of, floats_of, positions_at_least
 from hardmine.index.search.threads import run_in_threads
-from hardmine.index.search.top_k import TopK
+from hardmine.index.search.top_k import TopK, runs
+
+# Candidates that a thread scores at once: so many vectors are copied.
+_RESCORED = 8192
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class CandidateFilter:
         images = images[chosen]
         candidates = Candidates(
             queries[chosen].astype(np.int16),
-            np.full(len(chosen), block.shard, np.int32),
+            block.shards[images].astype(np.int32),
             regions[chosen] + (block.starts - block.offsets[:-1])[images],
             block.rows[images],
             np.repeat(image_scores, counts)[chosen],
@@ -155,33 +158,45 @@ class CandidateFilter:
         self._pending.clear()
         near = np.flatnonzero(candidates.image_scores >= self._thresholds[candidates.queries])
         candidates = candidates.take(near[np.argsort(candidates.queries[near], kind="stable")])
-        ends = np.searchsorted(candidates.queries, np.arange(len(self._thresholds) + 1))
-        by_query = [candidates.take(slice(*pair)) for pair in itertools.pairwise(ends.tolist())]
-        queries = [query for query, part in enumerate(by_query) if len(part)]
+        # Whole queries together, as many as are scored at once, but some for each thread.
+        largest = min(_RESCORED, -(-len(candidates) // torch.get_num_threads()))
+        bounds = [0]
+        for start, stop in runs(candidates.queries):
+            if stop - bounds[-1] > largest and start > bounds[-1]:
+                bounds.append(start)
+        bounds.append(len(candidates))
+        parts = [candidates.take(slice(*pair)) for pair in itertools.pairwise(bounds)]
 
-        def work(queries: Iterator[int]) -> None:
-            for query in queries:
-                self._rescore_query(query, by_query[query])
+        def work(parts: Iterator[Candidates]) -> None:
+            for part in parts:
+                self._rescore_part(part)
 
-        run_in_threads(work, queries, max_threads=min(max_threads, len(queries)))
+        run_in_threads(work, parts, max_threads=min(max_threads, len(parts)))
 
-    def _rescore_query(self, query: int, candidates: Candidates) -> None:
-        """Score the k images that look best, then those that still reach the raised threshold."""
-        starts = np.flatnonzero(np.diff(candidates.rows, prepend=-1))
-        image_scores = candidates.image_scores[starts]
+    def _rescore_part(self, candidates: Candidates) -> None:
+        """Score the k images that look best of each query, then those that still may be."""
+        new_image = np.diff(candidates.rows, prepend=-1) != 0
+        starts = np.flatnonzero(new_image | (np.diff(candidates.queries, prepend=-1) != 0))
         counts = np.diff(starts, append=len(candidates))
-        rest = np.ones(len(image_scores), bool)
-        if len(image_scores) > self._k:
-            first = image_scores >= np.partition(image_scores, -self._k)[-self._k]
-            self._score(query, candidates.take(np.flatnonzero(np.repeat(first, counts))))
-            rest = ~first & (image_scores >= self._thresholds[query])
-        self._score(query, candidates.take(np.flatnonzero(np.repeat(rest, counts))))
+        queries, image_scores = candidates.queries[starts], candidates.image_scores[starts]
+        first = np.ones(len(starts), bool)
+        for start, stop in runs(queries):
+            if stop - start > self._k:
+                of_query = image_scores[start:stop]
+                first[start:stop] = of_query >= np.partition(of_query, -self._k)[-self._k]
+        self._score(candidates.take(np.flatnonzero(np.repeat(first, counts))))
+        rest = ~first & (image_scores >= self._thresholds[queries])
+        self._score(candidates.take(np.flatnonzero(np.repeat(rest, counts))))
 
-    def _score(self, query: int, candidates: Candidates) -> None:
-        self._best.add(query, candidates.shards, candidates.regions, candidates.rows)
-        # The k-th best is exact, so only the other score has an error: once, not twice.
-        kth_best = self._minus_error(self._best.scores[query, -1:], np.array([query]), 1)
-        self._thresholds[query] = max(self._thresholds[query], kth_best[0])
+    def _score(self, candidates: Candidates) -> None:
+        """Score candidates, in the order of their queries, exactly; raise the thresholds."""
+        values = self._best.score(candidates.queries, candidates.shards, candidates.regions)
+        for start, stop in runs(candidates.queries):
+            part, query = candidates.take(slice(start, stop)), int(candidates.queries[start])
+            self._best.add(query, values[start:stop], part.shards, part.regions, part.rows)
+            # The k-th best is exact, so only the other score has an error: once, not twice.
+            kth_best = self._minus_error(self._best.scores[query, -1:], np.array([query]), 1)
+            self._thresholds[query] = max(self._thresholds[query], kth_best[0])
 
     def _observe(
         self, queries: npt.NDArray[np.int64], image_scores: npt.NDArray[np.float32]

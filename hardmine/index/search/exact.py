@@ -13,8 +13,9 @@ import torch
 from hardmine.errors import InputError
 from hardmine.index.search.blocks import iter_blocks, region_rows
 from hardmine.index.search.product import MAX_NORM, can_multiply
+from hardmine.index.search.queries import Queries, check_k, check_queries
 from hardmine.index.search.scan import find_best, score_images
-from hardmine.index.search.top_k import argmax_per_image, exact_scores
+from hardmine.index.search.top_k import TopK, argmax_per_image, best_of_images, boxes_of
 from hardmine.index.storage.store import Shard, Store
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
@@ -112,17 +113,17 @@ class ExactIndex:
         """Find the k best images for each of C vectors.
 
         Args:
-            vectors: (C, D), NumPy or torch.
-            k: Number of images. With fewer images found, a row ends in -1 and -inf.
+            vectors: (C, D), NumPy or torch, of any length.
+            k: Number of images; no more than there are. With fewer images found, a row ends in
+                -1 and -inf.
             rows: Search only these rows; all if None.
 
         Returns:
             Best first, equal scores ordered by row. Scores are computed from the stored vectors
-            in float64 and rounded to float32.
+            in float64, to 12 digits of the query's length, and rounded to float32.
         """
-        queries = self._checked(vectors)
-        if k < 1:
-            raise InputError(f"k must be at least 1, got {k}")
+        queries = check_queries(vectors, self.dim)
+        k = check_k(k, len(self))
         checked_rows = None if rows is None else self._checked_rows(rows)
         hits = Hits(
             np.full((len(queries), k), -1, np.int64),
@@ -132,19 +133,20 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            best = find_best(
-                self.store, part, k, checked_rows, dtype=self.dtype, device=self.device
+            found = self._hits(
+                part,
+                find_best(
+                    self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
+                ),
             )
-            hits.image_rows[start:stop] = best.rows
-            hits.scores[start:stop] = best.scores
-            for number, shard in enumerate(self.store.shards):
-                in_shard = (best.shards == number) & (best.rows >= 0)
-                hits.boxes[start:stop][in_shard] = shard.boxes[best.regions[in_shard]]
+            hits.image_rows[start:stop] = found.image_rows
+            hits.scores[start:stop] = found.scores
+            hits.boxes[start:stop] = found.boxes
         return hits
 
     def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
         """Score every image: (C, N), in float32; -inf for an image without regions."""
-        queries = self._checked(vectors)
+        queries = check_queries(vectors, self.dim)
         out = np.empty((len(queries), len(self)), np.float32)
         for rows, part in self.iter_scores(queries):
             out[:, rows] = part
@@ -152,15 +154,15 @@ class ExactIndex:
 
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
-        queries = self._checked(vectors)
+        queries = check_queries(vectors, self.dim)
         parts = [slice(first, first + _QUERIES) for first in range(0, len(queries), _QUERIES)]
         images = max(_SCORES // max(len(queries), 1), 1)
         for start in range(0, len(self), images):
             rows = np.arange(start, min(start + images, len(self)))
             out = np.full((len(queries), len(rows)), -np.inf, np.float32)
             for part in parts:
-                score_images(self.store, queries[part], rows, out[part], device=self.device)
-            yield slice(start, start + len(rows)), out
+                score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
+            yield slice(start, start + len(rows)), queries.restore(out)
 
     def mean_vectors(self) -> npt.NDArray[np.float16]:
         """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
@@ -185,7 +187,7 @@ class ExactIndex:
             vectors: (C, D).
             rows: (C, K) image rows, -1 for none (score -inf, box zeros).
         """
-        queries = self._checked(vectors)
+        queries = check_queries(vectors, self.dim)
         image_rows = np.asarray(rows, np.int64)
         if image_rows.ndim != 2 or len(image_rows) != len(queries):
             raise InputError(
@@ -194,20 +196,14 @@ class ExactIndex:
         self._checked_rows(image_rows[image_rows >= 0])
         scores = np.full(image_rows.shape, -np.inf, np.float32)
         boxes = np.zeros((*image_rows.shape, 4), np.float32)
-        shard_of, slot_of = self.store.locations
-        # Row -1 reads the appended last element: no shard, no regions.
-        shards = np.append(shard_of, -1)[image_rows]
-        has_regions = np.append(self.store.counts, 0)[image_rows] > 0
-        for line, query in enumerate(queries.astype(np.float64)):
-            for number in np.unique(shards[line, has_regions[line]]):
-                columns = np.flatnonzero(has_regions[line] & (shards[line] == number))
-                shard, slots = self.store.shards[number], slot_of[image_rows[line, columns]]
-                regions = region_rows(shard.offsets, slots)
-                values = exact_scores(shard.tensor, shard.scales, regions, query)
-                best = argmax_per_image(values, np.diff(shard.offsets)[slots])
-                scores[line, columns] = values[best]
-                boxes[line, columns] = shard.boxes[regions[best]]
-        return scores, boxes
+        for line, query in enumerate(queries.vectors.astype(np.float64)):
+            columns = np.flatnonzero(image_rows[line] >= 0)
+            owners, values, shards, regions = best_of_images(
+                self.store, query, image_rows[line, columns]
+            )
+            scores[line, columns[owners]] = values
+            boxes[line, columns[owners]] = boxes_of(self.store, shards, regions)
+        return queries.restore(scores), boxes
 
     def region_vectors(self, rows: npt.ArrayLike, boxes: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """Find the region that fits each box best, by intersection over union: (M, D) vectors.
@@ -242,18 +238,12 @@ class ExactIndex:
             vectors[chosen] = found
         return vectors
 
-    def _checked(self, vectors: Any) -> npt.NDArray[np.float32]:
-        if isinstance(vectors, torch.Tensor):
-            vectors = vectors.detach().to("cpu", torch.float32).numpy()
-        queries = np.ascontiguousarray(vectors, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise InputError(
-                f"vectors must be (C, {self.dim}), the index's dimension, got {queries.shape}; "
-                "were they made by another encoder?"
-            )
-        if not np.isfinite(queries).all():
-            raise InputError("vectors must be finite, got NaN or infinity")
-        return queries
+    def _hits(self, queries: Queries, best: TopK) -> Hits:
+        """The best images, with the scores of the queries as they were given."""
+        found = best.rows >= 0
+        boxes = np.zeros((*best.rows.shape, 4), np.float32)
+        boxes[found] = boxes_of(self.store, best.shards[found], best.regions[found])
+        return Hits(best.rows, queries.restore(best.scores).astype(np.float32), boxes)
 
     def _checked_rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Unique rows, ascending."""

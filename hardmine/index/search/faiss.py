@@ -11,6 +11,8 @@ import numpy.typing as npt
 from hardmine.errors import InputError, MissingExtra
 from hardmine.index.search.blocks import iter_blocks
 from hardmine.index.search.exact import ExactIndex
+from hardmine.index.search.queries import check_k, check_queries
+from hardmine.index.search.top_k import TopK, best_of_images
 from hardmine.index.storage.store import Store
 from hardmine.records import Hits
 
@@ -18,6 +20,8 @@ try:
     import faiss
 except ImportError:
     raise MissingExtra("faiss", "a faiss index") from None
+
+from hardmine.index.search.graph import KeptGraph
 
 KINDS = ("flat", "ivfpq", "hnsw")
 # Regions given to faiss at a time, which needs float32.
@@ -41,9 +45,16 @@ class FaissIndex(ExactIndex):
         kind: "flat" (all vectors, float32), "ivfpq" (inverted lists of D / 8 bytes a vector) or
             "hnsw" (a graph over float32 vectors).
         device: "cpu" keeps faiss on the CPU; None uses all GPUs that faiss sees.
+        graph: Where the graph of "hnsw" is kept, as it takes long to build; None keeps nothing.
     """
 
-    def __init__(self, store: Store, kind: str = "flat", device: str | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kind: str = "flat",
+        device: str | None = None,
+        graph: KeptGraph | None = None,
+    ) -> None:
         super().__init__(store)
         if kind not in KINDS:
             raise InputError(
@@ -56,11 +67,18 @@ class FaissIndex(ExactIndex):
             [np.zeros(0, np.int64)]
             + [np.repeat(block.rows, count) for block, count in zip(blocks, counts, strict=True)]
         )
-        self._faiss = _empty_index(kind, store.dim, len(self._owners))
+        total = len(self._owners)
+        self._num_images = int(np.count_nonzero(store.counts))
+        self._faiss = _empty_index(kind, store.dim, total)
         if not self._faiss.is_trained:
             self._faiss.train(self._sample(64 * 1024))
+        keeps = graph if kind == "hnsw" and total else None
+        kept = keeps is not None and keeps.load(self._faiss, total)
+        target = self._faiss.storage if kept else self._faiss
         for block in blocks:
-            self._faiss.add(_as_float32(block.vectors.numpy(), block.scales))
+            target.add(_as_float32(block.vectors.numpy(), block.scales))
+        if keeps is not None and not kept:
+            keeps.save(self._faiss)
         self._on_gpu = device != "cpu" and getattr(faiss, "get_num_gpus", int)() > 0
         if self._on_gpu and kind != "hnsw":
             self._faiss = faiss.index_cpu_to_all_gpus(self._faiss)
@@ -70,21 +88,28 @@ class FaissIndex(ExactIndex):
 
         Args:
             vectors: (C, D), NumPy or torch.
-            k: Number of images. With fewer images found, a row ends in -1 and -inf.
+            k: Number of images; no more than there are. With fewer images found, a row ends in
+                -1 and -inf.
             rows: Search only these rows, exactly; all if None.
         """
-        queries = self._checked(vectors)
-        if rows is not None or k < 1 or len(queries) == 0:
+        queries, k = check_queries(vectors, self.dim), check_k(k, len(self))
+        if rows is not None or len(queries) == 0:
             return super().search(queries, k, rows=rows)
-        parts = [
-            super(FaissIndex, self).search(query[None], k, rows=found)
-            for query, found in zip(queries, self._images(queries, k), strict=True)
-        ]
-        return Hits(
-            np.concatenate([hits.image_rows for hits in parts]),
-            np.concatenate([hits.scores for hits in parts]),
-            np.concatenate([hits.boxes for hits in parts]),
-        )
+        best, lacking = TopK(self.store, queries.vectors, k), []
+        wide = queries.vectors.astype(np.float64)
+        for query, found in enumerate(self._images(queries.vectors, k)):
+            if found is None:
+                lacking.append(query)
+                continue
+            owners, values, shards, regions = best_of_images(self.store, wide[query], found)
+            best.add(query, values, shards, regions, found[owners])
+        hits = self._hits(queries, best)
+        if lacking:
+            exact = super().search(queries[lacking], k)
+            hits.image_rows[lacking] = exact.image_rows
+            hits.scores[lacking] = exact.scores
+            hits.boxes[lacking] = exact.boxes
+        return hits
 
     def _images(
         self, queries: npt.NDArray[np.float32], k: int
@@ -93,7 +118,7 @@ class FaissIndex(ExactIndex):
         found: list[npt.NDArray[np.int64] | None] = [None] * len(queries)
         total = len(self._owners)
         max_depth = min(total, _GPU_LIMIT) if self._on_gpu else total
-        enough = min(k, len(np.unique(self._owners)))
+        enough = min(k, self._num_images)
         # Scores of quantized vectors are coarse: more candidates are needed.
         depth = min(max(16 * k, 256) if self.kind == "ivfpq" else 2 * k, max_depth)
         pending = np.arange(len(queries))

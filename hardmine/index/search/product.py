@@ -22,6 +22,8 @@ from hardmine.processor import half_precision_units
 
 # Largest norm of a stored vector: a unit vector rounded to float16 or int8.
 MAX_NORM = 1.01
+# Largest norm of a query that is multiplied in half precision.
+_MAX_QUERY = 2.0
 # Rows converted and multiplied at a time: 2048 x 512 in half precision are 2 MB.
 _ROWS = 2048
 # Scores multiplied at a time where nothing is converted.
@@ -60,8 +62,8 @@ class Product:
     ) -> None:
         self.device = device or torch.device("cpu")
         self.dtype = dtype or search_dtype(queries.shape[1], len(queries), self.device)
-        if np.abs(queries).max(initial=0.0) > 2:
-            # Not unit vectors: half precision could overflow.
+        if np.linalg.norm(queries.astype(np.float64), axis=1).max(initial=0.0) > _MAX_QUERY:
+            # Half precision could overflow: an int8 vector is up to 127 times the root of D long.
             self.dtype = torch.float32
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
@@ -89,16 +91,19 @@ class Product:
 
     def __call__(self, block: Block) -> torch.Tensor:
         """Return scores by region, (r, C) of some float type; the next call overwrites them."""
-        stored, scales = block.vectors, block.scales
-        count, total = self.num_queries, stored.shape[0]
+        scales, count = block.scales, self.num_queries
         dtype = self.dtype if scales is None else torch.float32
-        scores = self._buffer("scores", total, count, dtype)
-        rows = _SCORES // max(count, 1) if self._needs_no_conversion(stored) else _ROWS
-        for start in range(0, total, rows):
-            part = scores[start : start + rows]
-            self._multiply(stored[start : start + rows], part)
-            if scales is not None:
-                part *= as_tensor(np.array(scales[start : start + rows]))[:, None]
+        scores = self._buffer("scores", int(block.offsets[-1]), count, dtype)
+        done = 0
+        for stored in block.pieces:
+            rows = _SCORES // max(count, 1) if self._needs_no_conversion(stored) else _ROWS
+            for start in range(0, len(stored), rows):
+                chunk = stored[start : start + rows]
+                part = scores[done : done + len(chunk)]
+                self._multiply(chunk, part)
+                if scales is not None:
+                    part *= as_tensor(np.array(scales[done : done + len(chunk)]))[:, None]
+                done += len(chunk)
         return scores
 
     def _multiply(self, stored: torch.Tensor, out: torch.Tensor) -> None:

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hardmine.index.search.blocks import ranges
 from hardmine.index.storage.store import Store
 
 # Regions scored at a time: 128 x 512 float64 are 0.5 MB and fit the cache of one core.
 _ROWS = 128
+# Regions copied at a time: 8192 x 512 float16 are 8 MB.
+_GATHERED = 8192
 
 
 class TopK:
@@ -38,30 +41,34 @@ class TopK:
         self.regions = np.zeros(shape, np.int64)
         self._store, self._queries = store, queries.astype(np.float64)
 
+    def score(
+        self,
+        queries: npt.NDArray[np.integer[Any]],
+        shards: npt.NDArray[np.integer[Any]],
+        regions: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float64]:
+        """Score regions, each for one query, as ``exact_scores`` does."""
+        return exact_scores(self._store, self._queries, queries, shards, regions)
+
     def add(
         self,
         query: int,
+        values: npt.NDArray[np.float64],
         shards: npt.NDArray[np.integer[Any]],
         regions: npt.NDArray[np.int64],
         rows: npt.NDArray[np.int64],
     ) -> None:
-        """Score some regions for one query and keep their images if they are among the best k.
+        """Keep the images of some regions if they are among the best k of a query.
 
         Args:
             query: Number of the query.
-            shards: (P,) shard of each region; equal shards side by side.
+            values: (P,) exact score of each region.
+            shards: (P,) shard of each region.
             regions: (P,) number of each region in its shard.
             rows: (P,) image of each region; equal images side by side, none added before.
         """
         if len(rows) == 0:
             return
-        ends = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)]
-        values = np.concatenate(
-            [
-                self._score(int(shards[start]), regions[start:stop], query)
-                for start, stop in itertools.pairwise(ends)
-            ]
-        )
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
         best_regions = argmax_per_image(values, np.diff(starts, append=len(rows)))
         filled = self.rows[query] >= 0
@@ -87,33 +94,101 @@ class TopK:
         ):
             old[queries] = new
 
-    def _score(
-        self, number: int, regions: npt.NDArray[np.int64], query: int
-    ) -> npt.NDArray[np.float64]:
-        shard = self._store.shards[number]
-        return exact_scores(shard.tensor, shard.scales, regions, self._queries[query])
-
 
 def exact_scores(
-    vectors: torch.Tensor,
-    scales: npt.NDArray[np.float32] | None,
+    store: Store,
+    queries: npt.NDArray[np.float64],
+    numbers: npt.NDArray[np.integer[Any]],
+    shards: npt.NDArray[np.integer[Any]],
     regions: npt.NDArray[np.int64],
-    query: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Score some rows of the vectors for one query in float64.
+    """Score some regions, each for one query, in float64: (P,).
 
     Scores are rounded to 12 digits, so that equal vectors score equal in any row.
+
+    Args:
+        store: Holds the vectors.
+        queries: (C, D).
+        numbers: (P,) query of each region; equal ones side by side.
+        shards: (P,) shard of each region.
+        regions: (P,) number of each region in its shard.
     """
     out = np.empty(len(regions))
-    column = torch.from_numpy(query)
-    for start in range(0, len(regions), _ROWS):
-        chosen = torch.from_numpy(regions[start : start + _ROWS])
-        # From half to double by way of float is faster, and exact too.
-        part = vectors.index_select(0, chosen).float().double()
-        out[start : start + len(chosen)] = torch.mv(part, column).numpy()
-    if scales is not None:
-        out *= scales[regions]
+    columns = torch.from_numpy(queries)
+    for start in range(0, len(regions), _GATHERED):
+        # Of several queries together, so that each shard is read once for all of them.
+        part = slice(start, start + _GATHERED)
+        vectors, scales = gather(store, shards[part], regions[part])
+        for first, stop in runs(numbers[part]):
+            column = columns[int(numbers[start + first])]
+            for row in range(first, stop, _ROWS):
+                # From half to double by way of float is faster, and exact too.
+                wide = vectors[row : min(row + _ROWS, stop)].float().double()
+                out[start + row : start + row + len(wide)] = torch.mv(wide, column).numpy()
+        if scales is not None:
+            out[part] *= scales
     return np.round(out, 12)
+
+
+def best_of_images(
+    store: Store, query: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
+) -> tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]
+]:
+    """Find the best region of some images for one query.
+
+    Returns:
+        Positions in ``rows`` of the images that have regions; the score, shard and number of the
+        best region of each.
+    """
+    owners = np.flatnonzero(store.counts[rows])
+    counts, shard_of = store.counts[rows[owners]], store.locations[0]
+    shards = np.repeat(shard_of[rows[owners]], counts)
+    regions = ranges(store.first_regions[rows[owners]], counts)
+    values = exact_scores(store, query[None], np.zeros(len(regions), np.int64), shards, regions)
+    best = argmax_per_image(values, counts)
+    return owners, values[best], shards[best], regions[best]
+
+
+def gather(
+    store: Store, shards: npt.NDArray[np.integer[Any]], regions: npt.NDArray[np.int64]
+) -> tuple[torch.Tensor, npt.NDArray[np.float32] | None]:
+    """Copy some vectors, (P, D) as they are stored, with their scales if they are int8."""
+    order = np.argsort(shards, kind="stable")
+    places, chosen = torch.from_numpy(order), torch.from_numpy(regions[order])
+    out = store.shards[0].tensor.new_empty((len(regions), store.dim))
+    scales = None if store.shards[0].scales is None else np.empty(len(regions), np.float32)
+    for start, stop in runs(shards[order]):
+        shard = store.shards[shards[order[start]]]
+        out.index_copy_(0, places[start:stop], shard.tensor.index_select(0, chosen[start:stop]))
+        if scales is not None and shard.scales is not None:
+            scales[order[start:stop]] = shard.scales[regions[order[start:stop]]]
+    return out, scales
+
+
+def runs(values: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int]]:
+    """First position, and the one after the last, of each run of equal values.
+
+    >>> runs(np.array([5, 5, 1]))
+    [(0, 2), (2, 3)]
+    """
+    if len(values) == 0:
+        return []
+    return list(
+        itertools.pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)])
+    )
+
+
+def boxes_of(
+    store: Store, shards: npt.NDArray[np.integer[Any]], regions: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Boxes of some regions, (P, 4), given their shards and numbers, in any order."""
+    out = np.zeros((len(regions), 4), np.float32)
+    order = np.argsort(shards, kind="stable")
+    for start, stop in runs(shards[order]):
+        chosen = order[start:stop]
+        out[chosen] = store.shards[shards[chosen[0]]].boxes[regions[chosen]]
+    return out
 
 
 def argmax_per_image(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,29 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def require_regular(path: Path, mode: int) -> None:
+    """Refuse what is not a regular file: a pipe has no end, and a device may be endless.
+
+    Raises:
+        OSError: If ``mode``, of ``os.stat``, says that it is something else.
+    """
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Read a whole regular file.
+
+    Raises:
+        OSError: If it is not a regular file, or longer than ``max_bytes``.
+    """
+    status = path.stat()
+    require_regular(path, status.st_mode)
+    if status.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes} bytes", str(path))
+    return path.read_bytes()
 
 
 def sha256_of(path: Path) -> str:

@@ -10,20 +10,21 @@ import msgspec
 
 from hardmine._version import __version__
 from hardmine.errors import IndexDamaged, IndexMismatch
-from hardmine.index.storage.files import FileRecord, write_durably
+from hardmine.index.storage.files import FileRecord, read_regular, write_durably
 
 MANIFEST = "manifest.json"
 BUILD_FOLDER = ".build"  # subfolder of an unfinished build or update
+GRAPH_FOLDER = "graph"  # subfolder of a graph that a search has built
 FORMAT = 1
 _MAX_BYTES = 256 << 20
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class ShardRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One shard: number of stored images (removed ones included) and regions, and its two files."""
 
-    number: Count
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 2)]
     images: Count
     regions: Count
     vectors: FileRecord
@@ -41,7 +42,7 @@ class EncoderRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     fingerprint: str
-    dim: Annotated[int, msgspec.Meta(ge=1)]
+    dim: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
     spec: dict[str, Any] | None = None
 
 
@@ -49,7 +50,7 @@ class ClustersRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The clustering that made regions of patches."""
 
     spec: str
-    seed: int
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class ImagesRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,12 +132,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     """
     path = Path(folder) / MANIFEST
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise IndexDamaged(
-                f"{path} is damaged: a manifest has at most {_MAX_BYTES} bytes; restore it, "
-                "or build again"
-            )
-        content = path.read_bytes()
+        content = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise IndexDamaged(_missing(Path(folder), error)) from None
     try:
@@ -158,7 +154,9 @@ def _missing(folder: Path, error: OSError) -> str:
         return f"{folder} is not finished: run the build again, it continues where it stopped"
     if folder.is_dir() and isinstance(error, FileNotFoundError):
         return f"{folder} is not an index: it has no {MANIFEST}"
-    return f"no index at {folder}: {error.strerror}"
+    if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        return f"no index at {folder}: {error.strerror}"
+    return f"{folder / MANIFEST} cannot be read: {error.strerror}; restore it, or build again"
 
 
 def _refuse_other_format(path: Path, content: bytes) -> None:
@@ -189,6 +187,8 @@ def _check(path: Path, manifest: Manifest) -> None:
         problem = "the table of images has an unexpected file name"
     elif manifest.images.broken > manifest.images.count:
         problem = "it counts more broken images than images"
+    elif "\0" in manifest.images.root:
+        problem = "the folder of its images has a NUL in its name"
     if problem:
         raise IndexDamaged(f"{path} is inconsistent: {problem}; build again")
 

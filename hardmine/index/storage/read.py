@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import IndexDamaged
-from hardmine.index.storage.files import FileRecord, sha256_of
+from hardmine.index.storage.files import FileRecord, require_regular, sha256_of
 from hardmine.index.storage.image_table import ImageTable, read_table
 from hardmine.index.storage.manifest import Manifest, read_manifest, render
 from hardmine.index.storage.shard_files import read_shard
-from hardmine.index.storage.store import Store
+from hardmine.index.storage.store import Shard, Store
 
 # Up to this size, vectors are hashed at every open, which takes a fraction of a second. Of larger
 # vectors only length and header are checked; `verify` hashes the rest.
 HASHED_AT_OPEN = 256 << 20
+# Largest norm that a unit vector can have after rounding, with a margin.
+_MAX_NORM = 1.1
+_ROWS = 1 << 14
+Result = TypeVar("Result")
+
+
+def with_manifest(
+    folder: Path, read: Callable[[Manifest], Result], manifest: Manifest | None = None
+) -> Result:
+    """Read files of an index that another process may be updating.
+
+    An update replaces the manifest, then removes the files that only the old one names. If a file
+    is missing and the manifest has been replaced since, the new one is read.
+
+    Args:
+        folder: The index.
+        read: Called with the manifest, again with the next one if it raises ``IndexDamaged``.
+        manifest: The manifest to begin with; the latest if None.
+    """
+    if manifest is None:
+        manifest = read_manifest(folder)
+    try:
+        return read(manifest)
+    except IndexDamaged:
+        latest = read_manifest(folder)
+        if latest == manifest:
+            raise
+    return with_manifest(folder, read, latest)
 
 
 def read_store(
-    folder: str | Path, *, root: Path | None = None, verify: bool | None = None
+    folder: str | Path,
+    manifest: Manifest | None = None,
+    *,
+    root: Path | None = None,
+    verify: bool | None = None,
 ) -> Store:
     """Read an index from disk; its vectors stay there, memory-mapped.
 
     Args:
         folder: The index.
+        manifest: Its manifest; None reads the latest, also while an update is replacing it.
         root: Folder of the images; the one they were built from if None.
-        verify: Whether to hash the vectors. If None, up to 256 MiB are hashed. All other files
-            are always hashed.
+        verify: Whether to read all vectors: to hash them, and to check that they are unit vectors.
+            None reads up to 256 MiB. All other files are always hashed.
 
     Raises:
         IndexDamaged: If a file is missing, altered or inconsistent.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    if manifest is None:
+        return with_manifest(
+            folder, lambda latest: read_store(folder, latest, root=root, verify=verify)
+        )
     if verify is None:
         verify = sum(shard.vectors.bytes for shard in manifest.shards) <= HASHED_AT_OPEN
     table = read_images(folder, manifest)
@@ -46,6 +84,11 @@ def read_store(
         check_file(folder, record.vectors, whole=verify)
         check_file(folder, record.layout)
         shards.append(read_shard(folder, manifest, record, rows_of_shard[record.number]))
+        if verify and not holds_unit_vectors(shards[-1]):
+            raise IndexDamaged(
+                f"{folder / record.vectors.name} holds vectors that are not of unit length; "
+                "build again"
+            )
     return Store(
         root=Path(manifest.images.root) if root is None else root,
         ids=table.ids[readable],
@@ -68,7 +111,9 @@ def check_file(folder: Path, record: FileRecord, *, whole: bool = True) -> None:
     """
     path = folder / record.name
     try:
-        length = path.stat().st_size
+        status = path.stat()
+        require_regular(path, status.st_mode)
+        length = status.st_size
         if length != record.bytes:
             raise IndexDamaged(
                 f"{path} is damaged: expected {record.bytes} bytes, got {length}; "
@@ -101,6 +146,21 @@ def read_images(folder: Path, manifest: Manifest) -> ImageTable:
             f"{manifest.images.broken}; build again"
         )
     return table
+
+
+def holds_unit_vectors(shard: Shard) -> bool:
+    """Whether no vector of a shard is longer than a unit vector can be, or NaN."""
+    for start in range(0, len(shard.vectors), _ROWS):
+        rows = slice(start, start + _ROWS)
+        vectors = np.asarray(shard.vectors[rows], np.float32)
+        if shard.scales is not None:
+            vectors = vectors * shard.scales[rows, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.linalg.norm(vectors, axis=1)
+        # This form is False for NaN.
+        if not (norms <= _MAX_NORM).all():
+            return False
+    return True
 
 
 def _rows_by_shard(

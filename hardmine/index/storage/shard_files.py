@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import HardmineError, IndexDamaged
-from hardmine.index.storage.files import write_durably
+from hardmine.index.storage.files import FileRecord, write_durably
 from hardmine.index.storage.manifest import Manifest, ShardRecord, layout_name, vectors_name
 from hardmine.index.storage.store import Shard
 
@@ -75,7 +75,7 @@ def read_shard(
         expected["scales"] = ("float32", (regions,))
     path = folder / record.vectors.name
     try:
-        vectors = _map_array(path, manifest.dtype, (regions, manifest.encoder.dim))
+        vectors = map_array(path, manifest.dtype, (regions, manifest.encoder.dim))
         path = folder / record.layout.name
         layout = _unpack(path.read_bytes(), expected)
         for name in expected:
@@ -91,6 +91,12 @@ def read_shard(
         )
     except (OSError, ValueError, HardmineError) as error:
         raise IndexDamaged(f"{path} is damaged ({error}); restore it, or build again") from None
+
+
+def write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> FileRecord:
+    """Write one contiguous array as an .npy file, atomically."""
+    chunks = [_header(array.dtype.name, array.shape), *([array] if array.size else [])]
+    return write_durably(folder, name, chunks, scratch=folder)
 
 
 def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
@@ -114,7 +120,12 @@ def _check_header(content: bytes, length: int, dtype: str, shape: tuple[int, ...
     return len(header)
 
 
-def _map_array(path: Path, dtype: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
+def map_array(path: Path, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Memory-map an .npy file that must hold an array of this dtype and shape.
+
+    Raises:
+        ValueError: If its header or length differs.
+    """
     with path.open("rb") as file:
         start = _check_header(file.read(_HEADER), path.stat().st_size, dtype, shape)
     if 0 in shape:

@@ -137,6 +137,15 @@ class Store:
         return shard_of, slot_of
 
     @cached_property
+    def first_regions(self) -> npt.NDArray[np.int64]:
+        """(N,) number of each image row's first region in its shard."""
+        first = np.zeros(len(self), np.int64)
+        for shard in self.shards:
+            kept = np.flatnonzero(shard.rows >= 0)
+            first[shard.rows[kept]] = shard.offsets[kept]
+        return first
+
+    @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """(N,) number of regions of each image row."""
         counts = np.zeros(len(self), np.int64)

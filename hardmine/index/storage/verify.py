@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from hardmine.errors import IndexDamaged, IndexMismatch
-from hardmine.index.storage.manifest import read_manifest
-from hardmine.index.storage.read import check_file, read_store
-from hardmine.index.storage.store import Shard
-
-# Largest norm that a unit vector can have after rounding, with a margin.
-_MAX_NORM = 1.1
-_ROWS = 1 << 14
+from hardmine.index.storage.manifest import Manifest, read_manifest
+from hardmine.index.storage.read import check_file, holds_unit_vectors, read_store
 
 
 def verify_index(
@@ -35,8 +28,21 @@ def verify_index(
     folder = Path(path)
     try:
         manifest = read_manifest(folder)
+        while problems := _problems(folder, manifest, progress):
+            # An update may have replaced the manifest and removed the old files meanwhile.
+            latest = read_manifest(folder)
+            if latest == manifest:
+                break
+            manifest = latest
     except (IndexDamaged, IndexMismatch) as error:
         return (str(error),)
+    return problems
+
+
+def _problems(
+    folder: Path, manifest: Manifest, progress: Callable[[int, int], None] | None
+) -> tuple[str, ...]:
+    """Problems of the files that a manifest names."""
     problems = []
     total = sum(record.bytes for record in manifest.files)
     done = 0
@@ -51,25 +57,11 @@ def verify_index(
     if problems:
         return tuple(problems)
     try:
-        store = read_store(folder, verify=False)
+        store = read_store(folder, manifest, verify=False)
     except IndexDamaged as error:
         return (str(error),)
     return tuple(
         f"{folder / record.vectors.name} holds vectors that are not of unit length; build again"
         for record, shard in zip(manifest.shards, store.shards, strict=True)
-        if not _holds_unit_vectors(shard)
+        if not holds_unit_vectors(shard)
     )
-
-
-def _holds_unit_vectors(shard: Shard) -> bool:
-    for start in range(0, len(shard.vectors), _ROWS):
-        rows = slice(start, start + _ROWS)
-        vectors = np.asarray(shard.vectors[rows], np.float32)
-        if shard.scales is not None:
-            vectors = vectors * shard.scales[rows, None]
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.linalg.norm(vectors, axis=1)
-        # This form is False for NaN.
-        if not (norms <= _MAX_NORM).all():
-            return False
-    return True

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
-from pixel_images import PixelEncoder, folder_bytes, list_images, write_image, write_images
+from pixel_images import (
+    PixelEncoder,
+    as_nobody,
+    folder_bytes,
+    list_images,
+    write_image,
+    write_images,
+)
 
 from hardmine.clusters import cluster
-from hardmine.datasets import open_image
+from hardmine.datasets import load_images, open_image
 from hardmine.encoders.base import DenseFeatures
 from hardmine.errors import HardmineError, IndexMismatch, InputError
-from hardmine.index import build_index, open_index, read_manifest, update_index
+from hardmine.index import (
+    build_index,
+    open_index,
+    read_manifest,
+    update_index,
+)
 from hardmine.index.builder.pipeline import Progress
+from hardmine.index.builder.update import find_changes
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet
@@ -110,6 +127,64 @@ def test_a_shard_of_broken_images_holds_nothing(tmp_path: Path) -> None:
         assert sorted(hits.image_rows[hits.found].tolist()) == [0, 1, 2]
 
 
+def test_what_is_no_image_file_is_one_broken_image(tmp_path: Path) -> None:
+    files = tmp_path / "images"
+    write_images(files, 2)
+    os.mkfifo(files / "pipe.jpg")
+    with (files / "huge.jpg").open("wb") as file:
+        file.truncate(1 << 40)  # without a single block on the disk
+    (files / os.fsdecode(b"caf\xe9.jpg")).write_bytes((files / "0.jpg").read_bytes())
+    write_image(files / "two\nlines.jpg", 3)
+    images = load_images(files)
+    index = build_index(images, PixelEncoder(), tmp_path / "out", clusters="none")
+    assert index.paths == ("0.jpg", "1.jpg", "two\nlines.jpg")
+    table = read_images(tmp_path / "out", read_manifest(tmp_path / "out"))
+    problems = {
+        path: fact.problem
+        for path, fact in zip(table.paths, table.facts, strict=True)
+        if fact.problem
+    }
+    assert problems == {
+        "caf\\udce9.jpg": "its name is not UTF-8: rename it",
+        "huge.jpg": f"it has {1 << 40} bytes, more than any image that is decoded",
+        "pipe.jpg": "it is not a regular file",
+    }
+    assert len(open_index(tmp_path / "out", images=images)) == 3
+    assert str(find_changes(table, images)) == "0 added, 0 changed, 0 removed"
+    # A pipe that takes the place of an empty file is looked at, not read.
+    os.utime(files / "pipe.jpg", ns=(1, 1))
+    assert str(find_changes(table, images)) == "0 added, 1 changed, 0 removed"
+
+
+def test_a_folder_without_permission_is_explained() -> None:
+    # Not tmp_path: its parents are closed to other users.
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        images = write_images(folder / "images", 3)
+        (folder / "images").chmod(0)
+        folder.chmod(0o777)
+        with as_nobody(), pytest.raises(InputError, match=r"none of the 3 images .* denied"):
+            build_index(images, PixelEncoder(), folder / "out")
+        (folder / "images").chmod(0o755)
+
+
+def test_sizes_in_the_labels_that_contradict_the_picture_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = write_images(tmp_path / "images", 4)
+    turned = PIL.Image.open(tmp_path / "images" / "2.jpg")
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "images" / "2.jpg", exif=exif)
+    sizes = np.array([[24, 32], [0, 0], [24, 32], [480, 640]], np.int32)
+    build_index(replace(images, sizes=sizes), PixelEncoder(), tmp_path / "out")
+    (message,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert message.startswith(
+        "2 of 4 images have another size than the labels say (2.jpg: 32 x 24 in the labels, "
+        "24 x 32 in the picture), so their boxes may lie elsewhere; 1 of them"
+    )
+
+
 def test_text_ids_and_paths_in_subfolders_are_kept(tmp_path: Path) -> None:
     names = ("a/ü 1.jpg", "b/c/2.jpg")
     for seed, name in enumerate(names):
@@ -141,25 +216,28 @@ def test_a_finished_index_is_written_to_only_to_remove_unused_files(
     images = write_images(tmp_path / "images", 4)
     out = tmp_path / "out"
     build_index(images, PixelEncoder(), out)
-    lock_calls = []
-
-    def locked(folder: Path) -> Any:
-        lock_calls.append(folder)
-        raise OSError("read-only")
-
-    monkeypatch.setattr("hardmine.index.builder.build.locked", locked)
-    assert len(build_index(images, PixelEncoder(), out)) == 4
-    assert lock_calls == []
+    before = folder_bytes(out)
     with pytest.raises(IndexMismatch, match="seed 0, not 1"):
         build_index(images, PixelEncoder(), out, seed=1)
     for name in ("shards/00009.vectors.npy", "images-7.parquet", ".lock"):
         (out / name).touch()
-        with pytest.raises(OSError, match="read-only"):
-            build_index(images, PixelEncoder(), out)
-        (out / name).unlink()
-    assert len(lock_calls) == 3
-    with pytest.raises(OSError, match="read-only"):
+        build_index(images, PixelEncoder(), out)
+        assert folder_bytes(out) == before
+    # In a read-only folder, or beside another writer, they stay.
+    lock_calls = []
+
+    def locked(folder: Path) -> Any:
+        lock_calls.append(folder)
+        raise HardmineError("read-only")
+
+    monkeypatch.setattr("hardmine.index.builder.build.locked", locked)
+    assert len(build_index(images, PixelEncoder(), out)) == 4
+    assert lock_calls == []
+    (out / ".lock").touch()
+    assert len(build_index(images, PixelEncoder(), out)) == 4
+    with pytest.raises(HardmineError, match="read-only"):
         build_index(images, PixelEncoder(), out, resume=False)
+    assert len(lock_calls) == 2
 
 
 @pytest.mark.parametrize(
@@ -248,6 +326,22 @@ def test_no_finished_shard_lacks_a_batch_that_failed(tmp_path: Path) -> None:
 
 class NamedEncoder(PixelEncoder):
     spec = {"name": object()}  # noqa: RUF012
+
+
+class OwnShapeEncoder(PixelEncoder):
+    """Keeps the shape of each image."""
+
+    def preprocess(self, image: PIL.Image.Image) -> torch.Tensor:
+        return torch.zeros(3, image.height, image.width)
+
+
+def test_images_of_several_shapes_in_a_batch_are_refused(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 3)
+    PIL.Image.new("RGB", (30, 20)).save(tmp_path / "images" / "1.jpg")
+    with pytest.raises(
+        InputError, match=r"one shape, got \(3, 24, 32\) and \(3, 20, 30\) in a batch"
+    ):
+        build_index(images, OwnShapeEncoder(), tmp_path / "out", workers=1)
 
 
 def test_invalid_arguments_are_refused_before_work_begins(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from half_precision import PRODUCTS, needs_half_product
 
 from hardmine.index.search import product
 from hardmine.index.search.blocks import Block, max_by_image, region_rows
+from hardmine.index.search.exact import index_from_regions
 from hardmine.index.search.product import Product, can_multiply, search_dtype
 from hardmine.index.search.top_k import exact_scores
 from hardmine.index.storage.store import quantize_rows
@@ -25,8 +26,9 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def block_of(vectors: np.ndarray, scales: np.ndarray | None = None) -> Block:
     count = len(vectors)
-    rows = np.arange(count)
-    return Block(rows, np.arange(count + 1), rows, torch.from_numpy(vectors), scales, 0)
+    rows, half = np.arange(count), count // 2
+    pieces = (torch.from_numpy(vectors[:half]), torch.from_numpy(vectors[half:]))
+    return Block(rows, np.arange(count + 1), 0 * rows, rows, pieces, scales)
 
 
 def directions(kind: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,8 +81,10 @@ def test_exact_scores_do_not_depend_on_the_place() -> None:
     rng = np.random.default_rng(1)
     vector, query = unit(rng.standard_normal((2, 512)))
     vectors = np.tile(vector.astype(np.float16), (5001, 1))
+    store = index_from_regions(vectors, np.arange(5002), ids=np.arange(5001)).store
     rows = np.arange(5001)[::-1].copy()
-    scores = exact_scores(torch.from_numpy(vectors), None, rows, query.astype(np.float64))
+    same = np.zeros(5001, np.int64)
+    scores = exact_scores(store, query[None].astype(np.float64), same, same, rows)
     assert len(np.unique(scores)) == 1
     assert scores[0] == pytest.approx(float(vectors[0].astype(np.float64) @ query), abs=1e-11)
 

@@ -130,6 +130,19 @@ def shard(number: int, vectors: str, layout: str) -> ShardRecord:
             {"images": msgspec.structs.replace(manifest().images, broken=9)},
             "more broken images than images",
         ),
+        ({"images": msgspec.structs.replace(manifest().images, root="a\0b")}, "a NUL in its name"),
+        (
+            {"clusters": ClustersRecord(spec="none", seed=2**63)},
+            r"is damaged .*`int` <= .*clusters\.seed",
+        ),
+        (
+            {"encoder": EncoderRecord(fingerprint="x", dim=2**60)},
+            r"is damaged .*`int` <= .*encoder\.dim",
+        ),
+        (
+            {"shards": (msgspec.structs.replace(manifest().shards[0], number=2**80),)},
+            r"is damaged .*out of range|is damaged .*`int` <= ",
+        ),
     ],
 )
 def test_an_inconsistent_manifest_is_refused_though_its_checksum_fits(
@@ -156,5 +169,5 @@ def test_a_missing_index_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IndexDamaged, match=r"is not an index: it has no manifest\.json"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").mkdir()
-    with pytest.raises(IndexDamaged, match="Is a directory"):
+    with pytest.raises(IndexDamaged, match=r"manifest\.json cannot be read: it is not a regular"):
         read_manifest(tmp_path)

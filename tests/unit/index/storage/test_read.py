@@ -6,6 +6,7 @@ In every case the manifest has the hashes of the hostile files.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -21,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 from pixel_images import PixelEncoder, folder_bytes, reseal, write_images
 
-from hardmine.errors import IndexDamaged
-from hardmine.index import build_index, open_index, read_manifest
+from hardmine.errors import IndexDamaged, IndexMismatch
+from hardmine.index import build_index, open_index, read_manifest, stored_encoder, verify_index
+from hardmine.index.storage import read
+from hardmine.index.storage.manifest import Manifest, write_manifest
 from hardmine.index.storage.read import read_store
 
 COUNT = 5
@@ -228,6 +231,87 @@ def test_a_count_of_images_beyond_the_table_is_refused(index: Path) -> None:
     images = msgspec.structs.replace(read_manifest(index).images, count=1 << 40)
     reseal(index, images=images)
     with pytest.raises(IndexDamaged, match="the manifest says"):
+        open_index(index)
+
+
+@pytest.mark.parametrize("length", [None, 0])
+def test_a_pipe_in_place_of_a_file_is_refused(index: Path, length: int | None) -> None:
+    """It would block the reader for ever."""
+    manifest = read_manifest(index)
+    shard = manifest.shards[0]
+    for name in ("images-0.parquet", "shards/00000.vectors.npy", "shards/00000.regions.npz"):
+        content = (index / name).read_bytes()
+        (index / name).unlink()
+        os.mkfifo(index / name)
+        if length is not None:
+            # The pipe has the length that the manifest says.
+            vectors, layout, table = (
+                msgspec.structs.replace(record, bytes=0 if record.name == name else record.bytes)
+                for record in (shard.vectors, shard.layout, manifest.images.table)
+            )
+            images = msgspec.structs.replace(manifest.images, table=table)
+            shards = (msgspec.structs.replace(shard, vectors=vectors, layout=layout),)
+            changed = msgspec.structs.replace(manifest, images=images, shards=shards)
+            write_manifest(index, changed, scratch=index)
+        with pytest.raises(IndexDamaged, match=r"it is not a regular|0 bytes cannot hold 5 images"):
+            open_index(index)
+        (index / name).unlink()
+        (index / name).write_bytes(content)
+        write_manifest(index, manifest, scratch=index)
+    assert len(open_index(index)) == COUNT
+    (index / "manifest.json").unlink()
+    os.mkfifo(index / "manifest.json")
+    with pytest.raises(IndexDamaged, match=r"manifest\.json cannot be read: it is not a regular"):
+        open_index(index)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "tiny", "model": "x"}, "unknown field `model`"),
+        ({"name": "tiny", "device": "meta"}, "unknown field `device`"),
+        ({"name": ["tiny"]}, r"got `array` - at `\$\.name`"),
+        ({"name": "tiny", "image_size": {"a": 1}}, r"at `\$\.image_size`"),
+        ({"name": "tiny", "image_size": 10**9}, r"image_size 1000000000 is not in 1 to 65536"),
+        ({"name": "tiny", "image_size": [64, -1]}, r"image_size \(64, -1\) is not in 1 to 65536"),
+        ({"name": "tiny", "compile": "yes"}, r"at `\$\.compile`"),
+        ({}, "missing required field `name`"),
+    ],
+)
+def test_a_strange_encoder_spec_is_refused(index: Path, spec: Any, message: str) -> None:
+    encoder = msgspec.structs.replace(read_manifest(index).encoder, spec=spec)
+    reseal(index, encoder=encoder)
+    with pytest.raises(IndexMismatch, match=message):
+        stored_encoder(index)
+
+
+def test_an_update_while_the_index_is_opened_does_not_matter(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between manifest and shards, the writer replaces the one and removes the others."""
+    updates = iter(range(3))
+    read_images = read.read_images
+
+    def update_meanwhile(folder: Path, manifest: Manifest) -> Any:
+        if next(updates, None) is not None:
+            table = msgspec.structs.replace(
+                manifest.images.table, name=f"images-{manifest.generation + 1}.parquet"
+            )
+            (folder / manifest.images.table.name).rename(folder / table.name)
+            changed = msgspec.structs.replace(
+                manifest,
+                images=msgspec.structs.replace(manifest.images, table=table),
+                generation=manifest.generation + 1,
+            )
+            write_manifest(folder, changed, scratch=folder)
+        return read_images(folder, manifest)
+
+    monkeypatch.setattr(read, "read_images", update_meanwhile)
+    assert len(open_index(index)) == COUNT
+    updates = iter(range(3))
+    assert verify_index(index) == ()
+    (index / "shards" / "00000.vectors.npy").unlink()
+    with pytest.raises(IndexDamaged, match=r"00000\.vectors\.npy cannot be read"):
         open_index(index)
 
 

@@ -104,6 +104,8 @@ def test_vectors_without_unit_length_are_reported(out: Path, scale: np.float32) 
     reseal(out)
     (problem,) = verify_index(out)
     assert "00001.vectors.npy holds vectors that are not of unit length" in problem
+    with pytest.raises(IndexDamaged, match=r"00001\.vectors\.npy holds vectors that are not"):
+        open_index(out, verify=True)
 
 
 def test_a_folder_without_an_index_is_a_problem(tmp_path: Path) -> None:
