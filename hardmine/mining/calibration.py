@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,14 @@ class Calibration:
     """Scores of one class against its labels.
 
     Attributes:
-        present: (P,) float64 ascending scores of the images labelled with the class.
+        present: (P,) ascending scores of the images labelled with the class.
         slope: Of the log odds of being labelled against the score, at least 0. A query that ranks
             in the wrong order carries no information.
         intercept: Of the log odds at score 0.
         label_rate: Share of the images showing the class that are labelled with it.
     """
 
-    present: Floats
+    present: npt.NDArray[np.floating[Any]]
     slope: float
     intercept: float
     label_rate: float
@@ -76,27 +77,31 @@ def calibrate(
         missing: Share of the true images whose label is missing; None estimates it from the
             labels among the best scores.
     """
-    right = np.sort(np.asarray(present, np.float64))
-    wrong = np.asarray(absent, np.float64)
+    right, wrong = np.sort(_floats(present)), _floats(absent)
     slope, intercept = _fit(right, wrong)
     rate = 1 - missing if missing is not None else _label_rate(right, wrong)
     return Calibration(right, slope, intercept, float(np.clip(rate, 0.01, 1.0)))
 
 
-def _fit(right: Floats, wrong: Floats) -> tuple[float, float]:
+def _floats(values: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
+    """Values in float32 if they come so, else in float64."""
+    array = np.asarray(values)
+    return array if array.dtype == np.float32 else array.astype(np.float64)
+
+
+def _fit(
+    right: npt.NDArray[np.floating[Any]], wrong: npt.NDArray[np.floating[Any]]
+) -> tuple[float, float]:
     """Slope and intercept of P(labelled | score) by Newton's method on binned scores."""
     constant = 0.0, float(np.log((len(right) + 1) / (len(wrong) + 1)))
     if len(right) == 0 or len(wrong) == 0:
         return constant
-    scores = np.concatenate([right, wrong])
-    low, spread = float(scores.min()), float(np.ptp(scores))
+    low = float(min(right[0], wrong.min()))
+    spread = float(max(right[-1], wrong.max())) - low
     if spread == 0:
         return constant
     # Bins make the cost of a step independent of the number of images.
-    right_bins, wrong_bins = (
-        np.bincount(((part - low) * ((_BINS - 1) / spread) + 0.5).astype(np.int64), minlength=_BINS)
-        for part in (right, wrong)
-    )
+    right_bins, wrong_bins = (_histogram(part, low, spread) for part in (right, wrong))
     x = np.linspace(0.0, 1.0, _BINS)
     yes = (len(right) + 1) / (len(right) + 2)
     no = 1 / (len(wrong) + 2)
@@ -125,12 +130,25 @@ def _fit(right: Floats, wrong: Floats) -> tuple[float, float]:
     return slope / spread, intercept - slope * low / spread
 
 
+def _histogram(
+    scores: npt.NDArray[np.floating[Any]], low: float, spread: float
+) -> npt.NDArray[np.int64]:
+    """(bins,) number of scores nearest to each of equally spaced values."""
+    places = scores.astype(np.float64)
+    places -= low
+    places *= (_BINS - 1) / spread
+    places += 0.5
+    return np.bincount(places.astype(np.int64), minlength=_BINS)
+
+
 def _loss(slope: float, intercept: float, x: Floats, count: Floats, target: Floats) -> float:
     logit = slope * x + intercept
     return float(count @ np.logaddexp(0.0, logit) - target @ logit)
 
 
-def _label_rate(right: Floats, wrong: Floats) -> float:
+def _label_rate(
+    right: npt.NDArray[np.floating[Any]], wrong: npt.NDArray[np.floating[Any]]
+) -> float:
     """Share of labelled images among the best scores, pulled towards 95 % where there are few.
 
     At least 80 %: where more of the best hits lack a label, the query is more likely to be wrong
@@ -140,7 +158,8 @@ def _label_rate(right: Floats, wrong: Floats) -> float:
     if len(scores) == 0:
         return 0.95
     count = min(max(len(right) // 4, 20), len(scores))
-    edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+    scores.partition(len(scores) - count)
+    edge = scores[len(scores) - count]
     labelled = (right >= edge).sum()
     checked = labelled + (wrong >= edge).sum()
     return float(np.clip((labelled + 0.95 * 20) / (checked + 20), 0.8, 0.99))

@@ -269,7 +269,8 @@ def _check_best(
     if num_labelled == 0 or count == 0:
         return 0, 0
     scores = np.concatenate([right, wrong])
-    edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+    scores.partition(len(scores) - count)
+    edge = scores[len(scores) - count]
     correct = int((right > edge).sum())
     ties = np.concatenate([right_rows[right == edge], wrong_rows[wrong == edge]])
     taken = np.argsort(ties, kind="stable")[: count - correct - int((wrong > edge).sum())]
@@ -294,7 +295,7 @@ def _similar_negatives(
         edge = calibration.score_of_missing(_SUSPECT_PROBABILITY)
         likely = np.flatnonzero(scores >= edge - 1e-6 * abs(edge))
         suspect = likely[calibration.missing(scores[likely]) >= _SUSPECT_PROBABILITY]
-        near = np.setdiff1d(near, suspect, assume_unique=True)
+        near = near[~np.isin(near, suspect, assume_unique=True)] if len(suspect) else near
     limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(present)))
     near = near[top_positions(scores[near], limit, include_ties=True)]
     return [
@@ -333,12 +334,13 @@ def _images_detected_on(confusion: Pairs, labels: Labels) -> dict[int, tuple[Row
 def _rank_share(values: npt.NDArray[np.floating]) -> Floats:
     """Share of the values below each one, ties in the middle, in (0, 1); 0.5 where not finite."""
     share = np.full(len(values), 0.5)
-    known = np.isfinite(values)
-    ordered = np.sort(values[known])
-    if len(ordered):
-        below = np.searchsorted(ordered, values[known], side="left")
-        upto = np.searchsorted(ordered, values[known], side="right")
-        share[known] = (below + upto) / (2 * len(ordered))
+    known = np.flatnonzero(np.isfinite(values))
+    if len(known):
+        order = known[np.argsort(values[known], kind="stable")]
+        starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
+        counts = np.diff(starts, append=len(order))
+        # Below a value lie the values before its group of equal ones, and half of the group.
+        share[order] = np.repeat((2 * starts + counts) / (2 * len(order)), counts)
     return share
 
 

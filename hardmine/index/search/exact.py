@@ -22,6 +22,8 @@ from hardmine.records import rows_of as find_rows
 
 # Queries searched for at a time.
 _QUERIES = 256
+# And where all images are scored: the more, the fewer times a vector is read and converted.
+_ALL_QUERIES = 2048
 # Scores of images returned at a time: 2 M float32 are 8 MB.
 _SCORES = 2_000_000
 # Regions averaged at a time: 64 k float32 vectors of 512 are 128 MB.
@@ -155,7 +157,8 @@ class ExactIndex:
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
         queries = check_queries(vectors, self.dim)
-        parts = [slice(first, first + _QUERIES) for first in range(0, len(queries), _QUERIES)]
+        starts = range(0, len(queries), _ALL_QUERIES)
+        parts = [slice(first, first + _ALL_QUERIES) for first in starts]
         images = max(_SCORES // max(len(queries), 1), 1)
         for start in range(0, len(self), images):
             rows = np.arange(start, min(start + images, len(self)))
