@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="format of that file: proposals.json, tasks.json or annotations.xml "
         "(default: %(default)s)",
     )
+    mining.add_argument(
+        "--image-url",
+        default="/data/local-files/?d=",
+        metavar="PREFIX",
+        help="labelstudio: put before each path to make its address (default: %(default)s)",
+    )
     slices = parser.add_argument_group("slices (need detections and an index)")
     slices.add_argument(
         "--slice",
@@ -107,7 +113,9 @@ def run(args: argparse.Namespace) -> int:
     if args.relabel is not None and report.mining is not None:
         from hardmine.report.relabel import write_suspects
 
-        for path in write_suspects(report.mining.suspects, args.relabel, args.export):
+        suspects = report.mining.suspects
+        written = write_suspects(suspects, args.relabel, args.export, image_url=args.image_url)
+        for path in written:
             messages.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if args.out is not None:
         from hardmine.report.gap_page import gap_page

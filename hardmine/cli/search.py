@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the hits with their regions for a labelling tool, into --out",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file of --export")
+    parser.add_argument(
+        "--image-url",
+        default="/data/local-files/?d=",
+        metavar="PREFIX",
+        help="labelstudio: put before each path to make its address (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -261,7 +267,7 @@ def _export(args: argparse.Namespace, index: Index, queries: list[str], hits: Hi
     from hardmine.exports.files import label_studio_config
 
     mined = images_of_hits(index, queries, hits)
-    write_export(mined, args.export, args.out)
+    write_export(mined, args.export, args.out, image_url=args.image_url)
     console.print(f"wrote {args.out} ({len(mined)} regions)", highlight=False, soft_wrap=True)
     if args.export == "labelstudio":
         console.print("labelling configuration of the project:", highlight=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hardmine.datasets import coco, datumaro, imagefolder, nuimages, parquet, yolo
+from hardmine.datasets import coco, datumaro, imagefolder, nuimages, parquet, tar, yolo
 from hardmine.datasets.paths import SUFFIXES
 from hardmine.errors import InputError
 
 _LOOKED_FOR = (
     "looked for a COCO or Datumaro json (in it or in annotations/), Annotations/*.xml with "
     "JPEGImages/ (VOC), data.yaml (YOLO), v1.0-*/object_ann.json (nuImages), metadata.jsonl or "
-    "parquet files (Hugging Face), image files (a plain folder)"
+    "parquet files (Hugging Face), tar files, image files (a plain folder)"
 )
 # Files beside images that probably hold labels; a list of names or an archive may as well.
 _LABEL_SUFFIXES = frozenset((".json", ".jsonl", ".xml", ".csv", ".parquet", ".tar", ".tfrecord"))
@@ -30,6 +30,7 @@ def detect_format(source: Path, annotations: Path | None) -> str:
             ".json": "coco",
             ".jsonl": "imagefolder",
             ".parquet": "parquet",
+            ".tar": "tar",
             ".yaml": "yolo",
             ".yml": "yolo",
             ".txt": "list",
@@ -41,7 +42,7 @@ def detect_format(source: Path, annotations: Path | None) -> str:
         raise InputError(
             f"{labels}: cannot detect the format of a file that ends in {labels.suffix!r}; "
             "expected .json (COCO, LVIS, Datumaro), .jsonl or .parquet (Hugging Face), .yaml "
-            "(YOLO) or .txt (list of images); or pass format="
+            "(YOLO), .tar (images) or .txt (list of images); or pass format="
         )
     found = [name for name, matches in _DETECTORS.items() if matches(labels)]
     if len(found) == 1:
@@ -113,6 +114,12 @@ def _is_parquet(folder: Path) -> bool:
     return bool(parquet.parquet_files(folder))
 
 
+def _is_tar(folder: Path) -> bool:
+    return bool(tar.tar_files(folder)) and not any(
+        path.suffix.lower() in SUFFIXES for path in folder.iterdir()
+    )
+
+
 _DETECTORS = {
     "coco": _is_coco,
     "voc": _is_voc,
@@ -121,4 +128,5 @@ _DETECTORS = {
     "datumaro": _is_datumaro,
     "imagefolder": _is_imagefolder,
     "parquet": _is_parquet,
+    "tar": _is_tar,
 }

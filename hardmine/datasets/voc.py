@@ -48,12 +48,15 @@ def read(
     by name.
 
     Args:
-        source: A folder with ``Annotations`` and ``JPEGImages``, or the image folder.
+        source: A folder with ``Annotations`` and ``JPEGImages``, or with images and XML files, or
+            the image folder.
         annotations: The folder of XML files, if ``source`` is the image folder.
         split: Name of a list in ``ImageSets/Main``, e.g. ``"trainval"``; None reads every XML file.
         check_files: Whether a missing image is an error.
     """
     folder = annotations or source / "Annotations"
+    if not folder.is_dir() and any(source.glob("*.xml")):
+        folder = source  # Roboflow's: XML files beside the images
     if not folder.is_dir():
         raise InputError(
             f"{source}: expected a folder Annotations with XML files; if it is elsewhere, pass "

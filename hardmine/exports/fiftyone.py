@@ -1,15 +1,20 @@
-"""Writes found images into a FiftyOne data set."""
+"""Writes found images, and the weights of a round, into a FiftyOne data set."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.exports.files import by_image
-from hardmine.exports.mined import MinedImage
+from hardmine.exports.mined import MinedImage, images_of_round
+from hardmine.history.rounds import Round
+from hardmine.index.base import Index
 
 
 def add_to_fiftyone(
@@ -17,9 +22,8 @@ def add_to_fiftyone(
 ) -> int:
     """Add found regions to the samples of a FiftyOne data set, and a saved view of each kind.
 
-    The field gets ``Detections`` tagged with their kind, similarity as confidence; a field
-    ``<field>_weight`` gets the sampling weight as a multiple of the mean. Both are replaced where
-    they exist. The saved views are called ``hardmine suspect``, ``hardmine confuser`` and so on.
+    The field gets ``Detections`` tagged with their kind, similarity as confidence; it is replaced
+    where it exists. The saved views are called ``hardmine suspect``, ``hardmine confuser`` ...
 
     Args:
         dataset: A ``fiftyone.Dataset``. Samples are found by ``filepath``.
@@ -58,18 +62,61 @@ def add_to_fiftyone(
         )
         for path, found in there.items()
     }
-    weights = {
-        path: found[0].weight for path, found in there.items() if not math.isnan(found[0].weight)
-    }
-    for name, values in ((field, detections), (f"{field}_weight", weights)):
-        if dataset.has_sample_field(name):
-            dataset.clear_sample_field(name)
-        if values:
-            dataset.set_values(name, values, key_field="filepath")
+    _replace_values(dataset, field, detections)
     for kind in sorted({one.kind for found in there.values() for one in found}):
         view = dataset.select_labels(tags=kind, fields=field)
         dataset.save_view(f"{field} {kind}", view, overwrite=True)
     return len(there)
+
+
+def add_round_to_fiftyone(
+    dataset: Any,
+    done: Round,
+    index: Index,
+    encoder: Encoder,
+    ids: npt.ArrayLike | None = None,
+    *,
+    field: str = "hardmine",
+) -> int:
+    """Add what a round found, and the weight of every image, to a FiftyOne data set.
+
+    Besides what ``add_to_fiftyone`` does, the field ``<field>_weight`` gets the sampling weights as
+    multiples of the mean, and the saved view ``<field> most drawn`` sorts by it.
+
+    Args:
+        dataset: A ``fiftyone.Dataset``. Samples are found by ``filepath``.
+        done: What ``HardMiner.step`` returned, or a replayed round.
+        index: Of the training images.
+        encoder: The one that made it.
+        ids: (N,) image ids in the order of the sampler's rows; the index's if None.
+        field: Name of the field.
+
+    Returns:
+        Number of samples that got detections.
+
+    Raises:
+        InputError: If the round has no targets, or the data set holds none of the images.
+    """
+    mined = images_of_round(done, index, encoder, ids)
+    count = add_to_fiftyone(dataset, mined, index.root, field=field)
+    assert done.weights is not None  # or images_of_round had refused the round
+    rows = index.rows_of(np.asarray(index.ids if ids is None else ids))
+    folder, known = index.root.absolute(), set(dataset.values("filepath"))
+    paths = [str(folder / index.paths[row]) if row >= 0 else "" for row in rows.tolist()]
+    shares = (done.weights / done.weights.mean()).tolist()
+    weights = {path: w for path, w in zip(paths, shares, strict=True) if path in known}
+    _replace_values(dataset, f"{field}_weight", weights)
+    view = dataset.sort_by(f"{field}_weight", reverse=True)
+    dataset.save_view(f"{field} most drawn", view, overwrite=True)
+    return count
+
+
+def _replace_values(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
+    """Set a field of some samples by path, and clear it in all others."""
+    if dataset.has_sample_field(name):
+        dataset.clear_sample_field(name)
+    if values:
+        dataset.set_values(name, values, key_field="filepath")
 
 
 def _xywh(one: MinedImage) -> list[float]:

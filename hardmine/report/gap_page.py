@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hardmine.exports import MinedImage
+from hardmine.records import ImageSet
 from hardmine.report.diagnose import KINDS
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import ClassGap
-from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail_of
 from hardmine.report.units import count, percent, points
 
 _SIDE, _QUALITY = 240, 70  # about 12 kB a picture
@@ -107,16 +108,16 @@ class Picture:
 def gap_page(
     report: GapReport,
     *,
-    root: Path | None = None,
-    val_root: Path | None = None,
+    root: Path | ImageSet | None = None,
+    val_root: Path | ImageSet | None = None,
     progress: Callable[[], None] | None = None,
 ) -> str:
     """Make the page. Its size is bounded: pictures are small, and so is their number.
 
     Args:
         report: The content.
-        root: Folder of the training images; without it no training image is shown.
-        val_root: Folder of the validation images, for slices.
+        root: The training images or their folder; without it no training image is shown.
+        val_root: The validation images or their folder, for slices.
         progress: Called after each picture.
     """
     values = gap_values(report, root=root, val_root=val_root, progress=progress)
@@ -134,16 +135,16 @@ def gap_values(
     pictures: list[tuple[ClassGap, list[Picture]]] = []
     suspects: list[Picture] = []
 
-    def shrink(path: Path) -> Thumbnail:
+    def shrink(images: Path | ImageSet, path: str) -> Thumbnail:
         if progress is not None:
             progress()
-        return thumbnail(path, side=_SIDE, quality=_QUALITY)
+        return thumbnail_of(images, path, side=_SIDE, quality=_QUALITY)
 
     if report.mining is not None and root is not None:
 
         def picture(mined: MinedImage) -> Picture:
             mark = Mark(mined.box, _tone(mined.kind))
-            return Picture(mined, shrink(root / mined.path), mark)
+            return Picture(mined, shrink(root, mined.path), mark)
 
         for gap in report.weak[:_NUM_CLASSES]:
             examples = [one for one in report.mining.examples if one.class_name == gap.name]
@@ -151,7 +152,7 @@ def gap_values(
                 pictures.append((gap, [picture(one) for one in examples]))
         suspects = [picture(one) for one in report.mining.suspects[:_NUM_SUSPECTS]]
     slice_pictures = [
-        (one, [(path, shrink(val_root / path)) for path in one.paths] if val_root else [])
+        (one, [(path, shrink(val_root, path)) for path in one.paths] if val_root else [])
         for one in report.slices[:_NUM_SLICES]
     ]
     return {

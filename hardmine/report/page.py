@@ -21,6 +21,7 @@ from PIL import Image
 from hardmine._version import __version__
 from hardmine.datasets import open_image
 from hardmine.errors import InputError
+from hardmine.records import ImageSet
 
 _FOLDER = Path(__file__).parent
 # Aspect ratios. A photo beyond them is shown with bars at its sides.
@@ -111,6 +112,28 @@ def small_jpeg(
     buffer = io.BytesIO()
     small.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
     return buffer.getvalue(), small.size
+
+
+def thumbnail_of(
+    images: Path | ImageSet, path: str, *, side: int = 480, quality: int = 80
+) -> Thumbnail:
+    """Shrink an image of a folder or of an image set, which opens it wherever it is kept.
+
+    Args:
+        images: The folder, or the set.
+        path: The image's path in it.
+        side: As of ``thumbnail``.
+        quality: As of ``thumbnail``.
+    """
+    if isinstance(images, Path):
+        return thumbnail(images / path, side=side, quality=quality)
+    try:
+        image = images.open(images.paths.index(path))
+    except InputError as error:
+        return Thumbnail("", problem=str(error))
+    except ValueError:
+        return Thumbnail("", problem=f"{path}: no such image in the set")
+    return thumbnail(image, side=side, quality=quality)
 
 
 def render_page(template: str, **values: Any) -> str:

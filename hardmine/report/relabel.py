@@ -8,10 +8,15 @@ from pathlib import Path
 
 from hardmine.errors import InputError
 from hardmine.exports import FORMATS, MinedImage, write_export
+from hardmine.exports.files import LOCAL_FILES
 
 
 def write_suspects(
-    suspects: Sequence[MinedImage], folder: Path, format: str = "coco"
+    suspects: Sequence[MinedImage],
+    folder: Path,
+    format: str = "coco",
+    *,
+    image_url: str = LOCAL_FILES,
 ) -> tuple[Path, Path]:
     """Write ``suspects.csv`` and a file for a labelling tool; a suspect is an image and a class.
 
@@ -22,6 +27,7 @@ def write_suspects(
         suspects: Images whose label is probably missing.
         folder: Where to write.
         format: One of ``exports.FORMATS``, which also names the file.
+        image_url: As of ``write_export``.
     """
     table, proposals = folder / "suspects.csv", folder / FORMATS[format]
     try:
@@ -35,5 +41,5 @@ def write_suspects(
                 writer.writerow([one.image_id, one.path, one.class_name, round(one.score, 4), *box])
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error}; choose another folder") from error
-    write_export(suspects, format, proposals)
+    write_export(suspects, format, proposals, image_url=image_url)
     return table, proposals

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
 from hardmine.index.base import Index
-from hardmine.records import Hits
-from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.records import Hits, ImageSet
+from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail_of
 from hardmine.report.units import count
 
 
@@ -44,6 +44,7 @@ def search_page(
     queries: Sequence[str],
     hits: Hits,
     *,
+    images: ImageSet | None = None,
     about: Sequence[tuple[str, str]] = (),
     progress: Callable[[], None] | None = None,
 ) -> str:
@@ -53,16 +54,25 @@ def search_page(
         index: Has the paths of the pictures; a missing file is shown as such.
         queries: C texts, or names of the queries.
         hits: Of the queries.
+        images: The indexed images, which open the pictures; by path below the index's root if None.
         about: Label and value of each fact about the search.
         progress: Called after each picture.
     """
-    results = [_query_hits(index, query, hits, row, progress) for row, query in enumerate(queries)]
+    source = index.root if images is None else images
+    results = [
+        _query_hits(index, query, hits, row, source, progress) for row, query in enumerate(queries)
+    ]
     title = queries[0] if len(queries) == 1 else f"{len(queries)} searches"
     return render_page("search_page.html", title=title, results=results, about=about)
 
 
 def _query_hits(
-    index: Index, query: str, hits: Hits, row: int, progress: Callable[[], None] | None
+    index: Index,
+    query: str,
+    hits: Hits,
+    row: int,
+    source: Path | ImageSet,
+    progress: Callable[[], None] | None,
 ) -> QueryHits:
     found = []
     for column in np.flatnonzero(hits.found[row]).tolist():
@@ -71,7 +81,7 @@ def _query_hits(
         # The whole image needs no frame.
         marks = () if _is_whole(box) else (Mark(box.tolist()),)
         score = float(hits.scores[row, column])
-        found.append(FoundImage(path, score, thumbnail(index.root / path), marks))
+        found.append(FoundImage(path, score, thumbnail_of(source, path), marks))
         if progress is not None:
             progress()
     if not found:

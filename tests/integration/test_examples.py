@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -22,9 +24,9 @@ def run(out: Path, name: str, *launcher: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_there_are_five_short_examples() -> None:
+def test_there_are_six_short_examples() -> None:
     numbered = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
-    assert [name[0] for name in numbered] == ["1", "2", "3", "4", "5"]
+    assert [name[0] for name in numbered] == ["1", "2", "3", "4", "5", "6"]
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) <= 100, path.name
 
@@ -66,3 +68,14 @@ def test_an_unlabelled_pool_is_ranked_for_labelling(tmp_path: Path) -> None:
     output = run(tmp_path, "5_unlabelled_pool.py")
     assert "label next" in output
     assert "hits in the pool" in output
+
+
+@pytest.mark.slow
+def test_a_round_goes_to_loggers_and_labelling_tools(tmp_path: Path) -> None:
+    output = run(tmp_path, "6_other_tools.py")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    number = sum(len(task["predictions"][0]["result"]) for task in tasks)
+    assert number > 0
+    assert f"{number} regions written to {tmp_path / 'tasks.json'} for labelstudio" in output
+    boxes = ElementTree.parse(tmp_path / "annotations.xml").findall("image/box")
+    assert len(boxes) == number

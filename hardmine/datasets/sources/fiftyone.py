@@ -18,7 +18,7 @@ def from_fiftyone(
 ) -> ImageSet:
     """Make an image set of a FiftyOne data set or view, in its order.
 
-    Ids are the ids of the samples, so that ``hardmine.exports`` finds them again.
+    Ids are the ids of the samples.
 
     Args:
         dataset: A data set or view of images.

@@ -259,7 +259,7 @@ def test_several_files_need_a_split(coco: Writer, tmp_path: Path) -> None:
     coco("annotations/captions_val2017.json")
     with pytest.raises(InputError, match=r"expected one COCO.*instances_train2017\.json, anno"):
         load_images(tmp_path)
-    with pytest.raises(InputError, match="with 'test' in its name"):
+    with pytest.raises(InputError, match="with 'test' in its path"):
         load_images(tmp_path, split="test")
     assert load_images(tmp_path, split="train").paths == ("1.png", "2.png")
 

@@ -104,6 +104,9 @@ def test_images_and_annotations_in_other_folders(voc: Callable[..., Path]) -> No
     images = load_images(folder / "JPEGImages", annotations=folder / "Annotations")
     assert images.paths == ("a.jpg",)
     assert images.sizes.tolist() == [[40, 60]]  # read from the image, as the XML says 0
+    (folder / "JPEGImages" / "a.jpg").rename(folder / "Annotations" / "a.jpg")
+    beside = load_images(folder / "Annotations")  # Roboflow's form
+    assert (beside.paths, beside.labelled) == (("a.jpg",), True)
 
 
 def test_the_image_is_found_by_stem_with_any_suffix(

@@ -18,6 +18,7 @@ from hardmine.datasets import load_images
 from hardmine.errors import InputError
 from hardmine.exports import (
     MinedImage,
+    add_round_to_fiftyone,
     add_to_fiftyone,
     images_of_hits,
     images_of_round,
@@ -174,7 +175,7 @@ class Samples:
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
-        self.fields: dict[str, dict[str, Any]] = {"hardmine_weight": {"old": 1.0}}
+        self.fields: dict[str, dict[str, Any]] = {"hardmine": {"old": None}}
         self.views: dict[str, Any] = {"hardmine hard": None}
 
     def values(self, field: str) -> list[str]:
@@ -199,23 +200,49 @@ class Samples:
         }
         return {path: labels for path, labels in found.items() if labels}
 
+    def sort_by(self, field: str, *, reverse: bool) -> list[str]:
+        return sorted(self.paths, key=self.fields[field].__getitem__, reverse=reverse)
+
     def save_view(self, name: str, view: Any, *, overwrite: bool = False) -> None:
         assert overwrite or name not in self.views
         self.views[name] = view
 
 
-def test_fiftyone_gets_detections_weights_and_views(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _fiftyone(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(Detection=SimpleNamespace, Detections=SimpleNamespace)
     monkeypatch.setitem(sys.modules, "fiftyone", module)
+
+
+@pytest.mark.usefixtures("_fiftyone")
+def test_fiftyone_gets_detections_and_views() -> None:
     dataset = Samples(["/set/a b/7.jpg", "/set/other.jpg"])
     assert add_to_fiftyone(dataset, MINED, "/set") == 1
     first, second = dataset.fields["hardmine"]["/set/a b/7.jpg"].detections
     assert (first.label, first.confidence, first.tags) == ('dog & "cat"', 0.31, ["suspect"])
     assert first.bounding_box == [0.25, 0.5, 0.5, 0.5]
-    assert dataset.fields["hardmine_weight"] == {"/set/a b/7.jpg": 1.5}
+    assert set(dataset.fields["hardmine"]) == {"/set/a b/7.jpg"}
     assert dataset.views == {
         "hardmine hard": {"/set/a b/7.jpg": [second]},
         "hardmine suspect": {"/set/a b/7.jpg": [first]},
     }
     with pytest.raises(InputError, match=r"none of the 2 images, such as /else/a b/7\.jpg"):
         add_to_fiftyone(dataset, MINED, "/else")
+
+
+@pytest.mark.usefixtures("_fiftyone")
+def test_fiftyone_gets_a_round(mined_round: tuple[Any, Round]) -> None:
+    toy, done = mined_round
+    assert done.weights is not None
+    paths = [str(toy.index.root.absolute() / path) for path in toy.index.paths]
+    dataset = Samples(paths[100:])
+    add_round_to_fiftyone(dataset, done, toy.index, WordEncoder())
+    weights = dataset.fields["hardmine_weight"]
+    assert list(weights) == paths[100:]
+    np.testing.assert_allclose(list(weights.values()), done.weights[100:] / done.weights.mean())
+    most = dataset.views["hardmine most drawn"][0]
+    assert weights[most] == max(weights.values())
+    kinds = {f"hardmine {kind}" for kind, count in done.counts().items() if count} - {
+        "hardmine positive"
+    }
+    assert set(dataset.views) == {*kinds, "hardmine hard", "hardmine most drawn"}

@@ -10,7 +10,8 @@ import jinja2
 import pytest
 from PIL import Image
 
-from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail
+from hardmine.datasets import images_from
+from hardmine.report.page import Mark, Thumbnail, render_page, thumbnail, thumbnail_of
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,16 @@ def test_an_unreadable_picture_becomes_a_note(tmp_path: Path) -> None:
         small = thumbnail(tmp_path / name)
         assert small.uri == ""
         assert name in small.problem
+
+
+def test_pictures_of_a_set_that_are_no_files() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, "PNG")
+    contents = {"a": buffer.getvalue(), "b": b"no picture"}
+    images = images_from(["a", "b"], reader=contents.__getitem__)
+    assert (thumbnail_of(images, "a").width, thumbnail_of(images, "a").height) == (40, 30)
+    assert "b: cannot be decoded" in thumbnail_of(images, "b").problem
+    assert thumbnail_of(images, "c").problem == "c: no such image in the set"
 
 
 def test_marks_stay_inside_the_picture() -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pixel_images import PixelEncoder, list_images, write_images
 
-from hardmine.datasets import images_from, open_image
+from hardmine.datasets import images_from, load_images, open_image
 from hardmine.errors import InputError
 from hardmine.image_files.decode import image_size
 from hardmine.index import build_index, read_manifest, update_index, verify_index
@@ -113,6 +113,30 @@ def test_paths_into_archives(files: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             open_image(tmp_path / path)
+
+
+def test_a_folder_of_tar_files_is_an_image_set(files: Path, tmp_path: Path) -> None:
+    for number, names in enumerate((["3.jpg", "1.jpg"], ["0.jpg"])):
+        with tarfile.open(tmp_path / f"train-{number}.tar", "w") as archive:
+            for name in names:
+                archive.add(files / name, name)
+    expected = ("train-0.tar/3.jpg", "train-0.tar/1.jpg", "train-1.tar/0.jpg")
+    assert load_images(tmp_path).paths == load_images(tmp_path, split="train").paths == expected
+    assert load_images(tmp_path / "train-1.tar").paths == ("train-1.tar/0.jpg",)
+    np.testing.assert_array_equal(
+        load_images(tmp_path).open(1), np.asarray(open_image(files / "1.jpg"))
+    )
+    label = tmp_path / "3.json"
+    label.write_text("{}")
+    with tarfile.open(tmp_path / "train-0.tar", "a") as archive:
+        archive.add(label, "3.json")
+    assert "1 other members, such as train-0.tar/3.json" in load_images(tmp_path).notes[0]
+    with tarfile.open(tmp_path / "train-0.tar", "a") as archive:
+        archive.add(files / "0.jpg", "../0.jpg")
+    with pytest.raises(InputError, match="leaves the image root"):
+        load_images(tmp_path)
+    with pytest.raises(InputError, match="no image in 0 tar files"):
+        load_images(tmp_path, "tar", split="val")
 
 
 def test_a_link_in_a_tar_file_is_not_followed(files: Path, tmp_path: Path) -> None:
