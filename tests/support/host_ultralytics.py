@@ -68,8 +68,9 @@ def train(
             return preprocess(batch)
 
         trainer.preprocess_batch = recorded
-        # Ultralytics' own conversion to pixels of the image files.
+        # Ultralytics' own conversion to pixels of the image files; a new model is sure of nothing.
         trainer.validator.args.save_json = True
+        trainer.validator.args.conf, trainer.validator.args.max_det = 1e-7, 20
         step = mining._mining.miner.step
 
         def stepped(metrics: Any, *, val_detections: Any) -> Any:
