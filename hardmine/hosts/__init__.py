@@ -1,6 +1,7 @@
 """What every trainer needs from hardmine, written once; ``integrations`` hold the rest."""
 
 from hardmine.hosts.batches import RecordedSampler, TrainedBatches
+from hardmine.hosts.coco import KeptResults
 from hardmine.hosts.images import gather_predictions, image_ids, image_set, predicted_boxes
 from hardmine.hosts.loaders import SkippedBatches, find_sampler
 from hardmine.hosts.mining import HostMining, ValidationResult
@@ -11,6 +12,7 @@ from hardmine.hosts.states import StateFolder, load_state, save_state, state_aft
 
 __all__ = [
     "HostMining",
+    "KeptResults",
     "MiningOptions",
     "PartnerTable",
     "RecordedSampler",

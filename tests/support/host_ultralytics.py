@@ -68,8 +68,9 @@ def train(
             return preprocess(batch)
 
         trainer.preprocess_batch = recorded
-        # Ultralytics' own conversion to pixels of the image files.
+        # Ultralytics' own conversion to pixels of the image files; a new model is sure of nothing.
         trainer.validator.args.save_json = True
+        trainer.validator.args.conf, trainer.validator.args.max_det = 1e-7, 20
         step = mining._mining.miner.step
 
         def stepped(metrics: Any, *, val_detections: Any) -> Any:
@@ -149,8 +150,9 @@ def main(data: Path, work: Path) -> None:
     results: dict[str, Any] = {
         "yolo11": train(data, work / "yolo11", copy_after=1),
         "yolo26": train(data, work / "yolo26", config="yolo26", epochs=2),
+        "yolo11-seg": train(data, work / "yolo11-seg", config="yolo11-seg", epochs=1),
+        "yolo11-obb": train(data, work / "yolo11-obb", config="yolo11-obb", epochs=1),
     }
-    shutil.copytree(work / "yolo11" / "run", work / "yolo11" / "whole")
     results["rest"] = train(data, work / "rest", resume=work / "yolo11" / "copy.pt")
     results["rect"] = refusal(data, work / "rect", rect=True)
     results["val"] = refusal(data, work / "val", val=False)

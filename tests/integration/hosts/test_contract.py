@@ -1,6 +1,18 @@
 """What hardmine promises in every trainer: the same tests over all of them.
 
-MMDetection keeps the same promises in ``tests/integration/mmdet``, by epochs and by iterations.
+Ultralytics answers in ``test_ultralytics.py``, in a process of its own. MMDetection, which has
+loops by epochs and by iterations, answers in ``tests/integration/mmdet``:
+
+=============================  =================================================================
+the first epoch, the next one  ``test_runs``: the next epoch is drawn by the new weights
+partners                       ``test_partners``
+log                            ``test_runs``: the rounds hold the APs of the metric
+predicted boxes                ``test_measured``
+resume at an epoch's end       ``test_runs``: resuming draws the same stream, from the checkpoint
+resume within one              ``test_runs``: in the middle of a pass; ``test_batches``
+a failing round                ``test_runs``, ``test_unreadable``
+two processes                  ``test_ranks``
+=============================  =================================================================
 """
 
 from __future__ import annotations
@@ -66,7 +78,25 @@ class Transformers:
         return torch.load(checkpoint / "hardmine.pt", weights_only=True)
 
 
-HOSTS = {host.name: host for host in (Lightning, Transformers)}
+class Detectron2:
+    """Checkpoints are saved before an evaluation, by step; another hook saves after it."""
+
+    name = "detectron2"
+
+    @staticmethod
+    def after_epoch(work: Path, epoch: int) -> Path:
+        return work / "epochs" / f"{(epoch + 1) * BATCHES}.pth"
+
+    @staticmethod
+    def after_step(work: Path, step: int) -> Path:
+        return work / "steps" / f"{step}.pth"
+
+    @staticmethod
+    def state(checkpoint: Path) -> dict[str, Any]:
+        return torch.load(checkpoint, weights_only=True)["hooks"]["HardMining"]
+
+
+HOSTS = {host.name: host for host in (Lightning, Transformers, Detectron2)}
 
 
 @pytest.fixture(scope="module", params=HOSTS)
@@ -145,6 +175,12 @@ def test_rounds_reach_the_trainers_log(whole, host) -> None:
     assert trained.scalars[f"hardmine/need/{rounds[0].weak[0]}"][0] > 0
 
 
+def test_what_is_missed_is_measured_on_the_predicted_boxes(whole) -> None:
+    work, _ = whole
+    rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
+    assert all(done.inputs.density_ratio is not None for done in rounds)
+
+
 def test_training_resumes_at_the_end_of_an_epoch(whole, host, train, tmp_path) -> None:
     work, trained = whole
     resumed = train(tmp_path, epochs=EPOCHS, workers=2, resume=host.after_epoch(work, 0))
@@ -174,8 +210,11 @@ def test_a_failing_round_leaves_training_alone(train, tmp_path) -> None:
     assert "hardmine/effective_size" not in trained.scalars
 
 
-def test_two_processes_see_all_images_and_one_set_of_weights(host, scenes, tmp_path) -> None:
+@pytest.fixture(scope="module")
+def ranks(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of a training of two processes in each trainer, one after the other."""
     load_scenes(scenes)
+    work = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     places = [str(SUPPORT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = os.environ | {
@@ -184,7 +223,7 @@ def test_two_processes_see_all_images_and_one_set_of_weights(host, scenes, tmp_p
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(SUPPORT / "host_rank.py"), host.name, str(scenes), str(tmp_path)],
+        [*command, str(SUPPORT / "host_rank.py"), str(scenes), str(work), *HOSTS],
         env=environment,
         capture_output=True,
         text=True,
@@ -192,16 +231,24 @@ def test_two_processes_see_all_images_and_one_set_of_weights(host, scenes, tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return work
+
+
+def test_two_processes_see_all_images_and_one_set_of_weights(host, ranks) -> None:
+    work = ranks / host.name
+    drawn = [json.loads((work / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     half = BATCHES // 2
     first, second = (
-        Counter(row for rank in ranks for batch in rank[start : start + half] for row in batch)
+        Counter(row for rank in drawn for batch in rank[start : start + half] for row in batch)
         for start in (0, half)
     )
     assert first == Counter(range(NUM_IMAGES))
-    checkpoint = host.after_epoch(tmp_path, 0)
-    if host is Transformers:
-        checkpoint = host.after_step(tmp_path, half)
+    checkpoint = host.after_epoch(work, 0)
+    if not checkpoint.exists():
+        # Counted in steps, of which two processes need half.
+        checkpoint = checkpoint.with_name(checkpoint.name.replace(str(BATCHES), str(half)))
     expected = expected_counts(host.state(checkpoint)["miner"]["weights"])
     assert expected.max() > 1.2
     assert all(abs(second[row] - expected[row]) < 1 for row in range(NUM_IMAGES))
+    rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
+    assert all(done.inputs.density_ratio is not None for done in rounds)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from host_scenes import BATCHES, load_scenes
+import torch
+from host_scenes import NUM_IMAGES, load_scenes
 from host_transformers import train
 
+from hardmine import HardMiningSampler
 from hardmine.errors import InputError
 from hardmine_transformers import HardMining
 
@@ -22,19 +26,30 @@ def test_accumulated_steps_are_counted_as_the_trainer_counts_them(scenes, tmp_pa
     assert resumed.batches == whole.batches[8:]
 
 
-def test_the_last_checkpoint_is_found_as_the_trainer_finds_it(scenes, tmp_path) -> None:
-    whole = train(scenes, tmp_path / "whole", epochs=3)
-    train(scenes, tmp_path / "again", epochs=2)
-    resumed = train(scenes, tmp_path / "again", epochs=3, resume=True)
-    assert resumed.batches == whole.batches[2 * BATCHES :]
+@pytest.fixture(scope="module")
+def one_epoch(scenes, tmp_path_factory) -> Path:
+    """Folder of a training of one epoch."""
+    work = tmp_path_factory.mktemp("one_epoch")
+    train(scenes, work, epochs=1)
+    return work
 
 
-def test_a_checkpoint_without_hardmine_draws_uniformly(scenes, tmp_path, caplog) -> None:
-    train(scenes, tmp_path / "whole")
-    (tmp_path / "whole" / "checkpoint-6" / "hardmine.pt").unlink()
-    resumed = train(scenes, tmp_path / "other", resume=tmp_path / "whole" / "checkpoint-6")
-    assert sorted(resumed.epochs()[0]) == list(range(24))
+def test_a_checkpoint_without_hardmine_draws_uniformly(scenes, one_epoch, tmp_path, caplog) -> None:
+    checkpoint = tmp_path / "checkpoint-6"
+    shutil.copytree(one_epoch / "checkpoint-6", checkpoint)
+    (checkpoint / "hardmine.pt").unlink()
+    resumed = train(scenes, tmp_path / "other", resume=checkpoint)
+    assert sorted(resumed.epochs()[0]) == list(range(NUM_IMAGES))
     assert "saved without hardmine" in caplog.text
+
+
+def test_the_last_checkpoint_is_found_as_the_trainer_finds_it(scenes, one_epoch) -> None:
+    resumed = train(scenes, one_epoch, epochs=2, resume=True)
+    state = torch.load(one_epoch / "checkpoint-6" / "hardmine.pt", weights_only=True)
+    sampler = HardMiningSampler(NUM_IMAGES, seed=3)
+    sampler.set_epoch(1)
+    sampler.set_weights(state["miner"]["weights"])
+    assert resumed.epochs() == [list(sampler)]
 
 
 def test_a_data_set_without_length_is_refused(scenes) -> None:

@@ -41,8 +41,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             own = instances.image_rows == row
             height, width = images.sizes[row]
             boxes = instances.boxes[own] / [width, height, width, height]
+            # Polygons serve detection, segmentation and turned boxes.
             lines = [
-                f"{kind} {(x1 + x2) / 2} {(y1 + y2) / 2} {x2 - x1} {y2 - y1}\n"
+                f"{kind} {x1} {y1} {x2} {y1} {x2} {y2} {x1} {y2}\n"
                 for kind, (x1, y1, x2, y2) in zip(
                     instances.class_rows[own].tolist(), boxes.tolist(), strict=True
                 )
@@ -110,7 +111,7 @@ def test_a_run_that_ended_early_resumes_with_the_same_images(trained) -> None:
     assert rest == results["yolo11"]["batches"][2 * BATCHES :]
 
 
-@pytest.mark.parametrize("config", ["yolo11", "yolo26"])
+@pytest.mark.parametrize("config", ["yolo11", "yolo26", "yolo11-seg", "yolo11-obb"])
 def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained, config) -> None:
     work, results = trained
     file_names = sorted(path.name for path in (data / "val" / "images").iterdir())
@@ -118,9 +119,13 @@ def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained
         ours = [(row, kind, *box, score) for row, kind, score, box in validation["ours"]]
         theirs = []
         for found in validation["json"]:
-            x, y, width, height = found["bbox"]
+            if config == "yolo11-obb":
+                points = np.reshape(found["poly"], (4, 2)).clip(0, 64)
+                corners = (*points.min(axis=0), *points.max(axis=0))
+            else:
+                x, y, width, height = found["bbox"]
+                corners = (x, y, x + width, y + height)
             row = file_names.index(found["file_name"])
-            corners = (x, y, x + width, y + height)
             theirs.append((row, found["category_id"] - 1, *corners, found["score"]))
         assert len(ours) > len(file_names)
         assert np.array(ours) == pytest.approx(np.array(theirs), abs=2e-3)
