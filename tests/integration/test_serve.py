@@ -51,7 +51,7 @@ def test_only_the_token_opens(served: Running) -> None:
         first = stranger.get(f"/ask?token={TOKEN}&text=car")
         assert (first.status_code, first.headers["location"]) == (303, "/ask?text=car")
         assert "HttpOnly" in first.headers["set-cookie"]
-        assert "samesite=strict" in first.headers["set-cookie"].lower()
+        assert "samesite=lax" in first.headers["set-cookie"].lower()
         page = stranger.get("/ask")
         assert page.status_code == 200
         assert (
@@ -84,6 +84,12 @@ def test_requests_from_elsewhere_are_refused(
     served: Running, headers: dict[str, str], status: int
 ) -> None:
     assert served.client.get("/api/workspace", headers=headers).status_code == status
+
+
+def test_a_code_opens_once() -> None:
+    access = Access("t", codes={"once"})
+    answers = [access.opens(given) for given in ("once", "once", "t", "t", "x")]
+    assert answers == [True, False, True, True, False]
 
 
 def test_a_name_of_one_s_own_host() -> None:

@@ -53,6 +53,8 @@ SCRIPTS = {
     "classes": """
       await until(() => all("table.gaps tbody tr").length === 3);
       see("classes", all("table.gaps tbody th").map((one) => one.textContent));
+      const asked = (link) => new URL(link.href).searchParams.get("text");
+      see("asks", all("table.gaps tbody a").map(asked));
     """,
     "rounds": """
       await until(() => all("#draws-wall .tile").length > 10);
@@ -215,6 +217,7 @@ def test_classes_rounds_and_check(chromium: str, watched: Watched, tmp_path: Pat
     watched.mine(Request({"type": "http"}))
     seen = visit(chromium, watched, "classes", 1280, tmp_path)
     assert sorted(seen["classes"]) == ["car", "fork<b>", "zebra"]
+    assert seen["asks"] == seen["classes"]
     seen = visit(chromium, watched, "rounds", 390, tmp_path)
     assert seen["draws"] == sorted(seen["draws"], reverse=True)
     seen = visit(chromium, watched, "check", 390, tmp_path)
