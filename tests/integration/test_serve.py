@@ -175,7 +175,7 @@ def test_no_request_of_the_described_kind_fails_the_server(served: Running) -> N
     num_sent = 0
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
-            for _ in range(12):
+            for _ in range(8):
                 address, query = path, {}
                 for one in operation["parameters"]:
                     value = values(rng)
@@ -196,7 +196,7 @@ def test_no_request_of_the_described_kind_fails_the_server(served: Running) -> N
                 assert answer.status_code < 500, (method, address, query, content)
                 if answer.headers["content-type"] != "image/jpeg":
                     answer.json()
-    assert num_sent > 200
+    assert num_sent > 140
 
 
 def ask(served: Running, **question: Any) -> dict[str, Any]:
