@@ -90,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
     )
     listening = _listen(args.host, args.port)
     access = Access(secrets.token_urlsafe(24), _names(args.host))
-    address = _address(args.host, listening.getsockname()[1], access.token)
-    print(address, flush=True)
+    port = listening.getsockname()[1]
+    print(_address(args.host, port, access.token), flush=True)
     if not _is_local(args.host):
         console.print(
             "[yellow]Everyone on the network who has this address sees the images, and what they "
@@ -99,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
         )
     console.print("Stop with Ctrl+C.")
     if not args.no_browser:
-        webbrowser.open(address)
+        code = secrets.token_urlsafe(24)
+        access.codes.add(code)
+        webbrowser.open(_address(args.host, port, code))
     # Ctrl+C is how it is stopped.
     with contextlib.suppress(KeyboardInterrupt):
         _serve(make_app(site, access), listening)

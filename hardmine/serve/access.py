@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -48,10 +48,13 @@ class Access:
         hosts: Names by which the server may be called, besides IP addresses and ``localhost``. A
             page elsewhere can point a name of its own at this machine (DNS rebinding); such a name
             is not among them.
+        codes: Each opens once in place of the token. A browser is started with one, as other users
+            of a machine see what programs are started with.
     """
 
     token: str
     hosts: frozenset[str] = frozenset()
+    codes: set[str] = field(default_factory=set)
 
     @property
     def cookie(self) -> str:
@@ -61,6 +64,13 @@ class Access:
     def is_token(self, given: str | None) -> bool:
         """Whether this is the token; the time to say so tells nothing of it."""
         return given is not None and secrets.compare_digest(given.encode(), self.token.encode())
+
+    def opens(self, given: str) -> bool:
+        """Whether this is the token, or a code that was not used yet."""
+        if given in self.codes:
+            self.codes.discard(given)
+            return True
+        return self.is_token(given)
 
     def knows_host(self, host: str | None) -> bool:
         """Whether a Host header names this server."""
@@ -127,13 +137,14 @@ class Guard:
     def _unknown(self, scope: Scope, headers: Headers) -> Response | None:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = [value for name, value in query if name == "token"]
-        if scope["method"] == "GET" and given and self.access.is_token(given[-1]):
+        if scope["method"] == "GET" and given and self.access.opens(given[-1]):
             rest = urlencode([(name, value) for name, value in query if name != "token"])
             # One slash: //host would be another server.
             path = "/" + scope["path"].lstrip("/\\")
             response = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
+            # Lax: the redirect after a click on the address elsewhere must have the cookie too.
             response.set_cookie(
-                self.access.cookie, self.access.token, httponly=True, samesite="strict"
+                self.access.cookie, self.access.token, httponly=True, samesite="lax"
             )
             return response
         scheme, _, bearer = headers.get("authorization", "").partition(" ")

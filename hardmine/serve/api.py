@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,7 +16,7 @@ from hardmine.report.gap_output import to_json
 from hardmine.report.run_summary import summarize_run
 from hardmine.report.text_slices import named_classes
 from hardmine.serve.asking import HitsQuery
-from hardmine.serve.background import State
+from hardmine.serve.background import Background, State
 from hardmine.serve.checks import CheckAnswer, ChecksQuery
 from hardmine.serve.questions import Question
 from hardmine.serve.site import WAIT, Site
@@ -80,6 +80,12 @@ class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A text that was kept."""
 
     text: Annotated[str, Meta(max_length=300)]
+
+
+class VersionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is watched."""
+
+    of: Literal["classes", "rounds", "draws"]
 
 
 def _workspace(site: Site, call: Call) -> Any:
@@ -205,13 +211,14 @@ def _coco(site: Site, call: Call) -> Any:
     return Response(msgspec.json.encode(found), media_type="application/json", headers=headers)
 
 
-def _versions(site: Site, call: Call) -> Any:
-    live = site.live
-    return {
-        "classes": _status(live.diagnosis.state()),
-        "rounds": _status(live.rounds.state()),
-        "draws": _status(live.draws.state()),
+def _version(site: Site, call: Call) -> Any:
+    # Only what is watched is made: a training may need the machine.
+    values: dict[str, Background[Any]] = {
+        "classes": site.live.diagnosis,
+        "rounds": site.live.rounds,
+        "draws": site.live.draws,
     }
+    return _status(values[call.query.of].state())
 
 
 def _image(site: Site, call: Call) -> Any:
@@ -366,10 +373,11 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET",
-        "/api/versions",
-        "version, busy and error of classes, rounds and draws. A version grows when there is "
+        "/api/version",
+        "version, busy and error of classes, rounds or draws. The version grows when there is "
         "something new.",
-        _versions,
+        _version,
+        query=VersionQuery,
     ),
     Endpoint(
         "GET",

@@ -151,7 +151,7 @@ class Asking:
             hits.append(
                 {
                     **self.image(row),
-                    "score": round(float(answer.scores[row]), 4),
+                    "score": round(float(answer.scores[row]), 6),
                     "regions": [
                         {
                             "box": [round(float(edge), 4) for edge in boxes[one, place]],

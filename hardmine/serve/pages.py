@@ -65,6 +65,7 @@ def classes_page(site: Site) -> str:
         styles=("gap_page.css",),
         scripts=("gap_page.js", "live.js"),
         state=state,
+        ask="/ask?text=",
         **gap_values(report),
     )
 

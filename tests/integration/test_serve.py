@@ -51,7 +51,7 @@ def test_only_the_token_opens(served: Running) -> None:
         first = stranger.get(f"/ask?token={TOKEN}&text=car")
         assert (first.status_code, first.headers["location"]) == (303, "/ask?text=car")
         assert "HttpOnly" in first.headers["set-cookie"]
-        assert "samesite=strict" in first.headers["set-cookie"].lower()
+        assert "samesite=lax" in first.headers["set-cookie"].lower()
         page = stranger.get("/ask")
         assert page.status_code == 200
         assert (
@@ -84,6 +84,12 @@ def test_requests_from_elsewhere_are_refused(
     served: Running, headers: dict[str, str], status: int
 ) -> None:
     assert served.client.get("/api/workspace", headers=headers).status_code == status
+
+
+def test_a_code_opens_once() -> None:
+    access = Access("t", codes={"once"})
+    answers = [access.opens(given) for given in ("once", "once", "t", "t", "x")]
+    assert answers == [True, False, True, True, False]
 
 
 def test_a_name_of_one_s_own_host() -> None:
@@ -169,7 +175,7 @@ def test_no_request_of_the_described_kind_fails_the_server(served: Running) -> N
     num_sent = 0
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
-            for _ in range(12):
+            for _ in range(8):
                 address, query = path, {}
                 for one in operation["parameters"]:
                     value = values(rng)
@@ -190,7 +196,7 @@ def test_no_request_of_the_described_kind_fails_the_server(served: Running) -> N
                 assert answer.status_code < 500, (method, address, query, content)
                 if answer.headers["content-type"] != "image/jpeg":
                     answer.json()
-    assert num_sent > 200
+    assert num_sent > 140
 
 
 def ask(served: Running, **question: Any) -> dict[str, Any]:

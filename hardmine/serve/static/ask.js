@@ -145,11 +145,11 @@ async function measure(number) {
     const verdict = ap.p === null || ap.p >= 0.05 ? "May be chance." : ap.gap > 0 ? "Harder than the rest." : "Easier than the rest.";
     const classes = ap.classes.length <= 4 ? ap.classes.join(", ") : `mean of ${ap.classes.length} classes`;
     const value = (number, text) => element("div", { class: "value" }, element("b", {}, number), element("span", {}, text));
-    const between = ap.low === null ? "" : `, 90 % interval ${points(ap.low)} to ${points(ap.high)}`;
+    const between = ap.low === null ? "" : `, 90 % interval ${points(-ap.high)} to ${points(-ap.low)}`;
     place.replaceChildren(
       value(percent(ap.ap_inside), `AP on the ${counted(ap.num_images, "validation image")} that answer best`),
       value(percent(ap.ap_outside), "AP on the rest"),
-      value(`${points(ap.gap)} points`, `lost${between}`),
+      value(`${points(-ap.gap)} points`, `difference${between}`),
       element("p", {}, element("span", { class: ap.p < 0.05 && ap.gap > 0 ? "tag warn" : "tag" }, verdict), ` ${classes}`));
   } catch (error) {
     if (number === asked) place.textContent = error.message;

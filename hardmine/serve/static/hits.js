@@ -3,7 +3,7 @@
 import { element, enlarge, fileName, labelText, request, shot } from "./common.js";
 
 const CHUNK = 60; // hits a request
-const KEPT = 50; // chunks
+const KEPT = 50; // chunks, more than are in view
 const GAP = 12;
 const CAPTION = 44;
 const MOST = 60000; // a browser's page cannot be much higher
@@ -15,7 +15,7 @@ export class HitList {
    * @param {(error: Error) => void} onError
    */
   constructor(box, onRegion, onError) {
-    Object.assign(this, { box, onRegion, onError, total: 0, path: "", chunks: new Map(), tiles: new Map() });
+    Object.assign(this, { box, onRegion, onError, total: 0, path: "", chunks: new Map(), tiles: new Map(), pending: 0 });
     const draw = () => { this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(); }); };
     addEventListener("scroll", draw, { passive: true });
     new ResizeObserver(draw).observe(box);
@@ -40,7 +40,13 @@ export class HitList {
     if (!this.chunks.has(chunk)) {
       const answer = request(`${path}&offset=${chunk * CHUNK}&limit=${CHUNK}`);
       this.chunks.set(chunk, answer);
-      answer.then((got) => { answer.got = got; if (path === this.path) this.draw(); }, (error) => {
+      this.pending++;
+      answer.then((got) => {
+        this.pending--;
+        answer.got = got;
+        this.draw();
+      }, (error) => {
+        this.pending--;
         if (path !== this.path) return;
         this.chunks.delete(chunk);
         this.onError(error);
@@ -65,7 +71,8 @@ export class HitList {
     }
     for (let place = first; place < last; place++) {
       const chunk = Math.floor(place / CHUNK);
-      this.fetch(chunk);
+      // Few at a time: when one comes, what is then in view is asked for, not what was scrolled past.
+      if (this.pending < 2) this.fetch(chunk);
       const hit = this.chunks.get(chunk)?.got?.hits[place % CHUNK];
       let tile = this.tiles.get(place);
       if (hit && !tile) {

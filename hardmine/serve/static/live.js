@@ -8,7 +8,7 @@ let version = Number(holder.dataset.version ?? NaN);
 
 async function look() {
   if (document.hidden) return;
-  const now = (await request("/api/versions"))[name];
+  const now = await request(`/api/version?of=${name}`);
   if (Number.isNaN(version)) version = now.version;
   if (now.version === version || now.busy) return;
   const page = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), "text/html");
