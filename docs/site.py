@@ -70,7 +70,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def name(match: re.Match[str]) -> str:
         text, link = match[1], match[2]
-        target = link.removeprefix("../")
+        target = re.sub(r"^(\.\./)+", "", link)
         outside = link.startswith("../") or page.file.src_uri == "index.md"
         if not outside or not (ROOT / target).exists():
             return match[0]
