@@ -73,6 +73,17 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(
     assert hub.downloads == [FILE] * 2
 
 
+def test_a_repository_with_its_configuration_is_downloaded_once(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"model_cfg": {"embed_dim": 48, "vision_cfg": VIT, "text_cfg": TEXT}}
+    hub.files |= {"open_clip_config.json": json.dumps(config).encode(), "vocab.txt": b"of no use"}
+    encoder: Any = load_encoder("hf-hub:org/small", device="cpu")
+    assert sorted(hub.downloads) == ["open_clip_config.json", FILE, "vocab.txt"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert load_encoder("hf-hub:org/small", device="cpu").fingerprint == encoder.fingerprint
+
+
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
