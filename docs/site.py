@@ -26,10 +26,15 @@ FUNCTIONS = {
     "sampler": "HardMiningSampler",
     "miner": "HardMiner",
 }
+WRITTEN = {
+    "source": "The data set: a folder, or its file of labels.",
+    "path": "Folder of the index.",
+    "index": "Folder of their index.",
+}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the pages of docs/hosts and of results to the navigation, whichever there are."""
+    """Add to the navigation the pages that are not named there: of docs/hosts, results, others."""
     more = {
         "Trainers": sorted(f"hosts/{path.name}" for path in (ROOT / "docs" / "hosts").glob("*.md")),
         "Measured": sorted(f"results/{path.name}" for path in RESULTS.glob("*.md")),
@@ -38,6 +43,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         for section, pages in more.items():
             if isinstance(entry, dict) and section in entry:
                 entry[section] += pages
+    named = re.findall(r"[\w/-]+\.md", str(config.nav))
+    others = sorted({path.name for path in (ROOT / "docs").glob("*.md")} - {*named})
+    if others:
+        config.nav = [*(config.nav or []), {"More": others}]
     return config
 
 
@@ -61,7 +70,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def name(match: re.Match[str]) -> str:
         text, link = match[1], match[2]
-        target = link.removeprefix("../")
+        target = re.sub(r"^(\.\./)+", "", link)
         outside = link.startswith("../") or page.file.src_uri == "index.md"
         if not outside or not (ROOT / target).exists():
             return match[0]
@@ -99,9 +108,10 @@ def settings_page() -> str:
         if section.name in FUNCTIONS:
             function: Any = getattr(hardmine, FUNCTIONS[section.name])
             meanings |= described(function.__doc__ or "")
+        meanings |= WRITTEN
         parts.append(f"## {section.name}\n\n{(record.__doc__ or '').partition(chr(10))[0]}\n")
         rows = [
-            f"| `{field.name}` | `{default(field)}` | {meanings.get(field.name, '')} |"
+            f"| `{field.name}` | `{default(field)}` | {meanings[field.name]} |"
             for field in fields(record)
         ]
         parts.append("\n".join(["| setting | default | meaning |", "|---|---|---|", *rows]))
@@ -123,7 +133,8 @@ def described(docstring: str) -> dict[str, str]:
         indent = len(block) - len(block.lstrip())
         for entry in re.split(rf"^ {{{indent}}}(?=\w)", block, flags=re.M):
             name, _, text = entry.partition(":")
-            text = re.sub(r"``([^`]*)``", r"`\1`", " ".join(text.split()))
+            text = " ".join(re.sub(r"\n\s*- ", "<br>", text).split())
+            text = re.sub(r"``([^`]*)``", r"`\1`", text)
             if name.strip():
                 found[name.strip()] = text.replace("|", "\\|")
     return found

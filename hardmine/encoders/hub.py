@@ -42,12 +42,19 @@ def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") ->
             return _download(repository, files)
         except Exception as error:  # the advice is the same for all errors
             reason = _first_line(error)
+    raise _unavailable(repository, files[0], name, reason, manual)
+
+
+def _unavailable(
+    repository: str, file: str, name: str, reason: str, manual: str = ""
+) -> WeightsUnavailable:
+    """The error that says why a file is not here and how to bring it here."""
     cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
-    url = huggingface_hub.hf_hub_url(repository, files[0])
-    raise WeightsUnavailable(
-        f"encoder {name!r}: its file {files[0]} is not on this machine and cannot be downloaded "
+    url = huggingface_hub.hf_hub_url(repository, file)
+    return WeightsUnavailable(
+        f"encoder {name!r}: its file {file} is not on this machine and cannot be downloaded "
         f"({reason}). On a machine with network access run\n"
-        f"    hf download {repository} {files[0]}\n"
+        f"    hf download {repository} {file}\n"
         f"and copy the folder it makes to {cache / ('models--' + repository.replace('/', '--'))}"
         + (f"; or download {url} and {manual}" if manual else "")
         + ". The encoder 'tiny' needs no download."
@@ -116,9 +123,12 @@ def fetch_folder(repository: str, weights: Sequence[str], config: str, name: str
     folder = fetch(repository, weights, name).parent
     if not (folder / config).is_file():
         fetch(repository, [config], name)
-        huggingface_hub.snapshot_download(
-            repository, revision=folder.name, allow_patterns=["*.json", "*.txt", "*.model"]
-        )
+        try:
+            huggingface_hub.snapshot_download(
+                repository, revision=folder.name, allow_patterns=["*.json", "*.txt", "*.model"]
+            )
+        except Exception as error:  # as above
+            raise _unavailable(repository, config, name, _first_line(error)) from error
     return folder
 
 

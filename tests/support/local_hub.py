@@ -56,6 +56,8 @@ def serve(hub: LocalHub) -> Iterator[LocalHub]:
                 self.send(200, b"", body=body)
             elif hub.private:
                 self.send(401, b"{}", {"X-Error-Code": "RepoNotFound"}, body=body)
+            elif path.startswith("/api/models/org/small/tree/"):
+                self.send(200, json.dumps(self.tree()).encode(), body=body)
             elif path.startswith("/api/models/org/small"):
                 self.send(200, json.dumps(self.model()).encode(), body=body)
             elif path.startswith("/org/small/resolve/"):
@@ -73,6 +75,12 @@ def serve(hub: LocalHub) -> Iterator[LocalHub]:
                     for name, content in hub.files.items()
                 ],
             }
+
+        def tree(self) -> list[dict[str, object]]:
+            return [
+                {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
+                for name, content in hub.files.items()
+            ]
 
         def file(self, name: str, *, body: bool) -> None:
             if name not in hub.files:

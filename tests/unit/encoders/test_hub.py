@@ -63,10 +63,25 @@ def test_weights_are_downloaded_once_and_size_and_licence_are_said_before(
     assert hub.downloads == [FILE]
 
 
-def test_a_connection_that_is_cut_goes_on_where_it_was(hub: LocalHub) -> None:
+def test_a_connection_that_is_cut_goes_on_where_it_was(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The client keeps whole chunks, of 10 MB; the file has 7.
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 20)
     hub.cut_after = len(hub.files[FILE]) * 2 // 3
     load()
     assert hub.downloads == [FILE] * 2
+
+
+def test_a_repository_with_its_configuration_is_downloaded_once(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"model_cfg": {"embed_dim": 48, "vision_cfg": VIT, "text_cfg": TEXT}}
+    hub.files |= {"open_clip_config.json": json.dumps(config).encode(), "vocab.txt": b"of no use"}
+    encoder: Any = load_encoder("hf-hub:org/small", device="cpu")
+    assert sorted(hub.downloads) == ["open_clip_config.json", FILE, "vocab.txt"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert load_encoder("hf-hub:org/small", device="cpu").fingerprint == encoder.fingerprint
 
 
 @pytest.mark.parametrize(
