@@ -212,7 +212,8 @@ def _update(args: argparse.Namespace) -> int:
 
 def _ask(changes: Changes, images: ImageSet, indexed: int, index: str) -> None:
     """Ask before an update removes more than half of the images: the folder may be a wrong one."""
-    missing = [row for row in changes.changed.tolist() if not images.path(row).exists()]
+    # False also in a folder without permission, where Path.exists raises.
+    missing = [row for row in changes.changed.tolist() if not os.access(images.path(row), os.F_OK)]
     lost = len(changes.removed) + len(missing)
     if lost <= _MAX_LOST * indexed:
         return
@@ -222,8 +223,8 @@ def _ask(changes: Changes, images: ImageSet, indexed: int, index: str) -> None:
         guess = "this looks like a folder of which a part is missing, or is not mounted"
     question = (
         f"{index} would lose {lost} of its {indexed} images ({len(changes.removed)} are not listed "
-        f"in {images.root}, {len(missing)} files are gone), and {len(changes.added)} would be "
-        f"added: {guess}"
+        f"in {images.root}, {len(missing)} files are gone or out of reach), and "
+        f"{len(changes.added)} would be added: {guess}"
     )
     if not sys.stdin.isatty():
         raise InputError(f"{question}; nothing was changed: repeat with --yes if it is meant")
