@@ -114,8 +114,8 @@ def test_floats_are_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    for name in ("none.jpg", ".", "pipe.jpg"):
-        with pytest.raises(InputError, match="no such image file"):
+    for name, problem in (("none.jpg", "no such"), (".", "regular"), ("pipe.jpg", "regular")):
+        with pytest.raises(InputError, match=f"{problem}.* file"):
             open_image(tmp_path / name)
 
 

@@ -107,12 +107,12 @@ def same_file(images: ImageSet, row: int, known: FileFacts) -> FileFacts | None:
     size = path.stat().st_size if is_file else known.bytes
     if time > 0 and (size, time) == (known.bytes, known.mtime_ns):
         return known
-    if size != known.bytes:
+    if known.bytes >= 0 and size != known.bytes:
         return None
     try:
         digest = hashlib.sha256(images.read(row)).hexdigest()
     except InputError:
-        # A file that was missing before is unchanged; one that has gone missing has changed.
+        # What could not be read before is unchanged; what has become so has changed.
         return known if known.bytes < 0 else None
     return msgspec.structs.replace(known, mtime_ns=time) if digest == known.sha256 else None
 
