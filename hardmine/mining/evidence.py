@@ -7,7 +7,7 @@ labels stay the same, so it is found once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -201,27 +201,26 @@ class EvidenceCache:
         self._gather([key for key in keys if key.in_context], names)
         return [self._kept[key] for key in keys]
 
-    def detected(self, queries: Queries, confusion: Pairs) -> dict[int, Detected]:
-        """For each query of a class that the detector sees on others: the images of these.
+    def detected(self, queries: Queries, confusion: Pairs) -> Iterator[tuple[int, Detected]]:
+        """Each query of a class that the detector sees on others, with the images of these.
 
         Args:
             queries: Queries; those with a context are left out.
             confusion: ``Confusion.detected_on``.
         """
-        shown = _images_detected_on(confusion, self._labels)
+        class_rows = queries.class_rows.tolist()
+        seen = {row for row, _, _ in confusion}
         asked = [
             place
-            for place, row in enumerate(queries.class_rows.tolist())
-            if row in shown and not queries.contexts[place]
+            for place, row in enumerate(class_rows)
+            if row in seen and not queries.contexts[place]
         ]
-        detected = {}
         phrases = [queries.phrases[place] for place in asked]
         for place, scores in zip(asked, self._scores.each(phrases), strict=True):
-            rows, shares = shown[int(queries.class_rows[place])]
+            rows, shares = _images_detected_on(confusion, class_rows[place], self._labels)
             found = scores[rows]
             indexed = np.isfinite(found)
-            detected[place] = Detected(rows[indexed], found[indexed], shares[indexed])
-        return detected
+            yield place, Detected(rows[indexed], found[indexed], shares[indexed])
 
     def _gather(self, keys: Sequence[_Key], names: Mapping[int, _Key]) -> None:
         new = [key for key in dict.fromkeys(keys) if key not in self._kept]
@@ -317,18 +316,15 @@ def _best_of_pool(
     return _Part(POOLED, rows[best], scores[best], probability)
 
 
-def _images_detected_on(confusion: Pairs, labels: Labels) -> dict[int, tuple[Rows, Floats]]:
-    """For each class that is detected on others: images of these without it, and how often."""
-    shown: dict[int, tuple[Rows, Floats]] = {}
-    for class_row in dict.fromkeys(row for row, _, _ in confusion):
-        detected = np.zeros(len(labels))
-        for row, other, share in confusion:
-            if row == class_row:
-                images = labels.status(other) == PRESENT
-                detected[images] = np.maximum(detected[images], share)
-        rows = np.flatnonzero((detected > 0) & (labels.status(class_row) == ABSENT))
-        shown[class_row] = rows, detected[rows].clip(0, 1)
-    return shown
+def _images_detected_on(confusion: Pairs, class_row: int, labels: Labels) -> tuple[Rows, Floats]:
+    """Images without a class that show others it is detected on, and how often it is."""
+    detected = np.zeros(len(labels))
+    for row, other, share in confusion:
+        if row == class_row:
+            images = labels.status(other) == PRESENT
+            detected[images] = np.maximum(detected[images], share)
+    rows = np.flatnonzero((detected > 0) & (labels.status(class_row) == ABSENT))
+    return rows, detected[rows].clip(0, 1)
 
 
 def _rank_share(values: npt.NDArray[np.floating]) -> Floats:

@@ -7,7 +7,7 @@ much like it that the label is probably missing (suspects).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -175,7 +175,7 @@ def split_targets(
     trust: Trust,
     *,
     contexts: Sequence[str] = (),
-    detected: Mapping[int, Detected] | None = None,
+    detected: Iterable[tuple[int, Detected]] = (),
     answering: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     rules: TargetRules | None = None,
 ) -> Targets:
@@ -187,13 +187,16 @@ def split_targets(
         labels: Presence of C classes in N images.
         trust: Of the same queries.
         contexts: Q contexts, ``""`` for the class itself; empty if no query has one.
-        detected: By query, images that the detector sees its class on. They become confusers first.
+        detected: Queries, ascending, with the images that the detector sees their class on. These
+            become confusers first.
         answering: (N,) which images answer a context, where that was measured; similarity decides
             elsewhere.
         rules: Shares and strengths.
     """
     rules = rules or TargetRules()
     parts = []
+    seen = iter(detected)
+    next_seen, images = next(seen, _NONE_SEEN)
     for query, (found, class_row) in enumerate(zip(evidence, class_rows.tolist(), strict=True)):
         factor = float(trust.factor[query])
         context = contexts[query] if contexts else ""
@@ -202,8 +205,9 @@ def split_targets(
             if measured is None:
                 measured = labels.of_size(context, class_row)
             part = _in_context(found, factor, measured)
-        elif detected and query in detected:
-            part = _with_detected(found, factor, detected[query], rules)
+        elif query == next_seen and images is not None:
+            part = _with_detected(found, factor, images, rules)
+            next_seen, images = next(seen, _NONE_SEEN)
         else:
             part = _of_class(found, factor, rules)
         parts.append(part)
@@ -216,6 +220,9 @@ def split_targets(
         np.concatenate([part.strengths for part in parts]),
         np.concatenate([part.scores for part in parts]),
     )
+
+
+_NONE_SEEN: tuple[int, Detected | None] = (-1, None)
 
 
 class _Part(NamedTuple):

@@ -38,7 +38,7 @@ OBJECTS_EACH = 7.3  # as in COCO
 
 @dataclass(frozen=True)
 class Size:
-    """Of a data set, and the CPU seconds that a later round may take on two cores."""
+    """Of a data set, and the CPU seconds that a later round may take."""
 
     name: str
     num_images: int
@@ -51,10 +51,10 @@ class Size:
 
 
 SIZES = (
-    Size("COCO", 118_287, 80, 0.6),
-    Size("LVIS", 100_000, 1203, 2.0),
-    Size("COCO's images, LVIS's classes", 118_287, 1203, 2.0),
-    Size("Objects365", 1_000_000, 365, 8.0),
+    Size("COCO", 118_287, 80, 0.3),
+    Size("LVIS", 100_000, 1203, 1.0),
+    Size("COCO's images, LVIS's classes", 118_287, 1203, 1.0),
+    Size("Objects365", 1_000_000, 365, 4.0),
 )
 
 
