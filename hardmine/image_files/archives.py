@@ -76,7 +76,7 @@ def image_column(archive: Path) -> tuple[str, int]:
         field.name
         for field in schema
         if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-    ] or [field.name for field in schema if pa.types.is_binary(field.type)]
+    ] or [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
     if len(found) != 1:
         raise InputError(
             f"{archive}: expected one column of images (a struct with 'bytes', or binary), "
