@@ -48,13 +48,13 @@ def find_trainers() -> list[dict[str, Any]]:
 
 def lines(found: list[dict[str, Any]]) -> list[str]:
     """What ``hardmine doctor`` prints of them."""
+    state = {True: "supported", False: "not supported", None: "not installed"}
     printed = ["trainers"]
     for each in found:
-        state = {True: "supported", False: "not supported", None: "not installed"}
-        words = [state[each["supported"]]]
+        what = ""
         if each["version"] is not None:
-            words.append(f"{each['package']} {each['version']}, by {each['integration']}")
-        printed.append(f"  {each['name']:<13}{words[0]:<15}{' '.join(words[1:])}".rstrip())
+            what = f"{each['package']} {each['version']}, by {each['integration']}"
+        printed.append(f"  {each['name']:<13}{state[each['supported']]:<15}{what}".rstrip())
         if each["supported"] is False:
             printed.append(f"{'':15}{each['install']}")
     return printed
@@ -68,10 +68,8 @@ def _find(trainer: Trainer, requirements: list[str]) -> dict[str, Any]:
             break
         except importlib.metadata.PackageNotFoundError:
             continue
-    parsed = [Requirement(text) for text in requirements]
-    [wanted] = [str(one.specifier) for one in parsed if one.name == trainer.distributions[0]] or [
-        ""
-    ]
+    ranges = {one.name: str(one.specifier) for one in map(Requirement, requirements)}
+    wanted = ranges.get(trainer.distributions[0], "")
     supported = None
     if version is not None:
         supported = Requirement(f"{package}{wanted}").specifier.contains(version, prereleases=True)

@@ -9,6 +9,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import Iterator
 from itertools import islice
@@ -203,6 +204,10 @@ MODULES = {
 def install() -> None:
     """Let ``import detectron2`` find these, unless it is installed."""
     if importlib.util.find_spec("detectron2") is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in MODULES:
+                importlib.import_module(name)
         return
     for name, members in MODULES.items():
         module = types.ModuleType(name)
