@@ -144,6 +144,7 @@ def _render(
             linked_styles=("page.css", *styles, "serve.css"),
             linked_scripts=("page.js", *scripts),
             workspace_name=site.workspace.name,
+            server_run=site.run,
             words_of_kinds=KIND_WORDS,
             **values,
         )

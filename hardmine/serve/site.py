@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from hardmine.serve.asking import Asking
 from hardmine.serve.checks import Decisions, Queue
 from hardmine.serve.kept import KeptQuestions
@@ -21,6 +23,7 @@ class Site:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        self.run = secrets.token_hex(4)  # part of the addresses that a browser caches
         self.asking = Asking(workspace)
         self.live = Live(workspace)
         self.kept = KeptQuestions(workspace.folder)

@@ -365,7 +365,9 @@ def test_rounds_grow_and_draws_are_explained(served: Running) -> None:
 def test_pages_escape_what_files_say(served: Running) -> None:
     checks(served)
     for page in ("/ask", "/classes", "/rounds", "/check"):
-        html = served.client.get(page).text
+        answer = served.client.get(page)
+        assert answer.status_code == 200
+        html = answer.text
         assert "toy&lt;i&gt;.hmx" in html
         assert "fork<b>" not in html
         assert "<script>" not in html  # files of the server alone

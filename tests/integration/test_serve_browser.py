@@ -195,7 +195,7 @@ def test_every_page(chromium: str, watched: Watched, tmp_path: Path) -> None:
         f"{watched.served.url}/ask?token={TOKEN}",
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
-        watched.done.wait(240)
+        watched.done.wait(120)
         browser.terminate()
     reports = watched.reports
     assert [*reports] == [*pages.PAGES]

@@ -1,6 +1,6 @@
 // Asks, shows the hits, filters them, and keeps questions.
 "use strict";
-import { counted, element, request } from "./common.js";
+import { counted, element, imageAddress, request } from "./common.js";
 import { HitList } from "./hits.js";
 
 const by = (id) => document.getElementById(id);
@@ -65,7 +65,7 @@ function parts() {
   const chip = (kind, place, content) => element("span", { class: "chip" }, content, element("button", { type: "button", "aria-label": "Take out", onclick: () => { question[kind].splice(place, 1); parts(); submit(); } }, "×"));
   by("parts").replaceChildren(
     ...question.regions.map(({ row, box }, place) => {
-      const picture = element("img", { src: `/images/${row}/small`, alt: "region" });
+      const picture = element("img", { src: imageAddress(row, "small"), alt: "region" });
       const [left, top, right, bottom] = box;
       Object.assign(picture.style, { objectViewBox: `inset(${100 * top}% ${100 - 100 * right}% ${100 - 100 * bottom}% ${100 * left}%)` });
       return chip("regions", place, picture);

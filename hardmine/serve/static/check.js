@@ -1,6 +1,6 @@
 // Suspects and confusers one by one, by keyboard.
 "use strict";
-import { counted, element, fileName, labelText, request, shot } from "./common.js";
+import { counted, fileName, imageAddress, labelText, request, shot } from "./common.js";
 
 const by = (id) => document.getElementById(id);
 const KEYS = { 1: "missing", m: "missing", 2: "other", o: "other", 3: "skip", s: "skip", " ": "skip" };
@@ -38,7 +38,7 @@ function show() {
   by("picture-frame").style.setProperty("--ar", one.aspect);
   by("question").textContent = `Is there an unlabelled ${one.class_name}?`;
   by("facts").textContent = `${fileName(one.path)}. Labelled: ${labelText(one)}. Similarity ${one.score.toFixed(3)}; ${total.toLocaleString("en")} to check.`;
-  if (queue[1]) new Image().src = `/images/${queue[1].row}/large`;
+  if (queue[1]) new Image().src = imageAddress(queue[1].row, "large");
 }
 
 function send(one, decision) {

@@ -41,6 +41,10 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// Another run of the server may show other images at the same addresses.
+const run = document.querySelector('meta[name="run"]').content;
+export const imageAddress = (row, size) => `/images/${row}/${size}?run=${run}`;
+
 const isWhole = ([left, top, right, bottom]) => left <= 0.005 && top <= 0.005 && right >= 0.995 && bottom >= 0.995;
 
 /** A picture with its regions: the frame of the reports, filled from the server. */
@@ -50,7 +54,7 @@ export function shot(image, regions, { size = "small", doubt = false, aspect } =
   frame.style.aspectRatio = shown;
   const fit = element("span", { class: image.aspect < shown ? "fit tall" : "fit" });
   fit.style.aspectRatio = image.aspect;
-  const picture = element("img", { alt: "", decoding: "async", src: `/images/${image.row}/${size}` });
+  const picture = element("img", { alt: "", decoding: "async", src: imageAddress(image.row, size) });
   picture.addEventListener("error", () => fit.replaceWith(element("span", { class: "missing" }, "cannot be shown")));
   // The true shape: an index may not know it.
   picture.addEventListener("load", () => { fit.style.aspectRatio = picture.naturalWidth / picture.naturalHeight; });
