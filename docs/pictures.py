@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 
 FOLDER = Path(__file__).parent / "images"
 QUERY = "a bicycle at night"
+REGIONS_QUERY = "a red car"
 DARK, GREY, GREEN, AMBER = "#1d1d1b", "#b9b8b2", "#0b6e5e", "#d9822b"
 SHOWN = 6
 
@@ -222,20 +223,20 @@ def draw_draws(images: ImageSet, done: Round) -> None:
 
 
 def draw_clusters(images: ImageSet, index: Index, encoder: Any) -> None:
-    """The regions of the query's best hit, and their similarity to it."""
-    rows, _ = search(index, encoder, QUERY)
+    """The regions of an image by day, and their similarity to a text."""
+    rows, _ = search(index, encoder, REGIONS_QUERY)
     image = open_image(images.path(int(images.rows_of(index.ids[rows[:1]])[0])))
     features = encoder.encode_images(encoder.preprocess(image)[None])
     spec = parse_spec("kmeans:10")
     regions = cluster(features.patches, spec, whole=features.whole, labels=True)
-    scores = (regions.vectors @ encoder.encode_texts([QUERY])[0]).numpy()
+    scores = (regions.vectors @ encoder.encode_texts([REGIONS_QUERY])[0]).numpy()
     page = draw_regions(
         image,
         regions,
         title="regions of one image",
         subtitle=f"{spec}, {len(regions)} regions",
         scores=scores,
-        query=QUERY,
+        query=REGIONS_QUERY,
     )
     page.thumbnail((1300, 1300), Image.Resampling.LANCZOS)
     page.save(FOLDER / "regions.jpg", quality=82, optimize=True)

@@ -30,6 +30,9 @@ COMMANDS = {
     "cite": "print BibTeX entries of the papers that hardmine builds on",
 }
 
+# These wait for people, who need not be told every ten seconds.
+_WAITING = {"serve"}
+
 
 def make_parser(
     names: Collection[str] = tuple(COMMANDS),
@@ -85,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
 
     module = importlib.import_module(f"hardmine.cli.{args.command}")
     try:
-        if os.environ.get("RANK", "0") != "0":
+        if os.environ.get("RANK", "0") != "0" or args.command in _WAITING:
             return int(module.run(args) or 0)
         with heartbeat(f"hardmine {args.command}"):
             return int(module.run(args) or 0)

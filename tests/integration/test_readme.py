@@ -84,7 +84,7 @@ def test_the_loops_mine(tmp_path) -> None:
 
 
 COMMAND_LINES = [
-    line.split("#")[0].strip()
+    line.split("#")[0].rstrip(" \\")
     for kind, text in BLOCKS
     if not kind
     for line in text.splitlines()
