@@ -53,6 +53,8 @@ def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
     for one in summary.rounds:
         if one.error:
             console.print(f"[red]round {one.number} failed: {escape(one.error)}[/red]")
+    for condition in summary.rounds[-1].conditions:
+        console.print(f"Weak condition, in the last round: {escape(condition)}.")
     mistaken = summary.rounds[-1].mistaken
     if mistaken:
         more = f" and {len(mistaken) - 5} more" if len(mistaken) > 5 else ""

@@ -14,6 +14,8 @@ from hardmine.detections.outcomes import Outcomes
 
 Floats = npt.NDArray[np.float64]
 
+_MIN_STRATUM = 20  # objects of a class and an octave that are compared among themselves alone
+
 
 @dataclass(frozen=True)
 class Association:
@@ -33,7 +35,10 @@ class FailureTest:
 
     A score test of the conditional kind: failures and values are compared with their means over the
     stratum, a class and an octave of area, so that neither class nor size can explain what is
-    found. Objects of one image fail together, so each image counts as one observation of
+    found. Where a class shows few objects of an octave, they are compared with those of its other
+    octaves, after the mean over each octave of all classes is taken out.
+
+    Objects of one image fail together, so each image counts as one observation of
     Σ (failed - mean) · (value - mean), and the variance is that of the images (sandwich). Where few
     images carry the sum, Student's t replaces the normal distribution, with Kish's number of images
     as degrees of freedom.
@@ -44,11 +49,15 @@ class FailureTest:
     """
 
     def __init__(self, outcomes: Outcomes, values: npt.NDArray[np.float32]) -> None:
-        strata = _groups(_strata(outcomes))
+        sizes = _octaves(outcomes)
+        groups = [_groups(names) for names in (sizes, _strata(outcomes.class_rows, sizes))]
         self._images = _groups(outcomes.image_rows)
-        self._values = _centred(np.asarray(values, np.float32), strata)
+        self._values: npt.NDArray[np.floating] = np.asarray(values, np.float32)
         failed = outcomes.failed.astype(np.float64)
-        self._failed = _centred(failed[:, None], strata)[:, 0]
+        self._failed = failed
+        for group in groups:
+            self._values = _centred(self._values, group)
+            self._failed = _centred(self._failed[:, None], group)[:, 0].astype(np.float64)
         # (M,) how often places of the same class and size fail.
         self.expected = failed - self._failed
 
@@ -84,11 +93,19 @@ def benjamini_hochberg(p: Floats, rate: float) -> float:
     return float(ordered[below[-1]]) if len(below) else -1.0
 
 
-def _strata(outcomes: Outcomes) -> npt.NDArray[np.int64]:
-    """(M,) a number for each class and octave of area."""
+def _octaves(outcomes: Outcomes) -> npt.NDArray[np.int64]:
+    """(M,) the octave of each area, from 0 to 127."""
     sides = (outcomes.boxes[:, 2:] - outcomes.boxes[:, :2]).clip(min=1e-3)
-    octaves = np.round(np.log2(sides.prod(axis=1))).astype(np.int64)
-    return np.asarray(outcomes.class_rows * 128 + octaves + 64)
+    return np.asarray(np.round(np.log2(sides.prod(axis=1))).astype(np.int64) + 64)
+
+
+def _strata(
+    class_rows: npt.NDArray[np.int64], octaves: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """(M,) a number for each class and octave; one for all octaves of a class with few objects."""
+    strata = class_rows * 129 + octaves
+    _, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    return np.where(counts[places.ravel()] < _MIN_STRATUM, class_rows * 129 + 128, strata)
 
 
 def _groups(names: npt.NDArray[np.int64]) -> scipy.sparse.csr_matrix:
@@ -99,7 +116,11 @@ def _groups(names: npt.NDArray[np.int64]) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix((ones, (groups, np.arange(len(groups)))), shape)
 
 
-def _centred(values: npt.NDArray[np.floating], groups: scipy.sparse.csr_matrix) -> Floats:
+def _centred(
+    values: npt.NDArray[np.floating], groups: scipy.sparse.csr_matrix
+) -> npt.NDArray[np.floating]:
     sizes = np.asarray(groups.sum(axis=1))
-    centred: Floats = values - groups.T @ ((groups @ values) / sizes).astype(values.dtype)
+    centred: npt.NDArray[np.floating] = values - groups.T @ ((groups @ values) / sizes).astype(
+        values.dtype
+    )
     return centred

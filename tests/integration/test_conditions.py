@@ -13,7 +13,7 @@ from hardmine.mining.conditions import Condition, ConditionFinder, vocabulary
 from hardmine.records import ImageSet
 from hardmine.scenes import write_split
 
-NUM = 120
+NUM = 80
 NIGHT = {"at night", "in the dark"}
 
 
@@ -56,7 +56,7 @@ def find(
 
 def test_night_is_found_among_two_hundred_conditions(scenes) -> None:
     images, finder, dark = scenes
-    for seed in range(5):
+    for seed in range(3):
         found = find(images, finder, np.where(dark, 0.4, 0.75), seed)
         assert found[0].text in NIGHT, found
         assert found[0].p < 1e-4
@@ -64,5 +64,5 @@ def test_night_is_found_among_two_hundred_conditions(scenes) -> None:
 
 def test_nothing_is_found_where_misses_have_no_condition(scenes) -> None:
     images, finder, dark = scenes
-    claims = [bool(find(images, finder, np.full(len(dark), 0.6), seed)) for seed in range(20)]
-    assert sum(claims) <= 3  # 1 expected
+    claims = [bool(find(images, finder, np.full(len(dark), 0.6), seed)) for seed in range(10)]
+    assert sum(claims) <= 2  # half a one expected

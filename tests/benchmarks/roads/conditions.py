@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
-from hardmine.detections import Detections, match_detections
+from hardmine.detections import Detections, Matches, match_detections
 from hardmine.encoders import Encoder
 from hardmine.index.base import Index
 from hardmine.mining.conditions import Condition, ConditionFinder, vocabulary
@@ -121,11 +121,12 @@ def measure(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
     for one in warmed_up_detectors(photos):
         rng = np.random.default_rng(0)
         count = len(one.images)
-        everything = _find(one, np.arange(count), photos.index, encoder)
-        halves = [
-            _find(one, np.sort(rng.permutation(count)[: count // 2]), photos.index, encoder)
-            for _ in range(repeats)
-        ]
+        matches = _match(one)
+        everything = _find(one, matches, photos.index, encoder)
+        halves = []
+        for _ in range(repeats):
+            half = _on_some(one, np.sort(rng.permutation(count)[: count // 2]))
+            halves.append(_find(half, _match(half), photos.index, encoder))
         objects = np.asarray(one.images.class_counts.sum(axis=1)).ravel()
         exchanged: dict[str, list[tuple[Condition, ...]]] = {"any photo": [], "similar count": []}
         for _ in range(repeats):
@@ -134,7 +135,7 @@ def measure(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
                 ("similar count", _among_neighbours(objects, rng)),
             ):
                 index = ExchangedIndex(photos.index, one.images.ids, order)
-                exchanged[name].append(_find(one, np.arange(count), index, encoder))
+                exchanged[name].append(_find(one, matches, index, encoder))
         entries.append(
             {
                 "detector": one.name,
@@ -184,23 +185,34 @@ def write_conditions(entries: Sequence[dict[str, Any]], folder: Path) -> list[Pa
     return written
 
 
-def _find(
-    one: Validated, rows: npt.NDArray[np.int64], index: Any, encoder: KeptTexts
-) -> tuple[Condition, ...]:
-    """What is found on some of the photos."""
-    images = one.images.subset(rows)
+def _on_some(one: Validated, rows: npt.NDArray[np.int64]) -> Validated:
+    """The same detector on some of its photos, in ascending order."""
     place = np.full(len(one.images), -1)
     place[rows] = np.arange(len(rows))
     own = one.found.take(place[one.found.image_rows] >= 0)
-    found = Detections(place[own.image_rows], own.class_rows, own.boxes, own.scores)
+    return replace(
+        one,
+        images=one.images.subset(rows),
+        found=replace(own, image_rows=place[own.image_rows]),
+        shows=one.shows[rows],
+    )
+
+
+def _match(one: Validated) -> Matches:
+    return match_detections(one.images, one.found, iou_thresholds=[0.5])
+
+
+def _find(
+    one: Validated, matches: Matches, index: Any, encoder: KeptTexts
+) -> tuple[Condition, ...]:
     finder = ConditionFinder(
-        images,
+        one.images,
         index,
         encoder,  # type: ignore[arg-type]
-        class_names=images.class_names,
+        class_names=one.images.class_names,
         conditions=vocabulary(),
     )
-    return finder.find(match_detections(images, found, iou_thresholds=[0.5]))
+    return finder.find(matches)
 
 
 def _among_neighbours(

@@ -63,6 +63,12 @@ def read(metrics: Any = None) -> ValidationResult:
     return ValidationResult(read_scores(METRICS if metrics is None else metrics))
 
 
+def test_contexts_cannot_be_found_without_predicted_boxes(tmp_path) -> None:
+    with pytest.raises(InputError, match="name the contexts"):
+        make_mining(tmp_path, miner={"contexts": "auto"})
+    assert not (tmp_path / "hardmine").exists()
+
+
 def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
     table = PartnerTable(NUM_IMAGES)
     mining = make_mining(tmp_path, partners=table)
