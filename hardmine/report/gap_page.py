@@ -127,8 +127,8 @@ def gap_page(
 def gap_values(
     report: GapReport,
     *,
-    root: Path | None = None,
-    val_root: Path | None = None,
+    root: Path | ImageSet | None = None,
+    val_root: Path | ImageSet | None = None,
     progress: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """The variables of ``gap_page.html``; arguments as of ``gap_page``."""

@@ -12,6 +12,7 @@ import yaml
 
 from hardmine.config import load_config, read_config
 from hardmine.errors import InputError
+from hardmine.mining.conditions import read_contexts
 from hardmine.serve.questions import Question
 
 _HEADER = "# Written by hardmine serve. Read it with hardmine.load_config.\n"
@@ -51,7 +52,7 @@ class KeptQuestions:
         """The contexts kept so far."""
         if not self.contexts_file.exists():
             return ()
-        return load_config(self.contexts_file).miner.contexts
+        return read_contexts(load_config(self.contexts_file).miner.contexts)
 
     def slices(self) -> tuple[Slice, ...]:
         """The slices kept so far."""
