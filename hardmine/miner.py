@@ -71,7 +71,7 @@ class HardMiner:
             ``images`` (or, without labels, of the index). Ids without labels are a pool.
         contexts: Contexts that every weak class is combined with, such as
             ``["at night", "a wet {}"]``. ``"auto"`` finds them: after each validation, those of a
-            list of 200 in which objects are missed or detections are false. ``["auto", "under
+            list of 229 in which objects are missed or detections are false. ``["auto", "under
             our floodlights"]`` tries more texts.
         validation: The validation images that ``val_detections`` of ``step`` belong to. With an
             index, images like those on which objects are missed are drawn more often, and contexts

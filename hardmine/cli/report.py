@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     slices.add_argument(
         "--suggest-slices",
         action="store_true",
-        help="try 200 conditions, such as 'in fog', and keep those in which the detector fails",
+        help="try 229 conditions, such as 'in fog', and keep those in which the detector fails",
     )
     slices.add_argument(
         "--val-index",

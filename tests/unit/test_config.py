@@ -67,7 +67,7 @@ def test_rules_may_be_mappings() -> None:
     arguments = miner_arguments(
         {"contexts": ["at night"], "need": {"patience": None}, "weights": {"cap": 2}}
     )
-    assert arguments["contexts"] == ["at night"]
+    assert arguments["contexts"] == ("at night",)
     assert arguments["need"] == NeedRules(patience=None)
     assert arguments["weights"] == WeightRules(cap=2.0)
     rules = TargetRules(missing=0.0)
