@@ -25,6 +25,7 @@ AUTO = "auto"  # in place of a context: find the contexts
 FALSE_DISCOVERY_RATE = 0.05  # of the conditions that are found, so many may be chance
 MAX_FOUND = 5
 _STAYS = 1.0  # z from which a condition of the round before stays
+_MIN_MORE = 0.03  # share of objects or detections that fail more than usual; less is not worth it
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Condition:
     num_detections: int
     false: float
     false_usually: float
+
+    @property
+    def matters(self) -> bool:
+        """Whether enough more fails in it than usually; large data make small effects sure."""
+        return max(self.missed - self.missed_usually, self.false - self.false_usually) >= _MIN_MORE
 
     def __str__(self) -> str:
         return (
@@ -90,6 +96,7 @@ class ConditionFinder:
     3. Of those found at a false discovery rate of 5 %, the surest is kept, then the surest of those
        that tell something beyond it, and so on: of several that say the same one is left.
     4. Conditions of the round before come first, and stay until they are refuted.
+    5. A new one in which hardly more fails than usually, however sure, is left out.
 
     Args:
         images: Validation images with labels.
@@ -135,7 +142,8 @@ class ConditionFinder:
                 break
             chosen.append(left.pop(int(beyond.argmin())))
         chosen.sort(key=lambda row: float(p[row]))
-        return tuple(self._describe(row, float(p[row]), groups, values, tests) for row in chosen)
+        found = (self._describe(row, float(p[row]), groups, values, tests) for row in chosen)
+        return tuple(one for one in found if one.matters or one.text in kept)
 
     @cached_property
     def _rows(self) -> npt.NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hardmine.detections import Detections, Matches, match_detections
 from hardmine.errors import InputError
 from hardmine.index import index_from_regions
 from hardmine.mining.assess import ValidationSet, make_finder
-from hardmine.mining.conditions import ConditionFinder, read_contexts, vocabulary
+from hardmine.mining.conditions import Condition, ConditionFinder, read_contexts, vocabulary
 from hardmine.records import ImageSet, Instances
 
 NUM, EACH, DIM = 300, 6, 24
@@ -148,6 +149,13 @@ def test_a_condition_stays_until_it_is_refuted(setup) -> None:
     assert not finder.find(detect(images, np.where(dark, 0.8, 0.6)), kept=["at night"])
     # A word that is not tried any more is forgotten.
     assert not finder.find(detect(images, np.full(len(dark), 0.7)), kept=["on the moon"])
+
+
+def test_a_sure_but_small_effect_is_left_out() -> None:
+    found = Condition("at an airport", 2e-5, 3536, 0.81, 0.81, 3130, 0.79, 0.77)
+    assert not found.matters
+    assert replace(found, missed=0.85).matters
+    assert replace(found, false=0.81).matters
 
 
 def test_the_vocabulary_is_large_and_extendable() -> None:
