@@ -74,7 +74,7 @@ def _summarize(runs: Sequence[Run], scenario: str, passes: str) -> dict[str, Any
                 key: float(np.mean([run["undrawn_draws"][key] for run in own]))
                 for key in own[0]["undrawn_draws"]
             },
-            "seconds": float(np.mean([run["seconds"] for run in own])),
+            "cpu_seconds": float(np.mean([run["cpu_seconds"] for run in own])),
             "mining_seconds": float(np.mean([run["mining_seconds"] for run in own])),
         }
     return entry
@@ -143,7 +143,7 @@ def _markdown_of(scenario: str, passes: str, entry: dict[str, Any]) -> list[str]
     regime = REGIMES[passes]
     total = regime.warmup_passes + regime.rounds * regime.round_passes
     shares = list(CONDITIONS)
-    header = ["strategy", *cells, *(f"{name}, % of draws" for name in shares), "seconds"]
+    header = ["strategy", *cells, *(f"{name}, % of draws" for name in shares), "CPU s"]
     seeds = entry["seeds"]
     text = [
         "",
@@ -162,7 +162,7 @@ def _markdown_of(scenario: str, passes: str, entry: dict[str, Any]) -> list[str]
             gain = found and found.get("gain")
             row.append(_text(gain or (found["mean"] if found else [None, None]), bool(gain)))
         row += [f"{100 * result['draws'][share]:.1f}" for share in shares]
-        row.append(f"{result['seconds']:.0f}")
+        row.append(f"{result['cpu_seconds']:.0f}")
         text.append("| " + " | ".join(row) + " |")
     return text
 

@@ -243,7 +243,7 @@ def run(strategy: str, seed: int, car: float, **more: float | None) -> dict[str,
         "test": {"all": group, "timeofday=night": group},
         "draws": [shares, {**shares, "night": 0.3}],
         "undrawn_draws": shares,
-        "seconds": 10.0,
+        "cpu_seconds": 10.0,
         "mining_seconds": 1.0,
     }
 
