@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hardmine.errors import InputError
 from hardmine.image_files.archives import archive_of, read_member
@@ -93,6 +93,9 @@ def decode_image(content: bytes, path: str | PathLike[str]) -> Image.Image:
             upright = rgb if transpose is None else rgb.transpose(transpose)
             upright.info["path"] = str(path)  # for encoders that look up vectors by path
             return upright
+    except UnidentifiedImageError:
+        # Pillow's message names an address in memory, and an index keeps what is wrong.
+        raise InputError(f"{path}: cannot be decoded: it is no image of a known format") from None
     except Exception as error:
         # Decoders raise many types of exception on broken files, SyntaxError among them.
         raise InputError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error

@@ -42,8 +42,12 @@ class Calibration:
         return np.asarray(place / max(len(self.present), 1))
 
     def presence(self, scores: npt.ArrayLike) -> Floats:
-        """Probability of being labelled with the class."""
-        return _sigmoid(self.slope * np.asarray(scores, np.float64) + self.intercept)
+        """Probability of being labelled with the class; 0 at -inf, for images not in the index."""
+        known = np.asarray(scores, np.float64)
+        indexed = np.isfinite(known)
+        # A slope of 0 times -inf is no number.
+        found = _sigmoid(self.slope * np.where(indexed, known, 0.0) + self.intercept)
+        return np.where(indexed, found, 0.0)
 
     def missing(self, scores: npt.ArrayLike) -> Floats:
         """Probability that an image shows the class although it is not labelled with it.

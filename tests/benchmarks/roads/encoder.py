@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 
 from hardmine.encoders.base import DenseFeatures, require_list
-from tests.benchmarks.roads.trunk import fold_norms
 from tests.support.photo_encoder import imagenet_trunk
 
 WIDTH, HEIGHT = 512, 288
@@ -36,8 +35,6 @@ class RoadEncoder:
 
     def __init__(self, roads: Path) -> None:
         self._trunk = imagenet_trunk()
-        fold_norms(self._trunk)
-        self._trunk.to(memory_format=torch.channels_last)
         content = (roads / "encoder" / "head.npz").read_bytes()
         self.fingerprint = hashlib.sha256(content).hexdigest()
         with np.load(roads / "encoder" / "head.npz") as head:

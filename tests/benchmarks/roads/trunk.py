@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tests.support.photo_encoder import fold_norms
 
 CHANNELS = (48, 96, 192)  # of the three stages, at strides of 8, 16 and 32 pixels
 _BLOCKS = (4, 8, 4)
@@ -58,18 +58,6 @@ def load_trunk(path: Path) -> Trunk:
         weight = trunk.first_conv[0].weight
         weight.copy_(weight[:, [2, 1, 0]].clone())  # the photos are RGB
     return trunk
-
-
-def fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it; the activation of timm's norms stays."""
-    names = [name for name, _ in module.named_children()]
-    for name, following in itertools.pairwise(names):
-        convolution, norm = getattr(module, name), getattr(module, following)
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-            setattr(module, following, getattr(norm, "act", nn.Identity()))
-    for child in module.children():
-        fold_norms(child)
 
 
 class _DownBlock(nn.Module):

@@ -88,7 +88,7 @@ def test_a_broken_base_package_gets_its_own_install_line(packages: Path) -> None
 def test_extras_match_the_package_s_metadata() -> None:
     base, extras = checks.declared_requirements()
     declared = importlib.metadata.metadata("hardmine").get_all("Provides-Extra") or []
-    assert {*extras, "dev"} == {*declared}
+    assert {*extras, "dev", "docs"} == {*declared}
     assert any(text.startswith("torch>=") for text in base)
     assert all("extra" not in text for text in base)
     assert extras["faiss"] == ["faiss-cpu>=1.8"]

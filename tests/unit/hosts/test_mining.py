@@ -40,7 +40,7 @@ def make_mining(folder: Path, *, partners: PartnerTable | None = None, **options
     images = image_set(
         [str(folder / f"{row}.jpg") for row in range(NUM_IMAGES)],
         ids=np.arange(NUM_IMAGES) * 10,
-        sizes=np.full((NUM_IMAGES, 2), 24),
+        sizes=np.tile([24, 32], (NUM_IMAGES, 1)),
         class_names=("cat", "dog"),
         image_rows=np.arange(NUM_IMAGES),
         class_rows=np.arange(NUM_IMAGES) % 2,

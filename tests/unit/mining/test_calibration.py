@@ -31,7 +31,8 @@ def test_presence_never_falls_with_the_score(gap: float) -> None:
 def test_a_query_that_ranks_the_wrong_way_says_nothing() -> None:
     fitted = calibrate(np.linspace(0, 1, 30), np.linspace(2, 3, 90))
     assert fitted.slope == 0
-    assert fitted.presence([0.0, 3.0]) == pytest.approx([31 / 122] * 2)
+    # An image that is not in the index shows nothing.
+    assert fitted.presence([0.0, 3.0, -np.inf]) == pytest.approx([31 / 122, 31 / 122, 0])
 
 
 @pytest.mark.parametrize(

@@ -139,11 +139,8 @@ def test_what_is_no_image_file_is_one_broken_image(tmp_path: Path) -> None:
     index = build_index(images, PixelEncoder(), tmp_path / "out", clusters="none")
     assert index.paths == ("0.jpg", "1.jpg", "two\nlines.jpg")
     table = read_images(tmp_path / "out", read_manifest(tmp_path / "out"))
-    problems = {
-        path: fact.problem
-        for path, fact in zip(table.paths, table.facts, strict=True)
-        if fact.problem
-    }
+    facts = zip(table.paths, table.facts, strict=True)
+    problems = {path: fact.problem for path, fact in facts if fact.problem}
     assert problems == {
         "caf\\udce9.jpg": "its name is not UTF-8: rename it",
         "huge.jpg": f"it has {1 << 40} bytes, more than any image that is decoded",
