@@ -144,7 +144,7 @@ def draw_need(images: ImageSet, done: Round, counts: npt.NDArray[np.int64]) -> N
 
 def draw_trust(images: ImageSet, index: Index, encoder: Any, done: Round) -> None:
     """The hits of a query with high trust and of one with low trust."""
-    own = [query for query in done.queries if not query.context]
+    own = [query for query in done.queries if not query.context and not np.isnan(query.precision)]
     chosen = [max(own, key=lambda query: query.trust), min(own, key=lambda query: query.trust)]
     figure, grid = plt.subplots(2, SHOWN, figsize=(13, 4.7))
     for line, query in zip(grid, chosen, strict=True):
