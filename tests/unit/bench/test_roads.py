@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hardmine.detections import Detections
 from hardmine.records import ImageSet, Instances, numbers
+from tests.benchmarks.roads import retrieval
 from tests.benchmarks.roads.__main__ import parse_seeds
 from tests.benchmarks.roads.detector import (
     STRIDES,
@@ -269,6 +270,20 @@ def test_the_tables_are_written(tmp_path: Path) -> None:
     assert [path.suffix for path in written[:2]] == [".json", ".md"]
     assert json.loads(written[0].read_text()) == build_report(runs)
     assert all(path.stat().st_size for path in written)
+
+
+def test_retrieval_compares_each_clustering_with_one_vector_a_photo() -> None:
+    kinds = ["classes", "classes", "classes, small and medium", "class and condition"]
+    kinds += ["class and condition"]
+    results = {
+        "whole": {"vectors": 1.0, "ap": [10.0, 20.0, 5.0, 5.0, None]},
+        "kmeans:10": {"vectors": 10.0, "ap": [12.0, 26.0, 5.0, 8.0, None]},
+    }
+    texts = ["car", "bus", "car", "car at night", "bus at night"]
+    report = {"texts": texts, "kinds": kinds, "clusters": results}
+    text = retrieval.to_markdown(report)
+    assert "| `kmeans:10` | 10 | 19.0 / +4.0 ± 2.0 |" in text
+    assert "| `kmeans:10` | 12 | 26 |" in text
 
 
 def test_seeds_are_read_as_ranges_and_lists() -> None:
