@@ -99,7 +99,7 @@ class HostMining:
         arguments = dict(options.encoder) if named else {"name": options.encoder}
         encoder = load_encoder(**({"device": options.device or device} | arguments))
 
-        if val_images is None or not measure:
+        if val_images is None or not (measure and options.measure):
             self._require_named_contexts()
 
         def index_of(listed: ImageSet, place: str | Path) -> Index:
@@ -233,8 +233,9 @@ class HostMining:
         """Refuse to find contexts where nothing shows them, before an index is built."""
         if AUTO in self.options.miner.get("contexts", ()):
             raise InputError(
-                f"contexts={AUTO!r} needs the boxes predicted on the validation images, which this "
-                'trainer does not hand over; name the contexts, such as ["at night"]'
+                f"contexts={AUTO!r} needs the boxes predicted on the validation images, which are "
+                "not handed over here (no validation images, a trainer that keeps no boxes, or "
+                'measure=False); name the contexts, such as ["at night"]'
             )
 
     def _set_partner_weights(self, weights: Any, number: int) -> None:

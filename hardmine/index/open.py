@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import msgspec
 import numpy as np
 
 from hardmine.errors import IndexMismatch, InputError
-from hardmine.index.storage.manifest import GRAPH_FOLDER, Manifest, read_manifest, render
+from hardmine.index.storage.manifest import GRAPH_FOLDER, Manifest, read_manifest
 from hardmine.index.storage.read import read_images, read_store, with_manifest
 from hardmine.records import ImageSet, rows_of
 
@@ -59,11 +58,11 @@ def open_index(
         root = images.root
     image_folder = None if root is None else Path(root)
 
-    def read(manifest: Manifest) -> tuple[Manifest, Store]:
+    def read(manifest: Manifest) -> Store:
         require_fit(folder, manifest, encoder=encoder, images=images, clusters=clusters)
-        return manifest, read_store(folder, manifest, root=image_folder, verify=verify)
+        return read_store(folder, manifest, root=image_folder, verify=verify)
 
-    manifest, store = with_manifest(folder, read)
+    store = with_manifest(folder, read)
     if name == "faiss":
         from hardmine.index.search.faiss import FaissIndex
         from hardmine.index.search.graph import KeptGraph
@@ -72,7 +71,7 @@ def open_index(
             store,
             kind=kind or "flat",
             device=None if device is None else str(device),
-            graph=KeptGraph(folder / GRAPH_FOLDER, hashlib.sha256(render(manifest)).hexdigest()),
+            graph=KeptGraph(folder / GRAPH_FOLDER, store.digest),
         )
     from hardmine.index.search.exact import ExactIndex
 

@@ -62,6 +62,8 @@ class KeptBoxes:
             self._kept = kept_predictions(metric, ids, self._images, first_label=self._first_label)
         except InputError as error:  # raised where all ranks read the validation
             self._failure = str(error)
+        except Exception as error:  # validation must go on, whatever a metric's version keeps
+            self._failure = f"{type(error).__name__}: {error}"
 
     def gather(self) -> Detections:
         """The boxes of all ranks. All ranks must call this."""
