@@ -33,7 +33,9 @@ NUM_IMAGES = 12
 METRICS = {"cat": 0.1, "dog": 0.9}
 
 
-def make_mining(folder: Path, *, partners: PartnerTable | None = None, **options: Any):
+def make_mining(
+    folder: Path, *, partners: PartnerTable | None = None, keeps_boxes: bool = False, **options: Any
+):
     for row in range(NUM_IMAGES):
         if not (folder / f"{row}.jpg").exists():
             write_image(folder / f"{row}.jpg", row)
@@ -53,6 +55,7 @@ def make_mining(folder: Path, *, partners: PartnerTable | None = None, **options
         RecordedSampler(NUM_IMAGES),
         images=images,
         val_images=images,
+        measure=keeps_boxes,
         folder=folder / "hardmine",
         device="cpu",
         partners=partners,
@@ -66,6 +69,8 @@ def read(metrics: Any = None) -> ValidationResult:
 def test_contexts_cannot_be_found_without_predicted_boxes(tmp_path) -> None:
     with pytest.raises(InputError, match="name the contexts"):
         make_mining(tmp_path, miner={"contexts": "auto"})
+    with pytest.raises(InputError, match="measure=False"):
+        make_mining(tmp_path, keeps_boxes=True, measure=False, miner={"contexts": "auto"})
     assert not (tmp_path / "hardmine").exists()
 
 
