@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from hardmine.bench.runs import open_setup
+from hardmine.bench.runs import open_setup, run_strategies
 from hardmine.bench.strategies import STRATEGIES, StrategySampler
 from hardmine.cli.bench import QUICK
-
-
-def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hardmine.cli.main", "bench", "training", "--quick"]
-    command += ["--work", str(folder), "--jobs", "1", "--seeds", "1", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from hardmine.cli.main import main
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("bench")
-    done = bench(folder, "--scenario", "night", "--strategy", "uniform", "--strategy", "hardmine")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    options = ["--quick", "--work", str(folder), "--jobs", "1", "--seeds", "1"]
+    options += ["--scenario", "night", "--strategy", "uniform", "--strategy", "hardmine"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["bench", "training", *options]) == 0
+    return folder, printed.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``open_setup`` limits its process to one thread; this process is not its own."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
 
 
 def test_it_prints_and_writes_a_table(finished) -> None:
@@ -49,12 +53,8 @@ def test_all_strategies_continue_from_the_same_detector(finished) -> None:
     assert runs[0]["mining_seconds"] == 0 < runs[1]["mining_seconds"]
 
 
-def test_a_strategy_counts_the_draws_of_the_warmup(
-    finished, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_strategy_counts_the_draws_of_the_warmup(finished) -> None:
     folder, _ = finished
-    # open_setup limits its process to one thread; this process is not its own.
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     setup = open_setup("night", folder, QUICK)
     drawing = StrategySampler(
         STRATEGIES["hardmine"],
@@ -69,18 +69,16 @@ def test_a_strategy_counts_the_draws_of_the_warmup(
 
 def test_a_second_call_runs_only_what_is_missing(finished) -> None:
     folder, _ = finished
-    before = (folder / "training.jsonl").read_text()
-    done = bench(
-        folder, "--scenario", "night", "--strategy", "uniform", "--strategy", "whole-image"
-    )
-    assert done.returncode == 0, done.stderr
-    after = (folder / "training.jsonl").read_text()
+    results = folder / "training.jsonl"
+    before = results.read_text()
+    strategies = ["uniform", "whole-image"]
+    run_strategies("night", 0, strategies, work=folder, results=results, schedule=QUICK)
+    after = results.read_text()
     assert after.startswith(before)
     (added,) = after[len(before) :].splitlines()
     assert json.loads(added)["strategy"] == "whole-image"
 
 
-def test_zero_seeds_are_refused(tmp_path) -> None:
-    done = bench(tmp_path, "--seeds", "0")
-    assert done.returncode == 2
-    assert "at least 1" in done.stderr
+def test_zero_seeds_are_refused(tmp_path, capsys) -> None:
+    assert main(["bench", "training", "--work", str(tmp_path), "--seeds", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err

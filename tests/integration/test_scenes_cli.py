@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,19 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from hardmine.cli.main import main
 from hardmine.datasets import load_images
 from hardmine.scenes import NAMES, SCENE_COMMENT, generate_scene
-
-
-def hardmine(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hardmine.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("scenes") / "set"
     options = ("--images", "40", "--seed", "5", "--missing", "0.2", "--wrong", "0.1", "--png")
-    done = hardmine("scenes", str(out), *options, "--json")
-    assert done.returncode == 0, done.stderr
-    return out, json.loads(done.stdout)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["scenes", str(out), *options, "--json"]) == 0
+    return out, json.loads(printed.getvalue())
 
 
 def test_the_summary_matches_the_files(written) -> None:
@@ -74,7 +71,7 @@ def test_image_files_carry_the_scene_comment(written, tmp_path) -> None:
     out, _ = written
     with Image.open(next((out / "val" / "images").iterdir())) as image:
         assert image.info["comment"] == SCENE_COMMENT
-    assert hardmine("scenes", str(tmp_path / "jpg"), "--images", "2").returncode == 0
+    assert main(["scenes", str(tmp_path / "jpg"), "--images", "2"]) == 0
     with Image.open(next((tmp_path / "jpg" / "val" / "images").iterdir())) as image:
         assert image.format == "JPEG"
         assert image.info["comment"] == SCENE_COMMENT.encode()
@@ -88,15 +85,13 @@ def test_image_files_carry_the_scene_comment(written, tmp_path) -> None:
         (("--missing", "0.9", "--wrong", "0.2"), "at most 1"),
     ],
 )
-def test_a_wrong_option_is_an_error_and_writes_nothing(tmp_path, words, message) -> None:
-    done = hardmine("scenes", str(tmp_path / "set"), *words)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_a_wrong_option_is_an_error_and_writes_nothing(tmp_path, words, message, capsys) -> None:
+    assert main(["scenes", str(tmp_path / "set"), *words]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
 
 
-def test_a_folder_that_is_not_empty_is_refused(written) -> None:
+def test_a_folder_that_is_not_empty_is_refused(written, capsys) -> None:
     out, _ = written
-    done = hardmine("scenes", str(out))
-    assert done.returncode == 2
-    assert "is not an empty folder" in done.stderr
+    assert main(["scenes", str(out)]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
