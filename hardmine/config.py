@@ -86,6 +86,7 @@ class MinerConfig:
     contexts: str | tuple[str, ...] = ()
     rounds: str | None = "rounds.jsonl"
     strict: bool = False
+    kept: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contexts", read_contexts(self.contexts))

@@ -21,15 +21,16 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
 from hardmine.history.replay import replay_round
-from hardmine.history.rounds import Round, append_round, failed_round, query_records, weights_digest
+from hardmine.history.rounds import Round, append_round, failed_round, mined_round
 from hardmine.index import build_index
 from hardmine.index.base import Index
+from hardmine.kept import Kept, KeptFolder
 from hardmine.mining.assess import Assessment, ValidationSet, assess, make_finder
+from hardmine.mining.checked import match_checks
 from hardmine.mining.conditions import ConditionFinder, read_contexts
 from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import (
     MiningData,
-    MiningResult,
     RoundInputs,
     WeightPolicy,
     find_density_ratio,
@@ -42,7 +43,7 @@ from hardmine.mining.need import NeedRules
 from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
-from hardmine.mining.weights import WeightRules, report_weights
+from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -82,6 +83,8 @@ class HardMiner:
             (``RoundInputs``, ``MiningData``) that returns (N,) weights.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
+        kept: Folder in which ``hardmine serve`` keeps contexts and answers to checks; read again
+            in each round, also while others write there.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class HardMiner:
         weights: WeightRules | WeightPolicy | None = None,
         rounds: str | Path | None = None,
         strict: bool = False,
+        kept: str | Path | None = None,
     ) -> None:
         for name, value, kind in (
             ("validation", validation, ValidationSet),
@@ -118,6 +122,8 @@ class HardMiner:
         self.class_names = self.need_rules.classes_of(images)
         # Index, labels and scores; None on ranks that do not mine.
         self.data: MiningData | None = None
+        self._kept: KeptFolder | None = None
+        self._contexts_now: tuple[str, ...] = ()  # those of the miner, and those kept
         self._finder: ConditionFinder | None = None
         num_rows = None if sampler is None else sampler.num_images
 
@@ -134,9 +140,8 @@ class HardMiner:
                 )
                 if validation is not None and validation.index is not None:
                     require_comparable(validation.index, self.data.scores)
-                self._finder = make_finder(
-                    self.contexts, validation, self.data.scores.encoder, self.class_names
-                )
+                self._kept = None if kept is None else KeptFolder(kept)
+                self._use_contexts(self.contexts)
 
         with RankGroup() as ranks:
             same = {"class_names": self.class_names, "num_images": num_rows, "strict": strict}
@@ -315,6 +320,8 @@ class HardMiner:
         """The method: need -> queries -> scores -> trust -> targets -> weights."""
         assert self.data is not None
         data, before = self.data, self._state
+        kept = Kept() if self._kept is None else self._kept.read()
+        self._use_contexts((*self.contexts, *kept.contexts))
         # 1. Need and queries: what is weak, and what to search for.
         assessment = assess(
             metrics,
@@ -323,7 +330,7 @@ class HardMiner:
             previous=before.need,
             patience=before.patience,
             rules=self.need_rules,
-            contexts=() if self._finder else self.contexts,
+            contexts=() if self._finder else self._contexts_now,
             validation=self.validation,
             encoder=data.scores.encoder,
             synonyms=data.synonyms,
@@ -332,11 +339,13 @@ class HardMiner:
         )
         # 2. Scores, trust, targets, weights.
         ratio = find_density_ratio(data, self.validation, assessment.matches, self.weight_rules)
-        inputs = self._round_inputs(assessment, ratio, data)
+        inputs = self._round_inputs(assessment, ratio, kept, data)
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts of the class
         #    itself: need in a context is measured anew in each round.
-        done = self._record(assessment, inputs, result)
+        done = mined_round(
+            before.number + 1, assessment, inputs, result, labels=data.labels, notes=kept.notes
+        )
         looked = assessment.matches is not None
         patience = replace(assessment.patience, boosted=assessment.class_need > 0)
         return done, replace(
@@ -348,8 +357,17 @@ class HardMiner:
             conditions=tuple(one.text for one in done.conditions) if looked else before.conditions,
         )
 
+    def _use_contexts(self, contexts: tuple[str, ...]) -> None:
+        """Take these as the contexts from now on, or as more texts to try where they are found."""
+        contexts = tuple(dict.fromkeys(contexts))
+        if contexts != self._contexts_now:
+            assert self.data is not None
+            encoder = self.data.scores.encoder
+            self._finder = make_finder(contexts, self.validation, encoder, self.class_names)
+            self._contexts_now = contexts
+
     def _round_inputs(
-        self, assessment: Assessment, ratio: DensityRatio | None, data: MiningData
+        self, assessment: Assessment, ratio: DensityRatio | None, kept: Kept, data: MiningData
     ) -> RoundInputs:
         return RoundInputs(
             ap=assessment.need.ap,
@@ -358,30 +376,13 @@ class HardMiner:
             confusion=assessment.confusion,
             context_thresholds=assessment.context_thresholds,
             density_ratio=ratio,
+            checked=match_checks(kept.checks, data.ids, self.class_names),
             targets=self.target_rules,
             weights=self.weight_rules,
             policy="" if self.policy is None else policy_name(self.policy),
             num_images=len(data),
             encoder=data.scores.encoder.fingerprint,
             clusters=data.scores.index.clusters,
-        )
-
-    def _record(self, assessment: Assessment, inputs: RoundInputs, result: MiningResult) -> Round:
-        assert self.data is not None
-        return Round(
-            number=self._state.number + 1,
-            time="",
-            seconds=0.0,
-            class_names=self.class_names,
-            inputs=inputs,
-            patience=assessment.patience_factor,
-            queries=query_records(inputs.queries, result, self.class_names),
-            draws=report_weights(result.weights, self.data.labels.objects()),
-            digest=weights_digest(result.weights),
-            conditions=assessment.conditions,
-            notes=tuple(assessment.need.unmatched),
-            weights=result.weights,
-            result=result,
         )
 
     def _log(self, done: Round, caught: list[Exception]) -> None:

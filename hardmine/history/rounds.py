@@ -14,13 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError
+from hardmine.mining.assess import Assessment
+from hardmine.mining.checked import CheckedLabels
 from hardmine.mining.conditions import Condition
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.density_ratio import DensityRatio
+from hardmine.mining.labels import Labels
 from hardmine.mining.mine import MiningResult, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
-from hardmine.mining.weights import WeightReport, WeightRules
+from hardmine.mining.weights import WeightReport, WeightRules, report_weights
 from hardmine.records import names_to_rows, numbers, plain_values
 
 FORMAT = 4
@@ -193,6 +196,43 @@ def query_records(
     )
 
 
+def mined_round(
+    number: int,
+    assessment: Assessment,
+    inputs: RoundInputs,
+    result: MiningResult,
+    *,
+    labels: Labels,
+    notes: Sequence[str] = (),
+) -> Round:
+    """A round that made weights, but for its time and duration.
+
+    Args:
+        number: From 1.
+        assessment: Of the validation.
+        inputs: What the weights were made from.
+        result: What came of them.
+        labels: Of the training images.
+        notes: What people should know besides what the assessment says.
+    """
+    class_names = assessment.need.class_names
+    return Round(
+        number=number,
+        time="",
+        seconds=0.0,
+        class_names=class_names,
+        inputs=inputs,
+        patience=assessment.patience_factor,
+        queries=query_records(inputs.queries, result, class_names),
+        draws=report_weights(result.weights, labels.objects()),
+        digest=weights_digest(result.weights),
+        conditions=assessment.conditions,
+        notes=(*assessment.need.unmatched, *notes),
+        weights=result.weights,
+        result=result,
+    )
+
+
 def failed_round(
     number: int, class_names: tuple[str, ...], weights: Floats | None, error: Exception
 ) -> Round:
@@ -295,6 +335,13 @@ def _inputs(
         ),
         context_thresholds=dict(values["context_thresholds"]),
         density_ratio=ratio and DensityRatio(tuple(ratio["direction"]), ratio["offset"]),
+        # Rounds of before there were checks have none.
+        checked=CheckedLabels(
+            **{
+                name: tuple((image, class_row) for image, class_row in pairs)
+                for name, pairs in values.get("checked", {}).items()
+            }
+        ),
         targets=TargetRules(**rules),
         weights=None if weights is None else WeightRules(**weights),
         policy=values["policy"],

@@ -19,7 +19,8 @@ class Calibration:
     """Scores of one class against its labels.
 
     Attributes:
-        present: (P,) ascending scores of the images labelled with the class.
+        present: (P,) ascending scores of the images labelled with the class, or checked and found
+            to show it.
         slope: Of the log odds of being labelled against the score, at least 0. A query that ranks
             in the wrong order carries no information.
         intercept: Of the log odds at score 0.
@@ -71,7 +72,11 @@ class Calibration:
 
 
 def calibrate(
-    present: npt.ArrayLike, absent: npt.ArrayLike, *, missing: float | None = None
+    present: npt.ArrayLike,
+    absent: npt.ArrayLike,
+    *,
+    missing: float | None = None,
+    refuted: npt.ArrayLike = (),
 ) -> Calibration:
     """Fit a class's scores to its labels: logistic, with Platt's targets for few images.
 
@@ -80,10 +85,12 @@ def calibrate(
         absent: (A,) scores of the images labelled without it.
         missing: Share of the true images whose label is missing; None estimates it from the
             labels among the best scores.
+        refuted: Scores among ``absent`` of images that people found not to show the class; they
+            are no missing labels.
     """
     right, wrong = np.sort(_floats(present)), _floats(absent)
     slope, intercept = _fit(right, wrong)
-    rate = 1 - missing if missing is not None else _label_rate(right, wrong)
+    rate = 1 - missing if missing is not None else _label_rate(right, wrong, _floats(refuted))
     return Calibration(right, slope, intercept, float(np.clip(rate, 0.01, 1.0)))
 
 
@@ -151,7 +158,9 @@ def _loss(slope: float, intercept: float, x: Floats, count: Floats, target: Floa
 
 
 def _label_rate(
-    right: npt.NDArray[np.floating[Any]], wrong: npt.NDArray[np.floating[Any]]
+    right: npt.NDArray[np.floating[Any]],
+    wrong: npt.NDArray[np.floating[Any]],
+    refuted: npt.NDArray[np.floating[Any]],
 ) -> float:
     """Share of labelled images among the best scores, pulled towards 95 % where there are few.
 
@@ -165,7 +174,7 @@ def _label_rate(
     scores.partition(len(scores) - count)
     edge = scores[len(scores) - count]
     labelled = (right >= edge).sum()
-    checked = labelled + (wrong >= edge).sum()
+    checked = labelled + (wrong >= edge).sum() - (refuted >= edge).sum()
     return float(np.clip((labelled + 0.95 * 20) / (checked + 20), 0.8, 0.99))
 
 

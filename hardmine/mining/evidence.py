@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.mining.calibration import Calibration, calibrate
+from hardmine.mining.checked import NOT_CHECKED, CheckedLabels, CheckedRows, with_checks
 from hardmine.mining.confusion import Pairs
 from hardmine.mining.labels import ABSENT, PRESENT, Labels
 from hardmine.mining.queries import Queries
@@ -99,8 +100,13 @@ def gather_evidence(
     missing: float | None = None,
     pool_share: float = 0.02,
     base: Evidence | None = None,
+    checked: CheckedRows = NOT_CHECKED,
 ) -> Evidence:
     """Hold a query's scores against the labels of its class.
+
+    An image that people found to show the class confirms the query like a labelled one, but has no
+    role: to draw it more often would teach the detector that nothing is there. One found to show
+    something else is never suspected.
 
     Args:
         scores: (N,) similarity of each image, -inf where it is not in the index.
@@ -109,15 +115,17 @@ def gather_evidence(
         missing: As in ``TargetRules``.
         pool_share: As in ``TargetRules``.
         base: Of the class's own name, for a query with a context.
+        checked: Images of the class that people checked. Labels made since then count instead.
     """
     scores = np.asarray(scores, np.float32)
-    status = labels.status(class_row)
+    status, confirmed = with_checks(labels.status(class_row), checked)
     indexed = np.isfinite(scores)
     labelled = np.flatnonzero(status == PRESENT)
     absent = np.flatnonzero((status == ABSENT) & indexed)
-    known = labelled[indexed[labelled]]
+    shown = np.concatenate([labelled, confirmed])
+    known = shown[indexed[shown]]
     right, wrong = scores[known], scores[absent]
-    correct, checked = _check_best(right, wrong, known, absent, len(labelled))
+    correct, num_checked = _check_best(right, wrong, known, absent, len(shown))
     found = np.where(indexed[labelled], scores[labelled], np.float32(np.nan))
     calibration, parts = None, []
     if base is not None:
@@ -126,10 +134,11 @@ def gather_evidence(
     else:
         parts.append(_Part(LABELLED, labelled, found, _rank_share(found)))
         if len(right):
-            calibration = calibrate(right, wrong, missing=missing)
-            parts += _similar_negatives(absent, wrong, calibration)
+            refuted = np.isin(absent, checked.absent)
+            calibration = calibrate(right, wrong, missing=missing, refuted=wrong[refuted])
+            parts += _similar_negatives(absent, wrong, refuted, calibration)
     if not labels.labelled.all():
-        pool = np.flatnonzero(~labels.labelled & indexed)
+        pool = np.flatnonzero(~labels.labelled & (status != ABSENT) & indexed)
         parts.append(_best_of_pool(pool, scores[pool], calibration, pool_share))
     roles = np.concatenate([np.full(len(part.rows), part.role, np.int8) for part in parts])
     rows = np.concatenate([part.rows for part in parts])
@@ -140,7 +149,7 @@ def gather_evidence(
         np.concatenate([part.scores for part in parts])[order],
         np.concatenate([part.shares for part in parts])[order],
         correct,
-        checked,
+        num_checked,
         calibration,
     )
 
@@ -169,7 +178,12 @@ class EvidenceCache:
         self._version: object = None
 
     def of(
-        self, queries: Queries, *, missing: float | None = None, pool_share: float = 0.02
+        self,
+        queries: Queries,
+        *,
+        missing: float | None = None,
+        pool_share: float = 0.02,
+        checked: CheckedLabels | None = None,
     ) -> list[Evidence]:
         """Evidence of each of Q queries.
 
@@ -177,12 +191,14 @@ class EvidenceCache:
             queries: Queries; one with a context is compared with the name of its class.
             missing: As in ``TargetRules``.
             pool_share: As in ``TargetRules``.
+            checked: What people found; None for nothing.
         """
+        checked = checked or CheckedLabels()
         if self._scores.version is not self._version:
             self._version = self._scores.version
             self._kept.clear()
         keys = [
-            _Key(texts, row, bool(context), missing, pool_share)
+            _Key(texts, row, bool(context), missing, pool_share, checked.of_class(row))
             for texts, row, context in zip(
                 queries.phrases, queries.class_rows.tolist(), queries.contexts, strict=True
             )
@@ -201,13 +217,17 @@ class EvidenceCache:
         self._gather([key for key in keys if key.in_context], names)
         return [self._kept[key] for key in keys]
 
-    def detected(self, queries: Queries, confusion: Pairs) -> Iterator[tuple[int, Detected]]:
+    def detected(
+        self, queries: Queries, confusion: Pairs, checked: CheckedLabels | None = None
+    ) -> Iterator[tuple[int, Detected]]:
         """Each query of a class that the detector sees on others, with the images of these.
 
         Args:
             queries: Queries; those with a context are left out.
             confusion: ``Confusion.detected_on``.
+            checked: What people found; None for nothing.
         """
+        checked = checked or CheckedLabels()
         class_rows = queries.class_rows.tolist()
         seen = {row for row, _, _ in confusion}
         asked = [
@@ -217,7 +237,9 @@ class EvidenceCache:
         ]
         phrases = [queries.phrases[place] for place in asked]
         for place, scores in zip(asked, self._scores.each(phrases), strict=True):
-            rows, shares = _images_detected_on(confusion, class_rows[place], self._labels)
+            row = class_rows[place]
+            status, _ = with_checks(self._labels.status(row), checked.of_class(row))
+            rows, shares = _images_detected_on(confusion, row, self._labels, status)
             found = scores[rows]
             indexed = np.isfinite(found)
             yield place, Detected(rows[indexed], found[indexed], shares[indexed])
@@ -232,6 +254,7 @@ class EvidenceCache:
                 missing=key.missing,
                 pool_share=key.pool_share,
                 base=self._kept[names[key.class_row]] if key.in_context else None,
+                checked=key.checked,
             )
 
 
@@ -241,6 +264,7 @@ class _Key(NamedTuple):
     in_context: bool
     missing: float | None
     pool_share: float
+    checked: CheckedRows
 
 
 class _Part(NamedTuple):
@@ -277,13 +301,17 @@ def _check_best(
 
 
 def _similar_negatives(
-    rows: Rows, scores: npt.NDArray[np.float32], calibration: Calibration
+    rows: Rows,
+    scores: npt.NDArray[np.float32],
+    refuted: npt.NDArray[np.bool_],
+    calibration: Calibration,
 ) -> list[_Part]:
     """Images labelled without the class that look like it: suspects, and the most similar others.
 
     Args:
         rows: (A,) images labelled without the class.
         scores: (A,) their similarity.
+        refuted: (A,) which people found to show something else.
         calibration: Of the class.
     """
     present = calibration.present
@@ -292,7 +320,7 @@ def _similar_negatives(
     suspect = np.zeros(0, np.int64)
     if calibration.can_detect_missing:
         edge = calibration.score_of_missing(_SUSPECT_PROBABILITY)
-        likely = np.flatnonzero(scores >= edge - 1e-6 * abs(edge))
+        likely = np.flatnonzero(~refuted & (scores >= edge - 1e-6 * abs(edge)))
         suspect = likely[calibration.missing(scores[likely]) >= _SUSPECT_PROBABILITY]
         near = near[~np.isin(near, suspect, assume_unique=True)] if len(suspect) else near
     limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(present)))
@@ -316,14 +344,16 @@ def _best_of_pool(
     return _Part(POOLED, rows[best], scores[best], probability)
 
 
-def _images_detected_on(confusion: Pairs, class_row: int, labels: Labels) -> tuple[Rows, Floats]:
+def _images_detected_on(
+    confusion: Pairs, class_row: int, labels: Labels, status: npt.NDArray[np.int8]
+) -> tuple[Rows, Floats]:
     """Images without a class that show others it is detected on, and how often it is."""
     detected = np.zeros(len(labels))
     for row, other, share in confusion:
         if row == class_row:
             images = labels.status(other) == PRESENT
             detected[images] = np.maximum(detected[images], share)
-    rows = np.flatnonzero((detected > 0) & (labels.status(class_row) == ABSENT))
+    rows = np.flatnonzero((detected > 0) & (status == ABSENT))
     return rows, detected[rows].clip(0, 1)
 
 

@@ -15,6 +15,7 @@ from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.balance import balance_factors, class_balance
+from hardmine.mining.checked import CheckedLabels
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, context_phrases
 from hardmine.mining.density_ratio import DensityRatio, count_missed, fit_density_ratio
@@ -151,6 +152,7 @@ class RoundInputs:
         context_thresholds: For each measured context, the similarity from which an image answers.
         density_ratio: Where validation misses objects more often than training shows them; None
             if that was not measured.
+        checked: What people found when they checked images.
         targets: How targets are split.
         weights: How weights are limited; None if a policy of one's own makes them.
         policy: Name of that policy; empty for hardmine's own weights.
@@ -165,6 +167,7 @@ class RoundInputs:
     confusion: Confusion = field(default_factory=Confusion)
     context_thresholds: Mapping[str, float] = field(default_factory=dict)
     density_ratio: DensityRatio | None = None
+    checked: CheckedLabels = field(default_factory=CheckedLabels)
     targets: TargetRules = field(default_factory=TargetRules)
     weights: WeightRules | None = field(default_factory=WeightRules)
     policy: str = ""
@@ -209,8 +212,10 @@ def mine(
     """
     queries, rules = inputs.queries, inputs.targets
     # 1. Scores, held against the labels: which images count for each query?
-    evidence = data.evidence.of(queries, missing=rules.missing, pool_share=rules.pool_share)
-    detected = data.evidence.detected(queries, inputs.confusion.detected_on)
+    evidence = data.evidence.of(
+        queries, missing=rules.missing, pool_share=rules.pool_share, checked=inputs.checked
+    )
+    detected = data.evidence.detected(queries, inputs.confusion.detected_on, inputs.checked)
     answering = _answering_images(data.scores, inputs.context_thresholds)
     # 2. Trust: are a query's best hits right?
     trust = measure_trust(evidence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,32 +17,8 @@ from hardmine.exports import MinedImage
 from hardmine.exports.files import to_coco
 from hardmine.history.rounds import append_line
 from hardmine.index.base import Index
+from hardmine.mining.checked import CheckRecord, Decision, read_checks
 from hardmine.report.mining_preview import MiningPreview
-
-Decision = Literal["missing", "other", "skip", "open"]
-
-
-class CheckRecord(msgspec.Struct, frozen=True):
-    """One line of the file; of an image and class the last line counts.
-
-    Attributes:
-        time: UTC, ISO 8601.
-        image_id: As in the labels.
-        class_name: The class that the image resembles.
-        kind: "suspect" or "confuser".
-        score: Cosine similarity to the class's query.
-        box: Matching region, xyxy as shares of the image's width and height.
-        decision: "missing" (the label is), "other" (something else is shown), "skip", or "open"
-            where an answer was taken back.
-    """
-
-    time: str
-    image_id: int | str
-    class_name: str
-    kind: str
-    score: float
-    box: tuple[float, float, float, float]
-    decision: Decision
 
 
 class Decisions:
@@ -59,11 +34,11 @@ class Decisions:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._lock = threading.Lock()
-        self._last = {_key(one.image_id, one.class_name): one for one in _read(file)}
+        self._last = {one.key: one for one in read_checks(file)}
 
     def of(self, image_id: int | str, class_name: str) -> Decision:
         """What was answered last; "open" if nothing was."""
-        found = self._last.get(_key(image_id, class_name))
+        found = self._last.get((image_id, class_name))
         return "open" if found is None else found.decision
 
     def add(self, mined: MinedImage, decision: Decision) -> None:
@@ -84,7 +59,7 @@ class Decisions:
                 raise InputError(
                     f"{self.file}: cannot be written: {error}; give another folder with --keep"
                 ) from error
-            self._last[_key(mined.image_id, mined.class_name)] = record
+            self._last[record.key] = record
 
     def counts(self) -> dict[str, int]:
         """Number of images and classes by their last answer."""
@@ -132,9 +107,9 @@ class Queue:
     @classmethod
     def of(cls, mining: MiningPreview) -> Queue:
         """Take what mining found; of an image and class that is both, the suspect."""
-        suspected = {_key(one.image_id, one.class_name) for one in mining.suspects}
+        suspected = {(one.image_id, one.class_name) for one in mining.suspects}
         confusers = tuple(
-            one for one in mining.confusers if _key(one.image_id, one.class_name) not in suspected
+            one for one in mining.confusers if (one.image_id, one.class_name) not in suspected
         )
         return cls(mining.suspects, confusers)
 
@@ -149,7 +124,7 @@ class Queue:
             InputError: If there is none.
         """
         for one in (*self.suspects, *self.confusers):
-            if _key(one.image_id, one.class_name) == _key(image_id, class_name):
+            if (one.image_id, one.class_name) == (image_id, class_name):
                 return one
         raise InputError(f"image {image_id!r} and class {class_name!r} are not to be checked")
 
@@ -169,26 +144,3 @@ class CheckAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_id: int | Annotated[str, Meta(max_length=1000)]
     class_name: Annotated[str, Meta(max_length=300)]
     decision: Decision
-
-
-def _key(image_id: int | str, class_name: str) -> tuple[int | str, str]:
-    return (image_id, class_name)
-
-
-def _read(file: Path) -> Iterator[CheckRecord]:
-    try:
-        lines = file.read_bytes().split(b"\n") if file.exists() else []
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
-    for place, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            yield msgspec.json.decode(line, type=CheckRecord)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            if place == len(lines) - 1:
-                return  # a kill cut it short; the next answer replaces it
-            raise InputError(
-                f"{file}, line {place + 1} is not an answer to a check: {error}; mend the line or "
-                "move the file away"
-            ) from error

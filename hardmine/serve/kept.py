@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import yaml
 
-from hardmine.config import load_config, read_config
+from hardmine.config import read_config
 from hardmine.errors import InputError
-from hardmine.mining.conditions import read_contexts
+from hardmine.kept import CONTEXTS_FILE, read_kept_contexts
+from hardmine.mining.conditions import AUTO
 from hardmine.serve.questions import Question
 
 _HEADER = "# Written by hardmine serve. Read it with hardmine.load_config.\n"
@@ -41,7 +42,7 @@ class KeptQuestions:
     @property
     def contexts_file(self) -> Path:
         """A config of which ``miner.contexts`` is set."""
-        return self.folder / "contexts.yaml"
+        return self.folder / CONTEXTS_FILE
 
     @property
     def slices_file(self) -> Path:
@@ -50,9 +51,7 @@ class KeptQuestions:
 
     def contexts(self) -> tuple[str, ...]:
         """The contexts kept so far."""
-        if not self.contexts_file.exists():
-            return ()
-        return read_contexts(load_config(self.contexts_file).miner.contexts)
+        return read_kept_contexts(self.contexts_file)
 
     def slices(self) -> tuple[Slice, ...]:
         """The slices kept so far."""
@@ -71,8 +70,11 @@ class KeptQuestions:
                 "a context cannot leave anything out: the miner searches for its text alone; ask "
                 "without NOT"
             )
+        words = _words(question.texts)
+        if AUTO in words:
+            raise InputError(f"{AUTO!r} has the miner find contexts; write one, such as 'at night'")
         with self._lock:
-            return self._write_contexts((*self.contexts(), *_words(question.texts)))
+            return self._write_contexts((*self.contexts(), *words))
 
     def remove_context(self, text: str) -> tuple[str, ...]:
         """Take a context out."""
@@ -120,7 +122,7 @@ def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
 def _write(path: Path, values: Any, count: int) -> None:
     if count > _MAX_KEPT:
         raise InputError(f"{path.name} has {_MAX_KEPT} entries; take some out first")
-    text = _HEADER if path.name == "contexts.yaml" else ""
+    text = _HEADER if path.name == CONTEXTS_FILE else ""
     text += yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     part = path.with_suffix(".part")
     try:

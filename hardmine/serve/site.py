@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from hardmine.kept import CHECKS_FILE
 from hardmine.serve.asking import Asking
 from hardmine.serve.checks import Decisions, Queue
 from hardmine.serve.kept import KeptQuestions
@@ -27,7 +28,7 @@ class Site:
         self.asking = Asking(workspace)
         self.live = Live(workspace)
         self.kept = KeptQuestions(workspace.folder)
-        self.decisions = Decisions(workspace.folder / "checks.jsonl")
+        self.decisions = Decisions(workspace.folder / CHECKS_FILE)
         self.thumbnails = Thumbnails()
 
     def queue(self) -> Queue | None:

@@ -60,7 +60,7 @@ def test_sections_are_arguments_of_the_miner() -> None:
     arguments = inspect.signature(HardMiner.__init__).parameters
     assert {"need", "targets", "weights"} <= set(arguments)
     assert set(asdict(MinerConfig())) <= set(arguments)
-    assert len(arguments) - 1 <= 12  # without self
+    assert len(arguments) - 1 <= 13  # without self
 
 
 def test_rules_may_be_mappings() -> None:
