@@ -26,6 +26,13 @@ class WeightsUnavailable(HardmineError):
     """Model weights are not on this machine and cannot be fetched."""
 
 
+class Unreachable(HardmineError):
+    """Files that are not on this machine cannot be reached: network, rights, or an absent bucket.
+
+    It says nothing about the files: an image behind it is not broken, and trying again may help.
+    """
+
+
 class MissingExtra(HardmineError, ImportError):
     """An optional library is needed and not installed.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.errors import InputError
+from hardmine.errors import InputError, Unreachable
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -99,7 +99,7 @@ class ImageSet:
     """N images of a data set, with what its labels say.
 
     Attributes:
-        root: Folder that ``paths`` are relative to.
+        root: Folder that ``paths`` are relative to; an ``Address`` where it is on another host.
         ids: (N,) int64, or str where the format's ids are text. Unique.
         paths: N paths below ``root``, with forward slashes.
         sizes: (N, 2) int32 height and width; 0 where the format does not say.
@@ -166,6 +166,7 @@ class ImageSet:
 
         Raises:
             InputError: If it is missing or cannot be read.
+            Unreachable: If its host cannot be reached, which says nothing about the image.
         """
         if self.reader is None:
             from hardmine.image_files.decode import read_image
@@ -173,6 +174,11 @@ class ImageSet:
             return read_image(self.path(row))
         try:
             return self.reader(self.paths[row])
+        except Unreachable:
+            raise
+        except (ConnectionError, TimeoutError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise Unreachable(f"{self.path(row)}: cannot be reached: {problem}") from error
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise InputError(f"{self.path(row)}: cannot be read: {problem}") from error

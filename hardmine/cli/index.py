@@ -212,8 +212,7 @@ def _update(args: argparse.Namespace) -> int:
 
 def _ask(changes: Changes, images: ImageSet, indexed: int, index: str) -> None:
     """Ask before an update removes more than half of the images: the folder may be a wrong one."""
-    # False also in a folder without permission, where Path.exists raises.
-    missing = [row for row in changes.changed.tolist() if not os.access(images.path(row), os.F_OK)]
+    missing = [row for row in changes.changed.tolist() if images.modified(row) < 0]
     lost = len(changes.removed) + len(missing)
     if lost <= _MAX_LOST * indexed:
         return
@@ -234,9 +233,11 @@ def _ask(changes: Changes, images: ImageSet, indexed: int, index: str) -> None:
 
 
 def _info(args: argparse.Namespace) -> int:
+    from hardmine.index.remote import local_index
     from hardmine.index.storage.manifest import BUILD_FOLDER
     from hardmine.index.storage.read import read_images, with_manifest
 
+    args.index = local_index(args.index)
     manifest, table = with_manifest(
         args.index, lambda manifest: (manifest, read_images(args.index, manifest))
     )
@@ -281,7 +282,9 @@ def _info(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from hardmine.index import read_manifest, verify_index
+    from hardmine.index.remote import local_index
 
+    args.index = local_index(args.index)
     with progress_bar() as bar:
         task = bar.add_task("checking MiB", total=None, note="")
         problems = verify_index(

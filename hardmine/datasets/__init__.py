@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardmine.addresses import Address, as_path
 from hardmine.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ READERS = {
     "folder": "folder",
     "list": "folder",
 }
+# Formats with a few large files of labels, or none; each label file is one request to the host.
+_AT_ADDRESSES = ("coco", "lvis", "imagefolder", "parquet", "tar", "folder", "list")
 
 
 def load_images(
@@ -86,6 +88,9 @@ def load_images(
 
     Boxes are in pixels of the image that ``open_image`` returns, with EXIF orientation applied.
 
+    Source and annotations may be addresses, such as ``s3://bucket/train2017``, in the formats coco,
+    lvis, imagefolder, parquet, tar, folder and list; the images stay there.
+
     Args:
         source: A file or a folder, as above.
         format: A name from the table; detected from the files if None.
@@ -97,17 +102,25 @@ def load_images(
     Raises:
         InputError: If the format cannot be detected, or a file is missing or malformed. The
             message names the file and the entry.
+        Unreachable: If the host of an address cannot be reached.
     """
     from hardmine.datasets.detect_format import detect_format
 
     if format is not None and format not in READERS:
         raise InputError(f"format must be one of {', '.join(READERS)}, got {format!r}")
-    path = Path(source)
-    labels = None if annotations is None else Path(annotations)
+    path = as_path(source)
+    labels = None if annotations is None else as_path(annotations)
     for given in (path, labels):
+        if isinstance(given, Address):
+            given.list_anew()
         if given is not None and not given.exists():
             raise InputError(f"{given}: no such file or folder")
     name = format or detect_format(path, labels)
+    if name not in _AT_ADDRESSES and isinstance(labels or path, Address):
+        raise InputError(
+            f"{labels or path}: {name} is read from folders of this machine only; an address may "
+            f"hold {', '.join(_AT_ADDRESSES)}"
+        )
     reader = importlib.import_module(f"hardmine.datasets.{READERS[name]}")
     images: ImageSet = reader.read(path, annotations=labels, split=split, check_files=check_files)
     if format == "lvis" and not images.federated:

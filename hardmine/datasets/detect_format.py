@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from hardmine.addresses import as_path
 from hardmine.datasets import coco, datumaro, imagefolder, nuimages, parquet, tar, yolo
-from hardmine.datasets.paths import SUFFIXES
+from hardmine.datasets.paths import SUFFIXES, walk
 from hardmine.errors import InputError
 
 _LOOKED_FOR = (
@@ -63,14 +63,14 @@ def detect_format(source: Path, annotations: Path | None) -> str:
 
 
 def _has_images(folder: Path) -> bool:
-    names = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+    names = (name for _, _, names in walk(folder) for name in names)
     return any(Path(name).suffix.lower() in SUFFIXES for name in names)
 
 
 def _label_files(folder: Path) -> list[str]:
     """The first files below a folder that may hold labels: by suffix, or named like an image."""
     found: list[str] = []
-    for place, subfolders, names in os.walk(folder, followlinks=True):
+    for place, subfolders, names in walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         if "shards" in subfolders and "manifest.json" in names:  # an index of these images
             subfolders.clear()
@@ -80,7 +80,7 @@ def _label_files(folder: Path) -> list[str]:
             suffix = Path(name).suffix.lower()
             beside = suffix == ".txt" and Path(name).stem in stems
             if beside or suffix in _LABEL_SUFFIXES:
-                found.append((Path(place) / name).relative_to(folder).as_posix())
+                found.append((as_path(place) / name).relative_to(folder).as_posix())
         if len(found) >= 3:
             break
     return found[:3]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hardmine.addresses import Address, as_path
 from hardmine.datasets.paths import inside, require_files, walk_images
 from hardmine.errors import InputError
 from hardmine.records import ImageSet
@@ -17,7 +18,7 @@ def read(
     """Read a folder of images, sorted by path, or a list of images, in the list's order.
 
     Paths in a list are relative to the list's folder, or to ``source`` if the list is given as
-    ``annotations``. Absolute paths must be inside that folder. Ids are the paths.
+    ``annotations``. Absolute paths and addresses must be inside that folder. Ids are the paths.
 
     Args:
         source: A folder, or a text file with one path in each line; empty lines and lines that
@@ -72,8 +73,8 @@ def read_list(file: Path) -> list[tuple[int, str]]:
 
 def relative_if_below(name: str, root: Path) -> str:
     """Make an absolute path below the root relative to it; return any other path unchanged."""
-    path = Path(name)
-    if path.is_absolute():
+    path = as_path(name)
+    if isinstance(path, Address) or path.is_absolute():
         for base in (root.absolute(), root.resolve()):
             if path.is_relative_to(base):
                 return path.relative_to(base).as_posix()

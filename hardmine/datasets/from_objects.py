@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.addresses import Address, as_path
 from hardmine.datasets.instances import make_instances, make_sizes
 from hardmine.datasets.paths import all_inside
 from hardmine.errors import InputError
@@ -34,8 +35,9 @@ def images_from(
     """Make an image set of Python objects.
 
     Args:
-        paths: Path of each of N images; relative ones are relative to the working directory. With
-            a ``reader``, the name by which it finds each image.
+        paths: Path of each of N images; relative ones are relative to the working directory. Or
+            their addresses: ``s3://bucket/a.jpg``. With a ``reader``, the name by which it finds
+            each image.
         boxes: For each image an (n, 4) array, xyxy in pixels of the upright image; None if the
             images have no labels.
         labels: For each image the (n,) classes of its boxes: positions in ``class_names``, or
@@ -142,6 +144,21 @@ def class_list_of(class_names: Sequence[str] | Mapping[int, str]) -> tuple[str, 
 
 def _located(paths: Sequence[str | PathLike[str]]) -> tuple[Path, tuple[str, ...]]:
     """Common folder of the images, and their paths below it."""
+    given = [as_path(path) for path in paths]
+    remote = [path for path in given if isinstance(path, Address)]
+    if len(remote) == len(given):
+        common = as_path(os.path.commonpath([path.parent for path in remote]))
+        if not isinstance(common, Address):
+            raise InputError(f"{_SOURCE}: paths lie in several buckets or hosts; give those of one")
+        names = all_inside(
+            (path.relative_to(common).as_posix() for path in remote), _SOURCE, "paths[{}]".format
+        )
+        return common, names
+    if remote:
+        raise InputError(
+            f"{_SOURCE}: paths holds addresses, such as {remote[0]}, beside paths of this machine; "
+            "give all of one kind, or a reader"
+        )
     full = [os.path.abspath(path) for path in paths]  # noqa: PTH100  (links are not resolved)
     root = Path(os.path.commonpath([os.path.dirname(path) for path in full]))  # noqa: PTH120
     return root, tuple(Path(path).relative_to(root).as_posix() for path in full)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from hardmine.datasets.instances import make_sizes
 from hardmine.datasets.objects_column import (
@@ -19,7 +18,7 @@ from hardmine.datasets.objects_column import (
     to_xyxy,
 )
 from hardmine.errors import InputError
-from hardmine.image_files.archives import image_column
+from hardmine.image_files.archives import image_column, parquet_file
 from hardmine.image_files.decode import image_size
 from hardmine.records import ImageSet
 
@@ -50,10 +49,11 @@ def read(
     }
     for file in files:
         images, count = image_column(file)
-        schema = pq.read_schema(file)
-        _require_known(file, schema.names, images)
-        wanted = [name for name in columns if name in schema.names]
-        for name, values in pq.read_table(file, columns=wanted).to_pydict().items():
+        table = parquet_file(file)
+        names = table.schema_arrow.names
+        _require_known(file, names, images)
+        wanted = [name for name in columns if name in names]
+        for name, values in table.read(columns=wanted).to_pydict().items():
             columns[name] += values
         below = file.relative_to(root).as_posix()
         paths += [f"{below}/{row}" for row in range(count)]
@@ -111,7 +111,7 @@ def _require_known(file: Path, names: list[str], images: str) -> None:
 
 def _declared_names(file: Path) -> list[str]:
     """Class names of the objects in the schema that ``datasets`` writes; empty if none."""
-    content = (pq.read_schema(file).metadata or {}).get(b"huggingface")
+    content = (parquet_file(file).schema_arrow.metadata or {}).get(b"huggingface")
     if content is None:
         return []
     try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from hardmine.addresses import Address, as_path
 from hardmine.errors import InputError
 
 SUFFIXES = frozenset(
@@ -86,6 +87,11 @@ def require_files(
 
 
 def _names(folder: Path) -> frozenset[str]:
+    if isinstance(folder, Address):
+        try:
+            return frozenset(path.name for path in folder.iterdir())
+        except FileNotFoundError:
+            return frozenset()
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries)
@@ -93,18 +99,26 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
+def walk(folder: Path) -> Iterator[tuple[str | Path, list[str], list[str]]]:
+    """Folders from the top, as ``os.walk`` lists them; symbolic links are followed."""
+    if isinstance(folder, Address):
+        yield from folder.walk()
+    else:
+        yield from os.walk(folder, followlinks=True)
+
+
 def walk_images(root: Path) -> list[str]:
     """Image files below a folder (by suffix), sorted by path; symbolic links are followed."""
     found: list[str] = []
     seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in walk(root):
         real = os.path.realpath(folder)
         if real in seen:  # a link to a folder that was already listed
             subfolders.clear()
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        below = Path(folder).relative_to(root).as_posix()
+        below = as_path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
         found += (
             prefix + name

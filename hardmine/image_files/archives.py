@@ -2,7 +2,8 @@
 
 ``shards/0001.tar/a.jpg`` is a member of a tar file, as WebDataset writes them.
 ``data/train-0.parquet/17`` is row 17 of a parquet file with a column of images, as Hugging Face
-writes them. Nothing is ever unpacked to disk.
+writes them. Nothing is ever unpacked to disk. Of a file that has an address, the parts needed are
+fetched.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.addresses import Address
 from hardmine.errors import InputError
 
 _ROW_GROUPS = 4  # kept in memory: threads that read ahead are in neighbouring ones
@@ -25,7 +27,10 @@ _lock = threading.Lock()
 def archive_of(path: Path) -> Path | None:
     """The tar or parquet file that a path leads into; None if it leads into none."""
     for parent in path.parents:
-        if parent.suffix.lower() in (".tar", ".parquet") and parent.is_file():
+        # A host is not asked for each image: no folder there is named like an archive.
+        if parent.suffix.lower() in (".tar", ".parquet") and (
+            isinstance(parent, Address) or parent.is_file()
+        ):
             return parent
     return None
 
@@ -46,7 +51,7 @@ def read_member(archive: Path, path: Path) -> bytes:
 def tar_members(archive: Path) -> dict[str, tuple[int, int]]:
     """Start and length of each file in an uncompressed tar file, by name."""
     try:
-        with tarfile.open(archive, "r:") as file:
+        with archive.open("rb") as opened, tarfile.open(fileobj=opened, mode="r:") as file:
             return {
                 entry.name.removeprefix("./"): (entry.offset_data, entry.size)
                 for entry in file
@@ -65,10 +70,9 @@ def image_column(archive: Path) -> tuple[str, int]:
         InputError: If it has none, or several.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(archive)
+        file = parquet_file(archive)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{archive}: cannot be read as a parquet file: {error}") from None
     schema = file.schema_arrow
@@ -85,6 +89,13 @@ def image_column(archive: Path) -> tuple[str, int]:
     return found[0], file.metadata.num_rows
 
 
+def parquet_file(archive: Path) -> Any:
+    """Open a parquet file with pyarrow."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(archive.open("rb") if isinstance(archive, Address) else archive)
+
+
 @lru_cache(maxsize=256)
 def _members(archive: Path, time: int) -> dict[str, tuple[int, int]]:
     return tar_members(archive)
@@ -96,6 +107,8 @@ def _read_tar(archive: Path, time: int, name: str) -> bytes:
     if place is None:
         raise InputError(f"{archive / name}: the tar file has no such image")
     start, length = place
+    if isinstance(archive, Address):
+        return archive.read_from(start, length)
     with archive.open("rb") as file:
         file.seek(start)
         return file.read(length)
@@ -104,10 +117,8 @@ def _read_tar(archive: Path, time: int, name: str) -> bytes:
 @lru_cache(maxsize=256)
 def _row_groups(archive: Path, time: int) -> tuple[str, npt.NDArray[np.int64]]:
     """Name of the column of images, and the first row of each row group, with the end."""
-    import pyarrow.parquet as pq
-
     column, _ = image_column(archive)
-    metadata = pq.ParquetFile(archive).metadata
+    metadata = parquet_file(archive).metadata
     lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     return column, np.cumsum([0, *lengths])
 
@@ -115,9 +126,8 @@ def _row_groups(archive: Path, time: int) -> tuple[str, npt.NDArray[np.int64]]:
 @lru_cache(maxsize=_ROW_GROUPS)
 def _row_group(archive: Path, time: int, column: str, group: int) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    images = pq.ParquetFile(archive).read_row_group(group, columns=[column])[column]
+    images = parquet_file(archive).read_row_group(group, columns=[column])[column]
     if pa.types.is_struct(images.type):
         images = images.combine_chunks().field("bytes")
     return images

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from hardmine.addresses import Address, as_path
 from hardmine.errors import InputError
 from hardmine.image_files.archives import archive_of, read_member
 
@@ -32,11 +33,13 @@ def open_image(path: str | PathLike[str]) -> Image.Image:
 
     EXIF orientation is applied and alpha is dropped, as OpenCV does, and so the loaders of
     detectors. Of several frames the first is read. 16-bit grey is scaled to 8 bits. The file's path
-    is in ``info["path"]``. The path may go on into a tar or parquet file: ``0.tar/a.jpg``.
+    is in ``info["path"]``. The path may go on into a tar or parquet file: ``0.tar/a.jpg``. It may
+    be an address: ``s3://bucket/a.jpg``.
 
     Raises:
         InputError: If the file is missing or cannot be decoded: truncated, not an image, or above
             Pillow's limit on the number of pixels (a decompression bomb).
+        Unreachable: If it has an address and its host cannot be reached.
     """
     return decode_image(read_image(path), path)
 
@@ -46,13 +49,12 @@ def read_image(path: str | PathLike[str]) -> bytes:
 
     Raises:
         InputError: If there is no such file, or it is no file that can hold an image.
+        Unreachable: If it has an address and its host cannot be reached.
     """
-    file = Path(path)
+    file = as_path(path)
     try:
-        if not file.exists():
-            archive = archive_of(file)
-            if archive is None:
-                raise InputError(f"{path}: no such image file")
+        archive = archive_of(file)
+        if archive is not None:
             return read_member(archive, file)
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device may be endless
@@ -62,15 +64,17 @@ def read_image(path: str | PathLike[str]) -> bytes:
                 f"{path}: it has {status.st_size} bytes, more than any image that is decoded"
             )
         return file.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def modified(path: str | PathLike[str]) -> int:
     """When an image file, or the archive that it lies in, was changed, in ns; -1 if missing."""
-    file = Path(path)
+    file = as_path(path)
     try:
-        return (file if file.exists() else archive_of(file) or file).stat().st_mtime_ns
+        return (archive_of(file) or file).stat().st_mtime_ns
     except OSError:
         return -1
 
@@ -107,7 +111,9 @@ def image_size(path: str | PathLike[str]) -> tuple[int, int]:
     Raises:
         InputError: If the header cannot be read.
     """
-    return size_of(Path(path) if Path(path).is_file() else read_image(path), path)
+    file = as_path(path)
+    in_place = not isinstance(file, Address) and file.is_file()
+    return size_of(file if in_place else read_image(file), path)
 
 
 def size_of(image: Path | bytes, path: str | PathLike[str]) -> tuple[int, int]:

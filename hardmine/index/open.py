@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from hardmine.addresses import as_path
 from hardmine.errors import IndexMismatch, InputError
+from hardmine.index.remote import local_index
 from hardmine.index.storage.manifest import GRAPH_FOLDER, Manifest, read_manifest
 from hardmine.index.storage.read import read_images, read_store, with_manifest
 from hardmine.records import ImageSet, rows_of
@@ -34,7 +36,8 @@ def open_index(
     """Open an index for searching.
 
     Args:
-        path: Folder that ``build_index`` filled.
+        path: Folder that ``build_index`` filled, or its address, such as ``s3://bucket/coco.hmx``:
+            it is then fetched into a cache on this machine, see ``hardmine.index.remote``.
         encoder: The encoder of the queries; must be the one that built the index.
         images: The data set to use it with; must be the one that it was built from.
         clusters: The clustering that it must have been built with; any if None.
@@ -50,17 +53,18 @@ def open_index(
         IndexDamaged: If a file is missing, altered or inconsistent.
         IndexMismatch: If it was built with another encoder, clustering or data set.
     """
-    folder = Path(path)
+    folder = local_index(path)
     name, _, kind = backend.partition(":")
     if name not in ("exact", "faiss"):
         raise InputError(f'backend must be "exact" or "faiss:KIND", got {backend!r}')
     if root is None and images is not None:
         root = images.root
-    image_folder = None if root is None else Path(root)
+    image_folder = None if root is None else as_path(root)
 
     def read(manifest: Manifest) -> Store:
         require_fit(folder, manifest, encoder=encoder, images=images, clusters=clusters)
-        return read_store(folder, manifest, root=image_folder, verify=verify)
+        stored = as_path(manifest.images.root) if image_folder is None else image_folder
+        return read_store(folder, manifest, root=stored, verify=verify)
 
     store = with_manifest(folder, read)
     if name == "faiss":
@@ -151,7 +155,7 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
     """Load the encoder that an index was built with.
 
     Args:
-        path: The index.
+        path: The index, or its address.
         device: Where it computes; the encoder chooses if None.
 
     Raises:
@@ -160,7 +164,7 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
     """
     from hardmine.encoders import load_encoder
 
-    folder = Path(path)
+    folder = local_index(path)
     manifest = read_manifest(folder)
     if manifest.encoder.spec is None:
         raise IndexMismatch(

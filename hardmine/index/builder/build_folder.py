@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from hardmine.addresses import require_local
 from hardmine.index.builder.plan import COMPACTING, FinishedShard, Plan
 from hardmine.index.storage.files import (
     explain_os_errors,
@@ -28,6 +29,7 @@ class BuildFolder:
     """
 
     def __init__(self, folder: Path) -> None:
+        require_local(folder, "an index that is built or updated")
         self.folder = folder
         self.path = folder / BUILD_FOLDER
 

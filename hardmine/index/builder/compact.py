@@ -40,9 +40,9 @@ def compact_index(path: str | Path, *, shard_size: int = 1024) -> Manifest:
             the disk is full.
     """
     folder = Path(path)
+    build_folder = BuildFolder(folder)
     read_manifest(folder)
     with locked(folder):
-        build_folder = BuildFolder(folder)
         manifest = read_manifest(folder)
         if waiting := build_folder.unfinished_update(manifest.generation):
             raise HardmineError(

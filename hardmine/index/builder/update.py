@@ -130,8 +130,8 @@ def update_index(
     """
     folder = Path(path)
     images = escape_names(images)
-    read_manifest(folder)  # raises before a lock file is written into a folder that is no index
     build_folder = BuildFolder(folder)
+    read_manifest(folder)  # raises before a lock file is written into a folder that is no index
     with RankGroup() as ranks, locked_for_all(ranks, folder):
         update = ranks.on_rank_zero(
             lambda: _prepare(build_folder, images, encoder, proposals, shard_size)
