@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardmine import defaults
+from hardmine.cli import join
 from hardmine.cli.progress import console, one_line, progress_bar
 from hardmine.errors import InputError
 
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard-size", type=int, default=1024, help="images in a shard (default: %(default)s)"
     )
     compact.set_defaults(action_run=_compact)
+    join.add_action(actions)
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
@@ -281,7 +283,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from hardmine.index import read_manifest, verify_index
+    from hardmine.index import verify_index
     from hardmine.index.remote import local_index
 
     args.index = local_index(args.index)
@@ -295,7 +297,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(problem)
     if not problems:
         console.print(f"{args.index}: every byte is as it was written", highlight=False)
-        console.print(read_manifest(args.index).summary, highlight=False)
+        console.print(join.summary(args.index), highlight=False)
     return 1 if problems else 0
 
 

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="exact",
-        help="exact, faiss:flat, faiss:ivfpq or faiss:hnsw (default: %(default)s)",
+        help="exact, lance, faiss:flat, faiss:ivfpq or faiss:hnsw (default: %(default)s)",
     )
     parser.add_argument("--device", help="such as cpu or cuda:0")
     output = parser.add_mutually_exclusive_group()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hardmine.index.base import Index
     from hardmine.index.builder.build import build_index
     from hardmine.index.builder.compact import compact_index
+    from hardmine.index.builder.join import join_indexes
     from hardmine.index.builder.update import update_index
     from hardmine.index.open import open_index, stored_encoder
     from hardmine.index.search.exact import index_from_regions
@@ -27,6 +28,7 @@ _MODULE_OF = {
     "build_index": "hardmine.index.builder.build",
     "compact_index": "hardmine.index.builder.compact",
     "index_from_regions": "hardmine.index.search.exact",
+    "join_indexes": "hardmine.index.builder.join",
     "open_index": "hardmine.index.open",
     "read_manifest": "hardmine.index.storage.manifest",
     "stored_encoder": "hardmine.index.open",
@@ -39,6 +41,7 @@ __all__ = [
     "build_index",
     "compact_index",
     "index_from_regions",
+    "join_indexes",
     "open_index",
     "read_manifest",
     "stored_encoder",

@@ -11,8 +11,9 @@ import numpy as np
 from hardmine.addresses import as_path
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.index.remote import local_index
-from hardmine.index.storage.manifest import GRAPH_FOLDER, Manifest, read_manifest
-from hardmine.index.storage.read import read_images, read_store, with_manifest
+from hardmine.index.storage.joined import is_joined, part_folders, read_parts
+from hardmine.index.storage.manifest import GRAPH_FOLDER, LANCE_FOLDER, Manifest, read_manifest
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
@@ -36,18 +37,21 @@ def open_index(
     """Open an index for searching.
 
     Args:
-        path: Folder that ``build_index`` filled, or its address, such as ``s3://bucket/coco.hmx``:
-            it is then fetched into a cache on this machine, see ``hardmine.index.remote``.
+        path: Folder of ``build_index`` or ``join_indexes``, or its address, such
+            as ``s3://bucket/coco.hmx``: the index is then fetched into a cache on this machine, see
+            ``hardmine.index.remote``.
         encoder: The encoder of the queries; must be the one that built the index.
         images: The data set to use it with; must be the one that it was built from.
         clusters: The clustering that it must have been built with; any if None.
         backend: ``"exact"``, or ``"faiss:flat"``, ``"faiss:ivfpq"``, ``"faiss:hnsw"``. The graph
-            of the last is kept in the folder if that can be written to.
+            of the last is kept in the folder if that can be written to, and so is the table of
+            ``"lance"``.
         device: Where exact scores are computed; the backend chooses if None.
         root: Folder of the images, needed only to show them. If None, the folder of ``images``, or
             else the folder from which the index was built.
-        verify: Whether to check every byte, as ``verify_index`` does. None checks every byte
-            except vectors above 256 MiB.
+        verify: Whether to check every byte, as ``verify_index`` does. None does where the vectors
+            have at most 256 MiB. A larger index opens quickly: the lengths of its shards are
+            checked, and the layout of a shard is held against its hash when it is first searched.
 
     Raises:
         IndexDamaged: If a file is missing, altered or inconsistent.
@@ -55,18 +59,23 @@ def open_index(
     """
     folder = local_index(path)
     name, _, kind = backend.partition(":")
-    if name not in ("exact", "faiss"):
-        raise InputError(f'backend must be "exact" or "faiss:KIND", got {backend!r}')
+    if name not in ("exact", "faiss", "lance"):
+        raise InputError(f'backend must be "exact", "lance" or "faiss:KIND", got {backend!r}')
     if root is None and images is not None:
         root = images.root
     image_folder = None if root is None else as_path(root)
 
-    def read(manifest: Manifest) -> Store:
-        require_fit(folder, manifest, encoder=encoder, images=images, clusters=clusters)
-        stored = as_path(manifest.images.root) if image_folder is None else image_folder
-        return read_store(folder, manifest, root=stored, verify=verify)
+    joined = is_joined(folder)
+    count_of: dict[Path, int] = {}
 
-    store = with_manifest(folder, read)
+    def check(part: Path, manifest: Manifest) -> None:
+        whole = None if joined else images
+        require_fit(part, manifest, encoder=encoder, images=whole, clusters=clusters)
+        count_of[part] = manifest.images.count
+
+    store = read_parts(folder, check, root=image_folder, verify=verify)
+    if joined and images is not None:
+        _require_same_images(folder, store, images, sum(count_of.values()))
     if name == "faiss":
         from hardmine.index.search.faiss import FaissIndex
         from hardmine.index.search.graph import KeptGraph
@@ -77,6 +86,10 @@ def open_index(
             device=None if device is None else str(device),
             graph=KeptGraph(folder / GRAPH_FOLDER, store.digest),
         )
+    if name == "lance":
+        from hardmine.index.search.lance import LanceIndex
+
+        return LanceIndex(store, folder / LANCE_FOLDER)
     from hardmine.index.search.exact import ExactIndex
 
     return ExactIndex(store, device=device)
@@ -113,6 +126,24 @@ def require_fit(
         raise IndexMismatch(
             f"{folder} was built from another list of images ({difference}); bring it up to date "
             "with update_index (hardmine index update), or open it without images"
+        )
+
+
+def _require_same_images(folder: Path, store: Store, images: ImageSet, count: int) -> None:
+    """Refuse a data set whose images are not those of a joined index, in whatever order.
+
+    Args:
+        folder: The joined index.
+        store: Its readable images.
+        images: The data set.
+        count: Images of the index, broken ones included.
+    """
+    missing = int((rows_of(images.ids, store.ids) < 0).sum())
+    if missing or count != len(images):
+        raise IndexMismatch(
+            f"{folder} joins {count} images, of which the data set of {len(images)} lacks "
+            f"{missing}; update a part with update_index (hardmine index update), add one with "
+            "join_indexes (hardmine index join --add), or open it without images"
         )
 
 
@@ -165,7 +196,7 @@ def stored_encoder(path: str | Path, *, device: Any = None) -> Encoder:
     from hardmine.encoders import load_encoder
 
     folder = local_index(path)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(part_folders(folder)[0])
     if manifest.encoder.spec is None:
         raise IndexMismatch(
             f"{folder} was built with an encoder that has no name "

@@ -32,6 +32,13 @@ def _faiss(kind: str) -> Make:
     return make
 
 
+def _lance(store: Store) -> Index:
+    pytest.importorskip("lancedb")
+    from hardmine.index.search.lance import LanceIndex
+
+    return LanceIndex(store)
+
+
 def _on_gpu(store: Store) -> Index:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
@@ -46,6 +53,7 @@ BACKENDS: dict[str, Make] = {
     "faiss-flat": _faiss("flat"),
     "faiss-ivfpq": _faiss("ivfpq"),
     "faiss-hnsw": _faiss("hnsw"),
+    "lance": _lance,
 }
 NEEDS = {"exact-float16": needs_half_product}
 APPROXIMATE = {"faiss-ivfpq", "faiss-hnsw"}

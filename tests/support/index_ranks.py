@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -54,8 +55,8 @@ def work(place: Path) -> None:
     dist.destroy_process_group()
 
 
-def main(place: Path) -> int:
-    """Fork the ranks, wait for them and return how many failed."""
+def fork_ranks(work: Callable[[], None]) -> int:
+    """Fork two ranks, wait for them and return how many failed."""
     torch.set_num_threads(1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,7 +69,7 @@ def main(place: Path) -> int:
             children.append(child)
             continue
         try:
-            work(place)
+            work()
             os._exit(0)
         except BaseException as error:
             print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -77,4 +78,5 @@ def main(place: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    place = Path(sys.argv[1])
+    sys.exit(fork_ranks(lambda: work(place)))

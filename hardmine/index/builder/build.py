@@ -36,9 +36,11 @@ from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining
 from hardmine.index.open import open_index
 from hardmine.index.storage.files import explain_os_errors, sync_folder
 from hardmine.index.storage.image_table import BROKEN, ImageTable
+from hardmine.index.storage.joined import is_joined
 from hardmine.index.storage.manifest import (
     BUILD_FOLDER,
     GRAPH_FOLDER,
+    LANCE_FOLDER,
     MANIFEST,
     ClustersRecord,
     EncoderRecord,
@@ -98,6 +100,8 @@ def build_index(
         HardmineError: If another process is writing the folder, or the disk is full.
     """
     folder = Path(out)
+    if resume and is_joined(folder):
+        return open_index(folder, encoder=encoder, images=images, clusters=clusters)
     check_counts(batch_size=batch_size, workers=workers, shard_size=shard_size)
     check_seed(seed)
     images = escape_names(images)
@@ -297,6 +301,7 @@ def _require_own_folder(folder: Path) -> None:
         LOCK,
         BUILD_FOLDER,
         GRAPH_FOLDER,
+        LANCE_FOLDER,
         MANIFEST,
         "shards",
         *(path.name for path in folder.glob("images-*.parquet")),

@@ -13,7 +13,7 @@ import torch
 from hardmine.errors import InputError
 from hardmine.index.search.blocks import iter_blocks, region_rows
 from hardmine.index.search.product import MAX_NORM, can_multiply
-from hardmine.index.search.queries import Queries, check_k, check_queries
+from hardmine.index.search.queries import check_k, check_queries, check_rows
 from hardmine.index.search.scan import find_best, score_images
 from hardmine.index.search.top_k import TopK, argmax_per_image, best_of_images, boxes_of
 from hardmine.index.storage.store import Shard, Store
@@ -89,7 +89,7 @@ class ExactIndex:
         return self.store.root
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def paths(self) -> Sequence[str]:
         """N paths below ``root``."""
         return self.store.paths
 
@@ -124,27 +124,32 @@ class ExactIndex:
             Best first, equal scores ordered by row. Scores are computed from the stored vectors
             in float64, to 12 digits of the query's length, and rounded to float32.
         """
+        image_rows, scores, boxes = self.best(vectors, k, rows)
+        return Hits(image_rows, scores.astype(np.float32), boxes)
+
+    def best(
+        self, vectors: Any, k: int, rows: npt.ArrayLike | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """Image rows, scores and boxes that ``search`` finds; scores in float64.
+
+        The best images of several indexes can be told by them: float32 would make some equal.
+        """
         queries = check_queries(vectors, self.dim)
         k = check_k(k, len(self))
-        checked_rows = None if rows is None else self._checked_rows(rows)
-        hits = Hits(
-            np.full((len(queries), k), -1, np.int64),
-            np.full((len(queries), k), -np.inf, np.float32),
-            np.zeros((len(queries), k, 4), np.float32),
-        )
+        checked_rows = None if rows is None else check_rows(rows, len(self))
+        image_rows = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf)
+        boxes = np.zeros((len(queries), k, 4), np.float32)
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            found = self._hits(
-                part,
-                find_best(
-                    self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
-                ),
+            top = find_best(
+                self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
             )
-            hits.image_rows[start:stop] = found.image_rows
-            hits.scores[start:stop] = found.scores
-            hits.boxes[start:stop] = found.boxes
-        return hits
+            image_rows[start:stop] = top.rows
+            scores[start:stop] = part.restore(top.scores)
+            boxes[start:stop] = self._boxes(top)
+        return image_rows, scores, boxes
 
     def scores(self, vectors: Any) -> npt.NDArray[np.float32]:
         """Score every image: (C, N), in float32; -inf for an image without regions."""
@@ -157,15 +162,19 @@ class ExactIndex:
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
         queries = check_queries(vectors, self.dim)
-        starts = range(0, len(queries), _ALL_QUERIES)
-        parts = [slice(first, first + _ALL_QUERIES) for first in starts]
         images = max(_SCORES // max(len(queries), 1), 1)
         for start in range(0, len(self), images):
-            rows = np.arange(start, min(start + images, len(self)))
-            out = np.full((len(queries), len(rows)), -np.inf, np.float32)
-            for part in parts:
-                score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
-            yield slice(start, start + len(rows)), queries.restore(out)
+            stop = min(start + images, len(self))
+            yield slice(start, stop), self.scores_between(queries, start, stop)
+
+    def scores_between(self, vectors: Any, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Score the images of consecutive rows: (C, stop - start)."""
+        queries, rows = check_queries(vectors, self.dim), np.arange(start, stop)
+        out = np.full((len(queries), len(rows)), -np.inf, np.float32)
+        for first in range(0, len(queries), _ALL_QUERIES):
+            part = slice(first, first + _ALL_QUERIES)
+            score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
+        return queries.restore(out)
 
     def mean_vectors(self) -> npt.NDArray[np.float16]:
         """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
@@ -196,7 +205,7 @@ class ExactIndex:
             raise InputError(
                 f"rows must be ({len(queries)}, K), K rows per vector, got {image_rows.shape}"
             )
-        self._checked_rows(image_rows[image_rows >= 0])
+        check_rows(image_rows[image_rows >= 0], len(self))
         scores = np.full(image_rows.shape, -np.inf, np.float32)
         boxes = np.zeros((*image_rows.shape, 4), np.float32)
         for line, query in enumerate(queries.vectors.astype(np.float64)):
@@ -223,7 +232,7 @@ class ExactIndex:
             raise InputError(
                 f"boxes must be ({len(image_rows)}, 4), one for each row, got {places.shape}"
             )
-        self._checked_rows(image_rows[image_rows >= 0])
+        check_rows(image_rows[image_rows >= 0], len(self))
         vectors = np.zeros((len(image_rows), self.dim), np.float16)
         shard_of, slot_of = self.store.locations
         # Row -1 reads the appended last element: no shard, no regions.
@@ -241,25 +250,12 @@ class ExactIndex:
             vectors[chosen] = found
         return vectors
 
-    def _hits(self, queries: Queries, best: TopK) -> Hits:
-        """The best images, with the scores of the queries as they were given."""
+    def _boxes(self, best: TopK) -> npt.NDArray[np.float32]:
+        """(C, k, 4) boxes of the best regions."""
         found = best.rows >= 0
         boxes = np.zeros((*best.rows.shape, 4), np.float32)
         boxes[found] = boxes_of(self.store, best.shards[found], best.regions[found])
-        return Hits(best.rows, queries.restore(best.scores).astype(np.float32), boxes)
-
-    def _checked_rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Unique rows, ascending."""
-        given = np.asarray(rows)
-        if given.size and given.dtype.kind not in "iu":
-            raise InputError(f"rows must be whole numbers, got {given.dtype}")
-        unique = np.unique(given.astype(np.int64))
-        if len(unique) and (unique[0] < 0 or unique[-1] >= len(self)):
-            raise InputError(
-                f"rows must lie in 0 to {len(self) - 1}, got {unique[0]} to {unique[-1]}; "
-                "rows_of returns -1 for an id that the index lacks"
-            )
-        return unique
+        return boxes
 
 
 def index_from_regions(

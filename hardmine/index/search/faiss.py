@@ -9,12 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.errors import InputError, MissingExtra
+from hardmine.index.search.approximate import ApproximateIndex
 from hardmine.index.search.blocks import iter_blocks
-from hardmine.index.search.exact import ExactIndex
-from hardmine.index.search.queries import check_k, check_queries
-from hardmine.index.search.top_k import TopK, best_of_images
 from hardmine.index.storage.store import Store
-from hardmine.records import Hits
 
 try:
     import faiss
@@ -31,12 +28,8 @@ _GPU_LIMIT = 2048
 _SEED = 0
 
 
-class FaissIndex(ExactIndex):
+class FaissIndex(ApproximateIndex):
     """Finds candidates by faiss and scores them exactly.
-
-    faiss returns vectors, not images: its k grows until it has found k images for every query.
-    Scores and boxes of the images found are exact, but an approximate kind can miss images. All
-    methods except ``search`` are exact, and so is a search with ``rows``.
 
     The faiss index is built in memory by the constructor.
 
@@ -68,7 +61,6 @@ class FaissIndex(ExactIndex):
             + [np.repeat(block.rows, count) for block, count in zip(blocks, counts, strict=True)]
         )
         total = len(self._owners)
-        self._num_images = int(np.count_nonzero(store.counts))
         self._faiss = _empty_index(kind, store.dim, total)
         if not self._faiss.is_trained:
             self._faiss.train(self._sample(64 * 1024))
@@ -83,57 +75,18 @@ class FaissIndex(ExactIndex):
         if self._on_gpu and kind != "hnsw":
             self._faiss = faiss.index_cpu_to_all_gpus(self._faiss)
 
-    def search(self, vectors: Any, k: int, *, rows: npt.ArrayLike | None = None) -> Hits:
-        """Find the k best images among those that faiss finds, scored exactly.
+    @property
+    def _max_depth(self) -> int:
+        return min(self._total, _GPU_LIMIT) if self._on_gpu else self._total
 
-        Args:
-            vectors: (C, D), NumPy or torch.
-            k: Number of images; no more than there are. With fewer images found, a row ends in
-                -1 and -inf.
-            rows: Search only these rows, exactly; all if None.
-        """
-        queries, k = check_queries(vectors, self.dim), check_k(k, len(self))
-        if rows is not None or len(queries) == 0:
-            return super().search(queries, k, rows=rows)
-        best, lacking = TopK(self.store, queries.vectors, k), []
-        wide = queries.vectors.astype(np.float64)
-        for query, found in enumerate(self._images(queries.vectors, k)):
-            if found is None:
-                lacking.append(query)
-                continue
-            owners, values, shards, regions = best_of_images(self.store, wide[query], found)
-            best.add(query, values, shards, regions, found[owners])
-        hits = self._hits(queries, best)
-        if lacking:
-            exact = super().search(queries[lacking], k)
-            hits.image_rows[lacking] = exact.image_rows
-            hits.scores[lacking] = exact.scores
-            hits.boxes[lacking] = exact.boxes
-        return hits
-
-    def _images(
-        self, queries: npt.NDArray[np.float32], k: int
-    ) -> list[npt.NDArray[np.int64] | None]:
-        """Rows of at least k images per query; None for a query without as many."""
-        found: list[npt.NDArray[np.int64] | None] = [None] * len(queries)
-        total = len(self._owners)
-        max_depth = min(total, _GPU_LIMIT) if self._on_gpu else total
-        enough = min(k, self._num_images)
+    def _first_depth(self, k: int) -> int:
         # Scores of quantized vectors are coarse: more candidates are needed.
-        depth = min(max(16 * k, 256) if self.kind == "ivfpq" else 2 * k, max_depth)
-        pending = np.arange(len(queries))
-        while len(pending) and total:
-            self._search_deeper(depth)
-            _, numbers = self._faiss.search(queries[pending], depth)
-            for query, line in zip(pending.tolist(), numbers, strict=True):
-                rows = np.unique(self._owners[line[line >= 0]])
-                if len(rows) >= enough:
-                    found[query] = rows
-            pending = np.array([query for query in pending.tolist() if found[query] is None], int)
-            if depth == max_depth:
-                break
-            depth = min(2 * depth, max_depth)
-        return found
+        return max(16 * k, 256) if self.kind == "ivfpq" else 2 * k
+
+    def _nearest(self, queries: npt.NDArray[np.float32], depth: int) -> list[npt.NDArray[np.int64]]:
+        self._search_deeper(depth)
+        _, numbers = self._faiss.search(queries, depth)
+        return [self._owners[line[line >= 0]] for line in numbers]
 
     def _search_deeper(self, depth: int) -> None:
         """Set how much an approximate kind visits, so that it finds ``depth`` vectors."""

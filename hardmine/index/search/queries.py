@@ -96,3 +96,21 @@ def check_k(k: Any, num_images: int) -> int:
     if count < 1 or isinstance(k, bool | np.bool_):
         raise InputError(f"k must be a whole number of at least 1, got {k!r}")
     return min(count, max(num_images, 1))
+
+
+def check_rows(rows: npt.ArrayLike, num_images: int) -> npt.NDArray[np.int64]:
+    """Check image rows to search in; return the different ones, ascending.
+
+    Raises:
+        InputError: If they are not whole numbers from 0 to below the number of images.
+    """
+    given = np.asarray(rows)
+    if given.size and given.dtype.kind not in "iu":
+        raise InputError(f"rows must be whole numbers, got {given.dtype}")
+    unique = np.unique(given.astype(np.int64))
+    if len(unique) and (unique[0] < 0 or unique[-1] >= num_images):
+        raise InputError(
+            f"rows must lie in 0 to {num_images - 1}, got {unique[0]} to {unique[-1]}; "
+            "rows_of returns -1 for an id that the index lacks"
+        )
+    return unique

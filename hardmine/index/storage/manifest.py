@@ -14,6 +14,8 @@ from hardmine.index.storage.files import FileRecord, read_regular, write_durably
 
 MANIFEST = "manifest.json"
 BUILD_FOLDER = ".build"  # subfolder of an unfinished build or update
+JOINED = "joined.json"  # in place of the manifest, where a folder joins other indexes
+LANCE_FOLDER = "lance"  # subfolder of a LanceDB table that a search has made
 GRAPH_FOLDER = "graph"  # subfolder of a graph that a search has built
 FORMAT = 1
 _MAX_BYTES = 256 << 20
@@ -113,8 +115,13 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def render(manifest: Manifest) -> bytes:
     """Return the exact bytes of ``manifest.json``; its last field is the hash of the rest."""
+    return seal(manifest)
+
+
+def seal(manifest: msgspec.Struct) -> bytes:
+    """Return a record as JSON; its last field is the hash of the rest."""
     body = msgspec.json.encode(manifest)
-    sealed = _Sealed(manifest=manifest, sha256=hashlib.sha256(body).hexdigest())
+    sealed = {"manifest": msgspec.Raw(body), "sha256": hashlib.sha256(body).hexdigest()}
     return msgspec.json.format(msgspec.json.encode(sealed), indent=1) + b"\n"
 
 
@@ -138,9 +145,9 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         manifest = msgspec.json.decode(content, type=_Sealed).manifest
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        _refuse_other_format(path, content)
+        refuse_other_format(path, content, FORMAT)
         raise IndexDamaged(f"{path} is damaged ({error}); restore it, or build again") from None
-    _refuse_other_format(path, content)
+    refuse_other_format(path, content, FORMAT)
     if render(manifest) != content:
         raise IndexDamaged(
             f"{path} is damaged: its checksum does not match; restore it, or build again"
@@ -150,6 +157,11 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def _missing(folder: Path, error: OSError) -> str:
+    if (folder / JOINED).is_file():
+        return (
+            f"{folder} joins other indexes and holds no images itself; do this to its parts, which "
+            f"hardmine index join {folder} lists"
+        )
     if (folder / BUILD_FOLDER).is_dir():
         return f"{folder} is not finished: run the build again, it continues where it stopped"
     if folder.is_dir() and isinstance(error, FileNotFoundError):
@@ -159,14 +171,19 @@ def _missing(folder: Path, error: OSError) -> str:
     return f"{folder / MANIFEST} cannot be read: {error.strerror}; restore it, or build again"
 
 
-def _refuse_other_format(path: Path, content: bytes) -> None:
+def refuse_other_format(path: Path, content: bytes, known: int) -> None:
+    """Refuse a file of another format than the known one.
+
+    Raises:
+        IndexMismatch: If it says that it has another.
+    """
     try:
         version = msgspec.json.decode(content)["manifest"]["format"]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return
-    if version != FORMAT:
+    if version != known:
         raise IndexMismatch(
-            f"{path} has format {version}, hardmine {__version__} reads format {FORMAT}; "
+            f"{path} has format {version}, hardmine {__version__} reads format {known}; "
             "use the hardmine that wrote it, or build again"
         )
 

@@ -10,11 +10,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hardmine.addresses import as_path
 from hardmine.errors import IndexDamaged
 from hardmine.index.storage.files import FileRecord, require_regular, sha256_of
 from hardmine.index.storage.image_table import ImageTable, read_table
 from hardmine.index.storage.manifest import Manifest, read_manifest, render
-from hardmine.index.storage.shard_files import read_shard
+from hardmine.index.storage.shard_files import map_shard, read_shard
 from hardmine.index.storage.store import Shard, Store
 
 # Up to this size, vectors are hashed at every open, which takes a fraction of a second. Of larger
@@ -63,8 +64,9 @@ def read_store(
         folder: The index.
         manifest: Its manifest; None reads the latest, also while an update is replacing it.
         root: Folder of the images; the one they were built from if None.
-        verify: Whether to read all vectors: to hash them, and to check that they are unit vectors.
-            None reads up to 256 MiB. All other files are always hashed.
+        verify: Whether to read all shards: to hash them, and to check that they hold unit vectors.
+            None reads up to 256 MiB of vectors. Of a shard that is not read here, the lengths are
+            checked; its layout is held against its hash when it is first used.
 
     Raises:
         IndexDamaged: If a file is missing, altered or inconsistent.
@@ -82,17 +84,18 @@ def read_store(
     shards = []
     for record in manifest.shards:
         check_file(folder, record.vectors, whole=verify)
-        check_file(folder, record.layout)
-        shards.append(read_shard(folder, manifest, record, rows_of_shard[record.number]))
+        check_file(folder, record.layout, whole=verify)
+        read = read_shard if verify else map_shard
+        shards.append(read(folder, manifest, record, rows_of_shard[record.number]))
         if verify and not holds_unit_vectors(shards[-1]):
             raise IndexDamaged(
                 f"{folder / record.vectors.name} holds vectors that are not of unit length; "
                 "build again"
             )
     return Store(
-        root=Path(manifest.images.root) if root is None else root,
+        root=as_path(manifest.images.root) if root is None else root,
         ids=table.ids[readable],
-        paths=tuple(table.paths[row] for row in readable.tolist()),
+        paths=table.paths_of(readable),
         sizes=table.sizes[readable],
         dim=manifest.encoder.dim,
         encoder_fingerprint=manifest.encoder.fingerprint,
@@ -134,10 +137,15 @@ def read_images(folder: Path, manifest: Manifest) -> ImageTable:
     record = manifest.images.table
     check_file(folder, record)
     table = read_table(folder, record, count=manifest.images.count)
-    images_of_shard = {shard.number: shard.images for shard in manifest.shards}
-    limits = np.array([images_of_shard.get(number, 0) for number in table.shards.tolist()], int)
     path = folder / record.name
-    if ((table.slots >= limits) & ~table.broken).any():
+    numbers = np.array([shard.number for shard in manifest.shards], np.int64)
+    limits = np.array([shard.images for shard in manifest.shards], np.int64)
+    stored = ~table.broken
+    shards, slots = table.shards[stored], table.slots[stored]
+    # Numbers ascend. Position 0 stands for a number that is none of them.
+    place = np.searchsorted(numbers, shards, side="right")
+    known = np.append(-1, numbers)[place] == shards
+    if not known.all() or (slots >= np.append(0, limits)[place]).any():
         raise IndexDamaged(f"{path} is damaged: it names slots that no shard has; build again")
     broken = int(table.broken.sum())
     if broken != manifest.images.broken:

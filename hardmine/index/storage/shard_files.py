@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import zipfile
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from hardmine.errors import HardmineError, IndexDamaged
 from hardmine.index.storage.files import FileRecord, write_durably
 from hardmine.index.storage.manifest import Manifest, ShardRecord, layout_name, vectors_name
-from hardmine.index.storage.store import Shard
+from hardmine.index.storage.store import Shard, UnreadShard
 
 _HEADER = 128  # bytes before the values of every array
 # dtype and shape of each array of a layout file.
@@ -65,6 +66,15 @@ def read_shard(
     The manifest gives the shapes, and each file must have the length that they need: a hostile
     header cannot allocate memory. Nothing is unpickled.
     """
+    shard = map_shard(folder, manifest, record, rows)
+    shard.read()
+    return shard
+
+
+def map_shard(
+    folder: Path, manifest: Manifest, record: ShardRecord, rows: npt.NDArray[np.int64]
+) -> UnreadShard:
+    """Map both files of a shard; its layout is checked and held against its hash on first use."""
     regions = record.regions
     expected: _Layout = {
         "offsets": ("int64", (record.images + 1,)),
@@ -77,20 +87,36 @@ def read_shard(
     try:
         vectors = map_array(path, manifest.dtype, (regions, manifest.encoder.dim))
         path = folder / record.layout.name
-        layout = _unpack(path.read_bytes(), expected)
-        for name in expected:
-            if not np.isfinite(layout[name]).all():
-                raise ValueError(f"{name} holds NaN or infinity")
-        return Shard(
-            vectors=vectors,
-            scales=layout.get("scales"),
-            offsets=layout["offsets"],
-            boxes=layout["boxes"],
-            mass=layout["mass"],
-            rows=rows,
-        )
-    except (OSError, ValueError, HardmineError) as error:
-        raise IndexDamaged(f"{path} is damaged ({error}); restore it, or build again") from None
+        # Mapped, not opened: an update may remove the file before it is read.
+        content = np.memmap(path, np.uint8, mode="r") if record.layout.bytes else b""
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+    def read(rows: npt.NDArray[np.int64]) -> Shard:
+        layout_bytes = bytes(content)
+        try:
+            if hashlib.sha256(layout_bytes).hexdigest() != record.layout.sha256:
+                raise ValueError("its content has changed")
+            layout = _unpack(layout_bytes, expected)
+            for name in expected:
+                if not np.isfinite(layout[name]).all():
+                    raise ValueError(f"{name} holds NaN or infinity")
+            return Shard(
+                vectors=vectors,
+                scales=layout.get("scales"),
+                offsets=layout["offsets"],
+                boxes=layout["boxes"],
+                mass=layout["mass"],
+                rows=rows,
+            )
+        except (ValueError, HardmineError) as error:
+            raise _damaged(path, error) from None
+
+    return UnreadShard(vectors, rows, read)
+
+
+def _damaged(path: Path, error: Exception) -> IndexDamaged:
+    return IndexDamaged(f"{path} is damaged ({error}); restore it, or build again")
 
 
 def write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> FileRecord:

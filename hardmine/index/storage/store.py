@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,54 @@ class Shard:
         """Number of stored images, removed ones included."""
         return len(self.rows)
 
+    def read(self) -> None:
+        """Read what has not been read yet: here nothing."""
+
+    def with_rows(self, rows: npt.NDArray[np.int64]) -> Shard:
+        """The same shard, its images in other rows."""
+        return replace(self, rows=rows)
+
     @cached_property
     def tensor(self) -> torch.Tensor:
         """``vectors`` as a tensor, not copied."""
         return as_tensor(self.vectors)
+
+
+_LAYOUT = {"scales", "offsets", "boxes", "mass"}
+
+
+class UnreadShard(Shard):
+    """A shard whose layout, all but vectors and rows, is read when it is first needed.
+
+    Args:
+        vectors: As in ``Shard``.
+        rows: The same.
+        read: Reads the whole shard.
+    """
+
+    def __init__(
+        self,
+        vectors: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        read: Callable[[npt.NDArray[np.int64]], Shard],
+    ) -> None:
+        vars(self).update(vectors=vectors, rows=rows, _read=read)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LAYOUT:
+            raise AttributeError(name)
+        self.read()
+        return vars(self)[name]
+
+    def read(self) -> None:
+        """Read the layout, if it has not been read yet."""
+        if not vars(self).keys() >= _LAYOUT:
+            shard = vars(self)["_read"](self.rows)
+            vars(self).update({name: getattr(shard, name) for name in _LAYOUT})
+
+    def with_rows(self, rows: npt.NDArray[np.int64]) -> Shard:
+        """The same shard, its images in other rows."""
+        return UnreadShard(self.vectors, rows, vars(self)["_read"])
 
 
 @dataclass(frozen=True)
@@ -91,7 +136,7 @@ class Store:
 
     root: Path
     ids: npt.NDArray[Any]
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     sizes: npt.NDArray[np.int32]
     dim: int
     encoder_fingerprint: str

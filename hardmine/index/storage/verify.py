@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hardmine.errors import IndexDamaged, IndexMismatch
+from hardmine.index.storage.joined import is_joined, part_folders, read_parts
 from hardmine.index.storage.manifest import Manifest, read_manifest
 from hardmine.index.storage.read import check_file, holds_unit_vectors, read_store
 
@@ -27,6 +28,8 @@ def verify_index(
     """
     folder = Path(path)
     try:
+        if is_joined(folder):
+            return _problems_of_parts(folder, progress)
         manifest = read_manifest(folder)
         while problems := _problems(folder, manifest, progress):
             # An update may have replaced the manifest and removed the old files meanwhile.
@@ -37,6 +40,26 @@ def verify_index(
     except (IndexDamaged, IndexMismatch) as error:
         return (str(error),)
     return problems
+
+
+def _problems_of_parts(
+    folder: Path, progress: Callable[[int, int], None] | None
+) -> tuple[str, ...]:
+    """Problems of the indexes that a folder joins, and of their fit."""
+    folders = part_folders(folder)
+    sizes = [sum(record.bytes for record in read_manifest(part).files) for part in folders]
+    problems: list[str] = []
+    for place, part in enumerate(folders):
+        before = sum(sizes[:place])
+
+        def report(done: int, total: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, sum(sizes))
+
+        problems += verify_index(part, progress=report)
+    if not problems:
+        read_parts(folder, verify=False)
+    return tuple(problems)
 
 
 def _problems(
@@ -58,6 +81,8 @@ def _problems(
         return tuple(problems)
     try:
         store = read_store(folder, manifest, verify=False)
+        for shard in store.shards:
+            shard.read()
     except IndexDamaged as error:
         return (str(error),)
     return tuple(
