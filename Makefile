@@ -19,8 +19,10 @@ TORCH_INDEX_cpu := https://download.pytorch.org/whl/cpu
 demo: $(VENV)/.installed  ## the whole flow, offline; installs what hardmine itself needs and no more
 	$(BIN)/hardmine demo
 
+# In the order of their folders, the long files of integration/ come before the short ones of unit/,
+# so that the processes end together.
 test: $(VENV)/.ready  ## all tests
-	$(BIN)/python -m pytest -m "not benchmark" --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not benchmark" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-mmcv: $(MMCV)/.ready  ## the MMDetection tests with a compiled mmcv; compiling takes a while, once
 	$(MMCV)/bin/python -m pytest -m "not benchmark" tests/integration/mmdet

@@ -60,8 +60,9 @@ def make_loader(images, sampler, batch_size=4):
 def make_detector(num_classes):
     """A small detector with random weights, so that nothing is downloaded."""
     torch.manual_seed(0)
+    size = {"min_size": 192, "max_size": 192, "box_batch_size_per_image": 64}
     return fasterrcnn_mobilenet_v3_large_320_fpn(
-        weights=None, weights_backbone=None, num_classes=num_classes + 1, min_size=192, max_size=192
+        weights=None, weights_backbone=None, num_classes=num_classes + 1, **size
     )
 
 

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,30 +38,23 @@ _TIMEOUT = 300  # seconds for one probe; importing torch can take a minute on a 
 def examine() -> dict[str, Any]:
     """Run all checks; the result is what ``hardmine doctor --json`` prints."""
     base, extras = declared_requirements()
-    groups = {"": base, **extras}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        imports = {
-            name: pool.submit(check_packages, requirements, name)
-            for name, requirements in groups.items()
-        }
+        checked = pool.submit(check_packages, {"": base, **extras})
         others = {name: pool.submit(_probe, name) for name in ("machine", "tiny", "network")}
-    packages = imports.pop("").result()
+    packages = checked.result()
     found = {name: probe.result() for name, probe in others.items()}
-    base_works = bool(packages) and all(each["works"] for each in packages)
+    base_works = bool(base) and all(each["works"] for each in packages[""])
     return {
         "works": base_works and "error" not in found["tiny"],
         "hardmine": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "packages": packages,
+        "packages": packages.pop(""),
         **found,
         "extras": {
-            name: {
-                "works": all(each["works"] for each in packages.result()),
-                "packages": packages.result(),
-            }
-            for name, packages in imports.items()
+            name: {"works": all(each["works"] for each in group), "packages": group}
+            for name, group in packages.items()
         },
     }
 
@@ -82,45 +75,57 @@ def declared_requirements() -> tuple[list[str], dict[str, list[str]]]:
     return base, extras
 
 
-def check_packages(requirements: Sequence[str], extra: str) -> list[dict[str, Any]]:
-    """Version of each required package, whether it imports, and how to install it if not."""
-    found: list[dict[str, Any]] = []
-    modules: dict[str, tuple[str, ...]] = {}
-    for requirement in requirements:
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            version = None
-        key = name.lower().replace("_", "-")
-        if version is not None:
-            modules[name] = _MODULES.get(key, (key.replace("-", "_"),))
-        found.append({"name": name, "requirement": requirement, "version": version})
-    errors = _import_errors([module for each in modules.values() for module in each])
-    for package in found:
-        own = modules.get(package["name"], ())
-        broken = [module for module in own if errors[module]]
-        package["works"] = package["version"] is not None and not broken
-        package["error"] = errors[broken[0]] if broken else None
-        if not package["works"]:
-            what = (
-                f"'hardmine[{extra}]'" if extra else f"--force-reinstall '{package['requirement']}'"
-            )
-            package["install"] = _INSTALL_COMMANDS.get(
-                broken[0] if broken else "", f"pip install {what}"
-            )
+def check_packages(groups: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, Any]]]:
+    """Version of each required package, whether it imports, and how to install it if not.
+
+    Args:
+        groups: Requirements by the extra that needs them; those of the base install under "".
+    """
+    found = {extra: [_installed(each) for each in groups[extra]] for extra in groups}
+    every = [package for group in found.values() for package in group]
+    errors = _import_errors(list(dict.fromkeys(m for each in every for m in each["modules"])))
+    for extra, group in found.items():
+        for package in group:
+            broken = [module for module in package.pop("modules") if errors[module]]
+            package["works"] = package["version"] is not None and not broken
+            package["error"] = errors[broken[0]] if broken else None
+            if not package["works"]:
+                what = (
+                    f"'hardmine[{extra}]'"
+                    if extra
+                    else f"--force-reinstall '{package['requirement']}'"
+                )
+                package["install"] = _INSTALL_COMMANDS.get(
+                    broken[0] if broken else "", f"pip install {what}"
+                )
     return found
 
 
+def _installed(requirement: str) -> dict[str, Any]:
+    """Name and version of a required package, and the modules to import where it is installed."""
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        version = None
+    key = name.lower().replace("_", "-")
+    modules = _MODULES.get(key, (key.replace("-", "_"),)) if version is not None else ()
+    return {"name": name, "requirement": requirement, "version": version, "modules": modules}
+
+
 def _import_errors(modules: Sequence[str]) -> dict[str, str | None]:
-    """The error of importing each module; None if there is none."""
+    """The error of importing each module; None if there is none.
+
+    One process imports all of them, because most import torch again, which takes seconds. What
+    fails there may work without the others, and is imported again in a process of its own.
+    """
     errors = _probe("modules", *modules) if modules else {}
-    if "error" not in errors:
-        return dict(errors)
-    if len(modules) == 1:
-        return {modules[0]: errors["error"]}
-    # One of them crashed the probe. Import each alone to find out which.
-    return {module: _import_errors([module])[module] for module in modules}
+    if "error" in errors:  # one of them crashed the process
+        errors = dict.fromkeys(modules, errors["error"])
+    if len(modules) > 1:
+        for module in [name for name in modules if errors[name]]:
+            errors |= _import_errors([module])
+    return dict(errors)
 
 
 def _probe(*arguments: str) -> Any:

@@ -19,7 +19,9 @@ _log = logging.getLogger(__name__)
 _TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
-def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") -> Path:
+def fetch(
+    repository: str, files: Sequence[str], name: str, manual: str = "", *, whole: bool = False
+) -> Path:
     """Find or download the first of several files that a repository has.
 
     Args:
@@ -27,6 +29,7 @@ def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") ->
         files: Alternative files, best first.
         name: The encoder's name, for error messages.
         manual: Advice on how to load a manually copied file, for the error message.
+        whole: Whether the model needs other files of the repository too, for the error message.
 
     Raises:
         WeightsUnavailable: If none is in the cache and none can be downloaded.
@@ -42,11 +45,11 @@ def fetch(repository: str, files: Sequence[str], name: str, manual: str = "") ->
             return _download(repository, files)
         except Exception as error:  # the advice is the same for all errors
             reason = _first_line(error)
-    raise _unavailable(repository, files[0], name, reason, manual)
+    raise _unavailable(repository, files[0], name, reason, manual, whole=whole)
 
 
 def _unavailable(
-    repository: str, file: str, name: str, reason: str, manual: str = ""
+    repository: str, file: str, name: str, reason: str, manual: str = "", *, whole: bool = False
 ) -> WeightsUnavailable:
     """The error that says why a file is not here and how to bring it here."""
     cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
@@ -54,7 +57,7 @@ def _unavailable(
     return WeightsUnavailable(
         f"encoder {name!r}: its file {file} is not on this machine and cannot be downloaded "
         f"({reason}). On a machine with network access run\n"
-        f"    hf download {repository} {file}\n"
+        f"    hf download {repository}{'' if whole else f' {file}'}\n"
         f"and copy the folder it makes to {cache / ('models--' + repository.replace('/', '--'))}"
         + (f"; or download {url} and {manual}" if manual else "")
         + ". The encoder 'tiny' needs no download."
@@ -114,21 +117,28 @@ def fetch_folder(repository: str, weights: Sequence[str], config: str, name: str
     Args:
         repository: "ORG/MODEL".
         weights: Alternative weight files, best first.
-        config: The configuration file. If it is cached, the tokenizer's files are assumed to be.
+        config: The configuration file. It is downloaded last: where it is, the rest is.
         name: The encoder's name, for error messages.
 
     Raises:
         WeightsUnavailable: If it is not in the cache and cannot be downloaded.
     """
-    folder = fetch(repository, weights, name).parent
+    folder = fetch(repository, weights, name, whole=True).parent
     if not (folder / config).is_file():
-        fetch(repository, [config], name)
-        try:
-            huggingface_hub.snapshot_download(
-                repository, revision=folder.name, allow_patterns=["*.json", "*.txt", "*.model"]
-            )
-        except Exception as error:  # as above
-            raise _unavailable(repository, config, name, _first_line(error)) from error
+        reason = unreachable()
+        if not reason:
+            try:
+                huggingface_hub.snapshot_download(
+                    repository,
+                    revision=folder.name,
+                    allow_patterns=["*.json", "*.txt", "*.model"],
+                    ignore_patterns=[config],
+                )
+                huggingface_hub.hf_hub_download(repository, config, revision=folder.name)
+            except Exception as error:  # as above
+                reason = _first_line(error)
+        if reason:
+            raise _unavailable(repository, config, name, reason, whole=True)
     return folder
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hardmine.cli.main import main
 from hardmine.demo.steps import (
     QUESTIONS,
     STEPS,
@@ -31,17 +32,13 @@ from hardmine.mining.weights import report_weights
 from hardmine.scenes import generate_scene
 
 
-def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hardmine.cli.main", "demo", "--out", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo") / "first"
-    done = demo(folder, "--images", "30", "--seed", "7")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["demo", "--out", str(folder), "--images", "30", "--seed", "7"]) == 0
+    return folder, printed.getvalue()
 
 
 def printed_steps(stdout: str) -> list[tuple[str, str]]:

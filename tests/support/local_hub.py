@@ -24,6 +24,7 @@ class LocalHub:
         damaged: Whether files arrive with their last byte changed.
         cut_after: Bytes after which each connection is cut; None for never.
         private: Whether it answers 401.
+        refused: Names of files for which it answers 403.
         downloads: Names of the files that were asked for.
     """
 
@@ -32,6 +33,7 @@ class LocalHub:
     damaged: bool = False
     cut_after: int | None = None
     private: bool = False
+    refused: frozenset[str] = frozenset()
     downloads: list[str] = field(default_factory=list)
     endpoint: str = ""
 
@@ -85,6 +87,9 @@ def serve(hub: LocalHub) -> Iterator[LocalHub]:
         def file(self, name: str, *, body: bool) -> None:
             if name not in hub.files:
                 self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, body=body)
+                return
+            if name in hub.refused:
+                self.send(403, b"{}", body=body)
                 return
             content = hub.files[name]
             etag = hashlib.sha256(content).hexdigest()

@@ -319,20 +319,20 @@ def test_folding_the_norms_leaves_the_trunk_as_it_was_trained(roads: Path) -> No
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_the_encoder_tells_night_from_day(roads: Path, tmp_path: Path) -> None:
+def test_the_encoder_tells_night_from_day(roads: Path) -> None:
     from hardmine.datasets import open_image
-    from tests.benchmarks.roads.photos import RoadPhotos
+    from tests.benchmarks.roads.encoder import RoadEncoder
 
-    photos = RoadPhotos(roads, tmp_path)
-    times = photos.attributes["timeofday"]
-    rows = {name: np.flatnonzero(times == name)[:8] for name in ("night", "daytime")}
-    texts = photos.encoder.encode_texts(["at night", "by day"])
+    encoder = RoadEncoder(roads)
+    photos = json.loads((roads / "instances.json").read_text())["images"]
+    texts = encoder.encode_texts(["at night", "by day"])
     scores = {}
-    for name, chosen in rows.items():
+    for name in ("night", "daytime"):
+        chosen = [photo["file_name"] for photo in photos if photo["timeofday"] == name][:8]
         batch = torch.stack(
-            [photos.encoder.preprocess(open_image(photos.images.path(int(row)))) for row in chosen]
+            [encoder.preprocess(open_image(roads / "images" / file)) for file in chosen]
         )
-        features = photos.encoder.encode_images(batch)
+        features = encoder.encode_images(batch)
         assert features.patches.shape == (8, 9, 16, 512)
         whole = features.whole @ texts.T
         scores[name] = (whole[:, 0] - whole[:, 1]).numpy()

@@ -69,19 +69,20 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_package(packages: Path, requirement: str, expected: dict[str, Any]) -> None:
-    (found,) = checks.check_packages([requirement], "thing")
+    (found,) = checks.check_packages({"thing": [requirement]})["thing"]
     assert {name: found.get(name) for name in expected} == expected
 
 
 def test_a_crashing_library_does_not_affect_others(packages: Path) -> None:
-    good, crash = checks.check_packages(["goodlib", "crashlib"], "thing")
+    found = checks.check_packages({"": ["goodlib"], "thing": ["crashlib"]})
+    (good,), (crash,) = found[""], found["thing"]
     assert good["works"]
     assert not crash["works"]
     assert crash["error"] == "crashes the interpreter (SIGABRT)"
 
 
 def test_a_broken_base_package_gets_its_own_install_line(packages: Path) -> None:
-    (found,) = checks.check_packages(["badlib>=1.2"], "")
+    (found,) = checks.check_packages({"": ["badlib>=1.2"]})[""]
     assert found["install"] == "pip install --force-reinstall 'badlib>=1.2'"
 
 

@@ -1,17 +1,16 @@
-"""Weights are downloaded from a hub on this machine, with all that goes wrong with downloads."""
+"""open_clip's weights are downloaded from a hub on this machine, whatever goes wrong."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
-from local_hub import LocalHub, serve
+from local_hub import LocalHub
 from open_clip.pretrained import _PRETRAINED
 from random_models import TEXT, VIT, random_model
 from safetensors.torch import save
@@ -33,15 +32,11 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def hub(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+def hub(content: bytes, empty_hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> LocalHub:
+    """Holds the weights that open_clip is told are there."""
     monkeypatch.setitem(_PRETRAINED, ARCHITECTURE, {"mine": {"hf_hub": "org/small/"}})
-    with serve(LocalHub({FILE: content})) as served:
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.endpoint)
-        # The client makes it from the endpoint when it is imported.
-        template = served.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        yield served
+    empty_hub.files = {FILE: content}
+    return empty_hub
 
 
 def load() -> Any:
