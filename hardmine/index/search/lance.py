@@ -19,6 +19,7 @@ from hardmine.index.storage.store import Store
 
 try:
     import lancedb
+    from lancedb.index import IvfPq
 except ImportError:
     raise MissingExtra("lance", "a LanceDB index") from None
 
@@ -44,7 +45,8 @@ class LanceIndex(ApproximateIndex):
 
     def __init__(self, store: Store, folder: Path | None = None) -> None:
         super().__init__(store)
-        self._table = None if self._total == 0 else _open_table(store, self._total, folder)
+        # An empty index is never asked.
+        self._table: Any = _open_table(store, self._total, folder) if self._total else None
         self._lists = _num_lists(self._total)
 
     def _first_depth(self, k: int) -> int:
@@ -74,9 +76,10 @@ def _open_table(store: Store, total: int, folder: Path | None) -> Any:
     if folder is not None:
         try:
             database = lancedb.connect(folder)
-            for other in set(database.table_names()) - {name}:
+            kept = set(database.list_tables().tables)
+            for other in kept - {name}:
                 database.drop_table(other)
-            if name in database.table_names():
+            if name in kept:
                 table = database.open_table(name)
                 if table.count_rows() == total and _is_ready(table, total):
                     return table
@@ -98,13 +101,10 @@ def _make_table(database: Any, name: str, store: Store, total: int) -> Any:
         parts = next(
             count for count in range(max(store.dim // 8, 1), 0, -1) if store.dim % count == 0
         )
-        table.create_index(
-            metric="cosine",
-            vector_column_name="vector",
-            index_type="IVF_PQ",
-            num_partitions=_num_lists(total),
-            num_sub_vectors=parts,
+        lists = IvfPq(
+            distance_type="cosine", num_partitions=_num_lists(total), num_sub_vectors=parts
         )
+        table.create_index("vector", config=lists)
     return table
 
 

@@ -16,7 +16,7 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError
 from hardmine.index.open import require_fit
 from hardmine.index.sharded.holder import Held, Holder, split_parts
-from hardmine.index.sharded.index import ShardedIndex
+from hardmine.index.sharded.index import ShardedIndex, Worker
 from hardmine.index.storage.joined import part_folders
 from hardmine.index.storage.manifest import read_manifest
 
@@ -70,7 +70,10 @@ def open_over_ranks(
         yield None
         thread.join()
     else:
-        workers = [_Here(holders[0]), *(_Rank(number, messages) for number in range(1, size))]
+        workers: list[Worker] = [
+            _Here(holders[0]),
+            *(_Rank(number, messages) for number in range(1, size)),
+        ]
         index = ShardedIndex(
             workers[: len(groups)],
             [one for one in held if one is not None],
