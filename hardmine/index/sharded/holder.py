@@ -78,6 +78,6 @@ def split_parts(folders: Sequence[Path], count: int) -> list[list[str]]:
     middles = (np.cumsum(images) - images / 2) / max(images.sum(), 1)
     numbers = np.minimum((middles * count).astype(int), count - 1)
     return [
-        [str(folders[place].absolute()) for place in np.flatnonzero(numbers == number)]
-        for number in np.unique(numbers)
+        [str(folder.absolute()) for folder, own in zip(folders, numbers, strict=True) if own == one]
+        for one in np.unique(numbers)
     ]

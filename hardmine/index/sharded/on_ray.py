@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ try:
     import ray
 except ImportError:
     raise MissingExtra("ray", "an index over Ray actors") from None
+
+log = logging.getLogger(__name__)
 
 _NAMESPACE = "hardmine"
 
@@ -55,9 +58,21 @@ def open_on_ray(
     for folder, manifest in zip(folders, manifests, strict=True):
         require_fit(folder, manifest, encoder=encoder)
     groups = split_parts(folders, actors)
+    there = ray.cluster_resources()
+    for kind, each in (("CPU", num_cpus), ("GPU", num_gpus)):
+        if each * len(groups) > there.get(kind, 0):
+            log.warning(
+                "%d actors need %g %ss, the Ray cluster has %g: waiting until they are there",
+                len(groups),
+                each * len(groups),
+                kind,
+                there.get(kind, 0),
+            )
     # A changed index has other actors.
     content = b"".join(render(manifest) for manifest in manifests)
-    digest = hashlib.sha256(b"\n".join([*map(bytes, folders), content])).hexdigest()[:16]
+    digest = hashlib.sha256(
+        b"\n".join([*(bytes(folder.absolute()) for folder in folders), content])
+    ).hexdigest()[:16]
     actor = ray.remote(Holder)
     handles = [
         actor.options(

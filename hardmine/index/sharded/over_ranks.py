@@ -16,7 +16,7 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import HardmineError
 from hardmine.index.open import require_fit
 from hardmine.index.sharded.holder import Held, Holder, split_parts
-from hardmine.index.sharded.index import ShardedIndex
+from hardmine.index.sharded.index import ShardedIndex, Worker
 from hardmine.index.storage.joined import part_folders
 from hardmine.index.storage.manifest import read_manifest
 
@@ -49,7 +49,6 @@ def open_over_ranks(
     rank, size = rank_and_world_size()
     folders = part_folders(path)
     groups = split_parts(folders, size)
-    held: list[Held | None] = [None]
     holders: list[Holder] = []
 
     def hold() -> None:
@@ -60,18 +59,21 @@ def open_over_ranks(
 
     with RankGroup() as ranks:
         ranks.on_every_rank(hold)
-        held = ranks.gather(holders[0].describe() if holders else None)
+        held: list[Held | None] = ranks.gather(holders[0].describe() if holders else None)
     messages = dist.new_group(backend="gloo", timeout=_TIMEOUT) if size > 1 else None
-    thread = None
-    try:
-        if rank > 0:
-            thread = threading.Thread(
-                target=_serve, args=(holders, messages), name="hardmine-holder", daemon=True
-            )
-            thread.start()
-            yield None
-            return
-        workers = [_Here(holders[0]), *(_Rank(number, messages) for number in range(1, size))]
+    if rank > 0:
+        thread = threading.Thread(
+            target=_serve, args=(holders, messages), name="hardmine-holder", daemon=True
+        )
+        thread.start()
+        # An error here is not held up: rank 0 learns of it when the connection breaks.
+        yield None
+        thread.join()
+    else:
+        workers: list[Worker] = [
+            _Here(holders[0]),
+            *(_Rank(number, messages) for number in range(1, size)),
+        ]
         index = ShardedIndex(
             workers[: len(groups)],
             [one for one in held if one is not None],
@@ -82,11 +84,9 @@ def open_over_ranks(
         finally:
             for worker in workers:
                 worker.close()
-    finally:
-        if thread is not None:
-            thread.join()
-        if messages is not None:
-            dist.destroy_process_group(messages)
+    if messages is not None:
+        # One that lives until the process exits can abort it there.
+        dist.destroy_process_group(messages)
 
 
 class _Here:

@@ -11,9 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def as_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column of numbers as NumPy has it; Arrow's own way would import pandas."""
-    return np.asarray(column.combine_chunks().to_numpy(zero_copy_only=False))
+def as_numpy(column: Any) -> npt.NDArray[Any]:
+    """A column of whole numbers, none of them missing, as NumPy has it.
+
+    Arrow's own ``to_numpy`` imports pandas.
+    """
+    values = column.combine_chunks()
+    dtype = np.dtype(values.type.to_pandas_dtype())
+    if len(values) == 0:
+        return np.zeros(0, dtype)
+    start = values.offset * dtype.itemsize
+    return np.frombuffer(values.buffers()[1], dtype, count=len(values), offset=start)
 
 
 # Texts that become Python objects at a time while all are iterated over.
@@ -71,4 +79,10 @@ class TextColumn(Sequence[str]):
 
     def take(self, rows: npt.NDArray[np.int64]) -> TextColumn:
         """The texts of some rows."""
-        return TextColumn(self._column.take(pa.array(rows)))
+        if len(rows) == len(self) and (rows == np.arange(len(self))).all():
+            return self
+        # Not pa.array, which imports pandas.
+        places = pa.Array.from_buffers(
+            pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))]
+        )
+        return TextColumn(self._column.take(places))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,10 @@ _COLUMNS = {
     "slot": pa.int32(),
 }
 
+# Columns that only an update needs.
+_LATER = ("bytes", "mtime_ns", "sha256")
+_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
+
 
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """State of an image's file when it was read.
@@ -65,10 +69,12 @@ class FactColumns(Sequence[FileFacts]):
     """States of N files. All become Python objects when the first is asked for.
 
     Attributes:
-        columns: Arrow's table, with a column for each field of ``FileFacts``.
+        columns: Arrow's table, with columns for those fields of ``FileFacts`` not in ``_LATER``.
+        read_later: Reads the columns of ``_LATER``.
     """
 
     columns: Any
+    read_later: Callable[[], Any]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -96,7 +102,11 @@ class FactColumns(Sequence[FileFacts]):
 
     @cached_property
     def _facts(self) -> tuple[FileFacts, ...]:
-        lists = [self.columns[name].to_pylist() for name in FileFacts.__struct_fields__]
+        later = self.read_later()
+        lists = [
+            (later if name in _LATER else self.columns)[name].to_pylist()
+            for name in FileFacts.__struct_fields__
+        ]
         return tuple(FileFacts(*values) for values in zip(*lists, strict=True))
 
 
@@ -210,21 +220,32 @@ def read_table(folder: Path, record: FileRecord, *, count: int) -> ImageTable:
         IndexDamaged: If ``write_table`` cannot have written it, or its values are inconsistent.
     """
     path = folder / record.name
+
+    def read_later() -> Any:
+        try:
+            return _read_columns(source, _LATER, record.bytes)
+        except _ERRORS as error:
+            raise _damaged(path, error) from None
+
     try:
-        file = pq.ParquetFile(path)
+        # Mapped, not opened: an update may remove the file before all of it is read.
+        source = pa.memory_map(str(path))
+        file = pq.ParquetFile(source)
         _check_frame(file.metadata, count, record.bytes)
         schema = file.schema_arrow.remove_metadata()
         if schema not in (_schema(pa.int64()), _schema(pa.string())):
             raise ValueError(f"unexpected columns {', '.join(schema.names)}")
-        texts = [field.name for field in schema if field.type == pa.string()]
-        columns = _read_columns(path, texts, record.bytes)
-        if any(column.null_count for column in columns.columns):
-            raise ValueError("it has empty cells")
-        table = _from_columns(columns)
+        first = [name for name in schema.names if name not in _LATER]
+        columns = _read_columns(source, first, record.bytes)
+        table = _from_columns(columns, read_later)
         _check_values(columns, table)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise IndexDamaged(f"{path} is damaged ({error}); restore it, or build again") from None
+    except _ERRORS as error:
+        raise _damaged(path, error) from None
     return table
+
+
+def _damaged(path: Path, error: Exception) -> IndexDamaged:
+    return IndexDamaged(f"{path} is damaged ({error}); restore it, or build again")
 
 
 def _schema(id_type: pa.DataType) -> pa.Schema:
@@ -245,15 +266,17 @@ def _check_frame(metadata: Any, count: int, length: int) -> None:
         raise ValueError("it is compressed, which hardmine never does")
 
 
-def _read_columns(path: Path, texts: list[str], length: int) -> pa.Table:
-    """Read all columns, texts as dictionaries, so that a repeated text costs no memory."""
-    columns = pq.ParquetFile(path, read_dictionary=texts).read()
+def _read_columns(source: Any, names: Sequence[str], length: int) -> pa.Table:
+    """Read some columns, texts as dictionaries, so that a repeated text costs no memory."""
+    columns = pq.ParquetFile(source, read_dictionary=list(names)).read(columns=list(names))
+    if any(column.null_count for column in columns.columns):
+        raise ValueError("it has empty cells")
+    texts = [field.name for field in columns.schema if pa.types.is_dictionary(field.type)]
     total = 0
     for name in texts:
         for chunk in columns[name].chunks:
-            if pa.types.is_dictionary(chunk.type):
-                lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
-                total += pc.sum(lengths).as_py() or 0
+            lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+            total += pc.sum(lengths).as_py() or 0
     if total > length:
         raise ValueError("it is compressed, which hardmine never does")
     for name in texts:
@@ -263,12 +286,12 @@ def _read_columns(path: Path, texts: list[str], length: int) -> pa.Table:
     return columns
 
 
-def _from_columns(columns: pa.Table) -> ImageTable:
+def _from_columns(columns: pa.Table, read_later: Callable[[], Any]) -> ImageTable:
     ids = columns["id"]
     return ImageTable(
         ids=as_numpy(ids) if ids.type == pa.int64() else np.array(ids.to_pylist(), np.str_),
         paths=TextColumn(columns["path"]),
-        facts=FactColumns(columns.select(FileFacts.__struct_fields__)),
+        facts=FactColumns(columns, read_later),
         shards=as_numpy(columns["shard"]),
         slots=as_numpy(columns["slot"]),
     )
@@ -281,7 +304,7 @@ def _check_values(columns: pa.Table, table: ImageTable) -> None:
     if pc.any(outside).as_py():
         check_path(columns["path"].filter(outside)[0].as_py())
     broken = table.broken
-    has_problem = as_numpy(pc.not_equal(columns["problem"], ""))
+    has_problem = as_numpy(pc.binary_length(columns["problem"])) > 0
     if not np.array_equal(broken, has_problem) or (table.slots[broken] != BROKEN).any():
         raise ValueError("an image is marked both broken and stored, or neither")
     shards, slots = table.shards[~broken].astype(np.int64), table.slots[~broken]

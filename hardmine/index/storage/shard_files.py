@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import mmap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,8 @@ def map_shard(
         vectors = map_array(path, manifest.dtype, (regions, manifest.encoder.dim))
         path = folder / record.layout.name
         # Mapped, not opened: an update may remove the file before it is read.
-        content = np.memmap(path, np.uint8, mode="r") if record.layout.bytes else b""
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
 

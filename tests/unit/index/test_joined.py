@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_not_joined(weeks: Weeks, tmp_path: Path) -> None:
     for parts, message in (
         ([], "no index"),
         ([week1, week1], "given twice"),
-        ([weeks.folder.parent], "no index at|not an index"),
+        ([folder / "images"], "is not an index"),
     ):
         with pytest.raises((InputError, IndexDamaged), match=message):
             join_indexes(folder / "bad.hmx", parts)

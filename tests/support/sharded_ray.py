@@ -1,0 +1,55 @@
+"""Searches over two Ray actors that hold the parts of an index, one of which is killed.
+
+Run as a script: ``sharded_ray.py FOLDER``, the folder as ``joined_weeks.make_weeks`` leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+from joined_weeks import require_same_answers
+from pixel_images import PixelEncoder
+
+from hardmine import open_index
+from hardmine.errors import HardmineError, InputError
+from hardmine.index.sharded.index import ShardedIndex
+from hardmine.index.sharded.on_ray import open_on_ray
+
+
+def process_of(index: ShardedIndex, number: int) -> int:
+    """Process id of an actor."""
+    handle = index._workers[number]._handle  # type: ignore[attr-defined]
+    return int(ray.get(handle.__ray_call__.remote(lambda holder: os.getpid())))
+
+
+def main(folder: Path) -> None:
+    """Ask everything, kill an actor, ask again and as another training, and end them."""
+    path, whole = folder / "all.hmx", open_index(folder / "whole.hmx")
+    with pytest.raises(InputError, match="not connected"):
+        open_on_ray(path, actors=2)
+    ray.init(
+        num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False
+    )
+    with pytest.raises(InputError, match="at least 1 process"):
+        open_on_ray(path, actors=0)
+    index = open_on_ray(path, actors=2, encoder=PixelEncoder(), num_cpus=0.5)
+    require_same_answers(index, whole)
+    before = [process_of(index, number) for number in (0, 1)]
+    os.kill(before[1], signal.SIGKILL)
+    require_same_answers(index, whole)
+    other = open_on_ray(path, actors=2, num_cpus=0.5)
+    assert process_of(other, 0) == before[0]
+    assert process_of(other, 1) != before[1]
+    index.close()
+    with pytest.raises(HardmineError, match="an actor of the index failed"):
+        other.mean_vectors()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
