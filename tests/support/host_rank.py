@@ -1,10 +1,9 @@
-"""One rank of distributed trainings in some trainers; torchrun starts several of these."""
+"""Distributed trainings in some trainers, one after the other, on two ranks."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,11 +11,12 @@ from pathlib import Path
 warnings.simplefilter("ignore")
 
 import torch  # noqa: E402
+from forked_ranks import run_ranks  # noqa: E402
 
 MORE = {"lightning": {"strategy": "ddp", "devices": 2}, "transformers": {"ddp_backend": "gloo"}}
 
 
-def main(scenes: Path, work: Path, hosts: list[str]) -> None:
+def one_rank(scenes: Path, work: Path, hosts: list[str]) -> None:
     """Train for two epochs in each trainer and write what this rank drew to files."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
@@ -30,8 +30,12 @@ def main(scenes: Path, work: Path, hosts: list[str]) -> None:
         torch.distributed.barrier()
 
 
+def main(scenes: Path, work: Path, hosts: list[str]) -> None:
+    """Import the trainers, then train on two ranks."""
+    for host in hosts:
+        importlib.import_module(f"host_{host}")
+    run_ranks(lambda: one_rank(scenes, work, hosts))
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
-    # A normal exit aborts if a gloo thread, kept alive by the model's group, frees its last tensor
-    # during interpreter shutdown.
-    os._exit(0)

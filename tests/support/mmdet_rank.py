@@ -1,10 +1,9 @@
-"""One rank of a distributed MMDetection run; torchrun starts several of these."""
+"""A distributed MMDetection run on two ranks."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ warnings.simplefilter("ignore")
 
 import mmdet_noisy  # noqa: E402, F401 - registers NoisyDetector
 import torch  # noqa: E402
+from forked_ranks import run_ranks  # noqa: E402
 from mmdet_case import Recorder, config, make_runner  # noqa: E402
 from mmengine.logging import MessageHub  # noqa: E402
 from pixel_images import PixelEncoder  # noqa: E402
@@ -72,7 +72,7 @@ def train_by_iterations(root: Path) -> dict[str, Any]:
     return {"drawn": uninterrupted.batches, "resumed": resumed.batches}
 
 
-def main(root: Path) -> None:
+def one_rank(root: Path) -> None:
     """Train by epochs and by iterations, and write what this rank drew to a file."""
     torch.set_num_threads(1)
     # mmengine would pick a GPU whatever the backend; it accepts a process group made before.
@@ -85,7 +85,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    # A normal exit aborts if a gloo thread, kept alive by the model's group, frees its last tensor
-    # during interpreter shutdown.
-    os._exit(0)
+    run_ranks(lambda: one_rank(Path(sys.argv[1])))

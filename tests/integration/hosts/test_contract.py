@@ -215,7 +215,6 @@ def ranks(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of a training of two processes in each trainer, one after the other."""
     load_scenes(scenes)
     work = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     places = [str(SUPPORT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, places)),
@@ -223,7 +222,7 @@ def ranks(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(SUPPORT / "host_rank.py"), str(scenes), str(work), *HOSTS],
+        [sys.executable, str(SUPPORT / "host_rank.py"), str(scenes), str(work), *HOSTS],
         env=environment,
         capture_output=True,
         text=True,

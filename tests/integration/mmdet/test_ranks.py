@@ -26,14 +26,13 @@ def trained(scenes, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
     root = tmp_path_factory.mktemp("ranks")
     for name, folder in zip(("train", "val"), scenes, strict=True):
         (root / name).symlink_to(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {
         "PYTHONPATH": str(SUPPORT),
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [*command, str(SUPPORT / "mmdet_rank.py"), str(root)],
+        [sys.executable, str(SUPPORT / "mmdet_rank.py"), str(root)],
         env=environment,
         capture_output=True,
         text=True,
