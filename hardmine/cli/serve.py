@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=Path, metavar="FILE", help="rounds file that a training writes"
     )
+    parser.add_argument(
+        "--pool", type=Path, metavar="DIR", help="index of unlabelled images to collect from"
+    )
     parser.add_argument("--encoder", help="encoder to use (default: the one that built the index)")
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument(
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             val_ann=args.val_ann,
             val_index=args.val_index,
             rounds=args.rounds,
+            pool=args.pool,
             encoder=args.encoder,
             device=args.device,
             folder=args.keep,

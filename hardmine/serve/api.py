@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,65 +13,15 @@ from hardmine.exports import MinedImage
 from hardmine.report.gap_output import to_json
 from hardmine.report.run_summary import summarize_run
 from hardmine.report.text_slices import named_classes
+from hardmine.serve.api_find import FIND_ENDPOINTS
 from hardmine.serve.asking import HitsQuery
-from hardmine.serve.background import Background, State
+from hardmine.serve.background import Background
 from hardmine.serve.checks import CheckAnswer, ChecksQuery
+from hardmine.serve.endpoint import Call, Endpoint, ExportQuery, PageQuery, download, status
 from hardmine.serve.questions import Question
 from hardmine.serve.site import WAIT, Site
 from hardmine.serve.thumbnails import SIZES
-
-JSON_LIMIT = 64 << 10  # bytes of a request
-PICTURE_LIMIT = 10 << 20
-
-
-@dataclass(frozen=True)
-class Call:
-    """A request whose parts were checked.
-
-    Attributes:
-        params: From its path.
-        query: Of the endpoint's type; None where it has none.
-        body: Likewise.
-    """
-
-    params: dict[str, Any]
-    query: Any = None
-    body: Any = None
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A method and path with what answers it.
-
-    Attributes:
-        method: Of HTTP.
-        path: As in OpenAPI, with names in braces.
-        summary: What it is for, and the members of what it returns.
-        answer: Gives JSON values, or a response.
-        query: Struct of the query's parameters.
-        body: Struct of the JSON body; bytes for a picture.
-        params: Type by name in the path.
-    """
-
-    method: str
-    path: str
-    summary: str
-    answer: Callable[[Site, Call], Any]
-    query: type | None = None
-    body: type | None = None
-    params: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def limit(self) -> int:
-        """Bytes of the largest body."""
-        return PICTURE_LIMIT if self.body is bytes else JSON_LIMIT
-
-
-class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which part of a list."""
-
-    offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Meta(ge=1, le=500)] = 60
+from hardmine.serve.workspace import Source
 
 
 class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +33,14 @@ class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class VersionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is watched."""
 
-    of: Literal["classes", "rounds", "draws"]
+    of: Literal["classes", "rounds", "draws", "conditions", "collect"]
+
+
+class ImageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which index an image is of; ``run`` keeps apart what browsers cache."""
+
+    of: Source = "index"
+    run: Annotated[str, Meta(max_length=20)] = ""
 
 
 def _workspace(site: Site, call: Call) -> Any:
@@ -130,22 +85,24 @@ def _ap(site: Site, call: Call) -> Any:
 def _classes(site: Site, call: Call) -> Any:
     state = site.live.diagnosis.wait(WAIT)
     report = None if state.value is None else state.value.report
-    return {**_status(state), "report": None if report is None else to_json(report)}
+    return {**status(state), "report": None if report is None else to_json(report)}
 
 
 def _rounds(site: Site, call: Call) -> Any:
     state = site.live.rounds_now()
-    return {**_status(state), "summary": summarize_run(state.value) if state.value else None}
+    return {**status(state), "summary": summarize_run(state.value) if state.value else None}
 
 
 def _draws(site: Site, call: Call) -> Any:
     state = site.live.draws.wait(WAIT)
     if state.value is None:
-        return {**_status(state), "total": 0, "images": []}
+        return {**status(state), "total": 0, "images": []}
     drawn = site.live.drawn(state.value, call.query.offset, call.query.limit)
-    shown = [{**(site.asking.image(one["row"]) if one["row"] >= 0 else {}), **one} for one in drawn]
+    shown = [
+        {**(site.workspace.image(one["row"]) if one["row"] >= 0 else {}), **one} for one in drawn
+    ]
     return {
-        **_status(state),
+        **status(state),
         "round": state.value.done.number,
         "total": len(state.value.order),
         "images": shown,
@@ -156,7 +113,7 @@ def _checks(site: Site, call: Call) -> Any:
     queue, query = site.queue(), call.query
     if queue is None:
         state = site.live.diagnosis.state()
-        return {**_status(state), "total": 0, "checks": [], "counts": {}, "num_open": {}}
+        return {**status(state), "total": 0, "checks": [], "counts": {}, "num_open": {}}
     of = site.decisions.of
     listed = [
         (one, decision)
@@ -171,7 +128,7 @@ def _checks(site: Site, call: Call) -> Any:
     page = listed[query.offset : query.offset + query.limit]
     rows = site.workspace.index.rows_of([one.image_id for one, _ in page]).tolist()
     return {
-        **_status(site.live.diagnosis.state()),
+        **status(site.live.diagnosis.state()),
         "total": len(listed),
         "num_open": open_of_kind,
         "counts": site.decisions.counts(),
@@ -184,7 +141,7 @@ def _checks(site: Site, call: Call) -> Any:
 
 def _check(site: Site, one: MinedImage, decision: str, row: int) -> dict[str, Any]:
     return {
-        **site.asking.image(row),
+        **site.workspace.image(row),
         "class_name": one.class_name,
         "kind": one.kind,
         "score": round(one.score, 4),
@@ -201,14 +158,18 @@ def _decide(site: Site, call: Call) -> Any:
     return {"counts": site.decisions.counts()}
 
 
-def _coco(site: Site, call: Call) -> Any:
+def _export_checks(site: Site, call: Call) -> Any:
     images = site.workspace.images
     if images is None:
         raise InputError("there are no labels to add to: start hardmine serve with --ann FILE")
-    class_ids = dict(zip(images.class_names, images.class_ids.tolist(), strict=True))
-    found = site.decisions.to_coco(site.workspace.index, class_ids)
-    headers = {"content-disposition": 'attachment; filename="missing-labels.json"'}
-    return Response(msgspec.json.encode(found), media_type="application/json", headers=headers)
+    return download(
+        site.decisions.missing(site.workspace.index),
+        call.query.format,
+        "missing-labels",
+        "Labels that people found missing. A box is the region that matched, not a tight box of "
+        "the object.",
+        dict(zip(images.class_names, images.class_ids.tolist(), strict=True)),
+    )
 
 
 def _version(site: Site, call: Call) -> Any:
@@ -217,21 +178,19 @@ def _version(site: Site, call: Call) -> Any:
         "classes": site.live.diagnosis,
         "rounds": site.live.rounds,
         "draws": site.live.draws,
+        "conditions": site.live.conditions,
+        "collect": site.live.wishes,
     }
-    return _status(values[call.query.of].state())
+    return status(values[call.query.of].state())
 
 
 def _image(site: Site, call: Call) -> Any:
     size = call.params["size"]
     if size not in SIZES:
         raise InputError(f"size must be {' or '.join(SIZES)}, got {size!r}")
-    jpeg = site.thumbnails.get(site.workspace.path(call.params["row"]), size)
+    jpeg = site.thumbnails.get(site.workspace.path(call.params["row"], call.query.of), size)
     headers = {"cache-control": "private, max-age=3600"}
     return Response(jpeg, media_type="image/jpeg", headers=headers)
-
-
-def _status(state: State[Any]) -> dict[str, Any]:
-    return {"version": state.version, "busy": state.busy, "error": state.error}
 
 
 def _add_contexts(site: Site, call: Call) -> Any:
@@ -367,14 +326,16 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET",
-        "/api/checks/coco",
-        "The labels found missing, as a COCO data set.",
-        _coco,
+        "/api/checks/export",
+        "The labels found missing, as a COCO data set, Label Studio tasks or CVAT XML.",
+        _export_checks,
+        query=ExportQuery,
     ),
+    *FIND_ENDPOINTS,
     Endpoint(
         "GET",
         "/api/version",
-        "version, busy and error of classes, rounds or draws. The version grows when there is "
+        "version, busy and error of a page's values. The version grows when there is "
         "something new.",
         _version,
         query=VersionQuery,
@@ -382,8 +343,10 @@ ENDPOINTS = (
     Endpoint(
         "GET",
         "/images/{row}/{size}",
-        "An image as JPEG; size is small (320 pixels) or large (1280).",
+        "An image as JPEG; size is small (320 pixels) or large (1280). Validation images and those "
+        "of a pool have indexes of their own.",
         _image,
+        query=ImageQuery,
         params={"row": int, "size": str},
     ),
 )

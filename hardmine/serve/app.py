@@ -18,8 +18,9 @@ from starlette.types import ASGIApp
 from hardmine.errors import HardmineError
 from hardmine.records import plain_values
 from hardmine.serve.access import Access, Guard
-from hardmine.serve.api import ENDPOINTS, Call, Endpoint
+from hardmine.serve.api import ENDPOINTS
 from hardmine.serve.asking import NotKept
+from hardmine.serve.endpoint import Call, Endpoint
 from hardmine.serve.openapi import describe
 from hardmine.serve.pages import PAGES, STATIC
 from hardmine.serve.site import Site

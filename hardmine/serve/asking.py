@@ -37,6 +37,7 @@ class HitsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         class_name: Only images labelled with this class, or without, as ``labels`` says.
         labels: "with" or "without" a label of the class, or, without a class, any label.
         min_score: Only images that score at least this.
+        folder: Only images in this folder, such as "val2017", or below.
     """
 
     offset: Annotated[int, Meta(ge=0, le=10**9)] = 0
@@ -44,6 +45,7 @@ class HitsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class_name: Annotated[str, Meta(max_length=300)] = ""
     labels: Literal["any", "with", "without"] = "any"
     min_score: Annotated[float, Meta(ge=-1, le=1)] = -1.0
+    folder: Annotated[str, Meta(max_length=300)] = ""
 
 
 class NotKept(InputError):
@@ -135,6 +137,8 @@ class Asking:
             else:
                 has = self.workspace.class_counts.getnnz(axis=1) > 0
             keep = keep & (~has if query.labels == "without" else has)
+        if query.folder:
+            keep = keep & self.workspace.in_folder(query.folder)
         return answer.order[keep[answer.order]]
 
     def hits(self, answer: Answer, query: HitsQuery) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class Asking:
             shown = range(len(names)) if answer.question.match == "all" else [int(best[place])]
             hits.append(
                 {
-                    **self.image(row),
+                    **self.workspace.image(row),
                     "score": round(float(answer.scores[row]), 6),
                     "regions": [
                         {
@@ -162,20 +166,6 @@ class Asking:
                 }
             )
         return {"total": len(rows), "offset": query.offset, "hits": hits}
-
-    def image(self, row: int) -> dict[str, Any]:
-        """An indexed image as JSON values."""
-        workspace = self.workspace
-        return {
-            "row": row,
-            "id": workspace.index.ids[row].item(),
-            "path": workspace.index.paths[row],
-            "aspect": round(workspace.aspect(row), 4),
-            "labelled": bool(workspace.label_rows[row] >= 0),
-            "classes": [
-                {"name": name, "count": count} for name, count in workspace.classes_of(row)
-            ],
-        }
 
     def measure(self, answer: Answer, matches: Matches) -> dict[str, Any]:
         """AP on the validation images that answer best, and on the rest, as JSON values.

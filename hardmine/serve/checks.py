@@ -7,14 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from hardmine.errors import InputError
 from hardmine.exports import MinedImage
-from hardmine.exports.files import to_coco
 from hardmine.history.rounds import append_line
 from hardmine.index.base import Index
 from hardmine.mining.checked import CheckRecord, Decision, read_checks
@@ -65,16 +64,15 @@ class Decisions:
         """Number of images and classes by their last answer."""
         return dict(Counter(one.decision for one in self._last.values()))
 
-    def to_coco(self, index: Index, class_ids: dict[str, int]) -> dict[str, Any]:
-        """The labels found missing, as a COCO data set with the labels' own category ids.
+    def missing(self, index: Index) -> tuple[MinedImage, ...]:
+        """The labels found missing.
 
         Args:
             index: Has the images' paths and sizes; images that it lacks are left out.
-            class_ids: Category id by class name.
         """
         missing = [one for one in self._last.values() if one.decision == "missing"]
         rows = index.rows_of([one.image_id for one in missing]).tolist()
-        mined = [
+        return tuple(
             MinedImage(
                 image_id=one.image_id,
                 path=index.paths[row],
@@ -87,14 +85,7 @@ class Decisions:
             )
             for one, row in zip(missing, rows, strict=True)
             if row >= 0
-        ]
-        return {
-            **to_coco(mined, class_ids),
-            "info": {
-                "description": "Labels that people found missing. A box is the region that "
-                "matched, not a tight box of the object."
-            },
-        }
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from hardmine.detections import Matches, load_detections, match_detections
 from hardmine.errors import InputError
 from hardmine.history import Round, read_rounds
 from hardmine.history.explain import explain_image
+from hardmine.kept import CONTEXTS_FILE, read_kept_contexts
 from hardmine.miner import HardMiner
 from hardmine.mining.need import NeedRules
 from hardmine.records import ClassScores
@@ -19,6 +21,13 @@ from hardmine.report.gap_output import GapReport
 from hardmine.report.make import make_report
 from hardmine.report.mining_preview import MiningPreview, preview_mining
 from hardmine.serve.background import Background, State, file_stamp
+from hardmine.serve.collect import Wish, make_wishes
+from hardmine.serve.conditions import (
+    ShownCondition,
+    conditions_of_rounds,
+    find_conditions,
+    show_conditions,
+)
 from hardmine.serve.workspace import Workspace
 
 
@@ -52,6 +61,14 @@ class Draws:
     order: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What images are wanted of, and where the need of classes was taken from, in words."""
+
+    wishes: tuple[Wish, ...]
+    need_from: str
+
+
 class Live:
     """Values made in the background, each again when its file changes.
 
@@ -70,6 +87,15 @@ class Live:
             self._read_rounds, lambda: file_stamp(rounds)
         )
         self.draws: Background[Draws] = Background(self._replay, lambda: file_stamp(rounds))
+        self._contexts = workspace.folder / CONTEXTS_FILE
+
+        def all_files() -> Hashable:
+            return tuple(file_stamp(file) for file in (detections, rounds, self._contexts))
+
+        self.conditions: Background[tuple[ShownCondition, ...]] = Background(
+            self._find_conditions, all_files
+        )
+        self.wishes: Background[Wishes] = Background(self._wish, all_files)
 
     def rounds_now(self) -> State[list[Round]]:
         """The rounds, read if need be: a file of hundreds takes a moment."""
@@ -151,3 +177,55 @@ class Live:
         ids = miner.data.ids
         order = np.argsort(-replayed.weights, kind="stable")
         return Draws(replayed, ids, space.index.rows_of(ids), order)
+
+    def _find_conditions(self) -> tuple[ShownCondition, ...]:
+        space, rounds = self.workspace, self._read_rounds()
+        if space.detections is None:
+            if space.rounds is None:
+                raise InputError(
+                    "conditions are found with detections: start hardmine serve with --detections "
+                    "FILE and the labels and the index of their images, or with --rounds FILE of a "
+                    'training with contexts="auto"'
+                )
+            return show_conditions(space, conditions_of_rounds(rounds), None, rounds)
+        state = self.matches.wait()
+        if state.value is None:
+            raise InputError(state.error)
+        found = find_conditions(space, state.value, read_kept_contexts(self._contexts))
+        return show_conditions(space, found, state.value, rounds)
+
+    def _wish(self) -> Wishes:
+        space = self.workspace
+        if space.pool is None:
+            raise InputError(
+                "collecting needs an index of unlabelled images: start hardmine serve with --pool "
+                "INDEX"
+            )
+        need, need_from = self._need()
+        conditions: dict[str, float] = {}
+        if space.detections is not None or space.rounds is not None:
+            for one in self.conditions.wait().value or ():
+                found = one.condition
+                conditions[found.text] = max(
+                    found.missed - found.missed_usually, found.false - found.false_usually
+                )
+        # How weak a kept context is was not measured: as weak as the weak classes.
+        weak = [value for value in need.values() if value > 0]
+        for text in read_kept_contexts(self._contexts):
+            conditions.setdefault(text, float(np.mean(weak)) if weak else 1.0)
+        return Wishes(make_wishes(space, need, conditions), need_from)
+
+    def _need(self) -> tuple[dict[str, float], str]:
+        """Need of each class, and in words where it is from."""
+        if self.workspace.detections is not None:
+            state = self.diagnosis.wait()
+            if state.value is None or state.value.report is None:
+                raise InputError(state.error)
+            report = state.value.report
+            return {gap.name: gap.need for gap in report.gaps}, f"the AP of {report.title}"
+        for done in reversed(self._read_rounds()):
+            if not done.failed:
+                names = done.class_names
+                return dict(zip(names, done.need.tolist(), strict=True)), f"round {done.number}"
+        names = self.workspace.class_names
+        return dict.fromkeys(names, 1.0), "nothing: without AP, every class is wanted alike"

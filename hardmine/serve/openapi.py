@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from hardmine._version import __version__
-from hardmine.serve.api import ENDPOINTS, Endpoint
+from hardmine.serve.api import ENDPOINTS
+from hardmine.serve.endpoint import Endpoint
 
 _ERRORS = {
     "400": "Not understood; error says why.",

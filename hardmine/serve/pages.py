@@ -23,6 +23,8 @@ STATIC = {
     if path.suffix in (".css", ".js")
 }
 _LAYOUT = "layout.html"
+FORMATS = (("coco", "COCO"), ("labelstudio", "Label Studio"), ("cvat", "CVAT"))
+_MAX_FOLDERS = 100  # more are no splits
 
 
 def ask_page(site: Site) -> str:
@@ -43,6 +45,7 @@ def ask_page(site: Site) -> str:
         scripts=("ask.js",),
         about=about,
         class_names=space.class_names,
+        folders=space.folders if len(space.folders) <= _MAX_FOLDERS else (),
         has_detections=space.detections is not None,
     )
 
@@ -94,6 +97,23 @@ def rounds_page(site: Site) -> str:
     )
 
 
+def conditions_page(site: Site) -> str:
+    """Conditions in which the detector fails."""
+    return _render(site, "conditions.html", "conditions", scripts=("conditions.js",))
+
+
+def collect_page(site: Site) -> str:
+    """What to label next."""
+    return _render(
+        site,
+        "collect.html",
+        "collect",
+        scripts=("collect.js",),
+        has_pool=site.workspace.pool is not None,
+        formats=FORMATS,
+    )
+
+
 def check_page(site: Site) -> str:
     """Suspects and confusers, one by one."""
     return _render(
@@ -103,6 +123,7 @@ def check_page(site: Site) -> str:
         scripts=("check.js",),
         has_labels=site.workspace.images is not None,
         file=site.decisions.file,
+        formats=FORMATS,
     )
 
 
@@ -110,7 +131,9 @@ PAGES: dict[str, Callable[[Site], str]] = {
     "/ask": ask_page,
     "/classes": classes_page,
     "/rounds": rounds_page,
+    "/conditions": conditions_page,
     "/check": check_page,
+    "/collect": collect_page,
 }
 
 
@@ -141,6 +164,7 @@ def _render(
         .render(
             layout=_LAYOUT,
             page=page,
+            pages=[path[1:] for path in PAGES],
             linked_styles=("page.css", *styles, "serve.css"),
             linked_scripts=("page.js", *scripts),
             workspace_name=site.workspace.name,

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
+from hardmine.errors import InputError
+from hardmine.exports import MinedImage
 from hardmine.kept import CHECKS_FILE
 from hardmine.serve.asking import Asking
+from hardmine.serve.background import State
 from hardmine.serve.checks import Decisions, Queue
+from hardmine.serve.collect import Pick, as_mined, choose
 from hardmine.serve.kept import KeptQuestions
-from hardmine.serve.live import Live
+from hardmine.serve.live import Live, Wishes
+from hardmine.serve.questions import Kept
 from hardmine.serve.thumbnails import Thumbnails
 from hardmine.serve.workspace import Workspace
 
 WAIT = 0.2  # seconds that a request waits for a value that may be nearly made
+_NUM_CHOICES = 8  # of images to label, kept
 
 
 class Site:
@@ -30,9 +37,30 @@ class Site:
         self.kept = KeptQuestions(workspace.folder)
         self.decisions = Decisions(workspace.folder / CHECKS_FILE)
         self.thumbnails = Thumbnails()
+        self._picks: Kept[tuple[Pick, ...]] = Kept(_NUM_CHOICES)
 
     def queue(self) -> Queue | None:
         """What there is to check; None while it is being found or where there are no labels."""
         state = self.live.diagnosis.wait(WAIT)
         mining = None if state.value is None else state.value.mining
         return None if mining is None else Queue.of(mining)
+
+    def picks(self, state: State[Wishes], budget: int) -> tuple[Pick, ...]:
+        """Images of the pool to label next.
+
+        Raises:
+            InputError: If it is not known what is wanted.
+        """
+        if state.value is None:
+            raise InputError(state.error)
+        key = f"{state.version} {budget}"
+        picks = self._picks.get(key)
+        if picks is None:
+            picks = choose(state.value.wishes, self.workspace.index_of("pool"), budget)
+            self._picks.put(key, picks)
+        return picks
+
+    def mined(self, state: State[Wishes], picks: Sequence[Pick]) -> tuple[MinedImage, ...]:
+        """Chosen images with the regions that matched."""
+        assert state.value is not None
+        return as_mined(picks, state.value.wishes, self.workspace.index_of("pool"))

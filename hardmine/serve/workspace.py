@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,17 @@ from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.errors import InputError
 from hardmine.index import open_index, stored_encoder
-from hardmine.records import ImageSet
+from hardmine.records import ImageSet, names_to_rows
 
 if TYPE_CHECKING:
     import scipy.sparse
 
     from hardmine.encoders.base import Encoder
     from hardmine.index.base import Index
+
+
+# Which of a workspace's indexes an image is of.
+Source = Literal["index", "val", "pool"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Workspace:
         val_index: An index of those; AP by question is measured on it.
         detections: COCO results file.
         rounds: File that the miner of a training appends to.
+        pool: An index of unlabelled images to collect from.
         folder: Where answers to checks, contexts and slices are kept.
     """
 
@@ -47,7 +52,19 @@ class Workspace:
     val_index: Index | None = None
     detections: Path | None = None
     rounds: Path | None = None
+    pool: Index | None = None
     folder: Path = Path()
+
+    def index_of(self, source: Source) -> Index:
+        """One of the indexes.
+
+        Raises:
+            InputError: If there is none.
+        """
+        found = {"index": self.index, "val": self.val_index, "pool": self.pool}[source]
+        if found is None:
+            raise InputError(f"there is no index of {source}")
+        return found
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -90,6 +107,20 @@ class Workspace:
         has[column.indices] = True
         return has
 
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        """Folders that the indexed images lie in, such as those of splits, sorted."""
+        return tuple(sorted({_folder(path) for path in self.index.paths}))
+
+    @cached_property
+    def _folder_rows(self) -> npt.NDArray[np.int64]:
+        return names_to_rows([_folder(path) for path in self.index.paths], self.folders)
+
+    def in_folder(self, folder: str) -> npt.NDArray[np.bool_]:
+        """(N,) whether an indexed image lies in a folder or below it."""
+        inside = [name == folder or name.startswith(f"{folder}/") for name in self.folders]
+        return np.array(inside, bool)[self._folder_rows]
+
     def classes_of(self, row: int) -> list[tuple[str, int]]:
         """Classes labelled in an indexed image, with the number of objects."""
         line = self.class_counts[[row]]
@@ -98,21 +129,35 @@ class Workspace:
             for column, count in zip(line.indices.tolist(), line.data.tolist(), strict=True)
         ]
 
-    def path(self, row: int) -> Path:
-        """File of an indexed image.
+    def path(self, row: int, source: Source = "index") -> Path:
+        """File of an image.
 
         Raises:
             InputError: If there is no such row.
         """
-        if not 0 <= row < len(self.index):
-            raise InputError(f"there is no image {row}; rows go from 0 to {len(self.index) - 1}")
+        index = self.index_of(source)
+        if not 0 <= row < len(index):
+            raise InputError(f"there is no image {row}; rows go from 0 to {len(index) - 1}")
         # The index refused paths that leave its root when it was opened.
-        return self.index.root / self.index.paths[row]
+        return index.root / index.paths[row]
 
-    def aspect(self, row: int) -> float:
-        """Width over height of an indexed image; 4 : 3 where unknown."""
-        height, width = self.index.sizes[row].tolist()
-        return width / height if height and width else 4 / 3
+    def image(self, row: int, source: Source = "index") -> dict[str, Any]:
+        """An image as JSON values; the labels are those of an image of the index."""
+        index = self.index_of(source)
+        height, width = index.sizes[row].tolist()
+        own = source == "index"
+        return {
+            "row": row,
+            "of": source,
+            "id": index.ids[row].item(),
+            "path": index.paths[row],
+            "aspect": round(width / height if height and width else 4 / 3, 4),
+            "labelled": bool(own and self.label_rows[row] >= 0),
+            "classes": [
+                {"name": name, "count": count}
+                for name, count in (self.classes_of(row) if own else ())
+            ],
+        }
 
 
 def open_workspace(
@@ -124,6 +169,7 @@ def open_workspace(
     val_ann: Path | None = None,
     val_index: Path | None = None,
     rounds: Path | None = None,
+    pool: Path | None = None,
     encoder: str | None = None,
     device: str | None = None,
     folder: Path | None = None,
@@ -138,6 +184,7 @@ def open_workspace(
         val_ann: Labels of the images that the detections are on; ``ann`` if None.
         val_index: Index of those images; ``index`` if None.
         rounds: Rounds file of a training; it need not exist yet.
+        pool: Index of unlabelled images to collect from.
         encoder: Name of the encoder; the one that built the index if None.
         device: Where the encoder and the search compute.
         folder: Where answers are kept; a folder beside the index if None.
@@ -174,8 +221,13 @@ def open_workspace(
         val_index=val_opened,
         detections=detections,
         rounds=rounds,
+        pool=None if pool is None else open_index(pool, encoder=loaded, device=device),
         folder=folder or index.resolve().with_suffix(".serve"),
     )
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _require_overlap(index: Index, images: ImageSet | None, option: str) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -20,6 +21,7 @@ from toy_data import WordEncoder, text_vector
 import hardmine
 from hardmine.miner import HardMiner
 from hardmine.serve.access import Access
+from hardmine.serve.pages import PAGES
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +183,7 @@ def test_no_request_of_the_described_kind_fails_the_server(served: Running) -> N
                     value = values(rng)
                     if one["in"] == "path":
                         text = str(rng.choice([value, 3, "small"])).replace("/", "%2f") or "x"
-                        address = address.replace(f"{{{one['name']}}}", httpx.URL(path=text).path)
+                        address = address.replace(f"{{{one['name']}}}", quote(text, safe="%"))
                     elif rng.random() < 0.7:
                         query[one["name"]] = str(value)[:500]
                 content = None
@@ -250,6 +252,8 @@ def test_filters(served: Running) -> None:
     top = hits(served, key, limit=10)["hits"]
     above = hits(served, key, min_score=top[9]["score"] - 1e-4)
     assert above["total"] == 10
+    assert hits(served, key, folder="")["total"] == 120
+    assert hits(served, key, folder="elsewhere")["total"] == 0
     for query in ({"class_name": "cow"}, {"limit": 10_000}, {"offset": -1}, {"sort": "x"}):
         answer = served.client.get(f"/api/questions/{key}/hits", params=query)
         assert answer.status_code == 400
@@ -327,11 +331,13 @@ def test_checks_survive_and_export(served: Running) -> None:
         assert served.client.post("/api/checks", json=body).status_code == 200
     invented = {"image_id": first["id"], "class_name": "cow", "decision": "missing"}
     assert served.client.post("/api/checks", json=invented).status_code == 400
-    coco = served.client.get("/api/checks/coco").json()
+    coco = served.client.get("/api/checks/export").json()
     assert [one["image_id"] for one in coco["annotations"]] == [first["id"]]
     category = {one["name"]: one["id"] for one in coco["categories"]}
     assert category == {"car": 1, "fork<b>": 2, "zebra": 3}  # the data set's own ids
     assert coco["annotations"][0]["category_id"] == category[first["class_name"]]
+    tasks = served.client.get("/api/checks/export", params={"format": "labelstudio"}).json()
+    assert [task["data"]["image_id"] for task in tasks] == [first["id"]]
     left = checks(served, kind="suspect", decision="open")
     assert left["total"] == found["total"] - 2
     assert checks(served, kind="confuser")["total"] > 0
@@ -364,7 +370,7 @@ def test_rounds_grow_and_draws_are_explained(served: Running) -> None:
 
 def test_pages_escape_what_files_say(served: Running) -> None:
     checks(served)
-    for page in ("/ask", "/classes", "/rounds", "/check"):
+    for page in PAGES:
         answer = served.client.get(page)
         assert answer.status_code == 200
         html = answer.text

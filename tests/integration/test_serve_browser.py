@@ -62,6 +62,22 @@ SCRIPTS = {
       await (await fetch("/test/round", { method: "POST" })).text();
       await until(() => all("details.round").length === 2);
     """,
+    "conditions": """
+      await until(() => all("#conditions .side").length === 3);
+      see("found", text("#conditions h2"));
+      see("tiles", all("#conditions .side").map((side) => side.querySelectorAll(".tile").length));
+      see("marks", all("#conditions .side").map((side) => side.querySelectorAll(".mark").length));
+      document.querySelector("#conditions button.tool").click();
+      await until(() => text("#conditions .keep").includes("Kept as a context"));
+    """,
+    "collect": """
+      await until(() => all("#wall .tile").length === 50);
+      document.querySelector("#budget").value = "10";
+      document.querySelector("#collect").requestSubmit();
+      await until(() => all("#wall .tile").length === 10);
+      see("wanted", all("#wishes tbody tr").map((row) => row.textContent));
+      see("export", document.querySelector("[data-format=cvat]").search);
+    """,
     "check": """
       await until(() => document.querySelector("#check h2")?.textContent);
       const before = Number(text("[data-kind=suspect] b"));
@@ -203,7 +219,9 @@ def test_every_page(chromium: str, watched: Watched, tmp_path: Path) -> None:
         for kind in ("errors", "foreign", "nameless"):
             assert report[kind] == [], page
         assert report["wide"] <= 0, page
-    ask, classes, rounds, check = (report["seen"] for report in reports.values())
+    ask, classes, rounds, conditions, check, collect = (
+        report["seen"] for report in reports.values()
+    )
     assert ask["asked"] == ["?text=a+car+at+night", "a car at night", True]
     scores = [float(score) for score in ask["first"]]
     assert scores == sorted(scores, reverse=True)
@@ -214,6 +232,14 @@ def test_every_page(chromium: str, watched: Watched, tmp_path: Path) -> None:
     assert sorted(classes["classes"]) == ["car", "fork<b>", "zebra"]
     assert classes["asks"] == classes["classes"]
     assert rounds["draws"] == sorted(rounds["draws"], reverse=True)
+    assert "night" in conditions["found"]
+    assert conditions["tiles"] == [8, 8, 8]
+    most, least, training = conditions["marks"]
+    assert most > 2
+    assert least == training == 0
+    assert watched.served.site.kept.contexts() == (conditions["found"],)
+    assert any("condition" in row for row in collect["wanted"])
+    assert collect["export"] == "?format=cvat&budget=10"
     assert check["question"].startswith("Is there an unlabelled ")
     counts = watched.served.site.decisions.counts()
     assert counts == {"missing": 1, "other": 1, "open": 1}

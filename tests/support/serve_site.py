@@ -59,6 +59,10 @@ def make_workspace(folder: Path) -> tuple[Workspace, ToyData]:
         paths=tuple(names),
         sizes=np.tile(np.int32([60, 100]), (120, 1)),
     )
+    unlabelled = make_toy_data(120, seed=9)
+    pool = replace(
+        unlabelled.index.store, root=root, paths=tuple(reversed(names)), sizes=store.sizes
+    )
     images = replace(toy.images, class_names=("car", "fork<b>", "zebra"))
     detections = folder / "detections.json"
     detections.write_text(json.dumps(detections_of(toy, miss_at_night="car")))
@@ -71,6 +75,7 @@ def make_workspace(folder: Path) -> tuple[Workspace, ToyData]:
         val_index=ExactIndex(store),
         detections=detections,
         rounds=folder / "rounds.jsonl",
+        pool=ExactIndex(pool),
         folder=folder / "kept",
     )
     return space, toy

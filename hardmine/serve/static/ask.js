@@ -120,6 +120,7 @@ async function show() {
   // Choosing a class means images that have it.
   const labels = by("labels")?.value ?? "any";
   words.set("labels", labels);
+  if (by("folder")?.value) words.set("folder", by("folder").value);
   const slider = by("min-score");
   if (slider.value > slider.min) words.set("min_score", Math.max(-1, Math.min(1, Number(slider.value))));
   const { key, num_found: found, seconds, highest } = answer;
@@ -209,6 +210,7 @@ by("class")?.addEventListener("change", () => {
   refilter();
 });
 by("labels")?.addEventListener("change", refilter);
+by("folder")?.addEventListener("change", refilter);
 let sliding = null;
 by("min-score").addEventListener("input", () => {
   const { value, min } = by("min-score");

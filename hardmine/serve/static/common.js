@@ -43,7 +43,7 @@ export function element(name, attributes = {}, ...children) {
 
 // Another run of the server may show other images at the same addresses.
 const run = document.querySelector('meta[name="run"]').content;
-export const imageAddress = (row, size) => `/images/${row}/${size}?run=${run}`;
+export const imageAddress = (row, size, of = "index") => `/images/${row}/${size}?of=${of}&run=${run}`;
 
 const isWhole = ([left, top, right, bottom]) => left <= 0.005 && top <= 0.005 && right >= 0.995 && bottom >= 0.995;
 
@@ -54,7 +54,7 @@ export function shot(image, regions, { size = "small", doubt = false, aspect } =
   frame.style.aspectRatio = shown;
   const fit = element("span", { class: image.aspect < shown ? "fit tall" : "fit" });
   fit.style.aspectRatio = image.aspect;
-  const picture = element("img", { alt: "", decoding: "async", src: imageAddress(image.row, size) });
+  const picture = element("img", { alt: "", decoding: "async", src: imageAddress(image.row, size, image.of) });
   picture.addEventListener("error", () => fit.replaceWith(element("span", { class: "missing" }, "cannot be shown")));
   // The true shape: an index may not know it.
   picture.addEventListener("load", () => { fit.style.aspectRatio = picture.naturalWidth / picture.naturalHeight; });
@@ -70,6 +70,16 @@ export function shot(image, regions, { size = "small", doubt = false, aspect } =
   return frame;
 }
 
+/** A picture of a wall that opens large; `more` is said there besides the caption. */
+export function tile(image, regions, caption, more, options = {}) {
+  const open = () => enlarge(image, regions, ...caption.map((one) => one.cloneNode(true)), element("span", {}, more));
+  const made = element("figure", { class: "tile" },
+    element("button", { type: "button", class: "open", "aria-label": `Enlarge ${image.path}`, onclick: open }, shot(image, regions, options)),
+    element("figcaption", {}, ...caption));
+  made.style.setProperty("--ar", Math.min(Math.max(image.aspect, 0.62), 2.4));
+  return made;
+}
+
 /** Show an image large, with what is said of it below. */
 export function enlarge(image, regions, ...caption) {
   const zoom = document.querySelector("dialog.zoom");
@@ -79,6 +89,7 @@ export function enlarge(image, regions, ...caption) {
   zoom.showModal();
 }
 
+export const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`);
 export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 export const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 export const labelText = (image) => image.classes.map(({ name, count }) => (count > 1 ? `${name} × ${count}` : name)).join(", ") || (image.labelled ? "no labels" : "not labelled");
