@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,8 +27,9 @@ from hardmine.index.builder.checks import (
     escape_names,
 )
 from hardmine.index.builder.commit import commit, index_files, remove_unused, unused_files
+from hardmine.index.builder.executor import Job, executor_for, make_shards
 from hardmine.index.builder.lock import LOCK, locked
-from hardmine.index.builder.pipeline import Progress, ShardBuilder
+from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import Plan, continues, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
 from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining
@@ -69,6 +69,7 @@ def build_index(
     shard_size: int = 1024,
     proposals: Proposals | None = None,
     resume: bool = True,
+    executor: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
     """Embed and cluster every image, and store the regions in a folder.
@@ -93,7 +94,11 @@ def build_index(
         proposals: For the clustering "boxes": by image id (n, 4) boxes, xyxy as shares of the
             image's width and height. ``read_proposals`` reads them from a file.
         resume: False removes an index or unfinished build in the folder and starts again.
-        progress: Called after every batch.
+        executor: Who makes the shards. None is this process, or every rank. ``"ray"`` is a Ray
+            cluster, the one running here or else one of this machine, ``"ray:ADDRESS"`` the one
+            there: a worker on each GPU, or where there are none on each node. All nodes see the
+            images and ``out`` under the same paths.
+        progress: Called after every batch, or with Ray every second.
 
     Raises:
         IndexMismatch: If the folder holds an index, or an unfinished build, with other settings.
@@ -123,6 +128,7 @@ def build_index(
     record = encoder_record(encoder)
     build_folder = BuildFolder(folder)
     with RankGroup() as ranks:
+        maker = executor_for(executor, ranks, images, encoder)
         if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan)):
             ranks.on_rank_zero(lambda: _tidy(build_folder))
             return open_index(folder, encoder=encoder, images=images)
@@ -132,8 +138,7 @@ def build_index(
             )
             if work is not None:
                 remaining, pending = work
-                make_shards(
-                    ranks,
+                job = Job(
                     remaining.plan,
                     pending,
                     images.subset(remaining.rows),
@@ -142,9 +147,9 @@ def build_index(
                     batch_size=batch_size,
                     workers=workers,
                     proposals=proposals,
-                    progress=progress,
                     already_done=len(images) - len(remaining.rows),
                 )
+                make_shards(maker, job, progress)
                 ranks.on_rank_zero(lambda: _finish(build_folder, remaining, images, record))
     return open_index(folder, encoder=encoder, images=images)
 
@@ -165,38 +170,6 @@ def locked_for_all(ranks: RankGroup, folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         ranks.on_rank_zero(lambda: stack.enter_context(locked(folder)))
         yield
-
-
-def make_shards(
-    ranks: RankGroup,
-    plan: Plan,
-    pending: list[int],
-    images: ImageSet,
-    encoder: Encoder,
-    build_folder: BuildFolder,
-    *,
-    batch_size: int,
-    workers: int | None,
-    proposals: Proposals | None,
-    progress: Callable[[Progress], None] | None,
-    already_done: int = 0,
-) -> None:
-    """Make the pending shards, each rank its share."""
-    shard_builder = ShardBuilder(
-        plan,
-        images,
-        encoder,
-        build_folder,
-        batch_size=batch_size,
-        workers=workers or min(os.cpu_count() or 1, 16),
-        proposals=proposals,
-    )
-    done = already_done + plan.count - sum(len(plan.rows(number)) for number in pending)
-    if done:
-        log.info("continuing: %d of %d images are done", done, already_done + plan.count)
-    already_done = done if ranks.size == 1 else 0
-    numbers = pending[ranks.rank :: ranks.size]
-    ranks.on_every_rank(lambda: shard_builder.make(numbers, progress, already_done=already_done))
 
 
 def _is_finished(build_folder: BuildFolder, plan: Plan) -> bool:

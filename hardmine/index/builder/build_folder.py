@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import msgspec
 
 from hardmine.addresses import require_local
+from hardmine.index.builder import worker_folder
 from hardmine.index.builder.plan import COMPACTING, FinishedShard, Plan
 from hardmine.index.storage.files import (
     explain_os_errors,
@@ -55,9 +57,10 @@ class BuildFolder:
         self._write(plan)
 
     def resume(self) -> None:
-        """Remove the partial files of the build to continue."""
+        """Remove the partial files of the build to continue, but none that may be in use."""
         for path in self.path.glob("*.part"):
             path.unlink(missing_ok=True)
+        worker_folder.remove_abandoned(self.path)
 
     def clear(self) -> None:
         """Remove the build folder."""
@@ -65,14 +68,26 @@ class BuildFolder:
             if self.path.exists():
                 # The plan goes last: as long as it exists, the other files belong to it.
                 for path in self.path.iterdir():
-                    if path.name != _PLAN:
+                    if path.is_dir():
+                        worker_folder.remove(path)
+                    elif path.name != _PLAN:
                         path.unlink()
                 shutil.rmtree(self.path)
 
-    def save(self, finished: FinishedShard) -> None:
-        """Note a finished shard; its files must have been written before."""
+    def accept(self, finished: FinishedShard, source: Path) -> None:
+        """Move a shard from a worker's folder into the index, and note that it is finished.
+
+        If two workers have made it, because one was believed dead, the first is kept: the files
+        of a shard that is noted are never replaced.
+        """
+        if self._finished(finished.shard.number) is not None:
+            return
+        with explain_os_errors(f"write to {self.folder / 'shards'}"):
+            for record in (finished.shard.vectors, finished.shard.layout):
+                os.replace(source / record.name, self.folder / record.name)  # noqa: PTH105
+            sync_folder(self.folder / "shards")
         name = f"{BUILD_FOLDER}/{finished.shard.number:05d}.json"
-        write_durably(self.folder, name, [msgspec.json.encode(finished)], scratch=self.path)
+        write_durably(self.folder, name, [msgspec.json.encode(finished)], scratch=source)
 
     def pending(self, plan: Plan) -> list[int]:
         """Numbers of the shards that are not finished."""

@@ -15,11 +15,11 @@ import torch
 
 from hardmine.encoders.base import DenseFeatures, Encoder
 from hardmine.errors import InputError
-from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.decode import DecodedBatch, decode_batches
 from hardmine.index.builder.plan import FinishedShard, Plan
 from hardmine.index.builder.proposals import Proposals, proposals_of
 from hardmine.index.builder.regions import regions_of_batch
+from hardmine.index.builder.worker_folder import WorkerFolder
 from hardmine.index.storage.image_table import FileFacts
 from hardmine.index.storage.shard_files import write_shard
 from hardmine.index.storage.store import quantize_rows
@@ -120,7 +120,7 @@ class ShardBuilder:
         plan: Plan,
         images: ImageSet,
         encoder: Encoder,
-        build_folder: BuildFolder,
+        folder: WorkerFolder,
         *,
         batch_size: int,
         workers: int,
@@ -129,7 +129,7 @@ class ShardBuilder:
         self._plan = plan
         self._images = images
         self._encoder = encoder
-        self._build_folder = build_folder
+        self._folder = folder
         self._batch_size = batch_size
         self._workers = workers
         self._proposals = proposals
@@ -142,7 +142,7 @@ class ShardBuilder:
         *,
         already_done: int = 0,
     ) -> None:
-        """Make some shards of the plan and note each one that is finished.
+        """Make some shards of the plan and hand on each one that is finished.
 
         Args:
             numbers: Numbers of the shards.
@@ -225,13 +225,13 @@ class ShardBuilder:
 
     def _write(self, number: int, shard: _OpenShard) -> None:
         record = write_shard(
-            self._build_folder.folder,
+            self._folder.path,
             number,
             shard.vectors,
             shard.layout(quantized=self._plan.dtype == "int8"),
             dim=self._encoder.dim,
             dtype=self._plan.dtype,
-            scratch=self._build_folder.path,
+            scratch=self._folder.path,
         )
         paths = tuple(self._images.paths[row] for row in self._plan.rows(number))
-        self._build_folder.save(FinishedShard(shard=record, paths=paths, facts=tuple(shard.facts)))
+        self._folder.save(FinishedShard(shard=record, paths=paths, facts=tuple(shard.facts)))

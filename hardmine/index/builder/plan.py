@@ -57,13 +57,29 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         start = (number - self.first_number) * self.shard_size
         return range(start, min(start + self.shard_size, self.count))
 
+    def only(self, number: int) -> Plan:
+        """A plan that makes one of the shards of the images that go into it."""
+        count = len(self.rows(number))
+        return msgspec.structs.replace(
+            self, images="", proposals="", count=count, first_number=number
+        )
+
 
 class FinishedShard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A shard whose files are written: its record, path and facts of each image given to it."""
+    """A shard whose files are written.
+
+    Attributes:
+        shard: Its record.
+        paths: Path of each image given to it.
+        facts: Facts of each of them.
+        made_on: Device and version of torch. Not a part of the index, whose bytes are the same
+            wherever vectors are.
+    """
 
     shard: ShardRecord
     paths: tuple[str, ...]
     facts: tuple[FileFacts, ...]
+    made_on: str = ""
 
 
 def image_locations(

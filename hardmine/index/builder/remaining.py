@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +18,8 @@ from hardmine.index.builder.plan import FinishedShard, Plan, continues, image_lo
 from hardmine.index.storage.image_table import FileFacts, ImageTable
 from hardmine.index.storage.manifest import ShardRecord
 from hardmine.records import ImageSet
+
+log = logging.getLogger(__name__)
 
 NOT_READ = FileFacts(0, 0, -1, -1, "", problem="not read yet")
 
@@ -51,6 +55,7 @@ class Remaining:
     def complete(self, build_folder: BuildFolder) -> tuple[ImageTable, tuple[ShardRecord, ...]]:
         """The table with all images, and the shards that were made, once all are finished."""
         finished = build_folder.finished_shards(self.plan)
+        _warn_if_unlike(finished)
         new_facts, new_shards, new_slots = image_locations(finished)
         facts = list(self.table.facts)
         for row, fact in zip(self.rows.tolist(), new_facts, strict=True):
@@ -98,6 +103,17 @@ def find_remaining(
     if not adopted:
         return fresh
     return Remaining(plan, left, adopting, adopted, resumes=plan == stored)
+
+
+def _warn_if_unlike(finished: Sequence[FinishedShard]) -> None:
+    """Warn if shards were made on unlike hardware, of which each rounds in its own way."""
+    shards = Counter(one.made_on for one in finished if one.made_on)
+    if len(shards) > 1:
+        log.warning(
+            "the shards were made on unlike hardware (%s): their vectors agree up to rounding, and "
+            "the index is not the same to the byte as one made on one kind",
+            "; ".join(f"{count} on {kind}" for kind, count in shards.most_common()),
+        )
 
 
 def same_file(images: ImageSet, row: int, known: FileFacts) -> FileFacts | None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
-from hardmine.index.builder.build import encoder_record, locked_for_all, make_shards
+from hardmine.index.builder.build import encoder_record, locked_for_all
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
     check_paths,
@@ -23,6 +23,7 @@ from hardmine.index.builder.checks import (
     escape_names,
 )
 from hardmine.index.builder.commit import commit, remove_unused
+from hardmine.index.builder.executor import Job, executor_for, make_shards
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import Plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
@@ -105,6 +106,7 @@ def update_index(
     workers: int | None = None,
     shard_size: int = 1024,
     proposals: Proposals | None = None,
+    executor: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
     """Encode new and changed images, and forget removed ones.
@@ -122,7 +124,8 @@ def update_index(
         workers: Threads that decode images; one per CPU core, at most 16, if None.
         shard_size: Images in a shard.
         proposals: For the clustering "boxes", as in ``build_index``.
-        progress: Called after every batch.
+        executor: Who makes the shards, as in ``build_index``.
+        progress: Called after every batch, or with Ray every second.
 
     Raises:
         IndexMismatch: If the index was built with another encoder.
@@ -133,13 +136,13 @@ def update_index(
     build_folder = BuildFolder(folder)
     read_manifest(folder)  # raises before a lock file is written into a folder that is no index
     with RankGroup() as ranks, locked_for_all(ranks, folder):
+        maker = executor_for(executor, ranks, images, encoder)
         update = ranks.on_rank_zero(
             lambda: _prepare(build_folder, images, encoder, proposals, shard_size)
         )
         if update is not None:
             manifest, remaining, pending = update
-            make_shards(
-                ranks,
+            job = Job(
                 remaining.plan,
                 pending,
                 images.subset(remaining.rows),
@@ -148,8 +151,8 @@ def update_index(
                 batch_size=batch_size,
                 workers=workers,
                 proposals=proposals,
-                progress=progress,
             )
+            make_shards(maker, job, progress)
             ranks.on_rank_zero(lambda: _finish(build_folder, manifest, remaining, images, encoder))
     return open_index(folder, encoder=encoder, images=images)
 
