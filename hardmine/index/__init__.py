@@ -1,8 +1,9 @@
 """The index: region vectors of every image, built once, updated when images change, searched.
 
 ``base`` is the interface and ``open`` opens a folder. ``storage`` holds the files on disk,
-``search`` scores images, ``builder`` makes and changes the folder. A module imports only what
-stands before it in this order: ``base``, ``storage``, ``search``, ``open``, ``builder``.
+``search`` scores images, ``sharded`` searches over several processes, ``builder`` makes and changes
+the folder. A module imports only what stands before it in this order: ``base``, ``storage``,
+``search``, ``open``, ``sharded``, ``builder``.
 
 Names load on first use, so that reading a manifest does not import torch.
 """

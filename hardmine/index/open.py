@@ -60,7 +60,7 @@ def open_index(
     folder = local_index(path)
     name, _, kind = backend.partition(":")
     if name not in ("exact", "faiss", "lance"):
-        raise InputError(f'backend must be "exact", "lance" or "faiss:KIND", got {backend!r}')
+        raise InputError(f'backend must be "exact" or "faiss:KIND" or "lance", got {backend!r}')
     if root is None and images is not None:
         root = images.root
     image_folder = None if root is None else as_path(root)

@@ -140,7 +140,7 @@ def measure(folder: Path) -> dict[str, float]:
     timed("one query", lambda: index.search(queries[1:2], 1000))
     timed("80 queries", lambda: index.search(queries, 1000))
     miner = HardMiner(index, encoder=encoder, images=labels_of(len(index)), strict=True)
-    metrics = dict.fromkeys(NAMES, 0.3)
+    metrics = dict.fromkeys(NAMES, 0.3) | {NAMES[0]: 0.9}  # 79 weak classes
     timed("one round", lambda: miner.step(metrics))
     out["MB"] = round(anonymous_mb() - before)
     return out

@@ -33,7 +33,11 @@ def main(folder: Path) -> None:
     with pytest.raises(InputError, match="not connected"):
         open_on_ray(path, actors=2)
     ray.init(
-        num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False
+        "local",  # not a cluster that happens to run on this machine
+        num_cpus=2,
+        object_store_memory=80_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
     )
     with pytest.raises(InputError, match="at least 1 process"):
         open_on_ray(path, actors=0)

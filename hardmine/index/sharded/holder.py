@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.storage.columns import TextColumn
-from hardmine.index.storage.joined import read_stores
+from hardmine.index.storage.joined import read_stores, require_like
 from hardmine.index.storage.manifest import read_manifest
 
 
@@ -74,7 +74,10 @@ def split_parts(folders: Sequence[Path], count: int) -> list[list[str]]:
     """
     if count < 1:
         raise InputError(f"an index needs at least 1 process to hold it, got {count}")
-    images = np.array([read_manifest(folder).images.count for folder in folders], np.float64)
+    manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        require_like(folders[0], manifests[0], folder, manifest)
+    images = np.array([manifest.images.count for manifest in manifests], np.float64)
     middles = (np.cumsum(images) - images / 2) / max(images.sum(), 1)
     numbers = np.minimum((middles * count).astype(int), count - 1)
     return [

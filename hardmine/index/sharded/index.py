@@ -122,7 +122,7 @@ class ShardedIndex:
             for number in range(len(self._workers))
             if wanted is None or len(wanted[number])
         ]
-        merged = (
+        merged: tuple[npt.NDArray[Any], ...] = (
             np.full((len(given), k), -1, np.int64),
             np.full((len(given), k), -np.inf),
             np.zeros((len(given), k, 4), np.float32),

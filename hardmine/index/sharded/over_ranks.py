@@ -47,20 +47,32 @@ def open_over_ranks(
         verify: As in ``open_index``.
     """
     rank, size = rank_and_world_size()
-    folders = part_folders(path)
-    groups = split_parts(folders, size)
     holders: list[Holder] = []
+    workers: list[Worker] = []
+    indexes: list[ShardedIndex] = []
 
     def hold() -> None:
+        folders = part_folders(path)
+        groups = split_parts(folders, size)
         for folder in folders:
             require_fit(folder, read_manifest(folder), encoder=encoder)
         if rank < len(groups):
             holders.append(Holder(groups[rank], None if device is None else str(device), verify))
 
+    def connect() -> None:
+        if rank == 0:
+            workers.append(_Here(holders[0]))
+            workers.extend(_Rank(number, messages) for number in range(1, size))
+            own_root = None if root is None else Path(root)
+            indexes.append(ShardedIndex(workers[: len(held)], held, root=own_root))
+
     with RankGroup() as ranks:
         ranks.on_every_rank(hold)
-        held: list[Held | None] = ranks.gather(holders[0].describe() if holders else None)
-    messages = dist.new_group(backend="gloo", timeout=_TIMEOUT) if size > 1 else None
+        # Ranks without a part come last.
+        described = ranks.gather(holders[0].describe() if holders else None)
+        held: list[Held] = [one for one in described if one is not None]
+        messages = dist.new_group(backend="gloo", timeout=_TIMEOUT) if size > 1 else None
+        ranks.on_every_rank(connect)
     if rank > 0:
         thread = threading.Thread(
             target=_serve, args=(holders, messages), name="hardmine-holder", daemon=True
@@ -70,17 +82,8 @@ def open_over_ranks(
         yield None
         thread.join()
     else:
-        workers: list[Worker] = [
-            _Here(holders[0]),
-            *(_Rank(number, messages) for number in range(1, size)),
-        ]
-        index = ShardedIndex(
-            workers[: len(groups)],
-            [one for one in held if one is not None],
-            root=None if root is None else Path(root),
-        )
         try:
-            yield index
+            yield indexes[0]
         finally:
             for worker in workers:
                 worker.close()

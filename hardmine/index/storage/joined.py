@@ -140,7 +140,7 @@ def read_stores(
         manifest, store = _read_one(part, check, verify=verify)
         manifests.append(manifest)
         stores.append(store)
-        _require_like(folders[0], manifests[0], part, manifest)
+        require_like(folders[0], manifests[0], part, manifest)
     return join_stores(stores, folders, root=root)
 
 
@@ -159,7 +159,7 @@ def _read_one(
     return with_manifest(folder, read)
 
 
-def _require_like(first: Path, wanted: Manifest, other: Path, manifest: Manifest) -> None:
+def require_like(first: Path, wanted: Manifest, other: Path, manifest: Manifest) -> None:
     """Refuse to join two indexes whose vectors or regions were made in different ways.
 
     Raises:

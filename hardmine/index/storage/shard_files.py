@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import mmap
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,10 +156,13 @@ def map_array(path: Path, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any
         ValueError: If its header or length differs.
     """
     with path.open("rb") as file:
-        start = _check_header(file.read(_HEADER), path.stat().st_size, dtype, shape)
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, mode="r", offset=start, shape=shape)
+        length = os.fstat(file.fileno()).st_size
+        start = _check_header(file.read(_HEADER), length, dtype, shape)
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        # Not np.memmap, which also resolves the path of every file.
+        content = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
+    return np.frombuffer(content, dtype, offset=start).reshape(shape)
 
 
 def _pack(arrays: dict[str, npt.NDArray[Any]]) -> bytes:

@@ -6,6 +6,7 @@ In every case the manifest has the hashes of the hostile files.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import pickle
 import subprocess
@@ -317,8 +318,11 @@ def test_an_update_while_the_index_is_opened_does_not_matter(
 
 def test_vectors_stay_on_disk(index: Path) -> None:
     shard = read_store(index).shards[0]
-    assert isinstance(shard.vectors, np.memmap)
     assert not shard.vectors.flags.writeable
+    holder: Any = shard.vectors
+    while isinstance(holder, np.ndarray):
+        holder = holder.base
+    assert isinstance(getattr(holder, "obj", holder), mmap.mmap)
 
 
 def test_numpy_reads_and_writes_the_same_bytes(index: Path) -> None:
