@@ -11,7 +11,7 @@ import posixpath
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -88,7 +88,9 @@ class Address(_LocalPath):
         """The whole content as text."""
         return self.read_bytes().decode(encoding or "utf-8")
 
-    def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:
+    def open(  # type: ignore[override]
+        self, mode: str = "r", buffering: int = -1, *_: Any, **__: Any
+    ) -> IO[Any]:
         """Open the file for reading bytes; parts are fetched as they are read."""
         if mode != "rb":
             raise io.UnsupportedOperation(f"{self}: opened with mode {mode!r}, expected 'rb'")
@@ -100,12 +102,12 @@ class Address(_LocalPath):
         self._ask(lambda files, path: files.invalidate_cache())
         self._ask(lambda files, path: files.find(path))
 
-    def iterdir(self) -> Iterator[Address]:
+    def iterdir(self) -> Generator[Address, None, None]:
         """What lies in the folder."""
         _, folders, names = next(self.walk())
         yield from (self / name for name in sorted(folders + names))
 
-    def glob(self, pattern: str, **_: Any) -> Iterator[Address]:
+    def glob(self, pattern: str) -> Generator[Address, None, None]:
         """Files below the folder that match a pattern."""
         for found in self._ask(lambda files, path: files.glob(f"{path.rstrip('/')}/{pattern}")):
             yield Address(f"{self.parts[0]}//{found.lstrip('/')}")
@@ -278,5 +280,6 @@ def _nanoseconds(time: Any) -> int:
             time = time.replace(tzinfo=datetime.timezone.utc)
         since = time - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
         # Whole microseconds: a float of seconds would round.
-        return (since // datetime.timedelta(microseconds=1)) * 1000
+        microseconds: int = since // datetime.timedelta(microseconds=1)
+        return microseconds * 1000
     return 0 if time is None else int(float(time) * 1e9)

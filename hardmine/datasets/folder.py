@@ -37,9 +37,7 @@ def read(
     file = annotations or source
     root = source if source.is_dir() else source.parent
     lines = read_list(file)
-    paths = tuple(
-        inside(relative_if_below(name, root), file, f"line {line}") for line, name in lines
-    )
+    paths = tuple(_below(name, root, file, line) for line, name in lines)
     if len(set(paths)) < len(paths):
         seen: dict[str, int] = {}
         for (line, _), path in zip(lines, paths, strict=True):
@@ -52,6 +50,20 @@ def read(
     if check_files:
         require_files(root, paths, file, lambda row: f"line {lines[row][0]}")
     return unlabelled_images(root, paths)
+
+
+def _below(name: str, root: Path, file: Path, line: int) -> str:
+    """The path of an image below the root."""
+    try:
+        below = relative_if_below(name, root)
+        if "://" in below:
+            raise InputError(
+                f"the address {as_path(below)} is not below {root}; pass the folder that it lies "
+                "in as the source, and this file as annotations"
+            )
+    except InputError as error:
+        raise InputError(f"{file}: line {line}: {error}") from None
+    return inside(below, file, f"line {line}")
 
 
 def unlabelled_images(root: Path, paths: tuple[str, ...]) -> ImageSet:
@@ -73,8 +85,9 @@ def read_list(file: Path) -> list[tuple[int, str]]:
 
 def relative_if_below(name: str, root: Path) -> str:
     """Make an absolute path below the root relative to it; return any other path unchanged."""
-    path = as_path(name)
-    if isinstance(path, Address) or path.is_absolute():
+    remote = isinstance(root, Address) and "://" in name
+    path = as_path(name) if remote else Path(name)
+    if remote or path.is_absolute():
         for base in (root.absolute(), root.resolve()):
             if path.is_relative_to(base):
                 return path.relative_to(base).as_posix()

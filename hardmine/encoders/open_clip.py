@@ -53,7 +53,7 @@ class OpenClipEncoder:
     Attributes:
         dim: D.
         fingerprint: Changes with weights, architecture, size, dense mode, preprocessing, precision.
-        preprocess: Maps an image to (3, height, width); picklable without the model.
+        preprocess: Maps an image to (3, height, width) uint8; picklable without the model.
         image_size: Height and width.
         device: Device on which ``encode_images`` computes.
         spec: Arguments of ``load_encoder`` that load this encoder again, as JSON values; None
@@ -125,6 +125,8 @@ class OpenClipEncoder:
     def encode_images(self, batch: torch.Tensor) -> DenseFeatures:
         """Embed (B, 3, height, width); any size if the tower supports it.
 
+        The batch is a stack of what ``preprocess`` returns; floats are taken as normalised.
+
         Returns unit vectors in float32 on the encoder's device.
         """
         self._check_batch(batch)
@@ -133,7 +135,8 @@ class OpenClipEncoder:
             return DenseFeatures(one.patches[:0], one.whole[:0])
         dtype = PRECISIONS[self.precision]
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
-        images = batch.to(self.device, dtype, non_blocking=True, memory_format=layout)
+        images = self.preprocess.normalise(batch.to(self.device, non_blocking=True))
+        images = images.to(dtype, memory_format=layout)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             patches, whole = self._embed(images)
             if self._native_whole:

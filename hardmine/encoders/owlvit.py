@@ -112,7 +112,8 @@ class OwlVitEncoder:
             one = self.encode_images(batch.new_zeros((1, *batch.shape[1:])))
             return DenseFeatures(one.patches[:0], one.whole[:0], one.boxes[:0])  # type: ignore[index]
         resized = {} if batch.shape[2:] == self._native else {"interpolate_pos_encoding": True}
-        images = batch.to(self.device, PRECISIONS[self.precision], non_blocking=True)
+        images = self.preprocess.normalise(batch.to(self.device, non_blocking=True))
+        images = images.to(PRECISIONS[self.precision], memory_format=torch.contiguous_format)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             features, *_ = self.model.image_embedder(images, **resized)  # (B, H, W, width)
             boxes = self.model.box_predictor(features.flatten(1, 2), features, **resized)

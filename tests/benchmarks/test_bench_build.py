@@ -1,7 +1,11 @@
-"""Speed of a build relative to its encoder: decoding, clustering and writing run in parallel."""
+"""Speed of a build relative to its encoder, and what an image costs outside the encoder.
+
+Decoding, clustering and writing run in parallel with the encoder; on a GPU they must keep up.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -15,14 +19,21 @@ import pytest
 import torch
 
 from hardmine.datasets import open_image
+from hardmine.encoders.base import DenseFeatures
 from hardmine.encoders.open_clip import OpenClipEncoder
+from hardmine.encoders.preprocess import WholeImage
+from hardmine.image_files.decode import decode_image
 from hardmine.index import build_index
+from hardmine.index.builder.decode import _Stack, decode_batches
 from hardmine.index.builder.regions import regions_of_batch
+from hardmine.index.storage.shard_files import write_shard
 from hardmine.records import ImageSet
 
 SIZE = 512
 BATCH = 8
 MIN_SHARE = 0.9  # of the encoder's own images per second
+MAX_READY = 5.0  # CPU ms from a 640-pixel JPEG to pixels that a device can take
+MAX_MAIN = 0.2  # CPU ms of them in the one thread that runs the encoder
 CLUSTERS = "kmeans:10+whole"
 
 
@@ -93,3 +104,77 @@ def test_a_build_runs_at_the_encoders_rate(tmp_path: Path, encoder: OpenClipEnco
     print(f"  {'clustering':<28}{cluster[0] / BATCH * 1e3:8.2f} ms per image")
     print(f"  goal: {MIN_SHARE} of the encoder alone, in the best round; reached {best:.3f}")
     assert best >= MIN_SHARE
+
+
+def cpu_ms(stages: dict[str, Callable[[], Any]], *, rounds: int = 10) -> dict[str, float]:
+    """CPU ms that each stage takes in this thread, the least of some rounds in turn."""
+    least = dict.fromkeys(stages, float("inf"))
+    for _ in range(rounds):
+        for name, stage in stages.items():
+            start = time.thread_time()
+            stage()
+            least[name] = min(least[name], (time.thread_time() - start) * 1e3)
+    return least
+
+
+@pytest.mark.benchmark
+def test_what_an_image_costs_outside_the_encoder(tmp_path: Path) -> None:
+    images = photo_sized(tmp_path / "images", BATCH)
+    resize = WholeImage((SIZE, SIZE))
+    content = images.read(0)
+    image = decode_image(content, "")
+    pixels, stack = resize(image), _Stack(BATCH, pinned=torch.cuda.is_available())
+    stack.put(0, pixels)
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.nn.functional.normalize(
+        torch.randn(BATCH, 16, 16, SIZE, generator=generator), dim=-1
+    )
+    features = DenseFeatures(patches, patches.mean((1, 2)))
+    regions = regions_of_batch(features, CLUSTERS, seed=0, names=[""] * BATCH)
+    arrays = {
+        "offsets": np.cumsum([0, *np.bincount(regions.image_rows.numpy())]),
+        "boxes": regions.boxes.numpy().astype(np.float16),
+        "mass": regions.mass.numpy(),
+    }
+
+    def write() -> None:
+        vectors = [regions.vectors.numpy().astype(np.float16)]
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        write_shard(tmp_path, 0, vectors, arrays, dim=SIZE, dtype="float16", scratch=tmp_path)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one = cpu_ms(
+        {
+            "read the file": lambda: images.read(0),
+            "hash": lambda: hashlib.sha256(content).digest(),
+            "decode": lambda: decode_image(content, ""),
+            "resize": lambda: resize(image),
+            "stack": lambda: stack.put(1, pixels),
+        }
+    )
+    of_batch = cpu_ms(
+        {
+            "normalise, where the encoder is": lambda: resize.normalise(stack.pixels),
+            f"cluster, {CLUSTERS}": lambda: regions_of_batch(
+                features, CLUSTERS, seed=0, names=[""] * BATCH
+            ),
+            "write": write,
+        }
+    )
+    torch.set_num_threads(threads)
+    batches = [(None, list(range(BATCH)))] * 8
+    start = time.thread_time()
+    for _ in decode_batches(images, batches, resize, workers=2):
+        pass
+    main = (time.thread_time() - start) * 1e3 / (len(batches) * BATCH)
+    ready = sum(one.values()) + main
+    print(f"\nCPU ms of an image of 640x480, JPEG of {len(content) / 1024:.0f} KiB, at {SIZE}")
+    for name, ms in one.items():
+        print(f"  {name:<36}{ms:8.3f}")
+    print(f"  {'hand over, in the main thread':<36}{main:8.3f}   goal: {MAX_MAIN}")
+    print(f"  {'ready for the device':<36}{ready:8.3f}   goal: {MAX_READY}")
+    for name, ms in of_batch.items():
+        print(f"  {name:<36}{ms / BATCH:8.3f}")
+    print(f"  {1e3 / ready:.0f} images a second a core until ready for the device")
+    assert main <= MAX_MAIN

@@ -86,8 +86,11 @@ def test_a_folder_a_list_and_paths(memory: Any, here: ImageSet, tmp_path: Path) 
     same_pictures(listed, here)
     same_pictures(images_from(addresses), here)
     (tmp_path / "list.txt").write_text("memory://set/val/0.jpg")
-    with pytest.raises(InputError, match=r"line 1: the path 'memory://set/val/0\.jpg' leaves"):
+    with pytest.raises(InputError, match=r"line 1: the address memory://set/val/0\.jpg is"):
         load_images("memory://set/train", annotations=tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("0.jpg\ns3://key:secret@bucket/0.jpg")
+    with pytest.raises(InputError, match=r"line 2: an address .* holds a user or a password"):
+        load_images(tmp_path / "list.txt", check_files=False)
     with pytest.raises(InputError, match="beside paths of this machine"):
         images_from([addresses[0], "a.jpg"])
 

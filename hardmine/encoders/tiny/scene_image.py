@@ -23,7 +23,7 @@ class SceneImage(WholeImage):
     """
 
     def __call__(self, image: PIL.Image.Image) -> torch.Tensor:
-        """Turn an image into (3, height, width) float32."""
+        """Turn an image into (3, height, width) uint8."""
         if image.info.get("comment") not in (SCENE_COMMENT, SCENE_COMMENT.encode()):
             warn_of_photos()
         return super().__call__(image)

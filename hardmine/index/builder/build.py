@@ -88,7 +88,8 @@ def build_index(
         clusters: Clustering that makes regions of patches, such as ``"agglomerative:k=50+whole"``.
         seed: Seed of the clustering.
         quantize: ``"int8"`` halves the size at a small loss; None keeps float16.
-        batch_size: Images that the encoder takes at once.
+        batch_size: Images that the encoder takes at once. It does not change vectors on a CPU; a
+            GPU may round them in another way.
         workers: Threads that decode images; one per CPU core, at most 16, if None.
         shard_size: Images in a shard: so many are held in memory, and lost by a kill.
         proposals: For the clustering "boxes": by image id (n, 4) boxes, xyxy as shares of the
@@ -102,6 +103,7 @@ def build_index(
 
     Raises:
         IndexMismatch: If the folder holds an index, or an unfinished build, with other settings.
+        Unreachable: If images are on another host that cannot be reached. Finished shards stay.
         HardmineError: If another process is writing the folder, or the disk is full.
     """
     folder = Path(out)

@@ -49,24 +49,34 @@ class DecodedBatch(Generic[T]):
 class _Stack:
     """Stacked pixels of a batch, each copied by the thread that decoded it.
 
-    One thread that stacks all batches would be busy for longer than a fast GPU encodes.
+    One thread that stacks all batches would be busy for longer than a fast GPU encodes. The stack
+    lies in memory as its images do, so that each is one plain copy.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, pinned: bool) -> None:
         self.pixels: torch.Tensor | None = None
         self._count = count
+        self._pinned = pinned
         self._lock = threading.Lock()
 
     def put(self, place: int, pixels: torch.Tensor) -> None:
         with self._lock:
             if self.pixels is None:
-                self.pixels = pixels.new_empty((self._count, *pixels.shape))
+                self.pixels = self._empty(pixels)
         if pixels.shape != self.pixels.shape[1:]:
             raise InputError(
                 "the encoder's preprocess must return tensors of one shape, got "
                 f"{tuple(self.pixels.shape[1:])} and {tuple(pixels.shape)} in a batch"
             )
         self.pixels[place] = pixels
+
+    def _empty(self, pixels: torch.Tensor) -> torch.Tensor:
+        # torch keeps pinned memory that is freed, and hands it out again.
+        stack = pixels.new_empty((self._count, pixels.numel()), pin_memory=self._pinned)
+        if pixels.ndim == 3 and not pixels.is_contiguous():
+            channels, height, width = pixels.shape
+            return stack.view(self._count, height, width, channels).permute(0, 3, 1, 2)
+        return stack.view(self._count, *pixels.shape)
 
 
 def decode(
@@ -105,6 +115,7 @@ def decode_batches(
     *,
     workers: int,
     ahead: int = 3,
+    pinned: bool = False,
 ) -> Generator[DecodedBatch[T], None, None]:
     """Decode batches in order, while the caller works on the previous ones.
 
@@ -117,6 +128,7 @@ def decode_batches(
         preprocess: The encoder's ``preprocess``; called from several threads at once.
         workers: Number of threads.
         ahead: Largest number of batches to hold.
+        pinned: Whether to stack in pinned memory, from which a GPU copies by itself.
     """
 
     def work(row: int, stack: _Stack, place: int) -> FileFacts:
@@ -129,7 +141,7 @@ def decode_batches(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for label, rows in batches:
-                stack = _Stack(len(rows))
+                stack = _Stack(len(rows), pinned=pinned)
                 futures = [pool.submit(work, row, stack, place) for place, row in enumerate(rows)]
                 in_progress.append((label, stack, futures))
                 if len(in_progress) >= ahead:

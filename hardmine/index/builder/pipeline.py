@@ -158,6 +158,7 @@ class ShardBuilder:
             self._batches(numbers),
             self._encoder.preprocess,
             workers=self._workers,
+            pinned=torch.device(getattr(self._encoder, "device", "cpu")).type == "cuda",
         )
         with ThreadPoolExecutor(1, thread_name_prefix="cluster") as pool:
             try:

@@ -34,19 +34,33 @@ def test_same_as_torchvision(width: int, height: int, interpolation: str) -> Non
             Normalize(CLIP_MEAN, CLIP_STD),
         ]
     )
-    tensor = WholeImage((64, 96), interpolation=interpolation)(image)
+    resize = WholeImage((64, 96), interpolation=interpolation)
+    tensor = resize.normalise(resize(image)[None])[0]
     assert tensor.shape == (3, 64, 96)
     torch.testing.assert_close(tensor, peer(image), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("in_memory", [torch.contiguous_format, torch.channels_last])
+def test_normalised_to_the_bit_as_numpy_does(in_memory: torch.memory_format) -> None:
+    """All 256 values of each colour; indexes of earlier versions were normalised by NumPy."""
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    expected = values.astype(np.float32)
+    expected /= 255.0
+    expected -= np.array(CLIP_MEAN, np.float32)
+    expected /= np.array(CLIP_STD, np.float32)
+    batch = torch.from_numpy(values).permute(0, 3, 1, 2).to(memory_format=in_memory)
+    found = WholeImage((16, 16)).normalise(batch)
+    np.testing.assert_array_equal(found.numpy(), expected.transpose(0, 3, 1, 2))
+    assert WholeImage((16, 16)).normalise(found) is found
 
 
 def test_nothing_is_cropped() -> None:
     """A pixel in any corner of a wide image reaches the tensor."""
     resize = WholeImage((32, 32))
-    blank = resize(Image.new("RGB", (320, 32)))
     for x, y in ((0, 0), (319, 0), (0, 31), (319, 31)):
         image = Image.new("RGB", (320, 32))
         image.putpixel((x, y), (255, 255, 255))
-        row, column = divmod(int((resize(image) - blank).sum(0).argmax()), 32)
+        row, column = divmod(int(resize(image).sum(0).argmax()), 32)
         assert (row, column) == (y, x * 31 // 319)
 
 
@@ -59,9 +73,10 @@ def test_other_colour_modes(mode: str) -> None:
 
 def test_mean_and_std() -> None:
     grey = Image.new("RGB", (8, 8), (51, 102, 153))
-    tensor = WholeImage((4, 4), mean=(0.2, 0.2, 0.2), std=(0.5, 0.1, 0.2))(grey)
-    expected = torch.tensor([0.0, 2.0, 2.0])
-    torch.testing.assert_close(tensor.mean((1, 2)), expected, atol=1e-5, rtol=0)
+    resize = WholeImage((4, 4), mean=(0.2, 0.2, 0.2), std=(0.5, 0.1, 0.2))
+    tensor = resize.normalise(resize(grey)[None])
+    expected = torch.tensor([[0.0, 2.0, 2.0]])
+    torch.testing.assert_close(tensor.mean((2, 3)), expected, atol=1e-5, rtol=0)
 
 
 def test_it_pickles_small_without_the_model() -> None:
