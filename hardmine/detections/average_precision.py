@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from hardmine.detections.matching import Matches
 from hardmine.errors import InputError
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
+_NEXT_RECALLS = np.append(_RECALLS[1:], np.inf)
 _MAX_CELLS = 20_000_000  # floats in one intermediate array: 160 MB
 
 
@@ -41,6 +43,7 @@ def average_precision_from_matches(
     chosen = np.arange(matches.num_classes) if classes is None else np.asarray(classes, np.int64)
     bounds = np.searchsorted(matches.detections.class_rows, np.stack([chosen, chosen + 1]))
     used = (samples.max(axis=0, initial=0) > 0)[matches.detections.image_rows]
+    by_image = np.ascontiguousarray(samples.T)
     ap = np.full((len(samples), len(chosen), len(matches.iou_thresholds)), np.nan)
     for column, class_row in enumerate(chosen.tolist()):
         objects = matches.counted & (matches.instance_classes == class_row)
@@ -49,8 +52,8 @@ def average_precision_from_matches(
             rows = first + np.flatnonzero(used[first:last])
             step = max(1, _MAX_CELLS // max(1, len(rows), matches.num_images))
             for start in range(0, len(samples), step):
-                block = samples[start : start + step]
-                num_objects = block[:, matches.instance_images[objects]].sum(axis=1)
+                block = by_image[:, start : start + step]
+                num_objects = block[matches.instance_images[objects]].sum(axis=0)
                 ap[start : start + step, column] = _class_ap(matches, rows, block, num_objects)
     mean: npt.NDArray[np.float64] = ap.mean(axis=2)
     return mean if np.ndim(weights) == 2 else mean[0]
@@ -84,31 +87,59 @@ def _class_ap(
     samples: npt.NDArray[np.float64],
     num_objects: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(B, T) AP of the class whose detections are ``rows``; (B,) weighted number of its objects."""
-    weight = samples[:, matches.detections.image_rows[rows]]
+    """(B, T) AP of the class whose detections are ``rows``.
+
+    Args:
+        matches: Of N images.
+        rows: In order of falling score.
+        samples: (N, B) weights.
+        num_objects: (B,) weighted number of the class's objects.
+    """
+    images = matches.detections.image_rows[rows]
     found, ignored = matches.found[rows], matches.ignored[rows]
-    ap = np.full((len(samples), found.shape[1]), np.nan)
     known = num_objects > 0
-    ap[known] = 0.0
-    all_detections = None if ignored.any() else np.cumsum(weight, axis=1)
+    ap = np.where(known[:, None], 0.0, np.full(found.shape[1], np.nan))
+    true_anywhere = (found >= 0) & ~ignored
+    places = np.flatnonzero(true_anywhere.any(axis=1))
+    all_detections = None if ignored.any() else _count_up_to(places, images, samples)
     for level in range(found.shape[1]):
-        true = np.flatnonzero((found[:, level] >= 0) & ~ignored[:, level])
-        if not len(true):
+        own = np.flatnonzero(true_anywhere[places, level])
+        if not len(own):
             continue
-        num_detections = all_detections
-        if num_detections is None:
-            num_detections = np.cumsum(weight * ~ignored[:, level], axis=1)
-        num_true = np.cumsum(weight[:, true], axis=1)
-        precision = np.divide(
-            num_true, num_detections[:, true], out=np.zeros_like(num_true), where=num_true > 0
-        )
+        if all_detections is None:
+            counted = np.flatnonzero(~ignored[:, level])
+            ends = np.searchsorted(counted, places[own])
+            num_detections = _count_up_to(ends, images[counted], samples)
+        else:
+            num_detections = all_detections[own]
+        num_true = np.cumsum(samples[images[places[own]]], axis=0)
         # Precision at a recall is the best precision at that recall or any higher one.
-        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        recall = np.divide(
-            num_true, num_objects[:, None], out=np.zeros_like(num_true), where=known[:, None]
-        )
+        best = num_true / num_detections.clip(min=1e-300)
+        np.maximum.accumulate(best[::-1], axis=0, out=best[::-1])
         # Number of the 101 recalls that each true positive is the first to reach.
-        reached = np.searchsorted(_RECALLS, recall, side="right")
-        steps = np.diff(reached, axis=1, prepend=0)
-        ap[known, level] = ((steps * best).sum(axis=1) / len(_RECALLS))[known]
+        num_true /= np.where(known, num_objects, 1.0)
+        reached = _recalls_reached(num_true)
+        reached[1:] -= reached[:-1].copy()
+        ap[known, level] = np.einsum("ib,ib->b", reached, best)[known] / len(_RECALLS)
     return ap
+
+
+def _count_up_to(
+    ends: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
+    samples: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """(E, B) weighted number of detections up to and including each of E places."""
+    intervals = np.searchsorted(ends, np.arange(len(images)))
+    inside = np.flatnonzero(intervals < len(ends))
+    counts = scipy.sparse.csr_matrix(
+        (np.ones(len(inside)), (intervals[inside], images[inside])), (len(ends), len(samples))
+    )
+    totals: npt.NDArray[np.float64] = counts @ samples
+    return np.cumsum(totals, axis=0, out=totals)
+
+
+def _recalls_reached(recall: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How many of the 101 recalls are at most so high, as ``searchsorted`` would find."""
+    guess = (recall * 100).astype(np.int32)
+    return guess + (recall >= _RECALLS[guess]) + (recall >= _NEXT_RECALLS[guess])
