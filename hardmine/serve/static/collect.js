@@ -29,7 +29,7 @@ async function load() {
   by("chosen").hidden = !answer.images.length;
   if (!answer.images.length) return;
   by("about").textContent = `${counted(answer.images.length, "image")} of ${answer.num_pool.toLocaleString("en")}, in the order to label them. Need is taken from ${answer.need_from}. Each is the likeliest for what it is wanted for, less the more it is like one chosen before.`;
-  by("wishes").tBodies[0].replaceChildren(...answer.wishes.map(line));
+  by("wishes").tBodies[0].replaceChildren(...answer.wishes.toSorted((one, other) => other.need - one.need).map(line));
   by("wall").replaceChildren(...answer.images.map(picture));
   for (const link of document.querySelectorAll("[data-format]")) link.href = `/api/collect/export?format=${link.dataset.format}&budget=${budget}`;
 }

@@ -93,3 +93,6 @@ export const percent = (value) => (value === null ? "–" : `${(100 * value).toF
 export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 export const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 export const labelText = (image) => image.classes.map(({ name, count }) => (count > 1 ? `${name} × ${count}` : name)).join(", ") || (image.labelled ? "no labels" : "not labelled");
+
+// On a telephone the list of pages is wider than the screen.
+document.querySelector(".pages [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -11,8 +11,8 @@ function wall(title, images, note) {
   if (!images.length) return "";
   const shown = images.map((image) => {
     const missed = image.missed.map((box) => ({ box, name: "missed" }));
-    const count = image.missed.length ? `${image.missed.length} missed` : "";
-    return tile(image, missed, [element("span", { class: "score" }, count), element("span", { class: "name" }, fileName(image.path))], image.path, { doubt: true });
+    const count = missed.length ? [element("span", { class: "score" }, `${missed.length} missed`)] : [];
+    return tile(image, missed, [...count, element("span", { class: "name" }, fileName(image.path))], image.path, { doubt: true });
   });
   return element("div", { class: "side" }, element("h3", {}, title, " ", element("span", { class: "soft" }, note)), element("div", { class: "wall" }, ...shown));
 }
@@ -25,12 +25,10 @@ async function keep(one, button) {
   } catch (error) { say(error.message); }
 }
 
-const times = (number) => `${number} time${number === 1 ? "" : "s"}`;
-
 function section(one) {
   const facts = [`${percent(one.missed)} of ${one.num_objects.toLocaleString("en")} objects missed, usually ${percent(one.missed_usually)}`, `${percent(one.false)} of ${one.num_detections.toLocaleString("en")} detections false, usually ${percent(one.false_usually)}`];
   if (one.ap) facts.push(`AP ${percent(one.ap.inside)} on the ${one.ap.num_images.toLocaleString("en")} images that answer best, ${percent(one.ap.outside)} on the rest`);
-  if (one.rounds.length) facts.push(`found in ${times(one.rounds.length)} of the training's rounds, last in round ${one.rounds.at(-1)}`);
+  if (one.rounds.length) facts.push(`found in ${one.rounds.length.toLocaleString("en")} of the training's rounds, last in round ${one.rounds.at(-1)}`);
   const share = (value, where) => (value === null ? "" : `${percent(value)} of ${where} answer`);
   const button = element("button", { type: "button", class: "tool", disabled: one.kept, onclick: (event) => keep(one, event.currentTarget) }, one.kept ? KEPT : "Use as a context");
   return element("section", { class: "part" },
