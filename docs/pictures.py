@@ -1,5 +1,7 @@
 """Make the pictures of README and docs from generated scenes: ``make pictures``.
 
+The notebook is run too, and kept with what it printed and drew.
+
 The scenes, the index, the hits and the weights are real. AP by class is assumed: low where training
 shows few objects, as it usually is, and for bicycles; no detector is trained here.
 """
@@ -12,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import numpy.typing as npt
+from nbclient import NotebookClient
 from PIL import Image
 
 import hardmine
@@ -30,6 +34,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 FOLDER = Path(__file__).parent / "images"
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
 QUERY = "a bicycle at night"
 REGIONS_QUERY = "a red car"
 DARK, GREY, GREEN, AMBER = "#1d1d1b", "#b9b8b2", "#0b6e5e", "#d9822b"
@@ -58,6 +63,17 @@ def main() -> None:
         draw_targets(images, index, done, true_classes(images, Path(scratch)))
         draw_draws(images, done)
         draw_clusters(images, index, encoder)
+    run_notebook()
+
+
+def run_notebook() -> None:
+    """Run the notebook from top to bottom, and keep what it printed and drew."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, kernel_name="python3", record_timing=False).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # warnings speak of this machine, not of the notebook
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+    nbformat.write(notebook, NOTEBOOK)
 
 
 def save(figure: Any, name: str) -> None:

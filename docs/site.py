@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import MISSING, Field, fields
@@ -17,6 +18,7 @@ from hardmine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
+NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
 # Settings whose meaning stands with the function that they are arguments of.
 FUNCTIONS = {
     "images": "load_images",
@@ -51,7 +53,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made from README, the parser, the records and the results."""
+    """Add the pages made from README, the parser, the records, the notebook and the results."""
     pages = {
         "index.md": (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "]("),
         "command-line.md": command_line_page(),
@@ -61,6 +63,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         pages[f"results/{path.name}"] = path.read_text(encoding="utf-8")
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
+    page, pictures = notebook_page(json.loads(NOTEBOOK.read_text(encoding="utf-8")))
+    files.append(File.generated(config, "notebook.md", content=page))
+    for name, picture in pictures.items():
+        files.append(File.generated(config, name, content=picture))
     return files
 
 
@@ -92,6 +98,26 @@ def command_line_page() -> str:
                 parts.append(f"### hardmine {name} {label}")
             parts.append(f"```text\n{parser.format_help().strip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def notebook_page(notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """The cells of a notebook and what they gave, as Markdown, and its pictures by file name."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/jpeg" in data:
+                name = f"images/notebook-{len(pictures) + 1}.jpg"
+                pictures[name] = base64.b64decode(data["image/jpeg"])
+                parts.append(f"![What this cell shows]({name})")
+            else:
+                text = "".join(output.get("text") or data["text/plain"])
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    download = f"\nThe notebook: [{NOTEBOOK.relative_to(ROOT)}](../{NOTEBOOK.relative_to(ROOT)})."
+    return "\n\n".join([*parts, download]) + "\n", pictures
 
 
 def settings_page() -> str:
