@@ -1,9 +1,9 @@
 """Make the pictures of README and docs from generated scenes: ``make pictures``.
 
-The notebook is run too, and kept with what it printed and drew.
-
 The scenes, the index, the hits and the weights are real. AP by class is assumed: low where training
 shows few objects, as it usually is, and for bicycles; no detector is trained here.
+
+The notebook is run too, and kept with what it printed and drew.
 """
 
 from __future__ import annotations
