@@ -142,7 +142,7 @@ class Address(_LocalPath):
 
     def _ask(self, question: Callable[[Any, str], Any]) -> Any:
         """Ask the host of the address, and tell a missing file from a host out of reach."""
-        with explained(self):
+        with _explained(self):
             files = _file_system(self.parts[0].rstrip(":"), os.getpid())
             return question(files, files._strip_protocol(str(self)))
 
@@ -166,7 +166,7 @@ class _File(io.RawIOBase):
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
-        with explained(self._address):
+        with _explained(self._address):
             content = self._file.read(len(buffer))
         buffer[: len(content)] = content
         return len(content)
@@ -218,7 +218,7 @@ def require_local(path: str | PathLike[str], purpose: str) -> None:
 
 
 @contextmanager
-def explained(address: Address) -> Iterator[None]:
+def _explained(address: Address) -> Iterator[None]:
     """Turn what a library raises into ``FileNotFoundError`` or ``Unreachable``."""
     try:
         yield

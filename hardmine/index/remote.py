@@ -36,9 +36,9 @@ def local_index(path: str | Path) -> Path:
     """The folder of an index on this machine; an index that has an address is fetched first.
 
     At each call the manifest at the address is compared with the copy's. A changed index is fetched
-    anew, except the files that did not change; the old copy stays for those who search it. Each
-    file is checked against its hash before it counts as fetched, and a copy is whole before it gets
-    its name, so a broken-off call is continued by the next. Processes wait for each other.
+    anew, except the files that did not change; who searches the old copy keeps its files. Each file
+    is checked against its hash before it counts as fetched, and a copy is whole before it gets its
+    name, so a broken-off call is continued by the next. Processes wait for each other.
 
     Copies lie in ``$HARDMINE_CACHE``, or ``~/.cache/hardmine``, at most ``$HARDMINE_CACHE_GIB``
     GiB of them (50 by default): the least recently opened are removed.
@@ -93,7 +93,7 @@ def _fetched(address: Address, copies: Path, manifest: Manifest | None = None) -
         manifest = _remote_manifest(address, copies)
     try:
         return _copy_of(manifest, address, copies)
-    except (IndexDamaged, FileNotFoundError) as error:
+    except IndexDamaged as error:
         # An update replaces the manifest, then removes the files that only the old one names.
         latest = _remote_manifest(address, copies)
         if latest == manifest:
@@ -109,13 +109,15 @@ def _copy_of(manifest: Manifest, address: Address, copies: Path) -> Path:
     copy, unfinished = copies / name, copies / f"{_FETCHING}{name}"
     if copy.exists():
         return copy
-    _make_room(manifest, address, unfinished)
+    _make_room(manifest, address, copies)
     _fetch_files(address, manifest, unfinished, copies)
     (unfinished / MANIFEST).write_bytes(content)
     sync_folder(unfinished)
     unfinished.rename(copy)
-    for left in copies.glob(f"{_FETCHING}*"):
-        shutil.rmtree(left)
+    for other in copies.iterdir():
+        left = other.name.startswith(_FETCHING)
+        if other.is_dir() and other != copy and (left or _idle(other)):
+            _remove(other)
     return copy
 
 
@@ -175,14 +177,17 @@ def _records(copy: Path) -> tuple[FileRecord, ...]:
 def _fetch(address: Address, record: FileRecord, copy: Path) -> None:
     """Fetch one file, from where an earlier call was broken off."""
     source = address / record.name
-    if (length := source.stat().st_size) != record.bytes:
-        raise IndexDamaged(f"{source}: expected {record.bytes} bytes, got {length}")
     part = copy / f"{record.sha256}.part"
     begun = part.stat().st_size if part.exists() else 0
-    with part.open("ab") as file:
-        for start in range(begun, record.bytes, _CHUNK):
-            file.write(source.read_from(start, min(_CHUNK, record.bytes - start)))
-        os.fsync(file.fileno())
+    try:
+        if (length := source.stat().st_size) != record.bytes:
+            raise IndexDamaged(f"{source}: expected {record.bytes} bytes, got {length}")
+        with part.open("ab") as file:
+            for start in range(begun, record.bytes, _CHUNK):
+                file.write(source.read_from(start, min(_CHUNK, record.bytes - start)))
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        raise IndexDamaged(f"{source} is missing") from None
     if sha256_of(part) == record.sha256:
         part.rename(copy / record.name)
         return
@@ -192,7 +197,7 @@ def _fetch(address: Address, record: FileRecord, copy: Path) -> None:
     _fetch(address, record, copy)
 
 
-def _make_room(manifest: Manifest, address: Address, copy: Path) -> None:
+def _make_room(manifest: Manifest, address: Address, copies: Path) -> None:
     """Remove the least recently opened copies until the index fits into the cache."""
     text = os.environ.get("HARDMINE_CACHE_GIB", str(_MAX_GIB))
     try:
@@ -205,27 +210,43 @@ def _make_room(manifest: Manifest, address: Address, copy: Path) -> None:
             f"{address} has {needed / 2**30:.1f} GiB, more than the {limit / 2**30:.1f} GiB that "
             "the cache may hold: set HARDMINE_CACHE_GIB, or copy the folder to this machine"
         )
-    others = [path for path in _cache().glob("*/*") if path.is_dir() and path != copy]
+    # Not the older copies of this index: the new one takes its unchanged files from them.
+    others = [path for path in _cache().glob("*/*") if path.is_dir() and path.parent != copies]
     sizes = {path: _size(path) for path in others}
-    for other in sorted(others, key=lambda path: path.stat().st_mtime):
+    for other in sorted(others, key=_used):
         if sum(sizes.values()) + needed <= limit:
             return
-        if time.time() - other.stat().st_mtime > _SPARED_SECONDS and _remove(other, copy.parent):
-            sizes.pop(other)
+        with contextlib.suppress(BlockingIOError), _alone(other.parent, wait=False):
+            if _idle(other):
+                _remove(other)
+                sizes.pop(other)
 
 
-def _remove(other: Path, own: Path) -> bool:
-    """Remove a copy, unless another process is fetching it or the same index."""
+def _remove(copy: Path) -> None:
+    """Remove a copy; who has its files open keeps them."""
+    # Renamed first: half a copy must not look whole.
+    removed = copy.with_name(f"{_FETCHING}removed")
+    copy.rename(removed)
+    shutil.rmtree(removed)
+
+
+def _idle(copy: Path) -> bool:
+    """Whether whoever was told of a copy has opened it since."""
+    return time.time() - _used(copy) > _SPARED_SECONDS
+
+
+# Other processes may rename and remove files meanwhile.
+def _used(copy: Path) -> float:
     try:
-        with contextlib.nullcontext() if other.parent == own else _alone(other.parent, wait=False):
-            # Renamed first: half a copy must not look whole. Who has its files open keeps them.
-            removed = other.with_name(f"{_FETCHING}removed-{other.name}")
-            other.rename(removed)
-            shutil.rmtree(removed)
-    except BlockingIOError:
-        return False
-    return True
+        return copy.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += Path(place, name).stat().st_size
+    return size

@@ -63,10 +63,11 @@ class _Stack:
         with self._lock:
             if self.pixels is None:
                 self.pixels = self._empty(pixels)
-        if pixels.shape != self.pixels.shape[1:]:
+        if (pixels.shape, pixels.dtype) != (self.pixels.shape[1:], self.pixels.dtype):
             raise InputError(
-                "the encoder's preprocess must return tensors of one shape, got "
-                f"{tuple(self.pixels.shape[1:])} and {tuple(pixels.shape)} in a batch"
+                "the encoder's preprocess must return tensors of one shape and type, got "
+                f"{tuple(self.pixels.shape[1:])} {self.pixels.dtype} and {tuple(pixels.shape)} "
+                f"{pixels.dtype} in a batch"
             )
         self.pixels[place] = pixels
 

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import msgspec
 import pytest
 from pixel_images import PixelEncoder, folder_bytes, list_images, write_image, write_images
 
 from hardmine.errors import HardmineError, IndexDamaged, InputError
-from hardmine.index import build_index, open_index, update_index
+from hardmine.index import build_index, open_index, read_manifest, update_index
 from hardmine.index.remote import local_index
+from hardmine.index.storage.files import FileRecord
+from hardmine.index.storage.manifest import Manifest, write_manifest
 
 ADDRESS = "memory://indexes/a.hmx"
 
@@ -66,6 +69,21 @@ def test_a_changed_index_is_noticed_and_only_its_changed_files_are_fetched(
     assert folder_bytes(old) == before
     kept = "shards/00001.vectors.npy"
     assert (new / kept).samefile(old / kept)
+    # Back again, and nobody has opened the others for an hour.
+    hour_ago = time.time() - 3600
+    for copy in (old, new):
+        os.utime(copy, (hour_ago, hour_ago))
+    upload(files, built)
+    assert local_index(ADDRESS) == old
+    write_manifest(tmp_path / "b.hmx", written_again(tmp_path / "b.hmx"), scratch=tmp_path)
+    upload(files, tmp_path / "b.hmx")
+    third = local_index(ADDRESS)
+    assert [copy.exists() for copy in (old, new, third)] == [True, False, True]
+
+
+def written_again(folder: Path) -> Manifest:
+    """The manifest of an index, written by another version."""
+    return msgspec.structs.replace(read_manifest(folder), hardmine="0.0.1")
 
 
 @pytest.mark.parametrize("left", ["the beginning", "other bytes", "more than all"])
@@ -78,16 +96,14 @@ def test_a_broken_off_call_is_continued(files: Any, built: Path, left: str) -> N
     assert not (unfinished / "manifest.json").exists()
     assert list(unfinished.glob("*.part")) == []
     files.pipe("/indexes/a.hmx/shards/00001.vectors.npy", content)
-    whole = next(r for r in open_files(built) if r.name == "shards/00001.vectors.npy")
+    whole = next(r for r in files_of(built) if r.name == "shards/00001.vectors.npy")
     part = {"the beginning": content[:40], "other bytes": b"x" * 40, "more than all": content * 2}
     (unfinished / f"{whole.sha256}.part").write_bytes(part[left])
     assert folder_bytes(local_index(ADDRESS)) == folder_bytes(built)
     assert not unfinished.exists()
 
 
-def open_files(folder: Path) -> Any:
-    from hardmine.index import read_manifest
-
+def files_of(folder: Path) -> tuple[FileRecord, ...]:
     return read_manifest(folder).files
 
 
@@ -117,7 +133,7 @@ def test_several_at_once_get_one_whole_copy(files: Any, built: Path) -> None:
 
 
 def test_the_cache_is_bounded(files: Any, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = sum(record.bytes for record in open_files(built)) / 2**30
+    size = sum(record.bytes for record in files_of(built)) / 2**30
     monkeypatch.setenv("HARDMINE_CACHE_GIB", str(size * 2.5))
     for name in "bcd":
         files.put(str(built), f"/indexes/{name}.hmx", recursive=True)
