@@ -61,6 +61,23 @@ class FailureTest:
         # (M,) how often places of the same class and size fail.
         self.expected = failed - self._failed
 
+    def residuals(self, given: npt.NDArray[np.floating]) -> tuple[Floats, Floats, Floats]:
+        """What class, size and some directions leave of failures and values.
+
+        Args:
+            given: (K, X) directions in the space of the values.
+
+        Returns:
+            (M,) failures, (M, X) values, and the (K, X) slopes: what was taken out of a value is
+            its products with the directions times these.
+        """
+        values = self._values.astype(np.float64)
+        known: Floats = values @ given.T.astype(np.float64)
+        slopes: Floats = np.linalg.lstsq(known, values, rcond=None)[0]
+        failed_slopes: Floats = np.linalg.lstsq(known, self._failed, rcond=None)[0]
+        failed: Floats = self._failed - known @ failed_slopes
+        return failed, np.asarray(values - known @ slopes), slopes
+
     def association(
         self, columns: Sequence[int] | None = None, *, given: Sequence[int] = ()
     ) -> Association:

@@ -139,7 +139,7 @@ def _count_up_to(
     return np.cumsum(totals, axis=0, out=totals)
 
 
-def _recalls_reached(recall: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _recalls_reached(recall: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     """How many of the 101 recalls are at most so high, as ``searchsorted`` would find."""
     guess = (recall * 100).astype(np.int32)
     return guess + (recall >= _RECALLS[guess]) + (recall >= _NEXT_RECALLS[guess])

@@ -25,7 +25,7 @@ AUTO = "auto"  # in place of a context: find the contexts
 FALSE_DISCOVERY_RATE = 0.05  # of the conditions that are found, so many may be chance
 MAX_FOUND = 5
 _STAYS = 1.0  # z from which a condition of the round before stays
-_MIN_MORE = 0.03  # share of objects or detections that fail more than usual; less is not worth it
+MIN_MORE = 0.03  # share of objects or detections that fail more than usual; less is not worth it
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,19 @@ class Condition:
     @property
     def matters(self) -> bool:
         """Whether enough more fails in it than usually; large data make small effects sure."""
-        return max(self.missed - self.missed_usually, self.false - self.false_usually) >= _MIN_MORE
+        return max(self.missed - self.missed_usually, self.false - self.false_usually) >= MIN_MORE
+
+    @property
+    def failures(self) -> str:
+        """How often the detector fails in it, in words."""
+        return (
+            f"{100 * self.missed:.0f} % of {self.num_objects:,} objects missed, "
+            f"usually {100 * self.missed_usually:.0f} %; {100 * self.false:.0f} % of "
+            f"{self.num_detections:,} detections false, usually {100 * self.false_usually:.0f} %"
+        )
 
     def __str__(self) -> str:
-        return (
-            f"{self.text} (p {self.p:.0e}): {100 * self.missed:.0f} % of {self.num_objects:,} "
-            f"objects missed, usually {100 * self.missed_usually:.0f} %; {100 * self.false:.0f} % "
-            f"of {self.num_detections:,} detections false, usually {100 * self.false_usually:.0f} %"
-        )
+        return f"{self.text} (p {self.p:.0e}): {self.failures}"
 
 
 def read_contexts(contexts: str | Sequence[str]) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ class ConditionFinder:
         conditions: Sequence[str],
     ) -> None:
         self.conditions = tuple(conditions)
-        self._images, self._index, self._encoder = images, index, encoder
+        self.images, self.index, self.encoder = images, index, encoder
         self._known = names_to_rows(images.class_names, class_names) >= 0
 
     def find(self, matches: Matches, *, kept: Sequence[str] = ()) -> tuple[Condition, ...]:
@@ -126,11 +131,8 @@ class ConditionFinder:
             matches: Of the detector on the validation images.
             kept: Conditions that the round before found.
         """
-        groups, values = [], []
-        for every in find_outcomes(self._images, matches):
-            used = self._known[every.class_rows] & (self._rows[every.image_rows] >= 0)
-            groups.append(every.take(used))
-            values.append(self._vectors(groups[-1]) @ self._directions.T)
+        groups = [self.known(every) for every in find_outcomes(self.images, matches)]
+        values = [self.vectors(group) @ self._directions.T for group in groups]
         tests = [FailureTest(group, value) for group, value in zip(groups, values, strict=True)]
         p, z = _combined(tests)
         allowed = benjamini_hochberg(p, FALSE_DISCOVERY_RATE)
@@ -145,29 +147,44 @@ class ConditionFinder:
         found = (self._describe(row, float(p[row]), groups, values, tests) for row in chosen)
         return tuple(one for one in found if one.matters or one.text in kept)
 
+    def known(self, outcomes: Outcomes) -> Outcomes:
+        """Those of the classes that count, in images that the index holds."""
+        rows = self._rows[outcomes.image_rows]
+        return outcomes.take(self._known[outcomes.class_rows] & (rows >= 0))
+
+    def vectors(self, group: Outcomes) -> npt.NDArray[np.float32]:
+        """(M, D) unit vectors of places: of the region that fits best, and the whole image."""
+        rows = self._rows[group.image_rows]
+        height, width = self.index.sizes[rows].T.astype(np.float64).clip(min=1)
+        shares = group.boxes / np.stack([width, height, width, height], axis=1)
+        vectors = self.index.region_vectors(rows, shares).astype(np.float32)
+        vectors += self._means[rows]
+        return _unit(vectors)
+
+    def image_vectors(self) -> npt.NDArray[np.float32]:
+        """(N, D) unit vectors of the images; zeros of one that the index lacks."""
+        vectors = _unit(self._means[self._rows].astype(np.float32))
+        vectors[self._rows < 0] = 0
+        return vectors
+
+    def directions(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(K, D) what some of the conditions add to a vector."""
+        return self._directions[[self.conditions.index(text) for text in texts]]
+
     @cached_property
     def _rows(self) -> npt.NDArray[np.int64]:
-        return self._index.rows_of(self._images.ids)
+        return self.index.rows_of(self.images.ids)
 
     @cached_property
     def _means(self) -> npt.NDArray[np.float16]:
-        return self._index.mean_vectors()
+        return self.index.mean_vectors()
 
     @cached_property
     def _directions(self) -> npt.NDArray[np.float32]:
         """(X, D) differences of text vectors."""
         texts = [*map(context_phrases, self.conditions), PLAIN]
-        vectors = embed_queries(self._encoder, texts, templates=["{}"])
+        vectors = embed_queries(self.encoder, texts, templates=["{}"])
         return np.asarray(vectors[:-1] - vectors[-1])
-
-    def _vectors(self, group: Outcomes) -> npt.NDArray[np.float32]:
-        """(M, D) unit vectors of places: of the region that fits best, and the whole image."""
-        rows = self._rows[group.image_rows]
-        height, width = self._index.sizes[rows].T.astype(np.float64).clip(min=1)
-        shares = group.boxes / np.stack([width, height, width, height], axis=1)
-        vectors = self._index.region_vectors(rows, shares).astype(np.float32)
-        vectors += self._means[rows]
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12))
 
     def _describe(
         self,
@@ -197,6 +214,10 @@ class ConditionFinder:
             false=false,
             false_usually=false_usually,
         )
+
+
+def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12))
 
 
 def _combined(

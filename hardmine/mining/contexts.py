@@ -56,7 +56,7 @@ def measure_contexts(
     contexts: Sequence[str],
     encoder: Encoder,
     *,
-    draws: int = 200,
+    draws: int = 100,
 ) -> ContextNeed:
     """Measure how weak each class is in each context.
 

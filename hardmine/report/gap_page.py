@@ -152,8 +152,10 @@ def gap_values(
                 pictures.append((gap, [picture(one) for one in examples]))
         suspects = [picture(one) for one in report.mining.suspects[:_NUM_SUSPECTS]]
     slice_pictures = [
-        (one, [(path, shrink(val_root, path)) for path in one.paths] if val_root else [])
+        (one, words, [(path, shrink(val_root, path)) for path in paths])
         for one in report.slices[:_NUM_SLICES]
+        for words, paths in (("best", one.paths), ("least", one.opposite))
+        if val_root
     ]
     return {
         "report": report,

@@ -16,7 +16,13 @@ from hardmine.report.diagnose import diagnose_gaps
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import Measurement, class_gaps, measure_detections
 from hardmine.report.mining_preview import MiningPreview, preview_mining
-from hardmine.report.text_slices import TextSlice, suggest_slices, text_slices, worst_contexts
+from hardmine.report.text_slices import (
+    UNNAMED,
+    TextSlice,
+    suggest_slices,
+    text_slices,
+    worst_contexts,
+)
 
 
 def make_report(
@@ -76,7 +82,11 @@ def make_report(
             measured_slices += text_slices(slices, *on_validation)
         if suggest:
             measured_slices += suggest_slices(*on_validation)
-        harder = [one.text for one in measured_slices if one.significant and one.gap > 0]
+        harder = [
+            one.text
+            for one in measured_slices
+            if one.significant and one.gap > 0 and one.text != UNNAMED
+        ]
         worst = worst_contexts(harder, *on_validation)
     return GapReport(
         title=title,

@@ -22,10 +22,12 @@ from hardmine.index.base import Index
 from hardmine.mining.conditions import ConditionFinder, vocabulary
 from hardmine.mining.contexts import PLAIN, context_phrases
 from hardmine.mining.queries import clean_name, embed_queries
+from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet
 
 SHARE = 0.2  # of the validation images answer a text
-_NUM_EXAMPLES = 6
+UNNAMED = "unnamed"  # in place of a text
+_NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class TextSlice:
     """AP on the validation images that answer a text, and on the rest.
 
     Attributes:
-        text: The text.
+        text: The text; ``UNNAMED`` where no condition that was tried names it.
         classes: The classes that the mean AP is over: those that the text names, else all that
             both sides show often enough.
         num_images: Images that answer.
@@ -42,9 +44,10 @@ class TextSlice:
         gap: ``ap_outside - ap_inside``; above 0 the slice is harder.
         low: Lower end of the gap's 90 % interval, from a bootstrap over images.
         high: Upper end.
-        p: Two-sided p-value of the gap; of a suggestion, that of ``Condition``.
+        p: Two-sided p-value of the gap; of a suggestion, that of ``Condition`` or ``Unnamed``.
         images: Ids of the images that answer best.
         paths: Their paths below the root of the index.
+        opposite: Of a suggestion, the paths of the images that answer least.
         suggested: Whether hardmine found the text by itself.
         failures: Of a suggestion, how often the detector fails there.
     """
@@ -60,13 +63,14 @@ class TextSlice:
     p: float
     images: tuple[int | str, ...] = ()
     paths: tuple[str, ...] = ()
+    opposite: tuple[str, ...] = ()
     suggested: bool = False
     failures: str = ""
 
     @property
     def significant(self) -> bool:
-        """Whether the gap is unlikely to be chance."""
-        return self.p < 0.05
+        """Whether the gap in AP is unlikely to be chance; ``p`` of a suggestion is not about AP."""
+        return self.low > 0 or self.high < 0 if self.suggested else self.p < 0.05
 
 
 def text_slices(
@@ -95,36 +99,20 @@ def text_slices(
     if not texts:
         return []
     scores = _similarity(texts, images, index, encoder, against=against)
-    answers = answering(scores, share=SHARE)
     rng = np.random.default_rng(seed)
-    slices = []
-    for text, score, answer in zip(texts, scores, answers, strict=True):
-        named = named_classes(text, images.class_names)
-        gap = measure_mean_gap(
+    return [
+        _measure(
+            text,
+            score,
+            images,
             matches,
-            answer,
-            ~answer & np.isfinite(score),
-            classes=named if len(named) else None,
+            index,
+            classes=named_classes(text, images.class_names),
             draws=draws,
             rng=rng,
         )
-        best = np.argsort(-score, kind="stable")[: min(_NUM_EXAMPLES, int(answer.sum()))]
-        slices.append(
-            TextSlice(
-                text=text,
-                classes=tuple(images.class_names[row] for row in gap.class_rows),
-                num_images=int(answer.sum()),
-                ap_inside=gap.ap_inside,
-                ap_outside=gap.ap_outside,
-                gap=gap.gap,
-                low=gap.low,
-                high=gap.high,
-                p=gap.p,
-                images=tuple(images.ids[best].tolist()),
-                paths=tuple(index.paths[row] for row in index.rows_of(images.ids[best]).tolist()),
-            )
-        )
-    return slices
+        for text, score in zip(texts, scores, strict=True)
+    ]
 
 
 def suggest_slices(
@@ -134,8 +122,11 @@ def suggest_slices(
     encoder: Encoder,
     *,
     conditions: Sequence[str] | None = None,
+    draws: int = 200,
 ) -> list[TextSlice]:
     """Find conditions in which the detector fails, as mining does, and measure AP in them.
+
+    Where objects are missed that no condition explains, the last slice is ``UNNAMED``.
 
     Args:
         images: Validation images with labels.
@@ -143,6 +134,7 @@ def suggest_slices(
         index: Holds them.
         encoder: The one that made it.
         conditions: What is tried; ``vocabulary()`` if None.
+        draws: Bootstrap samples for the AP.
     """
     finder = ConditionFinder(
         images,
@@ -152,11 +144,26 @@ def suggest_slices(
         conditions=vocabulary() if conditions is None else conditions,
     )
     found = finder.find(matches)
-    texts = [text for condition in found for text in context_phrases(condition.text)]
-    slices = text_slices(texts, images, matches, index, encoder, against=PLAIN[0])
+    unnamed = find_unnamed(finder, matches, found)
+    places = [(condition.text, condition.p, condition.failures) for condition in found]
+    scores = np.zeros((0, len(images)))
+    if found:
+        texts = [text for condition in found for text in context_phrases(condition.text)]
+        scores = _similarity(texts, images, index, encoder, against=PLAIN[0])
+    if unnamed is not None:
+        failures = f"No condition of the list explains it: {unnamed.failures}"
+        places.append((UNNAMED, unnamed.p, failures))
+        scores = np.vstack([scores, unnamed.scores])
+    rng = np.random.default_rng(0)
     return [
-        replace(one, text=condition.text, p=condition.p, suggested=True, failures=str(condition))
-        for one, condition in zip(slices, found, strict=True)
+        replace(
+            _measure(text, score, images, matches, index, draws=draws, rng=rng),
+            p=p,
+            opposite=_paths(images, index, _best(np.where(np.isfinite(score), -score, score))),
+            suggested=True,
+            failures=f"{failures} (p {p:.0e})",
+        )
+        for (text, p, failures), score in zip(places, scores, strict=True)
     ]
 
 
@@ -200,6 +207,52 @@ def named_classes(text: str, class_names: Sequence[str]) -> npt.NDArray[np.int64
         if count:
             rows.append(row)
     return np.array(sorted(rows), np.int64)
+
+
+def _measure(
+    text: str,
+    score: npt.NDArray[np.float64],
+    images: ImageSet,
+    matches: Matches,
+    index: Index,
+    *,
+    classes: Sequence[int] | npt.NDArray[np.int64] = (),
+    draws: int,
+    rng: np.random.Generator,
+) -> TextSlice:
+    """The slice of the images of the highest scores; of all classes if none is given."""
+    (answer,) = answering(score[None], share=SHARE)
+    gap = measure_mean_gap(
+        matches,
+        answer,
+        ~answer & np.isfinite(score),
+        classes=np.asarray(classes) if len(classes) else None,
+        draws=draws,
+        rng=rng,
+    )
+    best = _best(score)[: int(answer.sum())]
+    return TextSlice(
+        text=text,
+        classes=tuple(images.class_names[row] for row in gap.class_rows),
+        num_images=int(answer.sum()),
+        ap_inside=gap.ap_inside,
+        ap_outside=gap.ap_outside,
+        gap=gap.gap,
+        low=gap.low,
+        high=gap.high,
+        p=gap.p,
+        images=tuple(images.ids[best].tolist()),
+        paths=_paths(images, index, best),
+    )
+
+
+def _best(score: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Rows of the images that are shown."""
+    return np.argsort(-score, kind="stable")[:_NUM_EXAMPLES]
+
+
+def _paths(images: ImageSet, index: Index, rows: npt.NDArray[np.intp]) -> tuple[str, ...]:
+    return tuple(index.paths[row] for row in index.rows_of(images.ids[rows]).tolist())
 
 
 def _similarity(

@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from hardmine import build_index, load_encoder, load_images
-from hardmine.detections import Detections, match_detections
+from hardmine.detections import Detections, Matches, match_detections
 from hardmine.mining.conditions import Condition, ConditionFinder
+from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet
 from hardmine.scenes import write_split
 
@@ -43,10 +45,8 @@ def scenes(
     return images, finder, dark[images.instances.image_rows]
 
 
-def find(
-    images: ImageSet, finder: ConditionFinder, chance: np.ndarray, seed: int
-) -> tuple[Condition, ...]:
-    """What is found of a detector that finds each object with a chance."""
+def detect(images: ImageSet, chance: np.ndarray, seed: int) -> Matches:
+    """A detector that finds each object with a chance."""
     labels = images.instances
     assert labels is not None
     rng = np.random.default_rng(seed)
@@ -57,7 +57,14 @@ def find(
         labels.boxes[found].astype(np.float64),
         rng.random(len(found)),
     )
-    return finder.find(match_detections(images, detections, iou_thresholds=[0.5]))
+    return match_detections(images, detections, iou_thresholds=[0.5])
+
+
+def find(
+    images: ImageSet, finder: ConditionFinder, chance: np.ndarray, seed: int
+) -> tuple[Condition, ...]:
+    """What is found of such a detector."""
+    return finder.find(detect(images, chance, seed))
 
 
 def test_night_is_found_among_places_sizes_and_weather(scenes) -> None:
@@ -65,6 +72,23 @@ def test_night_is_found_among_places_sizes_and_weather(scenes) -> None:
     for seed in range(3):
         found = find(images, finder, np.where(dark, 0.3, 0.85), seed)
         assert found[0].text in NIGHT, found
+
+
+def test_night_is_found_where_no_word_names_it(scenes) -> None:
+    images, finder, dark = scenes
+    finder = ConditionFinder(
+        images,
+        finder.index,
+        finder.encoder,
+        class_names=images.class_names,
+        conditions=[text for text in WORDS if text not in {*NIGHT, "by day"}],
+    )
+    matches = detect(images, np.where(dark, 0.3, 0.85), 0)
+    unnamed = find_unnamed(finder, matches, finder.find(matches))
+    assert unnamed is not None
+    at_night = np.zeros(NUM, bool)
+    at_night[images.instances.image_rows] = dark
+    assert roc_auc_score(at_night, unnamed.scores) > 0.9
 
 
 def test_nothing_is_found_where_misses_have_no_condition(scenes) -> None:

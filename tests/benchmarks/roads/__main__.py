@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.roads.conditions import measure as measure_conditions
-from tests.benchmarks.roads.conditions import write_conditions
+from tests.benchmarks.roads.found import PARTS, write_found
 from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
 from tests.benchmarks.roads.retrieval import measure as measure_retrieval
 from tests.benchmarks.roads.retrieval import write_report
@@ -46,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(path)
         return 0
     if options.command == "conditions":
-        for path in write_conditions(
-            measure_conditions(photos, repeats=options.repeats), options.out
-        ):
+        for path in write_found(photos, options.out, options.parts, repeats=options.repeats):
             print(path)
         return 0
     for seed in options.seeds:
@@ -79,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     retrieval = commands.add_parser("retrieval", help="compare clusterings by what texts find")
     conditions = commands.add_parser("conditions", help="is the weak condition found by itself?")
     conditions.add_argument("--repeats", type=int, default=50, help="halves and exchanges each")
+    conditions.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     for command in (run, retrieval, conditions):
         command.add_argument("--photos", type=Path, default=ROADS, help="folder of the road photos")
     for command in (table, retrieval, conditions):

@@ -7,11 +7,9 @@ condition can explain what it misses.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +47,7 @@ class Validated:
         images: The photos.
         found: Detections on them.
         shows: (N,) whether a photo shows the condition.
+        train: Rows of the photos that it was trained on, among all.
     """
 
     name: str
@@ -56,6 +55,7 @@ class Validated:
     images: ImageSet
     found: Detections
     shows: npt.NDArray[np.bool_]
+    train: npt.NDArray[np.int64]
 
 
 class KeptTexts:
@@ -112,21 +112,22 @@ def warmed_up_detectors(photos: RoadPhotos) -> Iterator[Validated]:
             photos.images.subset(split.val),
             Detections(**{key: value.numpy() for key, value in found.items()}),
             condition_rows(spec.condition, photos.attributes)[split.val],
+            split.train,
         )
 
 
-def measure(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
+def measure_named(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
     """One entry a detector: what was found on all photos, on halves, and after exchanges."""
     encoder, entries = KeptTexts(photos.encoder), []
     for one in warmed_up_detectors(photos):
         rng = np.random.default_rng(0)
         count = len(one.images)
-        matches = _match(one)
-        everything = _find(one, matches, photos.index, encoder)
+        matches = match(one)
+        everything = find(one, matches, photos.index, encoder)
         halves = []
         for _ in range(repeats):
             half = _on_some(one, np.sort(rng.permutation(count)[: count // 2]))
-            halves.append(_find(half, _match(half), photos.index, encoder))
+            halves.append(find(half, match(half), photos.index, encoder))
         objects = np.asarray(one.images.class_counts.sum(axis=1)).ravel()
         exchanged: dict[str, list[tuple[Condition, ...]]] = {"any photo": [], "similar count": []}
         for _ in range(repeats):
@@ -135,7 +136,7 @@ def measure(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
                 ("similar count", _among_neighbours(objects, rng)),
             ):
                 index = ExchangedIndex(photos.index, one.images.ids, order)
-                exchanged[name].append(_find(one, matches, index, encoder))
+                exchanged[name].append(find(one, matches, index, encoder))
         entries.append(
             {
                 "detector": one.name,
@@ -154,16 +155,15 @@ def measure(photos: RoadPhotos, *, repeats: int) -> list[dict[str, Any]]:
     return entries
 
 
-def write_conditions(entries: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write ``conditions.json`` and ``conditions.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / "conditions.json", folder / "conditions.md"]
-    written[0].write_text(json.dumps(list(entries), indent=1, ensure_ascii=False) + "\n")
-    repeats = entries[0]["repeats"] if entries else 0
+def named_table(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown; none without entries."""
+    if not entries:
+        return []
+    repeats = entries[0]["repeats"]
     lines = [
-        "# Conditions found by themselves, on road photos",
         "",
-        f"`python -m tests.benchmarks.roads conditions`: detectors after their warm-up, "
+        "## What words name",
+        "",
         f"{len(vocabulary())} conditions tried on 1,000 validation photos. AUC: how well the "
         "surest condition tells the photos that show what training knows little of. Halves: of "
         f"{repeats} random halves of the validation photos, in how many the condition or a synonym "
@@ -175,14 +175,12 @@ def write_conditions(entries: Sequence[dict[str, Any]], folder: Path) -> list[Pa
         "| detector | found, the surest first | AUC | halves | exchanged, any | similar count |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    lines += [
+    return lines + [
         f"| {entry['detector']} | {'; '.join(entry['found']) or 'nothing'} | {entry['auc']:.2f} | "
         f"{entry['named_in_halves']} of {repeats} | {entry['claims']['any photo']} of {repeats} | "
         f"{entry['claims']['similar count']} of {repeats} |"
         for entry in entries
     ]
-    written[1].write_text("\n".join(lines) + "\n")
-    return written
 
 
 def _on_some(one: Validated, rows: npt.NDArray[np.int64]) -> Validated:
@@ -198,21 +196,27 @@ def _on_some(one: Validated, rows: npt.NDArray[np.int64]) -> Validated:
     )
 
 
-def _match(one: Validated) -> Matches:
+def match(one: Validated) -> Matches:
+    """Its detections with the labels, at IoU 0.5."""
     return match_detections(one.images, one.found, iou_thresholds=[0.5])
 
 
-def _find(
-    one: Validated, matches: Matches, index: Any, encoder: KeptTexts
-) -> tuple[Condition, ...]:
-    finder = ConditionFinder(
+def make_finder(
+    one: Validated, index: Any, encoder: KeptTexts, conditions: Sequence[str]
+) -> ConditionFinder:
+    """A finder on its photos."""
+    return ConditionFinder(
         one.images,
         index,
         encoder,  # type: ignore[arg-type]
         class_names=one.images.class_names,
-        conditions=vocabulary(),
+        conditions=conditions,
     )
-    return finder.find(matches)
+
+
+def find(one: Validated, matches: Matches, index: Any, encoder: KeptTexts) -> tuple[Condition, ...]:
+    """The conditions found on its photos."""
+    return make_finder(one, index, encoder, vocabulary()).find(matches)
 
 
 def _among_neighbours(

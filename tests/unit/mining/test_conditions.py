@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from hardmine.detections import Detections, Matches, match_detections
 from hardmine.errors import InputError
 from hardmine.index import index_from_regions
 from hardmine.mining.assess import ValidationSet, make_finder
 from hardmine.mining.conditions import Condition, ConditionFinder, read_contexts, vocabulary
+from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet, Instances
 
 NUM, EACH, DIM = 300, 6, 24
@@ -135,10 +137,38 @@ def test_what_is_falsely_found_in_the_dark_is_found(setup) -> None:
 
 def test_nothing_is_found_where_failures_have_no_condition(setup) -> None:
     images, finder, dark = setup
-    claims = [
-        len(finder.find(detect(images, np.full(len(dark), 0.6), seed=seed))) for seed in range(20)
-    ]
-    assert np.count_nonzero(claims) <= 3  # 1 expected
+    runs = [detect(images, np.full(len(dark), 0.6), seed=seed) for seed in range(20)]
+    assert sum(bool(finder.find(matches)) for matches in runs) <= 3  # 1 expected
+    unnamed = [find_unnamed(finder, matches, ()) for matches in runs]
+    assert sum(found is not None for found in unnamed) <= 1  # 0.02 expected
+
+
+def without_words(finder: ConditionFinder, *words: str) -> ConditionFinder:
+    """The same finder that does not know some words."""
+    conditions = [text for text in WORDS if text not in words]
+    return ConditionFinder(
+        finder.images,
+        finder.index,
+        Axes(),
+        class_names=finder.images.class_names,
+        conditions=conditions,
+    )
+
+
+def test_what_no_word_names_is_found_in_the_embedding(setup) -> None:
+    images, finder, dark = setup
+    wordless = without_words(finder, "at night", "in the dark")
+    matches = detect(images, np.where(dark, 0.4, 0.8))
+    unnamed = find_unnamed(wordless, matches, wordless.find(matches))
+    assert unnamed is not None
+    assert unnamed.p < 1e-6
+    assert unnamed.missed == pytest.approx(0.6, abs=0.1)
+    assert unnamed.num_objects == pytest.approx(dark.sum(), rel=0.2)
+    shares = np.bincount(images.instances.image_rows, dark) / EACH
+    assert roc_auc_score(shares > 0.9, unnamed.scores) > 0.9
+    # The word explains most of it.
+    left = find_unnamed(finder, matches, finder.find(matches))
+    assert left is None or left.p > 1e4 * unnamed.p
 
 
 def test_a_condition_stays_until_it_is_refuted(setup) -> None:
