@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := passive
 TORCH ?=
 TORCH_INDEX_cpu := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-mmcv check fix bench pictures docs build wheel-test release clean
+.PHONY: demo test test-mmcv check fix bench scale pictures docs build wheel-test release clean
 
 demo: $(VENV)/.installed  ## the whole flow, offline; installs what hardmine itself needs and no more
 	$(BIN)/hardmine demo
@@ -38,6 +38,12 @@ fix: $(VENV)/.ready  ## format and mend what ruff can
 
 bench: $(VENV)/.ready  ## every benchmark, each prints its table
 	$(BIN)/python -m pytest -m benchmark -s tests/benchmarks
+
+# `make scale IMAGES=2000` for a slow machine.
+IMAGES ?= 20000
+
+scale: $(VENV)/.ready  ## an index built on two Ray nodes of this machine, one killed in the middle
+	$(BIN)/python examples/on_two_nodes.py --images $(IMAGES) --out build/scale
 
 pictures: $(VENV)/.ready  ## the pictures of README and docs, from generated scenes
 	$(BIN)/python docs/pictures.py

@@ -121,6 +121,13 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard-size", type=int, default=1024, help="images in a shard (default: %(default)s)"
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="make the shards on a Ray cluster: the one at ADDRESS, or the one running here",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -168,6 +175,7 @@ def _build(args: argparse.Namespace) -> int:
                 shard_size=args.shard_size,
                 proposals=proposals,
                 resume=not args.restart,
+                executor=_executor(args),
                 progress=show_progress,
             )
     if rank == 0:
@@ -205,6 +213,7 @@ def _update(args: argparse.Namespace) -> int:
                 workers=args.workers,
                 shard_size=args.shard_size,
                 proposals=proposals,
+                executor=_executor(args),
                 progress=show_progress,
             )
     if rank == 0:
@@ -317,6 +326,12 @@ def _proposals(args: argparse.Namespace, images: ImageSet) -> Proposals | None:
     from hardmine.index.builder.proposals import read_proposals
 
     return None if args.boxes is None else read_proposals(args.boxes, images)
+
+
+def _executor(args: argparse.Namespace) -> str | None:
+    if args.ray is None:
+        return None
+    return f"ray:{args.ray}" if args.ray else "ray"
 
 
 @contextmanager

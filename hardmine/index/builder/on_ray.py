@@ -167,16 +167,13 @@ class _Head:
                 )
 
     def _start(self, place: Place) -> _Hired:
-        actor = (
-            ray.remote(Worker)
-            .options(
-                num_cpus=place.cpus,
-                num_gpus=place.gpus,
-                concurrency_groups={_GROUP: 1},
-                scheduling_strategy=NodeAffinitySchedulingStrategy(place.node_id, soft=False),
-            )
-            .remote()
-        )
+        actor_class = ray.remote(
+            num_cpus=place.cpus,
+            num_gpus=place.gpus,
+            concurrency_groups={_GROUP: 1},
+            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node_id, soft=False),
+        )(Worker)
+        actor = actor_class.remote()
         call = actor.prepare.remote(__version__, self._setup, self._reader, place.gpus)
         return _Hired(place, actor, call, since=time.monotonic())
 
@@ -244,9 +241,7 @@ class _Head:
                 f"shard {number} has lost {_MAX_LOST} workers, the last on node {name}: {reason}; "
                 "its memory may be too small: try a smaller batch_size; finished shards are kept"
             )
-        log.warning(
-            "node %s: lost the worker of shard %d, made elsewhere: %s", name, number, reason
-        )
+        log.warning("node %s: lost a worker (%s); another makes shard %d", name, reason, number)
 
     def _refuse(self, worker: _Hired, problem: str) -> None:
         """Fail because of what a node lacks; one that has joined later is only left out."""
@@ -310,4 +305,5 @@ def _readable_image(images: ImageSet) -> tuple[str, str]:
 def _last_line(error: Exception) -> str:
     """The line of one of Ray's long messages that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    line = lines[-1] if lines else type(error).__name__
+    return line.partition(" Some common causes include")[0]
