@@ -118,6 +118,8 @@ def load_config(path: str | Path) -> Config:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"the config {path} must be UTF-8 text: {error}") from None
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

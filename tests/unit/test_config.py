@@ -113,3 +113,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_text("weights: [")
     with pytest.raises(HardmineError, match="not valid YAML"):
         load_config(broken)
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(HardmineError, match="must be UTF-8 text"):
+        load_config(broken)

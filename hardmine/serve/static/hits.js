@@ -94,16 +94,17 @@ export class HitList {
     const score = () => element("span", { class: "score", title: "cosine similarity of the best region" }, hit.score.toFixed(3));
     const ask = () => this.onRegion({ row: hit.row, box: hit.regions[0].box });
     const open = () => enlarge(hit, hit.regions, score(), element("span", { class: "name" }, hit.path), element("span", {}, labelText(hit)), element("button", { type: "button", class: "tool", onclick: ask }, "Ask by this region"));
-    return element("figure", { class: "hit", role: "listitem", "aria-setsize": String(this.total), "aria-posinset": String(place + 1), "data-place": String(place) },
+    const figure = element("figure", {},
       element("button", { type: "button", class: "open", "aria-label": `Enlarge ${hit.path}, score ${hit.score.toFixed(3)}`, onclick: open }, shot(hit, hit.regions, { aspect: 4 / 3 })),
       element("figcaption", {}, score(), element("span", { class: "name", title: hit.path }, fileName(hit.path)), element("button", { type: "button", class: "like", title: "Ask by this region", "aria-label": `Ask by the region of ${fileName(hit.path)}`, onclick: ask }, "≈"), element("span", { class: "labels", title: labelText(hit) }, labelText(hit))));
+    return element("div", { class: "hit", role: "listitem", "aria-setsize": String(this.total), "aria-posinset": String(place + 1), "data-place": String(place) }, figure);
   }
 
   /** Arrow keys go to the neighbouring tile. */
   move(event) {
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns }[event.key];
     if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
-    const from = event.target.closest("figure");
+    const from = event.target.closest(".hit");
     const place = from ? Number(from.dataset.place) + step : 0;
     if (place < 0 || place >= this.total) return;
     event.preventDefault();
