@@ -31,7 +31,7 @@ def memory_folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "min_steps"), [("build", 50), ("update", 60), ("compact", 40)]
+    ("scenario", "min_steps"), [("build", 45), ("update", 55), ("compact", 30)]
 )
 def test_a_kill_at_any_step_loses_no_finished_shard(
     scenario: str, min_steps: int, memory_folder: Path
