@@ -72,11 +72,11 @@ class FailureTest:
             its products with the directions times these.
         """
         values = self._values.astype(np.float64)
-        known: Floats = values @ given.T.astype(np.float64)
-        slopes: Floats = np.linalg.lstsq(known, values, rcond=None)[0]
-        failed_slopes: Floats = np.linalg.lstsq(known, self._failed, rcond=None)[0]
-        failed: Floats = self._failed - known @ failed_slopes
-        return failed, np.asarray(values - known @ slopes), slopes
+        known = values @ given.T.astype(np.float64)
+        both = np.column_stack([self._failed, values])
+        slopes = np.linalg.lstsq(known, both, rcond=None)[0].astype(np.float64)
+        both -= known @ slopes
+        return both[:, 0], both[:, 1:], slopes[:, 1:]
 
     def association(
         self, columns: Sequence[int] | None = None, *, given: Sequence[int] = ()

@@ -95,11 +95,13 @@ def power_table(entries: Sequence[dict[str, Any]]) -> list[str]:
         "| condition | photos | recall | points lost | sure | and enough more | anything |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    return lines + [
-        f"| {one['condition'] or 'none'} | {one['photos']} | {100 * one['recall']:.0f} % | "
-        f"{100 * one['lost']:.0f} | {one['sure']} | {one['large']} | {one['anything']} |"
-        for one in entries
-    ]
+    for one in entries:
+        before = f"{100 * one['recall']:.0f} %" if one["condition"] else "–"
+        lines.append(
+            f"| {one['condition'] or 'none'} | {one['photos']} | {before} | "
+            f"{100 * one['lost']:.0f} | {one['sure']} | {one['large']} | {one['anything']} |"
+        )
+    return lines
 
 
 def _more(failed: np.ndarray, expected: np.ndarray, values: np.ndarray) -> float:
