@@ -39,8 +39,8 @@ fix: $(VENV)/.ready  ## format and mend what ruff can
 bench: $(VENV)/.ready  ## every benchmark, each prints its table
 	$(BIN)/python -m pytest -m benchmark -s tests/benchmarks
 
-# `make scale IMAGES=2000` for a slow machine.
-IMAGES ?= 20000
+# `make scale IMAGES=20000` for a longer run.
+IMAGES ?= 2000
 
 scale: $(VENV)/.ready  ## an index built on two Ray nodes of this machine, one killed in the middle
 	$(BIN)/python examples/on_two_nodes.py --images $(IMAGES) --out build/scale

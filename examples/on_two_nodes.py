@@ -1,6 +1,6 @@
 """An index built on two Ray nodes of this machine, of which one is killed in the middle.
 
-python examples/on_two_nodes.py --images 20000
+python examples/on_two_nodes.py --images 2000
 """
 
 import argparse
@@ -17,7 +17,7 @@ from hardmine.scenes import write_scenes
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=20_000, help="scenes to draw")
+    parser.add_argument("--images", type=int, default=2000, help="scenes to draw")
     parser.add_argument("--out", type=Path, default=Path("scale"), help="folder for everything")
     args = parser.parse_args()
 

@@ -17,7 +17,6 @@ from pixel_images import folder_bytes, write_images
 
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
-from hardmine.errors import HardmineError
 from hardmine.index import build_index
 from hardmine.index.builder.pipeline import Progress
 from hardmine.records import ImageSet
@@ -124,13 +123,3 @@ def test_an_interrupted_command_leaves_a_build_that_goes_on(
     build_index(images, load_encoder("tiny", device="cpu"), out, **OPTIONS)
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert folder_bytes(out) == expected
-
-
-@pytest.mark.slow
-def test_the_node_that_lacks_something_is_named(
-    cluster: Any, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hardmine.index.builder.on_ray.__version__", "9.9")
-    encoder = load_encoder("tiny", device="cpu")
-    with pytest.raises(HardmineError, match=r"^node \S+ \(\S+\): it has hardmine \S+, not 9\.9"):
-        build_index(images, encoder, tmp_path / "out", executor=f"ray:{cluster.address}", **OPTIONS)
