@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
-import scipy.stats
+from scipy.special import stdtr
 
 from hardmine.detections.outcomes import Outcomes
 
@@ -94,7 +94,7 @@ class FailureTest:
         z = np.where(squares > 0, sums.sum(axis=0) / np.sqrt(safe), 0.0)
         fourth = (sums**4).sum(axis=0).clip(min=1e-300)
         degrees = (squares**2 / fourth - 1).clip(min=1)
-        return Association(z, scipy.stats.t.sf(z, degrees))
+        return Association(z, stdtr(degrees, -z))
 
 
 def benjamini_hochberg(p: Floats, rate: float) -> float:
