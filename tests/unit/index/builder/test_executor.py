@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {"clusters": "kmeans:2", "shard_size": 3, "batch_size"
 
 
 class ElsewhereEncoder(PixelEncoder):
-    device = "abacus"
+    device = "meta"
 
 
 class StopError(Exception):
@@ -90,12 +90,12 @@ def test_shards_of_unlike_machines_are_told_apart(
 ) -> None:
     build_folder, images = unfinished(tmp_path)
     (finished,) = build_folder.finished(range(9))
-    assert finished.made_on.startswith("abacus ")
+    assert finished.made_on.startswith("meta ")
     assert finished.made_on.endswith(f"torch {torch.__version__}")
     with caplog.at_level(logging.WARNING):
         build_index(images, PixelEncoder(), tmp_path / "out", **OPTIONS)
     assert "made on unlike hardware (2 on unknown device " in caplog.text
-    assert "; 1 on abacus " in caplog.text
+    assert "; 1 on meta " in caplog.text
 
 
 def test_an_executor_that_cannot_be_is_refused_before_anything_is_written(
