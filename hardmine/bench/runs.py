@@ -118,7 +118,7 @@ def run_strategies(
         return
     whole_image = any(STRATEGIES[name].whole_image for name in strategies)
     setup = open_setup(scenario, work, schedule, whole_image=whole_image)
-    warmed_up = _load_or_warm_up(setup, seed, work / scenario / "warmup", schedule)
+    warmed_up = _load_or_warm_up(setup, seed, work / scenario / f"warmup{schedule.width}", schedule)
     first_validation = evaluate(warmed_up, setup.val, setup.scenario.val)
     for name in todo:
         outcome = run_strategy(

@@ -96,7 +96,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         _COMMON_NIGHT,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=(*_EVERYWHERE, "class-aware", "no-contexts", "no-budget"),
+        strategies=(*_EVERYWHERE, "class-aware", "auto", "no-contexts", "no-budget"),
     ),
     "confusable": ScenarioSpec(
         "fine classes: one colour of eight kinds is a class of its own, easily mistaken for the "

@@ -88,6 +88,7 @@ STRATEGIES: dict[str, Strategy] = {
         "hardmine without balancing confused classes", mining={"targets": TargetRules(mistaken=0.0)}
     ),
     "no-contexts": Strategy("hardmine without contexts", mining={"contexts": ()}),
+    "auto": Strategy("hardmine, contexts found by itself", mining={"contexts": "auto"}),
     "whole-image": Strategy("hardmine, one vector an image", mining={}, whole_image=True),
     "no-budget": Strategy(
         "hardmine without a budget", mining={"weights": WeightRules(budget=None)}

@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="folder for the runs and the tables (default: that of --work)"
     )
     parser.add_argument(
+        "--width",
+        type=int,
+        default=Schedule.width,
+        help="channels of the detector's first stage; half of them take half the time "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--quick",
         action="store_true",
         help="use a handful of images: shows that the benchmark runs, the numbers mean nothing",
@@ -70,14 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not recorded yet, then print and write the tables."""
-    for option in ("seeds", "jobs"):
+    for option in ("seeds", "jobs", "width"):
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InputError(f"--{option} must be at least 1, got {value}")
     out = args.out or args.work
     out.mkdir(parents=True, exist_ok=True)
     results = out / "training.jsonl"
-    schedule = QUICK if args.quick else Schedule()
+    schedule = QUICK if args.quick else Schedule(width=args.width)
     strategies = {
         scenario: args.strategy or list(SCENARIOS[scenario].strategies)
         for scenario in args.scenario or SCENARIOS

@@ -123,8 +123,10 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ray",
+        dest="executor",
         nargs="?",
-        const="",
+        type="ray:{}".format,
+        const="ray",
         metavar="ADDRESS",
         help="make the shards on a Ray cluster: the one at ADDRESS, or the one running here",
     )
@@ -175,7 +177,7 @@ def _build(args: argparse.Namespace) -> int:
                 shard_size=args.shard_size,
                 proposals=proposals,
                 resume=not args.restart,
-                executor=_executor(args),
+                executor=args.executor,
                 progress=show_progress,
             )
     if rank == 0:
@@ -213,7 +215,7 @@ def _update(args: argparse.Namespace) -> int:
                 workers=args.workers,
                 shard_size=args.shard_size,
                 proposals=proposals,
-                executor=_executor(args),
+                executor=args.executor,
                 progress=show_progress,
             )
     if rank == 0:
@@ -326,12 +328,6 @@ def _proposals(args: argparse.Namespace, images: ImageSet) -> Proposals | None:
     from hardmine.index.builder.proposals import read_proposals
 
     return None if args.boxes is None else read_proposals(args.boxes, images)
-
-
-def _executor(args: argparse.Namespace) -> str | None:
-    if args.ray is None:
-        return None
-    return f"ray:{args.ray}" if args.ray else "ray"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from hardmine.records import plain_values
 from hardmine.report.gaps import ClassGap, LabelCount, Retrieval, mean_ap
 from hardmine.report.mining_preview import MiningPreview
+from hardmine.report.outlook import Measured
 from hardmine.report.text_slices import TextSlice
 
 SCHEMA = "hardmine-report/1"
@@ -28,6 +29,7 @@ class GapReport:
         notes: Warnings, one line each.
         mining: What mining would do; None without an index.
         slices: AP by text, those asked for and those suggested.
+        outlook: What mining gained in benchmarks with the same weaknesses; empty without ``mining``.
     """
 
     title: str
@@ -37,6 +39,7 @@ class GapReport:
     notes: tuple[str, ...] = ()
     mining: MiningPreview | None = None
     slices: tuple[TextSlice, ...] = ()
+    outlook: tuple[Measured, ...] = ()
 
     @property
     def mean_ap(self) -> float:
@@ -62,6 +65,7 @@ def to_json(report: GapReport) -> dict[str, Any]:
             "classes": [asdict(gap) for gap in report.gaps],
             "mining": None if report.mining is None else report.mining.to_json(),
             "slices": [asdict(one) for one in report.slices],
+            "outlook": [asdict(one) for one in report.outlook],
         }
     )
     assert isinstance(values, dict)

@@ -16,6 +16,7 @@ from hardmine.report.diagnose import diagnose_gaps
 from hardmine.report.gap_output import GapReport
 from hardmine.report.gaps import Measurement, class_gaps, measure_detections
 from hardmine.report.mining_preview import MiningPreview, preview_mining
+from hardmine.report.outlook import outlook
 from hardmine.report.text_slices import (
     UNNAMED,
     TextSlice,
@@ -38,6 +39,7 @@ def make_report(
     encoder: Encoder | None = None,
     slices: Sequence[str] = (),
     suggest: bool = False,
+    epochs: float | None = None,
 ) -> GapReport:
     """Make a report from detections or metrics, and from whatever else is given.
 
@@ -53,6 +55,7 @@ def make_report(
         encoder: The one that made the indexes.
         slices: Texts; the AP on the validation images that answer each is compared with the rest.
         suggest: Whether to find conditions in which the detector fails, as slices.
+        epochs: How often the next training will show each image; see ``outlook``.
 
     Raises:
         InputError: If files do not belong together; the message says which.
@@ -88,14 +91,16 @@ def make_report(
             if one.significant and one.gap > 0 and one.text != UNNAMED
         ]
         worst = worst_contexts(harder, *on_validation)
+    gaps = diagnose_gaps(gaps, worst_contexts=worst)
     return GapReport(
         title=title,
         source=source,
-        gaps=tuple(diagnose_gaps(gaps, worst_contexts=worst)),
+        gaps=tuple(gaps),
         about=_about(measurement, given, val, train),
         notes=_notes(unmatched, mining, suggest, measured_slices),
         mining=mining,
         slices=tuple(measured_slices),
+        outlook=outlook(gaps, measured_slices, epochs=epochs) if mining is not None else (),
     )
 
 

@@ -172,4 +172,7 @@ STRATEGIES: dict[str, Strategy] = {
     "told": _fixed(
         "told: draws the weak condition as often as validation shows it", lambda data: data.told
     ),
+    "told-root": _fixed(
+        "told, by the square root: half way there", lambda data: np.sqrt(data.told)
+    ),
 }

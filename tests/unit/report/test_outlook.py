@@ -1,0 +1,62 @@
+"""What a report says of benchmarks: the figures that were measured, and those that are alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hardmine.report.gaps import ClassGap
+from hardmine.report.outlook import MEASURED, Measured, outlook
+from hardmine.report.text_slices import TextSlice
+
+ROADS = json.loads(
+    (Path(__file__).parents[2] / "benchmarks/results/roads.json").read_text(encoding="utf-8")
+)
+REGIMES = {2: "plenty", 7: "usual"}
+PARTS = {
+    "a condition": "timeofday=night/frequent/ap50",
+    "rare classes": "all/rare/ap50",
+}
+
+
+def gain(strategies: dict[str, Any], part: str) -> tuple[float, float]:
+    """Paired gain of hardmine over uniform, and its standard error."""
+    ours, plain = (
+        np.array(strategies[name]["results"][part]["by_seed"]) for name in ("hardmine", "uniform")
+    )
+    gains = ours - plain
+    return float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains)))
+
+
+@pytest.mark.parametrize("one", MEASURED, ids=lambda one: f"{one.weakness}-{one.passes}")
+def test_the_figures_are_those_that_were_measured(one: Measured) -> None:
+    strategies = ROADS["night-is-coming"][REGIMES[one.passes]]["strategies"]
+    assert one.weak == pytest.approx(gain(strategies, PARTS[one.weakness]), abs=0.051)
+    assert one.all == pytest.approx(gain(strategies, "all/frequent/ap50"), abs=0.051)
+
+
+def class_gap(*kinds: str) -> ClassGap:
+    return ClassGap("cat", ap=0.1, kinds=kinds)
+
+
+def harder() -> TextSlice:
+    return TextSlice("at night", ("cat",), 50, 0.1, 0.4, 0.3, 0.2, 0.4, p=0.001)
+
+
+def test_only_benchmarks_with_the_same_weakness_count() -> None:
+    assert outlook([class_gap("missed")], []) == ()
+    rare = outlook([class_gap("few")], [])
+    assert {one.weakness for one in rare} == {"rare classes"}
+    assert {one.weakness for one in outlook([class_gap()], [harder()])} == {"a condition"}
+
+
+def test_of_the_same_weakness_the_nearest_number_of_passes_counts() -> None:
+    (few,) = outlook([class_gap()], [harder()], epochs=1)
+    (many,) = outlook([class_gap()], [harder()], epochs=100)
+    assert few.passes < many.passes
+    assert f"each image seen {many.passes} times" in many.sentence
