@@ -29,7 +29,7 @@ class GapReport:
         notes: Warnings, one line each.
         mining: What mining would do; None without an index.
         slices: AP by text, those asked for and those suggested.
-        outlook: What mining gained in benchmarks with the same weaknesses; empty without ``mining``.
+        outlook: What mining gained where the same was weak; empty without ``mining``.
     """
 
     title: str

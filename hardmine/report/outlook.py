@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from hardmine.report.gaps import ClassGap
 from hardmine.report.text_slices import TextSlice
 
-# Weaknesses that a benchmark has, and the kind of gap that shows each in a report.
-_KIND_OF = {"rare classes": "few"}
-_CONDITION = "a condition"
+_RARE, _CONDITION = "rare classes", "a condition"
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,13 @@ class Measured:
         )
 
 
-# From tests/benchmarks/results/roads.json: rare classes there are bicycle, rider and motorcycle, the
-# others are car, person, truck and bus; night is 4 % of training and 39 % of validation and test.
+# From tests/benchmarks/results/roads.json. Rare are bicycle, rider and motorcycle; the others are car,
+# person, truck and bus. Night is 4 % of training and 39 % of validation and test.
 MEASURED = (
-    Measured("a condition", "road photos", 2, weak=(0.7, 0.3), all=(0.3, 0.1)),
-    Measured("a condition", "road photos", 7, weak=(0.0, 0.3), all=(0.1, 0.1)),
-    Measured("rare classes", "road photos", 2, weak=(0.2, 0.1), all=(0.3, 0.1)),
-    Measured("rare classes", "road photos", 7, weak=(0.4, 0.2), all=(0.1, 0.1)),
+    Measured(_CONDITION, "road photos", 2, weak=(0.7, 0.3), all=(0.3, 0.1)),
+    Measured(_CONDITION, "road photos", 7, weak=(0.0, 0.3), all=(0.1, 0.1)),
+    Measured(_RARE, "road photos", 2, weak=(0.2, 0.1), all=(0.3, 0.1)),
+    Measured(_RARE, "road photos", 7, weak=(0.4, 0.2), all=(0.1, 0.1)),
 )
 
 
@@ -66,8 +64,7 @@ def outlook(
         The benchmarks with a weakness that the report shows; of each weakness and kind of images
         the one whose images were seen most nearly ``epochs`` times, if that is known.
     """
-    kinds = {kind for gap in gaps for kind in gap.kinds}
-    found = {weakness for weakness, kind in _KIND_OF.items() if kind in kinds}
+    found = {_RARE} if any("few" in gap.kinds for gap in gaps) else set()
     if any(one.significant and one.gap > 0 for one in slices):
         found.add(_CONDITION)
     alike = [one for one in MEASURED if one.weakness in found]
