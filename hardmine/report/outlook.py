@@ -40,7 +40,7 @@ class Measured:
         )
 
 
-# From tests/benchmarks/results/roads.json. Rare are bicycle, rider and motorcycle; the others are car,
+# From tests/benchmarks/results/roads.json. Rare are bicycle, rider and motorcycle, the others car,
 # person, truck and bus. Night is 4 % of training and 39 % of validation and test.
 MEASURED = (
     Measured(_CONDITION, "road photos", 2, weak=(0.7, 0.3), all=(0.3, 0.1)),
