@@ -190,7 +190,7 @@ def test_one_text_instead_of_a_list_is_refused(encoder: Encoder) -> None:
 
 
 def test_nothing_tracks_gradients(encoder: Encoder, batch: torch.Tensor) -> None:
-    features = encoder.encode_images(batch.clone().requires_grad_())
+    features = encoder.encode_images(batch.float().requires_grad_())
     for vectors in (features.patches, features.whole, encoder.encode_texts(TEXTS)):
         assert not vectors.requires_grad
         assert not vectors.is_inference()
