@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+import torch
 from ray.cluster_utils import Cluster
 
 import hardmine
@@ -28,13 +29,15 @@ def main():
     encoder = hardmine.load_encoder("tiny", device="cpu")
     options = {"shard_size": max(1, min(1024, args.images // 20)), "resume": False}
 
+    cpus = max(1, (os.cpu_count() or 2) // 2)
+    torch.set_num_threads(cpus)  # as each node has: the number decides the last bits
+
     one, two = args.out / "one.hmx", args.out / "two.hmx"
     alone = timed(
         "built by one process", lambda: hardmine.build_index(images, encoder, one, **options)
     )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cluster = Cluster()
-    cpus = max(1, (os.cpu_count() or 2) // 2)
     node = {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": 80_000_000}
     cluster.add_node(**node, include_dashboard=False)
     second = cluster.add_node(**node)

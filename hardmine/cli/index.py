@@ -307,8 +307,8 @@ def _verify(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)
     if not problems:
-        console.print(f"{args.index}: every byte is as it was written", highlight=False)
-        console.print(join.summary(args.index), highlight=False)
+        whole = f"{args.index}: every byte is as it was written\n{join.summary(args.index)}"
+        console.print(whole, highlight=False, soft_wrap=True)
     return 1 if problems else 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pixel_images import folder_bytes, write_images
 
 from hardmine.datasets import load_images
@@ -45,6 +46,15 @@ def cluster() -> Iterator[Any]:
             pytest.skip(f"the machine is too busy to start Ray nodes: {error}")
         yield made
         made.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As a worker of one CPU has: the number of threads decides the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +118,8 @@ def test_an_interrupted_command_leaves_a_build_that_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 300
         while not list(out.glob(".build/000*.json")) and process.poll() is None:

@@ -88,12 +88,13 @@ def remove(path: Path) -> None:
 
 
 def describe_machine(encoder: Encoder) -> str:
-    """What decides the last bits of an encoder's vectors: kind of device, version of torch."""
+    """What decides the last bits of an encoder's vectors: device, threads, version of torch."""
     device = str(getattr(encoder, "device", "unknown device"))
     if device.startswith("cuda"):
         kind = torch.cuda.get_device_name(device)
     else:
-        kind = f"{device} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        kind = f"{device} {processor}, threads: {torch.get_num_threads()}"
     return f"{kind}, torch {torch.__version__}"
 
 
