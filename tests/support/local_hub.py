@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlparse
 
 COMMIT = "5" * 40
@@ -36,6 +37,14 @@ class LocalHub:
     refused: frozenset[str] = frozenset()
     downloads: list[str] = field(default_factory=list)
     endpoint: str = ""
+
+    @contextmanager
+    def troubled(self, **changes: Any) -> Iterator[None]:
+        """Misbehave for a while."""
+        working = {name: getattr(self, name) for name in changes}
+        vars(self).update(changes)
+        yield
+        vars(self).update(working)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import ray
 
 from hardmine._version import __version__
+from hardmine.addresses import as_path
 from hardmine.encoders import load_encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.index.builder.build_folder import BuildFolder
@@ -117,7 +118,7 @@ class Worker:
 
     def _images(self, paths: Sequence[str]) -> ImageSet:
         sizes = np.zeros((len(paths), 2), np.int32)
-        root = Path(self._setup.root)
+        root = as_path(self._setup.root)
         return ImageSet(root, np.arange(len(paths)), tuple(paths), sizes, reader=self._reader)
 
     def _check_folder(self) -> None:

@@ -106,12 +106,13 @@ def find_remaining(
 
 
 def _warn_if_unlike(finished: Sequence[FinishedShard]) -> None:
-    """Warn if shards were made on unlike hardware, of which each rounds in its own way."""
+    """Warn if shards were made on what rounds in unlike ways: hardware, threads, torch."""
     shards = Counter(one.made_on for one in finished if one.made_on)
     if len(shards) > 1:
         log.warning(
-            "the shards were made on unlike hardware (%s): their vectors agree up to rounding, and "
-            "the index is not the same to the byte as one made on one kind",
+            "the shards were made on unlike hardware, or with unlike threads or versions of torch "
+            "(%s): their vectors agree up to rounding, and the index is not the same to the byte "
+            "as one made on one kind",
             "; ".join(f"{count} on {kind}" for kind, count in shards.most_common()),
         )
 

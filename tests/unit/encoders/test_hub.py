@@ -91,13 +91,8 @@ def test_a_repository_with_its_configuration_is_downloaded_once(
 def test_a_failed_download_says_why_and_the_next_one_works(
     hub: LocalHub, content: bytes, trouble: dict[str, Any], message: str
 ) -> None:
-    working = {name: getattr(hub, name) for name in trouble}
-    for name, value in trouble.items():
-        setattr(hub, name, value)
-    with pytest.raises(WeightsUnavailable, match=message):
+    with hub.troubled(**trouble), pytest.raises(WeightsUnavailable, match=message):
         load()
-    for name, value in working.items():
-        setattr(hub, name, value)
     load()
 
 

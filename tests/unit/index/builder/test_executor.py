@@ -94,7 +94,7 @@ def test_shards_of_unlike_machines_are_told_apart(
     assert finished.made_on.endswith(f"torch {torch.__version__}")
     with caplog.at_level(logging.WARNING):
         build_index(images, PixelEncoder(), tmp_path / "out", **OPTIONS)
-    assert "made on unlike hardware (2 on unknown device " in caplog.text
+    assert "unlike threads or versions of torch (2 on unknown device " in caplog.text
     assert "; 1 on meta " in caplog.text
 
 

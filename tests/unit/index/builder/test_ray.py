@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import msgspec
 import pytest
 from pixel_images import PixelEncoder, write_images
@@ -85,6 +86,8 @@ def test_what_a_node_lacks_is_said(tmp_path: Path) -> None:
     assert "does not see the build in /nowhere; all nodes" in lacks(folder="/nowhere")
     assert "all nodes must see the images" in lacks(root=str(tmp_path / "elsewhere"))
     assert f"its {images.path(1)} is another file" in lacks(sample="1.jpg")
+    fsspec.filesystem("memory").put(str(images.root), "/seen", recursive=True)
+    assert lacks(root="memory://seen") == ""
     BuildFolder(tmp_path / "out").begin(other := msgspec.structs.replace(plan, encoder="other"))
     assert f"is {encoder.fingerprint}, not other; are its weights" in lacks(plan=other)
 
