@@ -200,20 +200,17 @@ def _context_slices(
 ) -> list[Slice]:
     inside, outside = (matches.count_objects(side) for side in sides)
     shown = np.flatnonzero(inside)
-    enough = shown[(inside[shown] >= min_instances) & (outside[shown] >= min_instances)]
-    measured = np.stack(
-        [average_precision_from_matches(matches, side.astype(float)) for side in sides]
-    )
-    low, high = np.full((2, len(class_names)), np.nan)
+    enough = (inside[shown] >= min_instances) & (outside[shown] >= min_instances)
+    size = min(int(side.sum()) for side in sides)
+    measured, samples = [], []
+    for side in sides:
+        drawn = _resample(side, size, draws if enough.any() else 0, rng)
+        ap = average_precision_from_matches(matches, np.vstack([side, drawn]), classes=shown)
+        measured.append(ap[0])
+        samples.append(ap[1:, enough])
     gap = measured[1] - measured[0]
-    if len(enough):
-        size = min(int(side.sum()) for side in sides)
-        samples = [
-            average_precision_from_matches(
-                matches, _resample(side, size, draws, rng), classes=enough
-            )
-            for side in sides
-        ]
+    low, high = np.full((2, len(shown)), np.nan)
+    if enough.any():
         gaps = samples[1] - samples[0]
         tails = ((1 - level) / 2, (1 + level) / 2)
         low[enough], high[enough] = np.nanquantile(gaps, tails, axis=0)
@@ -222,9 +219,9 @@ def _context_slices(
     pairs = np.stack([matches.instance_classes, matches.instance_images])[:, counted]
     num_images = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(class_names))
     slices = []
-    for row in shown.tolist():
-        ap_inside, ap_outside = measured[:, row].tolist()
-        lost = low[row] / ap_outside if low[row] > 0 and ap_outside > 0 else 0.0
+    for place, row in enumerate(shown.tolist()):
+        ap_inside, ap_outside = measured[0][place].item(), measured[1][place].item()
+        lost = low[place] / ap_outside if low[place] > 0 and ap_outside > 0 else 0.0
         slices.append(
             Slice(
                 class_name=class_names[row],
@@ -233,9 +230,9 @@ def _context_slices(
                 num_instances=int(inside[row]),
                 ap_inside=ap_inside,
                 ap_outside=ap_outside,
-                gap=float(gap[row]),
-                low=float(low[row]),
-                high=float(high[row]),
+                gap=float(gap[place]),
+                low=float(low[place]),
+                high=float(high[place]),
                 need=float(min(lost, 1.0)),
             )
         )
@@ -249,12 +246,11 @@ def _resample(
     rows = np.flatnonzero(side)
     if len(rows) == size:
         return bootstrap_weights(len(side), draws, rng, among=rows)
-    return np.concatenate(
-        [
-            bootstrap_weights(len(side), 1, rng, among=rng.choice(rows, size, replace=False))
-            for _ in range(draws)
-        ]
-    )
+    samples = np.zeros((draws, len(side)))
+    for sample in samples:
+        chosen = rng.choice(rows, size, replace=False)
+        sample[:] = bootstrap_weights(len(side), 1, rng, among=chosen)
+    return samples
 
 
 def _mean_over_known(ap: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
