@@ -12,7 +12,7 @@ from hardmine.demo.steps import STEPS, Demo
 
 _INTRODUCTION = """\
 The whole method on {images:,} generated scenes, offline: an index, searches, a small detector
-trained with mining and without, and pages about both. 5,000 scenes take 4 to 10 minutes on two idle
+trained with mining and without, and pages about both. 3,000 scenes take 3 to 6 minutes on two idle
 cores, longer on a busy machine. Stop it at any time and run it again. All is written to {out}.
 """
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for everything it makes (default: %(default)s)",
     )
     parser.add_argument(
-        "--images", type=int, default=5000, help="number of scenes (default: %(default)s)"
+        "--images", type=int, default=3000, help="number of scenes (default: %(default)s)"
     )
     parser.add_argument(
         "--seed",

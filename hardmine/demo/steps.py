@@ -76,7 +76,7 @@ class Demo:
     """
 
     folder: Path
-    num_images: int = 5000
+    num_images: int = 3000
     seed: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
     images: ImageSet | None = field(default=None, init=False)

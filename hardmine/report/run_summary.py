@@ -108,7 +108,7 @@ def summarize_run(rounds: Sequence[Round]) -> RunSummary:
         InputError: If there are none, or their classes differ.
     """
     if not rounds:
-        raise InputError("no rounds to show: the file is empty; has HardMiner.step run yet?")
+        raise InputError("no rounds to show: no round is complete; has HardMiner.step run yet?")
     names = rounds[0].class_names
     for done in rounds:
         if done.class_names != names:

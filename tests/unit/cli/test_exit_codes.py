@@ -60,7 +60,7 @@ def test_an_unknown_option_exits_with_2(command: str, capsys: Captured) -> None:
         ("bench training --seeds 0", "--seeds must be at least 1, got 0"),
         ("serve none --no-browser", "none"),
         ("rounds none.jsonl", "none.jsonl"),
-        ("rounds empty.jsonl", "the file is empty"),
+        ("rounds empty.jsonl", "no round is complete"),
     ],
 )
 def test_a_mistake_exits_with_2_names_it_and_writes_nothing(
