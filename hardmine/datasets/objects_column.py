@@ -43,6 +43,8 @@ def read_objects(
                 found = [each[names[0]] for each in row or ()]
                 classes = [each[names[1]] for each in row or ()]
             boxes.append(np.array(found, np.float64).reshape(-1, 4))
+            if len(boxes[-1]) != len(classes):
+                raise ValueError
         except (KeyError, TypeError, ValueError):
             raise InputError(
                 f"{column!r} of image {number}: expected {names[0]} of four numbers and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -109,29 +110,36 @@ def _key(name: str) -> str:
 
 
 def _json_members(file: Path, members: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """The content of each member that ends in ``.json``, by its key."""
+    """The content of each member with the extension ``.json``, by its key."""
     found = {}
     with file.open("rb") as opened:
         for name, (start, length) in members.items():
-            if not name.lower().endswith(".json"):
+            if name.removeprefix(_key(name)).lower() != ".json":
                 continue
             opened.seek(start)
             try:
-                found[_key(name)] = msgspec.json.decode(opened.read(length))
-            except msgspec.DecodeError as error:
+                # Not msgspec, which refuses the NaN that img2dataset writes.
+                found[_key(name)] = json.loads(opened.read(length))
+            except ValueError as error:
                 raise InputError(f"{file / name}: no valid JSON: {error}") from None
     return found
 
 
 def _objects(content: Any) -> Any:
     """The objects in a json file, in a form that ``read_objects`` reads; None if it has none."""
+    found = [content]
     if isinstance(content, Mapping):
-        for name in ("annotations", "objects"):
-            if isinstance(content.get(name), Mapping | list):
-                return content[name]
-        return content if any(name in content for name in BOXES) else None
-    is_list = isinstance(content, list) and all(isinstance(each, Mapping) for each in content)
-    return content if is_list else None
+        found = [content[name] for name in ("annotations", "objects") if name in content] + found
+    return next((each for each in found if _hold_boxes(each)), None)
+
+
+def _hold_boxes(objects: Any) -> bool:
+    """Whether objects are a dict of lists, or a list of dicts, with boxes; an empty list is."""
+    if isinstance(objects, list):
+        return not objects or any(
+            isinstance(each, Mapping) and _hold_boxes(each) for each in objects
+        )
+    return isinstance(objects, Mapping) and any(name in objects for name in BOXES)
 
 
 def _class_names(root: Path, annotations: Path | None, split: str | None) -> dict[int, str] | None:
@@ -174,7 +182,15 @@ def _labelled(
     ids = _ids(contents, paths)
     corners = to_xyxy(boxes, "xywh")
     images = image_set_of(
-        root, paths, ids, sizes, corners, labels, class_names, str(source), crowd=_crowd(objects)
+        root,
+        paths,
+        ids,
+        sizes,
+        corners,
+        labels,
+        class_names,
+        str(source),
+        crowd=_crowd(objects, [len(each) for each in boxes], paths),
     )
     missing = [path for path, each in zip(paths, objects, strict=True) if each is None]
     if not missing:
@@ -195,15 +211,19 @@ def _named(values: npt.NDArray[Any], names: Mapping[int, str], path: str) -> npt
     return np.array([names.get(value, value) for value in values.tolist()])
 
 
-def _crowd(objects: Sequence[Any]) -> npt.NDArray[np.bool_]:
+def _crowd(
+    objects: Sequence[Any], counts: Sequence[int], paths: Sequence[str]
+) -> npt.NDArray[np.bool_]:
     """Which boxes are groups, as COCO's ``iscrowd`` says."""
     groups: list[bool] = []
-    for each in objects:
+    for each, count, path in zip(objects, counts, paths, strict=True):
         if isinstance(each, Mapping):
-            count = len(next(each[name] for name in BOXES if name in each))
-            groups += [bool(group) for group in each.get("iscrowd", [0] * count)]
+            found = each.get("iscrowd") or [0] * count
         else:
-            groups += [bool(one.get("iscrowd", 0)) for one in each or ()]
+            found = [one.get("iscrowd", 0) for one in each or ()]
+        if len(found) != count:
+            raise InputError(f"{path}: has {count} boxes and {len(found)} values of iscrowd")
+        groups += map(bool, found)
     return np.array(groups, bool)
 
 

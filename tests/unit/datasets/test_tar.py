@@ -95,7 +95,8 @@ def test_labels_are_those_of_the_same_coco_file(tmp_path, coco, form) -> None:
 
 def test_an_image_without_labels_is_counted(tmp_path) -> None:
     boxes = [{"box": [1, 2, 20, 10], "label": "dog"}]
-    images = load_images(write(tmp_path, [boxes, None, {"caption": "a dog"}]))
+    caption = {"caption": "a dog", "similarity": float("nan"), "objects": ["dog"]}
+    images = load_images(write(tmp_path, [boxes, None, caption]))
     assert np.bincount(images.instances.image_rows, minlength=3).tolist() == [1, 0, 0]
     [note] = images.notes
     assert note.startswith("2 of 3 images, such as train-000000.tar/day.1/0001.left.png, have no")
@@ -109,6 +110,7 @@ def test_an_image_without_labels_is_counted(tmp_path) -> None:
             r"are numbers \(\[3, 7\] .* pass format=\"tar\" and annotation",
         ),
         ({"boxes": [[1, 2, 20]], "labels": ["dog"]}, "image 0: expected boxes of four numbers"),
+        ({"boxes": [[1, 2, 20, 10]], "labels": []}, "and labels for each object, got {'boxes'"),
         ({"boxes": [[1, 2, 20, 10]]}, "no categories in the column 'json': it holds boxes"),
         # Read as width and height, the corner leaves the image.
         ({"boxes": [[30, 20, 39, 29]], "labels": ["dog"]}, "in pixels, as xyxy"),
