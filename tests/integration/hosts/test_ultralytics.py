@@ -166,6 +166,14 @@ def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained
     assert last.inputs.density_ratio is not None
 
 
+def test_the_last_validation_of_the_best_model_is_not_mined(trained) -> None:
+    """After an early stop Ultralytics calls it another epoch."""
+    work, results = trained
+    rounds = read_rounds(work / "yolo11-seg" / "run" / "hardmine" / "rounds.jsonl")
+    assert [done.number for done in rounds] == [1]
+    assert len(results["yolo11-seg"]["logged"]) == 2
+
+
 @pytest.mark.parametrize("task", ["segment", "pose"])
 def test_ap_is_that_of_the_models_own_task(trained, task) -> None:
     """0.995 is Ultralytics' AP of a class without errors."""
