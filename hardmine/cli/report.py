@@ -114,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     with messages.status("reading"):
-        report, index, val_index = _make(args)
+        val, train = _labels(args.val_ann), _labels(args.ann)
+        report, index, val_index = _make(args, val, train)
     if args.csv is not None:
         _write(args.csv, to_csv(report))
     if args.relabel is not None and report.mining is not None:
@@ -127,8 +128,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from hardmine.report.gap_page import gap_page
 
-        roots = [None if one is None else one.root for one in (index, val_index)]
-        _write(args.out, gap_page(report, root=roots[0], val_root=roots[1]))
+        page = gap_page(
+            report,
+            root=_pictures(index, train),
+            val_root=_pictures(val_index, train if args.val_index is None else val),
+        )
+        _write(args.out, page)
     if args.json:
         print(json.dumps(to_json(report), allow_nan=False, indent=1))
     else:
@@ -219,10 +224,11 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError("slices need an index of the validation images: give --val-index")
 
 
-def _make(args: argparse.Namespace) -> tuple[GapReport, Index | None, Index | None]:
+def _make(
+    args: argparse.Namespace, val: ImageSet | None, train: ImageSet | None
+) -> tuple[GapReport, Index | None, Index | None]:
     from hardmine.report.make import make_report
 
-    val, train = _labels(args.val_ann), _labels(args.ann)
     index, encoder = _open(args.index, args)
     val_index = index
     if args.val_index is not None:
@@ -262,6 +268,13 @@ def _open(path: Path | None, args: argparse.Namespace) -> tuple[Index | None, En
         else stored_encoder(path, device=args.device)
     )
     return open_index(path, encoder=encoder, device=args.device, root=args.images), encoder
+
+
+def _pictures(index: Index | None, images: ImageSet | None) -> Path | ImageSet | None:
+    """Where the pictures of an index are: in its folder, or in a set that opens them itself."""
+    if index is None:
+        return None
+    return images if images is not None and images.reader is not None else index.root
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ from hardmine.errors import InputError
 if TYPE_CHECKING:
     from hardmine.encoders.base import Encoder
     from hardmine.index.base import Index
-    from hardmine.records import Hits
+    from hardmine.records import Hits, ImageSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids", type=Path, metavar="FILE", help="search only images with these ids, one per line"
     )
-    parser.add_argument("--images", type=Path, help="folder of the images, if they have moved")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="folder of the images, if they have moved; or a data set saved by save_to_disk",
+    )
     parser.add_argument(
         "--encoder", help="encoder of the queries (default: the one that built the index)"
     )
@@ -85,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search and show the hits; exit status 1 if no query found an image."""
+    from hardmine.datasets.arrow import saved_images
     from hardmine.encoders import load_encoder
     from hardmine.index import open_index, stored_encoder
     from hardmine.index.search.exclude import search_excluding
@@ -98,12 +103,14 @@ def run(args: argparse.Namespace) -> int:
         if args.encoder
         else stored_encoder(args.index, device=args.device)
     )
+    images = saved_images(args.images)
     index = open_index(
         args.index,
         encoder=encoder,
+        images=images,
         backend=args.backend,
         device=args.device,
-        root=args.images,
+        root=args.images if images is None else None,
     )
     rows = _rows(index, args)
     queries = [*args.texts, *(str(path) for path in args.image)]
@@ -117,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_to_json(index, queries, hits), indent=1))
     elif args.html is not None:
-        _write_page(args, index, queries, hits, seconds)
+        _write_page(args, index, images, queries, hits, seconds)
     elif args.export is not None:
         _export(args, index, queries, hits)
     else:
@@ -276,7 +283,12 @@ def _export(args: argparse.Namespace, index: Index, queries: list[str], hits: Hi
 
 
 def _write_page(
-    args: argparse.Namespace, index: Index, queries: list[str], hits: Hits, seconds: float
+    args: argparse.Namespace,
+    index: Index,
+    images: ImageSet | None,
+    queries: list[str],
+    hits: Hits,
+    seconds: float,
 ) -> None:
     from hardmine.report.search_page import search_page
 
@@ -294,7 +306,14 @@ def _write_page(
     summary.append(("searched in", f"{1000 * seconds:.0f} ms"))
     with progress_bar() as bar:
         task = bar.add_task("reading images", total=int(hits.found.sum()), note="")
-        page = search_page(index, queries, hits, about=summary, progress=lambda: bar.advance(task))
+        page = search_page(
+            index,
+            queries,
+            hits,
+            images=images,
+            about=summary,
+            progress=lambda: bar.advance(task),
+        )
     try:
         args.html.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -51,6 +51,7 @@ READERS = {
     "datumaro": "datumaro",
     "imagefolder": "imagefolder",
     "parquet": "parquet",
+    "arrow": "arrow",
     "tar": "tar",
     "folder": "folder",
     "list": "folder",
@@ -81,7 +82,8 @@ def load_images(
     ``datumaro``     the folder of ``annotations`` and ``images``; ``split`` is the subset
     ``imagefolder``  Hugging Face: a folder with ``metadata.jsonl``; ``split`` is its folder's name
     ``parquet``      Hugging Face: a folder of ``train-00000-of-00002.parquet``; images stay inside
-    ``tar``          a tar file of images, or a folder of them (WebDataset); no labels
+    ``arrow``        Hugging Face: a folder that ``dataset.save_to_disk`` wrote
+    ``tar``          a tar file of images, or a folder of them (WebDataset), with labels in json
     ``folder``       any folder of images; no labels
     ``list``         a text file with one path in each line; no labels
     ===============  =======================================================================

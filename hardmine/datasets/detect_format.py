@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hardmine.addresses import as_path
-from hardmine.datasets import coco, datumaro, imagefolder, nuimages, parquet, tar, yolo
+from hardmine.datasets import arrow, coco, datumaro, imagefolder, nuimages, parquet, tar, yolo
 from hardmine.datasets.paths import SUFFIXES, walk
 from hardmine.errors import InputError
 
 _LOOKED_FOR = (
     "looked for a COCO or Datumaro json (in it or in annotations/), Annotations/*.xml with "
-    "JPEGImages/ (VOC), data.yaml (YOLO), v1.0-*/object_ann.json (nuImages), metadata.jsonl or "
-    "parquet files (Hugging Face), tar files, image files (a plain folder)"
+    "JPEGImages/ (VOC), data.yaml (YOLO), v1.0-*/object_ann.json (nuImages), metadata.jsonl, "
+    "parquet files or save_to_disk's folder (Hugging Face), tar files, image files (a plain folder)"
 )
 # Files beside images that probably hold labels; a list of names or an archive may as well.
 _LABEL_SUFFIXES = frozenset((".json", ".jsonl", ".xml", ".csv", ".parquet", ".tar", ".tfrecord"))
@@ -128,5 +128,6 @@ _DETECTORS = {
     "datumaro": _is_datumaro,
     "imagefolder": _is_imagefolder,
     "parquet": _is_parquet,
+    "arrow": arrow.is_saved,
     "tar": _is_tar,
 }

@@ -35,13 +35,21 @@ def read_objects(
             )
         names.append(name)
     boxes, labels = [], []
-    for row in rows:
-        if isinstance(row, Mapping):
-            found, classes = row[names[0]], row[names[1]]
-        else:
-            found = [each[names[0]] for each in row or ()]
-            classes = [each[names[1]] for each in row or ()]
-        boxes.append(np.array(found, np.float64).reshape(-1, 4))
+    for number, row in enumerate(rows):
+        try:
+            if isinstance(row, Mapping):
+                found, classes = row[names[0]], row[names[1]]
+            else:
+                found = [each[names[0]] for each in row or ()]
+                classes = [each[names[1]] for each in row or ()]
+            boxes.append(np.array(found, np.float64).reshape(-1, 4))
+            if len(boxes[-1]) != len(classes):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{column!r} of image {number}: expected {names[0]} of four numbers and "
+                f"{names[1]} for each object, got {row!r:.200}"
+            ) from None
         labels.append(np.asarray(classes) if len(classes) else np.zeros(0, np.int64))
     return boxes, labels
 
@@ -117,6 +125,8 @@ def image_set_of(
     labels: Sequence[npt.NDArray[Any]],
     class_names: Sequence[str],
     source: str,
+    *,
+    crowd: npt.NDArray[np.bool_] | None = None,
 ) -> ImageSet:
     """Put an image set together.
 
@@ -129,6 +139,7 @@ def image_set_of(
         labels: For each image its (n,) classes, as names or positions.
         class_names: C names.
         source: The file, for messages.
+        crowd: Whether each box is a group, in the order of the images; none is if None.
 
     Raises:
         InputError: If a class is unknown.
@@ -149,6 +160,7 @@ def image_set_of(
         np.array([place[value] for value in found], np.int32),
         np.concatenate([np.zeros((0, 4)), *boxes]),
         sizes,
+        crowd=crowd,
         source=source,
         entry=lambda position: f"a box of {paths[image_rows[position]]}",
     )

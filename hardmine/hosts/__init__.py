@@ -2,7 +2,7 @@
 
 from hardmine.hosts.batches import RecordedSampler, TrainedBatches
 from hardmine.hosts.coco import KeptResults
-from hardmine.hosts.images import gather_predictions, image_ids, image_set, predicted_boxes
+from hardmine.hosts.images import gather_predictions, image_ids, predicted_boxes, unique_ids
 from hardmine.hosts.loaders import SkippedBatches, find_sampler
 from hardmine.hosts.mining import HostMining, ValidationResult
 from hardmine.hosts.options import MiningOptions
@@ -23,10 +23,10 @@ __all__ = [
     "find_sampler",
     "gather_predictions",
     "image_ids",
-    "image_set",
     "load_state",
     "predicted_boxes",
     "save_state",
     "scalars",
     "state_after_epoch",
+    "unique_ids",
 ]

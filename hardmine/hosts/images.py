@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,62 +11,18 @@ import numpy.typing as npt
 from hardmine.detections import Detections
 from hardmine.distributed import RankGroup
 from hardmine.errors import InputError
-from hardmine.records import ImageSet, Instances, names_to_rows
+from hardmine.records import ImageSet, names_to_rows
 
 
-def image_set(
-    paths: Sequence[str],
-    *,
-    ids: npt.ArrayLike | None = None,
-    sizes: npt.ArrayLike,
-    class_names: Sequence[str],
-    image_rows: npt.ArrayLike,
-    class_rows: npt.ArrayLike,
-    boxes: npt.ArrayLike,
-    crowd: npt.ArrayLike | None = None,
-) -> ImageSet:
-    """Put an image set together from what a trainer's data set holds.
+def unique_ids(ids: Sequence[Any]) -> list[Any] | None:
+    """Image ids for ``images_from``; None, which makes paths the ids, if two are equal.
 
-    Args:
-        paths: (N,) absolute paths, each once.
-        ids: (N,) ids. If None, or if two are equal, which happens where data sets were joined, the
-            path below the common folder becomes the id.
-        sizes: (N, 2) height and width in pixels.
-        class_names: (C,) in the order of the labels.
-        image_rows: (M,) the image of each box, ascending.
-        class_rows: (M,) its class.
-        boxes: (M, 4) xyxy in pixels.
-        crowd: (M,) whether it is a group; none is if None.
+    That happens where data sets were joined.
 
-    Raises:
-        InputError: If there are no images.
+    >>> unique_ids([7, 9]), unique_ids([7, 7])
+    ([7, 9], None)
     """
-    if not len(paths):
-        raise InputError(
-            "the data set holds no images; check its filter_cfg, its classes and its paths"
-        )
-    root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
-    names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
-    if ids is None or len(np.unique(np.asarray(ids))) < len(names):
-        ids = names
-    xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)
-    count = len(xyxy)
-    return ImageSet(
-        root=Path(root),
-        ids=np.asarray(ids),
-        paths=tuple(names),
-        sizes=np.asarray(sizes, np.int32),
-        class_names=tuple(class_names),
-        class_ids=np.arange(len(class_names)),
-        instances=Instances(
-            image_rows=np.asarray(image_rows, np.int32).reshape(-1),
-            class_rows=np.asarray(class_rows, np.int32).reshape(-1),
-            boxes=xyxy,
-            areas=(xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1),
-            crowd=np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool),
-            ids=np.arange(count),
-        ),
-    )
+    return list(ids) if len(set(ids)) == len(ids) else None
 
 
 def predicted_boxes(predictions: Sequence[Mapping[str, Any]], images: ImageSet) -> Detections:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from detectron2.structures import BoxMode
 
+import hardmine
 from hardmine.errors import InputError
-from hardmine.hosts import image_set
+from hardmine.hosts import unique_ids
 from hardmine.records import ImageSet
 
 
@@ -33,8 +34,7 @@ def read_dicts(
     """
     row_of_path: dict[str, int] = {}
     sizes: list[tuple[int, int]] = []
-    positions, ids = [], []
-    boxes, box_rows, classes, crowd = [], [], [], []
+    positions, ids, boxes, classes, crowd = [], [], [], [], []
     for position, each in enumerate(dataset):
         try:
             path = str(Path(each["file_name"]).resolve())
@@ -44,26 +44,27 @@ def read_dicts(
                 continue
             sizes.append((each["height"], each["width"]))
             ids.append(each["image_id"])
-            for object_ in each.get("annotations", ()):
-                boxes.append(
-                    BoxMode.convert(list(object_["bbox"]), object_["bbox_mode"], BoxMode.XYXY_ABS)
-                )
-                box_rows.append(row)
-                classes.append(object_["category_id"])
-                crowd.append(object_.get("iscrowd", 0) == 1)
+            objects = each.get("annotations", ())
+            boxes.append(
+                [
+                    BoxMode.convert(list(one["bbox"]), one["bbox_mode"], BoxMode.XYXY_ABS)
+                    for one in objects
+                ]
+            )
+            classes.append([one["category_id"] for one in objects])
+            crowd.append([one.get("iscrowd", 0) == 1 for one in objects])
         except KeyError as error:
             raise InputError(
                 f"the dict of image {position} lacks {error}; it needs file_name, height, width, "
                 "image_id and, for each of its annotations, bbox, bbox_mode and category_id"
             ) from None
-    images = image_set(
+    images = hardmine.images_from(
         list(row_of_path),
-        ids=ids,
+        boxes,
+        classes,
+        class_names,
+        ids=unique_ids(ids),
         sizes=sizes,
-        class_names=class_names,
-        image_rows=box_rows,
-        class_rows=classes,
-        boxes=boxes,
         crowd=crowd,
     )
     return images, np.array(positions)

@@ -20,7 +20,7 @@ from mmengine import fileio
 
 import hardmine
 from hardmine.errors import InputError
-from hardmine.hosts import image_set
+from hardmine.hosts import unique_ids
 from hardmine.records import ImageSet, names_to_rows
 
 logger = logging.getLogger(__name__)
@@ -159,22 +159,19 @@ def _names_by_label(leaf: Any) -> tuple[str, ...]:
 
 
 def _image_set(infos: list[dict[str, Any]], class_names: tuple[str, ...]) -> ImageSet:
-    boxes, rows, classes, crowd = [], [], [], []
-    for row, info in enumerate(infos):
-        for instance in info.get("instances", ()):
-            boxes.append(instance["bbox"])
-            rows.append(row)
-            classes.append(instance["bbox_label"])
-            crowd.append(bool(instance.get("ignore_flag", 0)))
-    return image_set(
+    if not infos:
+        raise InputError(
+            "the data set holds no images; check its filter_cfg, its classes and its paths"
+        )
+    instances = [info.get("instances", ()) for info in infos]
+    return hardmine.images_from(
         [info["img_path"] for info in infos],
-        ids=[info["img_id"] for info in infos],
+        [[one["bbox"] for one in each] for each in instances],
+        [[one["bbox_label"] for one in each] for each in instances],
+        class_names,
+        ids=unique_ids([info["img_id"] for info in infos]),
         sizes=[[info["height"], info["width"]] for info in infos],
-        class_names=class_names,
-        image_rows=rows,
-        class_rows=classes,
-        boxes=boxes,
-        crowd=crowd,
+        crowd=[[bool(one.get("ignore_flag", 0)) for one in each] for each in instances],
     )
 
 

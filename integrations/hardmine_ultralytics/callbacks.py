@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ultralytics
+from ultralytics.utils.checks import check_version
+
 from hardmine import HardMiningSampler
+from hardmine.distributed import rank_and_world_size
 from hardmine.errors import InputError
 from hardmine.hosts import (
     HostMining,
@@ -17,17 +22,23 @@ from hardmine.hosts import (
     state_after_epoch,
 )
 from hardmine.metrics import read_scores
+from hardmine.records import ClassScores
 from hardmine_ultralytics.labels import read_dataset
 from hardmine_ultralytics.partners import install_partners
 from hardmine_ultralytics.predictions import ValidatedBoxes
+
+_TASKS = ("detect", "segment", "pose", "obb")
+_OLDEST = "8.4.140"  # older ones start the processes of several devices without the callbacks
 
 
 class HardMining:
     """Mines after each validation; images, and partners of Mosaic and MixUp, are drawn by weight.
 
     Images and labels are those of the data yaml. The boxes that each validation predicts show where
-    objects are missed and which classes are confused. Rounds and states lie in ``hardmine`` in the
-    run's folder, so that a run that is resumed draws the very same images. One process only.
+    objects are missed and which classes are confused. AP by class is that of masks where the model
+    segments, of keypoints where it finds poses, and else of boxes. Rounds and states lie in
+    ``hardmine`` in the run's folder, so that a run that is resumed draws the very same images.
+    With several devices Ultralytics starts a process for each and sends it this object.
 
     Args:
         index: Folder of the index; built when training begins if it is not there.
@@ -42,17 +53,27 @@ class HardMining:
         self._partners = partners
 
     def attach(self, model: Any) -> Any:
-        """Add the callbacks to a model, before ``model.train``; returns the model."""
+        """Add the callbacks to a model, before ``model.train``; returns the model.
+
+        Raises:
+            InputError: If Ultralytics is too old to take the callbacks to several devices.
+        """
+        installed = ultralytics.__version__
+        if not check_version(installed, f">={_OLDEST}"):
+            raise InputError(
+                f"ultralytics {installed} trains on several devices without callbacks, so nothing "
+                f"would be mined; pip install 'ultralytics>={_OLDEST}'"
+            )
         for event in ("on_pretrain_routine_end", "on_train_epoch_start", "on_fit_epoch_end"):
             model.add_callback(event, getattr(self, event))
         return model
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:
         """Open or build the index, put the sampler in the loader, and resume."""
-        if trainer.world_size > 1:
+        if trainer.args.task not in _TASKS:
             raise InputError(
-                f"hardmine_ultralytics trains on one process, got {trainer.world_size}; train on "
-                "one device, or without hardmine"
+                f"task={trainer.args.task!r} has no AP by class; hardmine mines in the tasks "
+                f"{', '.join(_TASKS)}"
             )
         if trainer.args.rect:
             raise InputError(
@@ -98,27 +119,30 @@ class HardMining:
         """Set the epoch; the loader is a new one after a retry with smaller batches."""
         if trainer.train_loader.sampler is not self._sampler:
             self._install(trainer.train_loader)
+        self._epoch = trainer.epoch
         self._sampler.set_epoch(trainer.epoch)
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         """Mine: read AP by class, step the miner, log the round, save the state."""
-        # Ultralytics calls this once more for the best model, after the last epoch.
-        if trainer.epoch >= trainer.epochs:
+        # Ultralytics calls this once more for the best model, as if after another epoch.
+        if trainer.epoch != self._epoch:
             return
         # The loader has drawn ahead, into the next epoch.
         trainer.train_loader.reset()
         self._sampler.load_state_dict(state_after_epoch(self._sampler, trainer.epoch))
         done = self._mining.after_validation(lambda: self._read(trainer.validator))
-        if done is not None:
+        if done is not None and trainer.metrics is not None:  # rank 0 alone has metrics
             trainer.metrics = {**trainer.metrics, **scalars(done)}
         state = self._mining.state([self._sampler.state_dict()])
         self._mining.save_state(self._states, trainer.epoch, state)
 
     def _read(self, validator: Any) -> ValidationResult:
-        scores = read_scores(validator.metrics)
-        if self._boxes is None:
-            return ValidationResult(scores)
-        return ValidationResult.measured(scores, self._boxes.take)
+        measured = ValidationResult(None)
+        if self._boxes is not None:
+            measured = ValidationResult.measured(None, self._boxes.gather)
+        if rank_and_world_size()[0] > 0:  # rank 0 alone has the metrics
+            return measured
+        return replace(measured, scores=read_own_scores(validator))
 
     def _install(self, loader: Any) -> None:
         """Let a loader draw with the sampler. It is infinite: its batch sampler is repeated."""
@@ -127,3 +151,10 @@ class HardMining:
         if self._table is not None:
             install_partners(loader.dataset, self._table)
         loader.reset()
+
+
+def read_own_scores(validator: Any) -> ClassScores:
+    """AP by class in the model's own task; Ultralytics' ``maps`` add that of boxes to it."""
+    found = validator.metrics
+    name = {"segment": "seg", "pose": "pose"}.get(validator.args.task, "box")
+    return read_scores({"maps": getattr(found, name), "names": found.names})

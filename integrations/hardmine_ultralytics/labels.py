@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from hardmine.hosts import image_set
+from hardmine.datasets import from_ultralytics
 from hardmine.records import ImageSet
 
 
@@ -25,30 +25,16 @@ def read_dataset(dataset: Any, names: Mapping[int, str]) -> tuple[ImageSet, npt.
         Each image file once with its labels, and the row of each position of the data set in it.
     """
     row_of_path: dict[str, int] = {}
-    sizes: list[tuple[int, int]] = []
-    positions, boxes, box_rows, classes = [], [], [], []
+    positions: list[int] = []
+    labels: list[dict[str, Any]] = []
     for label in dataset.labels:
         path = str(Path(label["im_file"]).resolve())
         row = row_of_path.setdefault(path, len(row_of_path))
         positions.append(row)
-        if row < len(sizes):
-            continue
-        height, width = label.get("shape") or _stored_size(path)
-        sizes.append((height, width))
-        centres, extents = np.split(np.asarray(label["bboxes"], np.float32).reshape(-1, 4), 2, 1)
-        corners = np.concatenate([centres - extents / 2, centres + extents / 2], axis=1)
-        boxes.append(corners * np.array([width, height] * 2, np.float32))
-        box_rows += [row] * len(corners)
-        classes += np.asarray(label["cls"]).ravel().astype(int).tolist()
-    images = image_set(
-        list(row_of_path),
-        sizes=sizes,
-        class_names=[names[number] for number in sorted(names)],
-        image_rows=box_rows,
-        class_rows=classes,
-        boxes=np.concatenate(boxes) if boxes else [],
-    )
-    return images, np.array(positions)
+        if row == len(labels):
+            shape = label.get("shape") or _stored_size(path)
+            labels.append({**label, "im_file": path, "shape": shape})
+    return from_ultralytics(labels, names), np.array(positions)
 
 
 def _stored_size(path: str) -> tuple[int, int]:

@@ -11,13 +11,12 @@ import torch
 from ultralytics.utils import ops
 
 from hardmine.detections import Detections
-from hardmine.errors import InputError
-from hardmine.hosts import predicted_boxes
+from hardmine.hosts import gather_predictions, predicted_boxes
 from hardmine.records import ImageSet
 
 
 class ValidatedBoxes:
-    """Keeps the predicted boxes of a validation until they are taken.
+    """Keeps the predicted boxes of a validation until they are gathered.
 
     Args:
         validator: Of the trainer. Its ``update_metrics``, which gets the predictions of each batch,
@@ -37,19 +36,21 @@ class ValidatedBoxes:
         def update(predictions: Any, batch: Any) -> None:
             try:
                 self._collect(predictions, batch)
-            except Exception as error:  # validation must go on; ``take`` raises it
-                self._failure = f"{type(error).__name__}: {error}"
+            except Exception as error:  # validation must go on; ``gather`` raises it
+                self._failure = (
+                    "the validator's predictions have another form: "
+                    f"{type(error).__name__}: {error}"
+                )
             update_metrics(predictions, batch)
 
         validator.update_metrics = update
 
-    def take(self) -> Detections:
-        """The boxes of the last validation, once."""
+    def gather(self) -> Detections:
+        """The boxes of the last validation, once, of all ranks. All ranks must call this."""
         predictions, self._predictions = self._predictions, {}
         failure, self._failure = self._failure, ""
-        if failure:
-            raise InputError(f"the validator's predictions have another form: {failure}")
-        return predicted_boxes(list(predictions.values()), self._images)
+        found = gather_predictions(list(predictions.values()), failure)
+        return predicted_boxes(found, self._images)
 
     def _collect(self, predictions: Sequence[Mapping[str, Any]], batch: Mapping[str, Any]) -> None:
         shape, args = batch["img"].shape[2:], self._validator.args

@@ -154,6 +154,27 @@ def test_a_page_with_missing_images(folder: Path, tmp_path: Path) -> None:
     assert page.read_text().count("cannot be shown") == 2
 
 
+def test_pages_of_images_that_are_no_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hf = pytest.importorskip("datasets")
+    files = [*(f"{number}.jpg" for number in range(5)), "<b>&.jpg"]
+    image = [{"bytes": (folder / "images" / f).read_bytes(), "path": f} for f in files]
+    objects = [{"bbox": [[1, 1, 9, 9]] * len(each), "category": list(each)} for each in CLASSES]
+    dataset = hf.Dataset.from_dict({"image": image, "objects": objects})
+    dataset.cast_column("image", hf.Image()).save_to_disk(tmp_path / "saved")
+    images, encoder = load_images(tmp_path / "saved"), load_encoder("tiny")
+    build_index(images, encoder, tmp_path / "index", clusters="none", workers=1)
+    (tmp_path / "metrics.json").write_text('{"dog": 0.1, "cat": 0.6, "bus": 0.6}')
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["search", "index", "dog", "-k", "2", "--images", "saved", "--html"],
+        ["report", "--metrics", "metrics.json", "--ann", "saved", "--index", "index", "--out"],
+    ):
+        assert main([*words, "page.html"]) == 0
+        assert Path("page.html").read_text().count("data:image/jpeg;base64,") >= 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

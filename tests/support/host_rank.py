@@ -13,7 +13,15 @@ warnings.simplefilter("ignore")
 import torch  # noqa: E402
 from forked_ranks import run_ranks  # noqa: E402
 
-MORE = {"lightning": {"strategy": "ddp", "devices": 2}, "transformers": {"ddp_backend": "gloo"}}
+MORE = {
+    "lightning": {"strategy": "ddp", "devices": 2},
+    "transformers": {"ddp_backend": "gloo"},
+    # The default would put the model on a GPU.
+    "mmdet": {
+        "launcher": "pytorch",
+        "model_wrapper_cfg": {"type": "MMDistributedDataParallel", "device_ids": None},
+    },
+}
 
 
 def one_rank(scenes: Path, work: Path, hosts: list[str]) -> None:

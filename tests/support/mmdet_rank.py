@@ -48,11 +48,6 @@ def train(root: Path, work: Path, **more: Any) -> Recorder:
     return recorder
 
 
-def train_by_epochs(root: Path) -> list[tuple[int, ...]]:
-    """Train for two epochs; returns what was drawn."""
-    return train(root, root / "epochs").batches
-
-
 def train_by_iterations(root: Path) -> dict[str, Any]:
     """Train for eight iterations in batches of one shape, then resume from the fourth."""
     more = {
@@ -73,13 +68,11 @@ def train_by_iterations(root: Path) -> dict[str, Any]:
 
 
 def one_rank(root: Path) -> None:
-    """Train by epochs and by iterations, and write what this rank drew to a file."""
+    """Train and write what this rank drew to a file."""
     torch.set_num_threads(1)
     # mmengine would pick a GPU whatever the backend; it accepts a process group made before.
     torch.distributed.init_process_group("gloo")
-    drawn = {"epochs": train_by_epochs(root)}
-    MessageHub._instance_dict.clear()
-    drawn |= train_by_iterations(root)
+    drawn = train_by_iterations(root)
     (root / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(drawn))
     torch.distributed.barrier()
 

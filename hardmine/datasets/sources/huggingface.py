@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from hardmine.datasets.from_objects import images_from
 from hardmine.datasets.objects_column import (
@@ -26,7 +27,7 @@ from hardmine.records import ImageSet
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads the image files of a data set by row number, from memory or from its cache on disk.
+    """Reads the image files of a data set by row, from memory or from its cache on disk.
 
     Attributes:
         rows: The data set, its images not decoded.
@@ -37,8 +38,8 @@ class RowReader:
     column: str
 
     def __call__(self, name: str) -> bytes:
-        """The bytes of an image file."""
-        image = self.rows[int(name)][self.column]
+        """The bytes of an image file, whose name begins with its row."""
+        image = self.rows[int(name.partition("/")[0])][self.column]
         content: bytes | None = image["bytes"]
         return Path(image["path"]).read_bytes() if content is None else content
 
@@ -54,8 +55,9 @@ def from_huggingface(
     """Make an image set of a split of a Hugging Face data set, in its order.
 
     Images stay where they are, in memory or in the cache on disk, and are read when they are
-    opened. Ids are the column ``image_id`` where its values are unique, else 0 to N - 1. Sizes are
-    the columns ``height`` and ``width``.
+    opened. Ids are the column ``image_id`` where its values are unique, else 0 to N - 1; then the
+    names of the files, or their lengths, tell an index of another data set from one of this. Sizes
+    are the columns ``height`` and ``width``.
 
     Args:
         dataset: A ``datasets.Dataset``.
@@ -84,13 +86,25 @@ def from_huggingface(
         lambda row: size_of(reader(str(row)), str(row)) if sizes is None else sizes[row],
         "pass box_format={!r}",
     )
+    rows = [str(row) for row in range(len(dataset))]
     ids = np.asarray(columns.get("image_id", ()))
     if len(np.unique(ids)) < len(dataset):
         ids = np.arange(len(dataset))
-    rows = [str(row) for row in range(len(dataset))]
+        told_apart = zip(rows, _files(undecoded, image), strict=True)
+        rows = [f"{row}/{file}" for row, file in told_apart]
     return images_from(
         rows, to_xyxy(boxes, box_format), labels, names, ids, sizes=sizes, reader=reader
     )
+
+
+def _files(undecoded: Any, column: str) -> Iterator[str]:
+    """The name of each image file, or its length in bytes if it has no name."""
+    for table in undecoded.with_format("arrow").iter(batch_size=1000):
+        images = table[column]
+        paths = pc.struct_field(images, "path").to_pylist()
+        lengths = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
+        for path, length in zip(paths, lengths, strict=True):
+            yield PurePosixPath(path).name if path else str(length)
 
 
 def _columns(dataset: Any, image: str, objects: str) -> dict[str, list[Any]]:

@@ -1,23 +1,12 @@
 """What hardmine promises in every trainer: the same tests over all of them.
 
-Ultralytics answers in ``test_ultralytics.py``, in a process of its own. MMDetection, which has
-loops by epochs and by iterations, answers in ``tests/integration/mmdet``:
-
-=============================  =================================================================
-the first epoch, the next one  ``test_runs``: the next epoch is drawn by the new weights
-partners                       ``test_partners``
-log                            ``test_runs``: the rounds hold the APs of the metric
-predicted boxes                ``test_measured``
-resume at an epoch's end       ``test_runs``: resuming draws the same stream, from the checkpoint
-resume within one              ``test_runs``: in the middle of a pass; ``test_batches``
-a failing round                ``test_runs``, ``test_unreadable``
-two processes                  ``test_ranks``
-=============================  =================================================================
+Ultralytics answers in ``test_ultralytics.py``, in a process of its own. MMDetection has loops by
+epochs and by iterations; the latter resume within an epoch.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -96,7 +85,32 @@ class Detectron2:
         return torch.load(checkpoint, weights_only=True)["hooks"]["HardMining"]
 
 
+class Mmdet:
+    """Checkpoints are saved before a validation, by epoch or step; the rest lies beside them."""
+
+    name = "mmdet"
+
+    @staticmethod
+    def after_epoch(work: Path, epoch: int) -> Path:
+        return work / f"epoch_{epoch + 1}.pth"
+
+    @staticmethod
+    def after_step(work: Path, step: int) -> Path:
+        return work / f"iter_{step}.pth"
+
+    @staticmethod
+    def state(checkpoint: Path) -> dict[str, Any]:
+        states = sorted(
+            (checkpoint.parent / "hardmine" / "states").iterdir(),
+            key=lambda file: int(file.stem.rpartition("_")[2]),
+        )
+        epoch = int(checkpoint.stem.rpartition("_")[2])
+        return torch.load(states[epoch - 1], weights_only=True)
+
+
 HOSTS = {host.name: host for host in (Lightning, Transformers, Detectron2)}
+if importlib.util.find_spec("mmdet") is not None and importlib.util.find_spec("mmcv") is not None:
+    HOSTS["mmdet"] = Mmdet
 
 
 @pytest.fixture(scope="module", params=HOSTS)

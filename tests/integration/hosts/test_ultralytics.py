@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file = Path(str(images.path(row)).replace("/images/", "/labels/")).with_suffix(".txt")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(lines))
+            # Keypoints: two corners.
+            lines = [
+                f"{kind} {(x1 + x2) / 2} {(y1 + y2) / 2} {x2 - x1} {y2 - y1} {x1} {y1} {x2} {y2}\n"
+                for kind, (x1, y1, x2, y2) in zip(
+                    instances.class_rows[own].tolist(), boxes.tolist(), strict=True
+                )
+            ]
+            file = root / "pose" / split / "labels" / file.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(lines))
+        (root / "pose" / split / "images").symlink_to(root / split / "images")
     names = dict(enumerate(images.class_names))
     content = {"path": str(root), "train": "train/images", "val": "val/images", "names": names}
     (root / "data.yaml").write_text(yaml.safe_dump(content))
+    content |= {"path": str(root / "pose"), "kpt_shape": [2, 2]}
+    (root / "pose.yaml").write_text(yaml.safe_dump(content))
     return root
 
 
@@ -85,23 +99,41 @@ def weights_after(run: Path, epoch: int) -> np.ndarray:
     return torch.load(file, weights_only=True)["miner"]["weights"].numpy()
 
 
-@pytest.mark.parametrize(("config", "epochs"), [("yolo11", 3), ("yolo26", 2)])
-def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained, config, epochs) -> None:
+def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained) -> None:
     work, results = trained
-    batches = results[config]["batches"]
-    assert len(batches) == epochs * BATCHES
+    batches = results["yolo11"]["batches"]
+    assert len(batches) == 3 * BATCHES
     names = sorted(path.name for path in (data / "train" / "images").iterdir())
     plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=3)
     assert list(chain(*batches[:BATCHES])) == [names[row] for row in plain]
-    for epoch in range(1, epochs):
-        weights = weights_after(work / config / "run", epoch - 1)
+    for epoch in (1, 2):
+        weights = weights_after(work / "yolo11" / "run", epoch - 1)
         expected = NUM_IMAGES * weights / weights.sum()
         assert expected.max() > 1.2
         drawn = list(chain(*batches[epoch * BATCHES : (epoch + 1) * BATCHES]))
         counts = np.array([drawn.count(name) for name in names])
         assert (np.abs(counts - expected) < 1).all()
-        logged = results[config]["logged"][epoch - 1]["hardmine/effective_size"]
+        logged = results["yolo11"]["logged"][epoch - 1]["hardmine/effective_size"]
         assert logged == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_two_processes_see_all_images_and_one_set_of_weights(data, trained) -> None:
+    work, results = trained
+    names = sorted(path.name for path in (data / "train" / "images").iterdir())
+    # Each process gets half of a batch.
+    first, second = (
+        Counter(
+            name for rank in results["ranks"] for batch in rank["batches"][part] for name in batch
+        )
+        for part in (slice(BATCHES), slice(BATCHES, 2 * BATCHES))
+    )
+    assert first == Counter(names)
+    weights = weights_after(work / "ranks" / "run", 0)
+    expected = NUM_IMAGES * weights / weights.sum()
+    assert expected.max() > 1.2
+    assert all(abs(second[name] - expected[row]) < 1 for row, name in enumerate(names))
+    logged = results["ranks"][0]["logged"][0]["hardmine/effective_size"]
+    assert logged == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
 
 
 def test_a_run_that_ended_early_resumes_with_the_same_images(trained) -> None:
@@ -111,11 +143,12 @@ def test_a_run_that_ended_early_resumes_with_the_same_images(trained) -> None:
     assert rest == results["yolo11"]["batches"][2 * BATCHES :]
 
 
-@pytest.mark.parametrize("config", ["yolo11", "yolo26", "yolo11-seg", "yolo11-obb"])
+@pytest.mark.parametrize("config", ["yolo11", "ranks", "yolo11-seg", "yolo11-obb", "yolo26-pose"])
 def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained, config) -> None:
     work, results = trained
     file_names = sorted(path.name for path in (data / "val" / "images").iterdir())
-    for validation in results[config]["boxes"]:
+    happened = results[config]
+    for validation in (happened[0] if config == "ranks" else happened)["boxes"]:
         ours = [(row, kind, *box, score) for row, kind, score, box in validation["ours"]]
         theirs = []
         for found in validation["json"]:
@@ -133,11 +166,28 @@ def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained
     assert last.inputs.density_ratio is not None
 
 
+def test_the_last_validation_of_the_best_model_is_not_mined(trained) -> None:
+    """After an early stop Ultralytics calls it another epoch."""
+    work, results = trained
+    rounds = read_rounds(work / "yolo11-seg" / "run" / "hardmine" / "rounds.jsonl")
+    assert [done.number for done in rounds] == [1]
+    assert len(results["yolo11-seg"]["logged"]) == 2
+
+
+@pytest.mark.parametrize("task", ["segment", "pose"])
+def test_ap_is_that_of_the_models_own_task(trained, task) -> None:
+    """0.995 is Ultralytics' AP of a class without errors."""
+    _, results = trained
+    assert results["scores"][task] == {"cat": 0.0, "dog": pytest.approx(0.995)}
+
+
 def test_what_cannot_be_mined_is_refused(trained) -> None:
     _, results = trained
-    assert "train with rect=False" in results["rect"]
-    assert "train with val=True" in results["val"]
-    assert "trains on one process, got 2" in results["ranks"]
+    rect, val, task, version = results["refused"]
+    assert "train with rect=False" in rect
+    assert "train with val=True" in val
+    assert "task='classify' has no AP by class" in task
+    assert "pip install 'ultralytics>=8.4.140'" in version
 
 
 def test_partners_are_drawn_by_weight(trained) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -69,25 +68,16 @@ def assert_drawn_by(counts: Counter[int], expected: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, scenes):
-    """Four epochs of RetinaNet without interruption."""
+    """Two epochs of RetinaNet without interruption."""
     work = tmp_path_factory.mktemp("uninterrupted")
-    recorder, runner = train(scenes, work, epochs=4, **SAME_SHAPE)
-    return work, recorder, runner
-
-
-def test_the_next_epoch_is_drawn_by_the_new_weights(uninterrupted) -> None:
-    work, recorder, _ = uninterrupted
-    assert set(recorder.counts(0, BATCHES).values()) == {1}
-    for epoch in (1, 2, 3):
-        expected = expected_counts(state_after(work, epoch * BATCHES))
-        assert expected.max() > 1.2
-        assert_drawn_by(recorder.counts(epoch * BATCHES, (epoch + 1) * BATCHES), expected)
+    train(scenes, work, epochs=2, **SAME_SHAPE)
+    return work
 
 
 def test_the_rounds_hold_the_aps_of_the_metric(uninterrupted) -> None:
-    work, _, _ = uninterrupted
+    work = uninterrupted
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
-    assert [done.number for done in rounds] == [1, 2, 3, 4]
+    assert [done.number for done in rounds] == [1, 2]
     [scalars] = work.glob("*/vis_data/scalars.json")
     logged = [json.loads(line) for line in scalars.read_text().splitlines()]
     validations = [line for line in logged if "coco/bbox_mAP" in line]
@@ -95,27 +85,14 @@ def test_the_rounds_hold_the_aps_of_the_metric(uninterrupted) -> None:
         for name, ap in zip(done.class_names, done.ap, strict=True):
             assert np.isclose(ap, line[f"coco/{name}_precision"], equal_nan=True)
     mined = [line for line in logged if "hardmine/effective_size" in line]
-    assert [line["step"] for line in mined] == [6, 12, 18, 24]
+    assert [line["step"] for line in mined] == [6, 12]
     assert mined[0]["hardmine/effective_size"] < 24
     assert mined[0][f"hardmine/need/{rounds[0].weak[0]}"] > 0
 
 
-def test_resuming_draws_the_same_stream(uninterrupted, scenes, tmp_path) -> None:
-    """mmengine's checkpoint of epoch 2 was saved before the round that follows epoch 2."""
-    work, recorder, _ = uninterrupted
-    checkpoint = torch.load(work / "epoch_2.pth", weights_only=False)
-    assert checkpoint["hardmine"]["miner"]["number"] == 1
-    (tmp_path / "hardmine").symlink_to(work / "hardmine")
-    resumed, runner = train(
-        scenes, tmp_path, epochs=4, resume=True, load_from=str(work / "epoch_2.pth"), **SAME_SHAPE
-    )
-    assert runner.iter == 4 * BATCHES
-    assert resumed.batches == recorder.batches[2 * BATCHES :]
-
-
 def test_resuming_from_the_checkpoint_alone(uninterrupted, scenes, tmp_path) -> None:
     """In another folder, without the hook's states: the checkpoint lacks the last round."""
-    work, _, _ = uninterrupted
+    work = uninterrupted
     resumed, _ = train(scenes, tmp_path, epochs=3, resume=True, load_from=str(work / "epoch_2.pth"))
     assert_drawn_by(resumed.counts(0, BATCHES), expected_counts(state_after(work, BATCHES)))
 
@@ -141,13 +118,8 @@ def resume(scenes, work: Path, *, stop: int, into: Path, **more: Any) -> Recorde
     return train(scenes, into, resume=True, load_from=checkpoint, **more)[0]
 
 
-@pytest.mark.parametrize(
-    ("model", "num_workers"), [(rtmdet_tiny, 0), (lambda: INSTANT["model"], 2)]
-)
-def test_iteration_based_training_resumes_in_the_middle_of_a_pass(
-    scenes, tmp_path, model, num_workers
-) -> None:
-    more = iterations(**{"train_dataloader.num_workers": num_workers, "model": model()})
+def test_iteration_based_training_resumes_in_the_middle_of_a_pass(scenes, tmp_path) -> None:
+    more = iterations(model=rtmdet_tiny())
     work = tmp_path / "whole"
     uninterrupted, _ = train(scenes, work, **more)
     assert set(uninterrupted.counts(0, BATCHES).values()) == {1}
@@ -279,17 +251,6 @@ def strangers(scenes, tmp_path):
     (folder / "images").symlink_to(scenes[1] / "images")
     names = tuple(category["name"] for category in labels["categories"])
     return folder, {"val_dataloader.dataset.metainfo": {"classes": names}}
-
-
-def test_a_failing_round_does_not_stop_training(scenes, strangers, tmp_path, caplog) -> None:
-    folder, more = strangers
-    with caplog.at_level(logging.ERROR, logger="hardmine"):
-        recorder, _ = train((scenes[0], folder), tmp_path / "work", epochs=2, **INSTANT, **more)
-    assert set(recorder.counts(BATCHES, 2 * BATCHES).values()) == {1}
-    logged = [record for record in caplog.records if "name none of the 8 classes" in record.message]
-    assert len(logged) == 1
-    rounds = read_rounds(tmp_path / "work" / "hardmine" / "rounds.jsonl")
-    assert all("name none of the 8 classes" in done.error for done in rounds)
 
 
 def test_a_failing_round_stops_strict_training(scenes, strangers, tmp_path) -> None:

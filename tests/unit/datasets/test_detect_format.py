@@ -18,6 +18,7 @@ SETS = {
     "datumaro": {"annotations/train.json": '{"info": {}, "categories": {}, "items": []}'},
     "imagefolder": {"train/metadata.jsonl": "{}", "train/a.jpg": ""},
     "parquet": {"data/train-00000-of-00001.parquet": ""},
+    "arrow": {"state.json": "{}", "dataset_info.json": "{}", "data-00000-of-00001.arrow": ""},
     "tar": {"0001.tar": "", "0002.tar": ""},
     "folder": {"deep/er/a.jpg": ""},
 }

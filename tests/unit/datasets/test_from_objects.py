@@ -243,7 +243,7 @@ def huggingface_columns(folder: Path, box_format: str) -> dict[str, list[Any]]:
         for corners in boxes:
             corners[:, 2:] -= corners[:, :2]
     return {
-        "image": [{"bytes": Path(p).read_bytes(), "path": None} for p in paths_of(folder)],
+        "image": [{"bytes": Path(p).read_bytes(), "path": Path(p).name} for p in paths_of(folder)],
         "image_id": [4, 5, 6],
         "objects": [
             {"bbox": found.tolist(), "category": labels}
@@ -271,6 +271,12 @@ def test_huggingface(folder: Path, nested: str) -> None:
     assert images.ids.tolist() == [4, 5, 6]
     assert_the_same(images)
     assert_the_same(from_huggingface(dataset.select([2, 1, 0])).subset([2, 1, 0]))
+    # Without ids of its own, another set of the same length has another fingerprint.
+    bare = dataset.remove_columns("image_id")
+    numbered = from_huggingface(bare)
+    assert_the_same(numbered)
+    assert numbered.fingerprint == from_huggingface(bare).fingerprint
+    assert numbered.fingerprint != from_huggingface(bare.select([1, 2, 0])).fingerprint
     with pytest.raises(InputError, match="has no column 'objects'; found image, image_id, things"):
         from_huggingface(dataset.rename_column("objects", "things"))
     with pytest.raises(InputError, match="has the splits train"):

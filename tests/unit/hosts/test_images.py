@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
 
+import hardmine
 from hardmine.errors import InputError
-from hardmine.hosts.images import image_set, num_instances, predicted_boxes
+from hardmine.hosts.images import num_instances, predicted_boxes
 from hardmine.records import ImageSet
 
 
-def make_images(ids: Sequence[Any] | None = (7, 9), **more: Any) -> ImageSet:
-    values: dict[str, Any] = {
-        "ids": ids,
-        "sizes": [[40, 60], [40, 60]],
-        "class_names": ("cat", "dog"),
-        "image_rows": [0, 0, 1],
-        "class_rows": [1, 0, 1],
-        "boxes": [[0, 0, 10, 10], [5, 5, 25, 15], [1, 2, 3, 6]],
-        "crowd": [False, True, False],
-    }
-    return image_set(["/set/a/1.jpg", "/set/b/1.jpg"], **(values | more))
-
-
-def test_an_image_set_is_put_together() -> None:
-    images = make_images()
-    assert images.ids.tolist() == [7, 9]
-    assert [str(images.path(row)) for row in (0, 1)] == ["/set/a/1.jpg", "/set/b/1.jpg"]
-    assert images.instances is not None
-    assert images.instances.areas.tolist() == [100, 200, 8]
-
-
-def test_equal_ids_give_way_to_paths() -> None:
-    for ids in ((7, 7), None):
-        assert make_images(ids=ids).ids.tolist() == ["a/1.jpg", "b/1.jpg"]
-
-
-def test_images_without_boxes_are_labelled_images() -> None:
-    empty = {"image_rows": [], "class_rows": [], "boxes": [], "crowd": None}
-    images = make_images(**empty)
-    assert images.labelled
-    assert num_instances(images, ("cat", "dog")) == (0, 0)
-
-
-def test_no_images_are_refused() -> None:
-    with pytest.raises(InputError, match="holds no images"):
-        image_set([], ids=[], sizes=[], class_names=(), image_rows=[], class_rows=[], boxes=[])
+def make_images() -> ImageSet:
+    return hardmine.images_from(
+        ["/set/a/1.jpg", "/set/b/1.jpg"],
+        [[[0, 0, 10, 10], [5, 5, 25, 15]], [[1, 2, 3, 6]]],
+        [[1, 0], [1]],
+        ("cat", "dog"),
+        ids=[7, 9],
+        crowd=[[False, True], [False]],
+    )
 
 
 def test_instances_are_counted_by_name() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pixel_images import PixelEncoder, write_image
 
+import hardmine
 from hardmine.errors import HardmineError, InputError
 from hardmine.hosts import (
     HostMining,
@@ -22,7 +23,6 @@ from hardmine.hosts import (
     SkippedBatches,
     ValidationResult,
     find_sampler,
-    image_set,
     scalars,
 )
 from hardmine.metrics import read_scores
@@ -39,14 +39,13 @@ def make_mining(
     for row in range(NUM_IMAGES):
         if not (folder / f"{row}.jpg").exists():
             write_image(folder / f"{row}.jpg", row)
-    images = image_set(
-        [str(folder / f"{row}.jpg") for row in range(NUM_IMAGES)],
+    images = hardmine.images_from(
+        [folder / f"{row}.jpg" for row in range(NUM_IMAGES)],
+        [[[2, 2, 12, 12]]] * NUM_IMAGES,
+        [[row % 2] for row in range(NUM_IMAGES)],
+        ("cat", "dog"),
         ids=np.arange(NUM_IMAGES) * 10,
         sizes=np.tile([24, 32], (NUM_IMAGES, 1)),
-        class_names=("cat", "dog"),
-        image_rows=np.arange(NUM_IMAGES),
-        class_rows=np.arange(NUM_IMAGES) % 2,
-        boxes=np.tile([2, 2, 12, 12], (NUM_IMAGES, 1)),
     )
     miner = {"need": NeedRules(policy="below:0.5")}
     options = {"encoder": PixelEncoder(), "clusters": "none", "miner": miner} | options
