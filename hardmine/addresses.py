@@ -107,10 +107,14 @@ class Address(_LocalPath):
         _, folders, names = next(self.walk())
         yield from (self / name for name in sorted(folders + names))
 
-    def glob(self, pattern: str) -> Generator[Address, None, None]:
+    def glob(self, pattern: str, **_: Any) -> Generator[Address, None, None]:
         """Files below the folder that match a pattern."""
         for found in self._ask(lambda files, path: files.glob(f"{path.rstrip('/')}/{pattern}")):
             yield Address(f"{self.parts[0]}//{found.lstrip('/')}")
+
+    def rglob(self, pattern: str, **_: Any) -> Generator[Address, None, None]:
+        """Files below the folder, at any depth, that match a pattern."""
+        yield from self.glob(f"**/{pattern}")
 
     def walk(self, *_: Any, **__: Any) -> Iterator[tuple[Address, list[str], list[str]]]:
         """Folders from the top, with the names of the folders and files in each.

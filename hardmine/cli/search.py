@@ -67,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="exact",
-        help="exact, lance, faiss:flat, faiss:ivfpq or faiss:hnsw (default: %(default)s)",
+        help="exact, lance, faiss:flat, faiss:ivfpq, faiss:hnsw or milvus:ADDRESS "
+        "(default: %(default)s)",
     )
     parser.add_argument("--device", help="such as cpu or cuda:0")
     output = parser.add_mutually_exclusive_group()

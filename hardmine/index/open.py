@@ -45,7 +45,8 @@ def open_index(
         clusters: The clustering that it must have been built with; any if None.
         backend: ``"exact"``, or ``"faiss:flat"``, ``"faiss:ivfpq"``, ``"faiss:hnsw"``. The graph
             of the last is kept in the folder if that can be written to, and so is the table of
-            ``"lance"``.
+            ``"lance"``. ``"milvus:http://localhost:19530"`` sends the vectors to that server,
+            where it lacks them.
         device: Where exact scores are computed; the backend chooses if None.
         root: Folder of the images, needed only to show them. If None, the folder of ``images``, or
             else the folder from which the index was built.
@@ -59,8 +60,11 @@ def open_index(
     """
     folder = local_index(path)
     name, _, kind = backend.partition(":")
-    if name not in ("exact", "faiss", "lance"):
-        raise InputError(f'backend must be "exact" or "faiss:KIND" or "lance", got {backend!r}')
+    if name not in ("exact", "faiss", "lance", "milvus") or (name == "milvus" and not kind):
+        raise InputError(
+            'backend must be "exact", "faiss:KIND", "lance" or "milvus:ADDRESS", such as '
+            f"milvus:http://localhost:19530, got {backend!r}"
+        )
     if root is None and images is not None:
         root = images.root
     image_folder = None if root is None else as_path(root)
@@ -90,6 +94,10 @@ def open_index(
         from hardmine.index.search.lance import LanceIndex
 
         return LanceIndex(store, folder / LANCE_FOLDER)
+    if name == "milvus":
+        from hardmine.index.search.milvus import MilvusIndex
+
+        return MilvusIndex(store, kind)
     from hardmine.index.search.exact import ExactIndex
 
     return ExactIndex(store, device=device)

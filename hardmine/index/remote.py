@@ -8,9 +8,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from hardmine.addresses import Address, as_path
 from hardmine.errors import HardmineError, IndexDamaged, InputError, Unreachable
@@ -20,8 +21,10 @@ from hardmine.index.storage.files import (
     sha256_of,
     sync_folder,
 )
-from hardmine.index.storage.manifest import MANIFEST, Manifest, read_manifest, render
+from hardmine.index.storage.joined import read_joined, write_joined
+from hardmine.index.storage.manifest import JOINED, MANIFEST, Manifest, read_manifest, render
 
+Content = TypeVar("Content")
 log = logging.getLogger(__name__)
 
 _FETCHING = "fetching-"  # before the name of a copy that is not whole
@@ -38,7 +41,8 @@ def local_index(path: str | Path) -> Path:
     At each call the manifest at the address is compared with the copy's. A changed index is fetched
     anew, except the files that did not change; who searches the old copy keeps its files. Each file
     is checked against its hash before it counts as fetched, and a copy is whole before it gets its
-    name, so a broken-off call is continued by the next. Processes wait for each other.
+    name, so a broken-off call is continued by the next. Processes wait for each other. A joined
+    index is a list of parts that are fetched so one by one, from where they lie beside it.
 
     Copies lie in ``$HARDMINE_CACHE``, or ``~/.cache/hardmine``, at most ``$HARDMINE_CACHE_GIB``
     GiB of them (50 by default): the least recently opened are removed.
@@ -54,22 +58,62 @@ def local_index(path: str | Path) -> Path:
     address = as_path(path)
     if not isinstance(address, Address):
         return address
-    copies = _cache() / f"{address.name}-{hashlib.sha256(str(address).encode()).hexdigest()[:12]}"
-    with explain_os_errors(f"write {copies}"):
-        copies.mkdir(parents=True, exist_ok=True)
-        with _alone(copies):
-            try:
+    with _copies_of(address) as copies:
+        try:
+            if (address / JOINED).is_file():
+                copy = _joined_copy(address, copies)
+            else:
                 copy = _fetched(address, copies)
-            except Unreachable as error:
-                known = sorted(_whole_copies(copies), key=lambda one: one.stat().st_mtime)
-                hint = f"; the copy of an earlier time is {known[-1]}" if known else ""
-                raise Unreachable(f"{error}{hint}") from None
-            os.utime(copy)  # the time of the last use
-            return copy
+        except Unreachable as error:
+            known = sorted(_whole_copies(copies), key=lambda one: one.stat().st_mtime)
+            hint = f"; the copy of an earlier time is {known[-1]}" if known else ""
+            raise Unreachable(f"{error}{hint}") from None
+        os.utime(copy)  # the time of the last use
+        return copy
+
+
+def _joined_copy(address: Address, copies: Path) -> Path:
+    """A joined index whose parts are links to copies; these are kept like those of any index."""
+    parts = [address.parent / part for part in _read_there(address, JOINED, copies, read_joined)]
+    if address in parts:
+        raise IndexDamaged(f"{address} lists itself as one of its parts; join again")
+    manifests = []
+    for part in parts:
+        with _copies_of(part) as own:
+            manifests.append(_remote_manifest(part, own))
+    _require_room(address, sum(map(_bytes_of, manifests)))
+    found: list[Path] = []
+    for part, manifest in zip(parts, manifests, strict=True):
+        for fetched in found:  # in use: not to be removed to make room for the next
+            os.utime(fetched)
+        with _copies_of(part) as own:
+            found.append(_fetched(part, own, manifest))
+    name = hashlib.sha256("\n".join(map(str, found)).encode()).hexdigest()[:12]
+    copy, unfinished = copies / name, copies / f"{_FETCHING}{name}"
+    if not copy.exists():
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        links = [f"{number}-{part.name}" for number, part in enumerate(parts)]
+        for link, target in zip(links, found, strict=True):
+            (unfinished / link).symlink_to(target, target_is_directory=True)
+        write_joined(unfinished, [f"{name}/{link}" for link in links])
+        unfinished.rename(copy)
+        _remove_others(copies, copy)
+    return copy
 
 
 def _cache() -> Path:
     return Path(os.environ.get("HARDMINE_CACHE") or "~/.cache/hardmine").expanduser() / "indexes"
+
+
+@contextlib.contextmanager
+def _copies_of(address: Address) -> Iterator[Path]:
+    """The folder of the copies of an index, for as long as no other process fetches it."""
+    copies = _cache() / f"{address.name}-{hashlib.sha256(str(address).encode()).hexdigest()[:12]}"
+    with explain_os_errors(f"write {copies}"):
+        copies.mkdir(parents=True, exist_ok=True)
+        with _alone(copies):
+            yield copies
 
 
 @contextlib.contextmanager
@@ -83,7 +127,7 @@ def _alone(copies: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _whole_copies(copies: Path) -> list[Path]:
-    found = copies.glob(f"*/{MANIFEST}")
+    found = [*copies.glob(f"*/{MANIFEST}"), *copies.glob(f"*/{JOINED}")]
     return [path.parent for path in found if not path.parent.name.startswith(_FETCHING)]
 
 
@@ -114,29 +158,41 @@ def _copy_of(manifest: Manifest, address: Address, copies: Path) -> Path:
     (unfinished / MANIFEST).write_bytes(content)
     sync_folder(unfinished)
     unfinished.rename(copy)
+    _remove_others(copies, copy)
+    return copy
+
+
+def _remove_others(copies: Path, copy: Path) -> None:
+    """Remove what is left of broken-off calls, and the copies that nobody uses any more."""
     for other in copies.iterdir():
         left = other.name.startswith(_FETCHING)
         if other.is_dir() and other != copy and (left or _idle(other)):
             _remove(other)
-    return copy
 
 
 def _remote_manifest(address: Address, copies: Path) -> Manifest:
     """The manifest at the address, checked as any other."""
+    return _read_there(address, MANIFEST, copies, read_manifest)
+
+
+def _read_there(
+    address: Address, name: str, copies: Path, read: Callable[[Path], Content]
+) -> Content:
+    """Read a file of the index at the address as it is read in a folder of this machine."""
     try:
-        length = (address / MANIFEST).stat().st_size
+        length = (address / name).stat().st_size
         if length > _MAX_MANIFEST:
-            raise IndexDamaged(f"{address / MANIFEST} has {length} bytes: it is no manifest")
-        content = (address / MANIFEST).read_bytes()
+            raise IndexDamaged(f"{address / name} has {length} bytes: it is no manifest")
+        content = (address / name).read_bytes()
     except OSError as error:
         raise IndexDamaged(
-            f"{address} is not an index: {MANIFEST}: {error.strerror}; was its whole folder copied?"
+            f"{address} is not an index: {name}: {error.strerror}; was its whole folder copied?"
         ) from None
     scratch = copies / f"{_FETCHING}manifest"
     scratch.mkdir(exist_ok=True)
-    (scratch / MANIFEST).write_bytes(content)
+    (scratch / name).write_bytes(content)
     try:
-        return read_manifest(scratch)
+        return read(scratch)
     except HardmineError as error:
         raise type(error)(str(error).replace(str(scratch), str(address))) from None
     finally:
@@ -197,19 +253,29 @@ def _fetch(address: Address, record: FileRecord, copy: Path) -> None:
     _fetch(address, record, copy)
 
 
-def _make_room(manifest: Manifest, address: Address, copies: Path) -> None:
-    """Remove the least recently opened copies until the index fits into the cache."""
+def _bytes_of(manifest: Manifest) -> int:
+    return sum(record.bytes for record in manifest.files)
+
+
+def _require_room(address: Address, needed: int) -> int:
+    """The most bytes that the cache may hold; refuse an index of more."""
     text = os.environ.get("HARDMINE_CACHE_GIB", str(_MAX_GIB))
     try:
         limit = int(float(text) * 2**30)
     except (ValueError, OverflowError):
         raise InputError(f"HARDMINE_CACHE_GIB must be a number of GiB, got {text!r}") from None
-    needed = sum(record.bytes for record in manifest.files)
     if needed > limit:
         raise HardmineError(
             f"{address} has {needed / 2**30:.1f} GiB, more than the {limit / 2**30:.1f} GiB that "
             "the cache may hold: set HARDMINE_CACHE_GIB, or copy the folder to this machine"
         )
+    return limit
+
+
+def _make_room(manifest: Manifest, address: Address, copies: Path) -> None:
+    """Remove the least recently opened copies until the index fits into the cache."""
+    needed = _bytes_of(manifest)
+    limit = _require_room(address, needed)
     # Not the older copies of this index: the new one takes its unchanged files from them.
     others = [path for path in _cache().glob("*/*") if path.is_dir() and path.parent != copies]
     sizes = {path: _size(path) for path in others}

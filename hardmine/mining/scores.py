@@ -18,6 +18,10 @@ from hardmine.records import rows_of
 Row: TypeAlias = npt.NDArray[np.floating[Any]]  # (N,) scores of one query
 
 _MAX_BYTES = 512 * 2**20
+# Of files of scores: at least 4 GiB, and a quarter of what float16 vectors take.
+_MIN_DISK_BYTES = 4 * 2**30
+_DISK_SHARE = 1 / 4
+_BLOCK_SHARE = 1 / 8  # of the memory for rows: scores on their way to files
 _MIN_REGIONS = 100_000  # of an index whose scores are worth files: fewer are scored in a second
 _Key = tuple[tuple[str, ...], bool]  # phrases, and whether they are embedded without templates
 
@@ -58,7 +62,8 @@ def _score_files(index: Index, dtype: type[np.floating[Any]]) -> ScoreFiles | No
     folder = getattr(store, "folder", None)
     if folder is None or store is None or index.num_regions < _MIN_REGIONS:
         return None
-    return ScoreFiles(folder, store.digest, num_images=len(index), dtype=dtype)
+    max_bytes = max(_MIN_DISK_BYTES, int(_DISK_SHARE * 2 * index.num_regions * index.dim))
+    return ScoreFiles(folder, store.digest, num_images=len(index), dtype=dtype, max_bytes=max_bytes)
 
 
 class ScoreCache:
@@ -101,6 +106,7 @@ class ScoreCache:
         fits = num_classes * len(self._ids) * 4 <= max_bytes
         self.dtype: type[np.floating[Any]] = np.float32 if fits else np.float16
         self._cached: dict[_Key, Row] = {}
+        self._vectors: dict[_Key, npt.NDArray[np.float32]] = {}
         self._files: ScoreFiles | None = None
         self._rows = np.zeros(0, np.int64)
         self._in_order = False
@@ -116,9 +122,16 @@ class ScoreCache:
         return getattr(self.index, "store", self.index.ids)
 
     def each(self, phrases: Sequence[tuple[str, ...]]) -> Iterator[npt.NDArray[np.float32]]:
-        """Score queries one after the other, in memory for ``max_bytes`` however many they are."""
+        """Score queries one after the other, in memory for ``max_bytes`` however many they are.
+
+        Where their scores do not fit, one pass over the index writes them to files. Without files,
+        each group of queries that fits is a pass.
+        """
+        self._follow_index()
         row_bytes = max(len(self), len(self.index), 1) * np.dtype(self.dtype).itemsize
         together = max(self.max_bytes // row_bytes, 1)
+        if len(phrases) > together:
+            self._score_to_files(phrases)
         for start in range(0, len(phrases), together):
             for row in self.rows(phrases[start : start + together]):
                 yield _converted(row, np.float32)
@@ -148,8 +161,7 @@ class ScoreCache:
 
     def _score(self, phrases: Sequence[tuple[str, ...]], bare: bool) -> list[Row]:
         """Scores in the order of the index: from its files, or else computed."""
-        templates = ["{}"] if bare else self.templates
-        vectors = embed_queries(self.encoder, phrases, templates=templates)
+        vectors = self._embed(phrases, bare)
         found = [None if self._files is None else self._files.read(vector) for vector in vectors]
         new = [place for place, row in enumerate(found) if row is None]
         if new:
@@ -157,10 +169,41 @@ class ScoreCache:
             for images, scores in self.index.iter_scores(vectors[new]):
                 out[:, images] = _converted(scores, self.dtype)
             if self._files is not None:
-                self._files.write(vectors[new], out)
+                self._files.write(vectors[new], [out])
             for place, row in zip(new, out, strict=True):
                 found[place] = row
         return [row for row in found if row is not None]
+
+    def _score_to_files(self, phrases: Sequence[tuple[str, ...]]) -> None:
+        """Score queries in one pass over the index, if its files have room for them."""
+        uncached = [texts for texts in dict.fromkeys(phrases) if (texts, False) not in self._cached]
+        if self._files is None or not uncached:
+            return
+        vectors = self._embed(uncached, bare=False)
+        if self._files.have_room(len(vectors)) and (new := self._files.lack(vectors)).any():
+            self._files.write(vectors[new], self._blocks(vectors[new]))
+
+    def _blocks(self, vectors: npt.NDArray[np.float32]) -> Iterator[Row]:
+        """(Q, n) scores of the images, in the order of the index, in a share of ``max_bytes``."""
+        num_images, size = len(self.index), np.dtype(self.dtype).itemsize
+        images = max(int(_BLOCK_SHARE * self.max_bytes) // (len(vectors) * size), 1)
+        parts: list[Row] = []
+        waiting = 0
+        for rows, scores in self.index.iter_scores(vectors):
+            parts.append(_converted(scores, self.dtype))
+            waiting += scores.shape[1]
+            if waiting >= images or rows.stop == num_images:
+                yield np.concatenate(parts, axis=1)
+                parts, waiting = [], 0
+
+    def _embed(self, phrases: Sequence[tuple[str, ...]], bare: bool) -> npt.NDArray[np.float32]:
+        """(Q, D) vectors; each query is embedded once, as the last bits depend on the batch."""
+        new = [texts for texts in dict.fromkeys(phrases) if (texts, bare) not in self._vectors]
+        if new:
+            templates = ["{}"] if bare else self.templates
+            vectors = embed_queries(self.encoder, new, templates=templates)
+            self._vectors.update(zip([(texts, bare) for texts in new], vectors, strict=True))
+        return np.stack([self._vectors[texts, bare] for texts in phrases])
 
     def _arranged(self, row: Row) -> Row:
         """Scores in the order of the sampler's rows, which may repeat or leave out images."""

@@ -7,6 +7,7 @@ the bare product of the same process then holds on a busy machine too.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import resource
 import shutil
@@ -16,7 +17,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from hardmine.index.search.blocks import iter_blocks
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.search.product import Product
 from hardmine.index.storage.store import Shard, Store
+from hardmine.mining.scores import ScoreCache
 from hardmine.records import ImageSet, Instances
 
 DIM, REGIONS, PER_SHARD = 512, 11, 8192
@@ -280,6 +282,42 @@ def measure(size: Size, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, fl
             print(f"{line:24}{taken[line]:7.2f}{peak[0]:6.2f}{shares}")
     assert len(digests) == 1
     return taken
+
+
+@pytest.mark.benchmark
+def test_more_scores_than_memory(tmp_path: Path) -> None:
+    """As 10 million images and 1,203 classes: memory has room for 25 rows of scores."""
+    size = Size("", 20_000, 1203, 0)
+    index = make_index(tmp_path, size)
+    in_memory = ExactIndex(replace(index.store, folder=None))  # of one without a folder
+    read_once(index)
+    print(f"\n{size.num_images:,} × {REGIONS} × {DIM}, {size.num_classes} queries, 1 MB for scores")
+    print(f"{'':24}{'CPU s':>7}{'GB':>6}")
+    digests, taken = set(), {}
+    for name, kind in (
+        ("a pass for each 25", in_memory),
+        ("one pass, through files", index),
+        ("the next run", index),
+    ):
+        cache = ScoreCache(
+            kind,
+            RandomTexts(),
+            index.ids,
+            num_classes=size.num_classes,
+            max_bytes=25 * 2 * size.num_images,
+        )
+        peak: list[float] = []
+        phrases = [(name,) for name in size.names]
+        with peak_memory(peak):
+            started = time.process_time()
+            hashed = hashlib.sha256()
+            for row in cache.each(phrases):
+                hashed.update(row)
+            taken[name] = time.process_time() - started
+        digests.add(hashed.digest())
+        print(f"{name:24}{taken[name]:7.2f}{peak[0]:6.2f}")
+    assert len(digests) == 1
+    assert taken["one pass, through files"] < taken["a pass for each 25"]
 
 
 @pytest.mark.benchmark

@@ -1,8 +1,9 @@
 """How the cost of an index grows with its images, in CPU seconds of one thread; see the results.
 
 Generated: 20,000 and 100,000 images × 11 regions × 512 dimensions (1.3 GB on disk, for as long as
-the test runs). ``HARDMINE_BENCH_LARGE=1`` adds 500,000 (6.4 GB more). The files of each index are
-in the cache of the system. A second test prints recall and time of LanceDB beside exact search.
+the test runs). ``HARDMINE_BENCH_LARGE=1`` adds 500,000, whose shards are those of the first 102,400
+again and again. The files of each index are in the cache of the system. A second test prints recall
+and time of LanceDB beside exact search.
 """
 
 from __future__ import annotations

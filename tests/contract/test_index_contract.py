@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +42,22 @@ def _lance(store: Store) -> Index:
     return LanceIndex(store)
 
 
+def _milvus(store: Store) -> Index:
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    from hardmine.index.search.milvus import MilvusIndex
+
+    # With a hash, equal stores share what was sent for the first.
+    content = b"".join(shard.vectors.tobytes() + shard.rows.tobytes() for shard in store.shards)
+    return MilvusIndex(replace(store, digest=hashlib.sha256(content).hexdigest()), _milvus_file())
+
+
+@functools.cache
+def _milvus_file() -> str:
+    """A server of Milvus Lite for all tests."""
+    return str(Path(tempfile.mkdtemp()) / "milvus.db")
+
+
 def _on_gpu(store: Store) -> Index:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
@@ -54,6 +73,7 @@ BACKENDS: dict[str, Make] = {
     "faiss-ivfpq": _faiss("ivfpq"),
     "faiss-hnsw": _faiss("hnsw"),
     "lance": _lance,
+    "milvus": _milvus,
 }
 NEEDS = {"exact-float16": needs_half_product}
 APPROXIMATE = {"faiss-ivfpq", "faiss-hnsw"}

@@ -188,6 +188,12 @@ def test_commands_take_addresses(
     assert main(["index", "verify", "s3://photos/a.hmx"]) == 0
     assert main(["index", "info", "s3://photos/a.hmx"]) == 0
     assert "s3://photos/train" in capsys.readouterr().out
+    assert main(["index", "join", str(tmp_path / "all.hmx"), str(out)]) == 0
+    bucket.files.put(str(tmp_path / "all.hmx"), "photos/all.hmx", recursive=True)
+    assert main(["search", "s3://photos/all.hmx", "a car", "-k", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["root"] == "s3://photos/train"
+    assert len(found["queries"][0]["hits"]) == 4
     build = ["index", "build", str(bucket.folder / "train"), "--out", "s3://photos/b.hmx"]
     assert main(build) == 2
     assert "needs a folder of this machine" in capsys.readouterr().err

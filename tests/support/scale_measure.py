@@ -6,6 +6,7 @@ Run as a script: ``scale_measure.py FOLDER``, an index that ``write_index`` has 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from hardmine import HardMiner, open_index
 from hardmine._version import __version__
@@ -25,6 +27,7 @@ from hardmine.index.storage.shard_files import write_shard
 from hardmine.records import ImageSet, Instances
 
 DIM, REGIONS, CLASSES, SHARD = 512, 11, 80, 1024
+WRITTEN = 100  # shards; the files of more are links to these
 NAMES = tuple(f"class {number}" for number in range(CLASSES))
 
 
@@ -50,15 +53,21 @@ class Directions:
 
 
 def write_index(folder: Path, count: int, dim: int = DIM) -> None:
-    """Write an index of random directions by hardmine's own writers, without images."""
+    """Write an index of random directions by hardmine's own writers, without images.
+
+    From 102,400 images on, the same files take part again under other names.
+    """
     (folder / "shards").mkdir(parents=True)
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((SHARD * REGIONS, dim), dtype=np.float32)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     corners = np.sort(rng.random((SHARD * REGIONS, 2, 2)), axis=1)
-    shards = []
+    shards: list[records.ShardRecord] = []
     for number, start in enumerate(range(0, count, SHARD)):
         size = min(SHARD, count - start)
+        if number >= WRITTEN and size == SHARD:
+            shards.append(_linked(folder, number, shards[number % WRITTEN]))
+            continue
         # Other vectors in each shard: the same numbers in other dimensions.
         mixed = np.ascontiguousarray(vectors[: size * REGIONS, rng.permutation(dim)])
         layout = {
@@ -90,6 +99,17 @@ def write_index(folder: Path, count: int, dim: int = DIM) -> None:
         shards=tuple(shards),
     )
     records.write_manifest(folder, manifest, scratch=folder)
+
+
+def _linked(folder: Path, number: int, other: records.ShardRecord) -> records.ShardRecord:
+    """A shard whose files are those of another."""
+    files = {}
+    for field in ("vectors", "layout"):
+        file = getattr(other, field)
+        name = file.name.replace(f"{other.number:05d}", f"{number:05d}")
+        os.link(folder / file.name, folder / name)
+        files[field] = replace(file, name=name)
+    return replace(other, number=number, **files)
 
 
 def labels_of(count: int) -> ImageSet:

@@ -95,6 +95,12 @@ def test_a_folder_a_list_and_paths(memory: Any, here: ImageSet, tmp_path: Path) 
         images_from([addresses[0], "a.jpg"])
 
 
+def test_files_are_listed_at_any_depth(memory: Any, here: ImageSet) -> None:
+    folder = as_path("memory://set")
+    assert {path.name for path in folder.rglob("*.jpg")} == set(here.paths)
+    assert list(folder.glob("*.jpg")) == []
+
+
 def test_an_imagefolder(memory: Any, here: ImageSet) -> None:
     objects = {"bbox": [[1, 2, 8, 9]], "categories": ["car"]}
     lines = [json.dumps({"file_name": path, "objects": objects}) for path in here.paths]

@@ -6,13 +6,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from joined_weeks import Weeks, make_weeks, require_same_answers
 from pixel_images import PixelEncoder, folder_bytes, list_images, write_images
 
 from hardmine.cli.main import main
-from hardmine.errors import IndexDamaged, IndexMismatch, InputError
+from hardmine.errors import HardmineError, IndexDamaged, IndexMismatch, InputError
 from hardmine.index import (
     build_index,
     join_indexes,
@@ -21,6 +22,7 @@ from hardmine.index import (
     update_index,
     verify_index,
 )
+from hardmine.index.remote import local_index
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,40 @@ def test_an_updated_part_is_found(weeks: Weeks, tmp_path: Path) -> None:
         assert index.ids.tolist() == [number * 10 for number in range(12) if number != 6]
     with pytest.raises(IndexMismatch, match="joins 11 images, of which the data set of 20 lacks 0"):
         open_index(tmp_path / "all.hmx", images=weeks.images)
+
+
+def test_an_address_opens_and_only_changed_parts_are_fetched_again(
+    weeks: Weeks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDMINE_CACHE", str(tmp_path / "cache"))
+    for name in ("all", "week1", "week2", "week3"):
+        shutil.copytree(weeks.folder / f"{name}.hmx", tmp_path / "there" / f"{name}.hmx")
+    bucket, address = fsspec.filesystem("memory"), "memory://bucket/all.hmx"
+    bucket.put(str(tmp_path / "there"), "/bucket", recursive=True)
+    try:
+        index = open_index(address, encoder=PixelEncoder(), images=weeks.images)
+        require_same_answers(index, weeks.whole)
+        first = local_index(address)
+        assert verify_index(first) == ()
+        bucket.rm("/bucket/week1.hmx/shards", recursive=True)  # another fetch would fail
+
+        fewer = list_images(weeks.folder / "images" / "week2", range(7, 11))
+        update_index(tmp_path / "there" / "week2.hmx", fewer, PixelEncoder())
+        bucket.rm("/bucket/week2.hmx", recursive=True)
+        bucket.put(str(tmp_path / "there" / "week2.hmx"), "/bucket/week2.hmx", recursive=True)
+        assert open_index(address).ids.tolist() == [n * 10 for n in range(20) if n != 11]
+        assert len(open_index(first)) == 20
+
+        join_indexes(weeks.folder / "itself.hmx", [weeks.folder / "week1.hmx"])
+        listed = weeks.folder / "itself.hmx" / "joined.json"
+        bucket.put(str(listed), "/bucket/week1.hmx/joined.json")
+        with pytest.raises(IndexDamaged, match="lists itself"):
+            open_index("memory://bucket/week1.hmx")
+        monkeypatch.setenv("HARDMINE_CACHE_GIB", "0.00001")  # enough for any one part
+        with pytest.raises(HardmineError, match=r"all\.hmx has .* GiB, more than"):
+            open_index(address)
+    finally:
+        bucket.rm("/bucket", recursive=True)
 
 
 def test_what_does_not_fit_is_not_joined(weeks: Weeks, tmp_path: Path) -> None:

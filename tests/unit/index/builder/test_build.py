@@ -392,6 +392,8 @@ def test_an_index_opens_only_with_its_own_encoder_clusters_and_images(tmp_path: 
         open_index(out, images=images.subset([4, 3, 2, 1, 0]))
     with pytest.raises(InputError, match='backend must be "exact" or'):
         open_index(out, backend="annoy")
+    with pytest.raises(InputError, match="such as milvus:http://localhost:19530, got 'milvus'"):
+        open_index(out, backend="milvus")
     assert open_index(out, root="/elsewhere").root == Path("/elsewhere")
     index = update_index(out, others, PixelEncoder())
     assert index.ids.tolist() == [40, 30, 20, 60]
