@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import torch
+import torch.nn.functional as F
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -28,18 +29,26 @@ class WholeImage:
         mean: Mean of red, green and blue, for values in [0, 1].
         std: Standard deviation of red, green and blue.
         interpolation: "bicubic" or "bilinear", always antialiased.
+        fast: Resize by torch, in about a quarter of the time that Pillow takes. Up to 1 % of the
+            values then differ by 1 of 255, and more in portraits, which Pillow 13 resizes in
+            another order than earlier versions. Not in the fingerprint of an encoder: an index
+            says by itself which of the two it was made with.
     """
 
     size: tuple[int, int]
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     interpolation: str = "bicubic"
+    fast: bool = False
 
     def __call__(self, image: PIL.Image.Image) -> torch.Tensor:
         """Turn an image into (3, height, width) uint8, in memory as (height, width, 3)."""
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        if self.fast:
+            batch = torch.from_numpy(np.array(rgb))[None].permute(0, 3, 1, 2)
+            return F.interpolate(batch, self.size, mode=self.interpolation, antialias=True)[0]
         height, width = self.size
         method = PIL.Image.Resampling[self.interpolation.upper()]
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
         return torch.from_numpy(np.array(rgb.resize((width, height), method))).permute(2, 0, 1)
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:

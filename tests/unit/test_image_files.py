@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 
 from hardmine.datasets import open_image
 from hardmine.errors import InputError
-from hardmine.image_files.decode import image_size
+from hardmine.image_files.decode import decode_image, decode_reduced, image_size
 
 
 def gradient() -> Image.Image:
@@ -20,17 +21,55 @@ def gradient() -> Image.Image:
     return Image.fromarray(np.stack([5 * x, 8 * y, x + y], axis=-1).astype(np.uint8))
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_as_by_pillow(tmp_path: Path, orientation: int) -> None:
+def test_orientation_is_applied_as_by_pillow(tmp_path: Path, orientation: int, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "turned.png"
+    path = tmp_path / f"turned.{suffix}"
     gradient().save(path, exif=exif)
     image = open_image(path)
     with Image.open(path) as raw:
         expected = ImageOps.exif_transpose(raw)
     np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
     assert image_size(path) == (image.height, image.width)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_where_little_is_wanted(orientation: int) -> None:
+    """While both sides stay twice what is wanted, and even; the size told is the full one."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    gradient().resize((400, 240), Image.Resampling.BICUBIC).save(file, "jpeg", exif=exif)
+    content = file.getvalue()
+    whole = decode_image(content, "a.jpg")
+    for side, divisor in ((60, 2), (30, 4), (10, 8), (61, 1)):
+        image, hw = decode_reduced(content, "a.jpg", (side, side))
+        assert hw == (whole.height, whole.width)
+        assert image.size == (whole.width // divisor, whole.height // divisor)
+        small, expected = (
+            np.asarray(one.resize((10, 10), Image.Resampling.BICUBIC), int)
+            for one in (image, whole)
+        )
+        assert np.abs(small - expected).max() <= 3
+    with pytest.raises(InputError, match="truncated"):
+        decode_reduced(content[:-400], "a.jpg", (10, 10))
+
+
+def test_a_jpeg_with_odd_sides_is_decoded_in_full() -> None:
+    """At a half, its last column would stand for one column, not two: all others were shifted."""
+    file = io.BytesIO()
+    gradient().resize((401, 240)).save(file, "jpeg")
+    assert decode_reduced(file.getvalue(), "a.jpg", (10, 10))[0].size == (401, 240)
+
+
+def test_other_formats_are_decoded_in_full() -> None:
+    file = io.BytesIO()
+    gradient().save(file, "png")
+    image, hw = decode_reduced(file.getvalue(), "a.png", (4, 4))
+    assert hw == (30, 50)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(gradient()))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr"])

@@ -15,6 +15,7 @@ from hardmine import defaults
 from hardmine.clusters import parse_spec
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
+from hardmine.encoders.preprocess import WholeImage
 from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
@@ -125,6 +126,7 @@ def build_index(
         count=len(images),
         shard_size=shard_size,
         first_number=0,
+        pixels="fast" if isinstance(encoder.preprocess, WholeImage) else "exact",
     )
     check_proposals(plan.clusters, proposals)
     record = encoder_record(encoder)
@@ -225,6 +227,8 @@ def _prepare(
     unfinished = build_folder.plan()
     if unfinished is None:
         _require_own_folder(folder)
+    else:
+        plan = msgspec.structs.replace(plan, pixels=unfinished.pixels)  # goes on as it was begun
     remaining = find_remaining(
         build_folder,
         images,
@@ -326,6 +330,7 @@ def _finish(
         dtype=plan.dtype,
         fingerprint=images.fingerprint,
         root=images.root.absolute(),
+        pixels=plan.pixels,
     )
     log.info("%s: %s", build_folder.folder, manifest.summary)
     check_sizes(images, table)

@@ -9,11 +9,12 @@ from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.storage.files import explain_os_errors
 from hardmine.index.storage.image_table import ImageTable, write_table
 from hardmine.index.storage.manifest import (
-    FORMAT,
+    FORMAT_OF,
     ClustersRecord,
     EncoderRecord,
     ImagesRecord,
     Manifest,
+    Pixels,
     ShardRecord,
     table_name,
     write_manifest,
@@ -31,6 +32,7 @@ def commit(
     dtype: str,
     fingerprint: str,
     root: Path,
+    pixels: Pixels,
 ) -> Manifest:
     """Make an index of finished shards.
 
@@ -40,7 +42,7 @@ def commit(
     folder = build_folder.folder
     record = write_table(folder, table_name(generation), table, scratch=build_folder.path)
     manifest = Manifest(
-        format=FORMAT,
+        format=FORMAT_OF[pixels],
         hardmine=__version__,
         generation=generation,
         encoder=encoder,
@@ -54,6 +56,7 @@ def commit(
             table=record,
         ),
         shards=shards,
+        pixels=pixels,
     )
     write_manifest(folder, manifest, scratch=build_folder.path)
     remove_unused(build_folder, manifest)

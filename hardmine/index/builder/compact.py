@@ -94,6 +94,7 @@ def _rewrite(
         dtype=manifest.dtype,
         fingerprint=manifest.images.fingerprint,
         root=Path(manifest.images.root),
+        pixels=manifest.pixels,
     )
     log.info("%s: %s", build_folder.folder, compacted.summary)
     return compacted
@@ -112,6 +113,7 @@ def _plan(manifest: Manifest, count: int, shard_size: int) -> Plan:
         count=count,
         shard_size=shard_size,
         first_number=manifest.next_number,
+        pixels=manifest.pixels,
     )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from hardmine.encoders.preprocess import WholeImage
 from hardmine.errors import InputError
-from hardmine.image_files.decode import decode_image
+from hardmine.image_files.decode import decode_image, decode_reduced
 from hardmine.index.storage.image_table import FileFacts
 from hardmine.records import ImageSet
 
@@ -80,6 +81,25 @@ class _Stack:
         return stack.view(self._count, *pixels.shape)
 
 
+def with_pixels(
+    preprocess: Callable[[PIL.Image.Image], torch.Tensor], pixels: str
+) -> Callable[[PIL.Image.Image], torch.Tensor]:
+    """An encoder's ``preprocess`` for the pixels of an index, see ``Plan``.
+
+    Raises:
+        InputError: If they are "fast" and it is one of the user's own.
+    """
+    if pixels == "exact":
+        return preprocess
+    if not isinstance(preprocess, WholeImage):
+        raise InputError(
+            "the index was made with the fast resizing of hardmine's own encoders, expected their "
+            f"preprocess (WholeImage), got {type(preprocess).__name__}; update it with the encoder "
+            "that built it"
+        )
+    return replace(preprocess, fast=True)
+
+
 def decode(
     images: ImageSet, row: int, preprocess: Callable[[PIL.Image.Image], torch.Tensor]
 ) -> tuple[FileFacts, torch.Tensor | None]:
@@ -96,11 +116,15 @@ def decode(
         return FileFacts(0, 0, -1, -1, "", problem=problem), None
     digest = hashlib.sha256(content).hexdigest()
     try:
-        image = decode_image(content, path)
+        if isinstance(preprocess, WholeImage) and preprocess.fast:
+            image, (height, width) = decode_reduced(content, path, preprocess.size)
+        else:
+            image = decode_image(content, path)
+            height, width = image.height, image.width
     except InputError as error:
         facts = FileFacts(0, 0, len(content), time, digest, problem=_problem(error, path))
         return facts, None
-    facts = FileFacts(image.height, image.width, len(content), time, digest)
+    facts = FileFacts(height, width, len(content), time, digest)
     return facts, preprocess(image)
 
 

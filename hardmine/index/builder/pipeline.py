@@ -15,7 +15,7 @@ import torch
 
 from hardmine.encoders.base import DenseFeatures, Encoder
 from hardmine.errors import InputError
-from hardmine.index.builder.decode import DecodedBatch, decode_batches
+from hardmine.index.builder.decode import DecodedBatch, decode_batches, with_pixels
 from hardmine.index.builder.plan import FinishedShard, Plan
 from hardmine.index.builder.proposals import Proposals, proposals_of
 from hardmine.index.builder.regions import regions_of_batch
@@ -129,6 +129,7 @@ class ShardBuilder:
         self._plan = plan
         self._images = images
         self._encoder = encoder
+        self._preprocess = with_pixels(encoder.preprocess, plan.pixels)
         self._folder = folder
         self._batch_size = batch_size
         self._workers = workers
@@ -156,7 +157,7 @@ class ShardBuilder:
         batches = decode_batches(
             self._images,
             self._batches(numbers),
-            self._encoder.preprocess,
+            self._preprocess,
             workers=self._workers,
             pinned=torch.device(getattr(self._encoder, "device", "cpu")).type == "cuda",
         )

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from hardmine.errors import IndexMismatch
 from hardmine.index.storage.image_table import BROKEN, FileFacts
-from hardmine.index.storage.manifest import ShardRecord
+from hardmine.index.storage.manifest import Pixels, ShardRecord
 
 # What the vectors of an image depend on, and the index that the shards are made for.
-_SETTINGS = ("base", "encoder", "clusters", "seed", "dtype")
+_SETTINGS = ("base", "encoder", "clusters", "seed", "dtype", "pixels")
 # In place of a fingerprint of images: no build or update goes on with a compaction.
 COMPACTING = "compact"
 
@@ -33,6 +33,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         count: Number of images to encode.
         shard_size: Images in a shard; the last may have fewer.
         first_number: Number of the first shard.
+        pixels: "exact" is the encoder's ``preprocess`` itself, "fast" the nearly same pixels of
+            ``WholeImage.fast`` and ``decode_reduced``.
     """
 
     base: int
@@ -45,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: int
     shard_size: int
     first_number: int
+    pixels: Pixels = "exact"
 
     @property
     def numbers(self) -> range:

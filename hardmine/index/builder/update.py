@@ -193,6 +193,7 @@ def _prepare(
             count=len(rows),
             shard_size=shard_size,
             first_number=first_number,
+            pixels=manifest.pixels,
         )
 
     # Unlike an unfinished build, an unfinished update of which no image is left is dropped: the
@@ -223,6 +224,7 @@ def _finish(
         dtype=manifest.dtype,
         fingerprint=images.fingerprint,
         root=images.root.absolute(),
+        pixels=manifest.pixels,
     )
     log.info("%s: %s", build_folder.folder, manifest.summary)
     check_sizes(images, table)

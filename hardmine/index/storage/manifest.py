@@ -17,9 +17,11 @@ BUILD_FOLDER = ".build"  # subfolder of an unfinished build or update
 JOINED = "joined.json"  # in place of the manifest, where a folder joins other indexes
 LANCE_FOLDER = "lance"  # subfolder of a LanceDB table that a search has made
 GRAPH_FOLDER = "graph"  # subfolder of a graph that a search has built
-FORMAT = 1
+FORMAT = 2
+FORMAT_OF = {"exact": 1, "fast": 2}  # by pixels; format 1 has exact ones only
 _MAX_BYTES = 256 << 20
 
+Pixels = Literal["exact", "fast"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
@@ -65,7 +67,7 @@ class ImagesRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     table: FileRecord
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Contents of ``manifest.json``.
 
     Attributes:
@@ -74,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         generation: 0 after a build, one more after each update or compaction.
         dtype: dtype of the stored vectors.
         shards: In ascending order of their numbers.
+        pixels: How images were resized for the encoder, see ``Plan``; updates do the same.
     """
 
     format: Count
@@ -84,6 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: Literal["float16", "int8"]
     images: ImagesRecord
     shards: tuple[ShardRecord, ...]
+    pixels: Pixels = "exact"
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
@@ -172,16 +176,16 @@ def _missing(folder: Path, error: OSError) -> str:
 
 
 def refuse_other_format(path: Path, content: bytes, known: int) -> None:
-    """Refuse a file of another format than the known one.
+    """Refuse a file of a format above the known one.
 
     Raises:
-        IndexMismatch: If it says that it has another.
+        IndexMismatch: If it says that it has such a format.
     """
     try:
         version = msgspec.json.decode(content)["manifest"]["format"]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return
-    if version != known:
+    if version not in range(1, known + 1):
         raise IndexMismatch(
             f"{path} has format {version}, hardmine {__version__} reads format {known}; "
             "use the hardmine that wrote it, or build again"

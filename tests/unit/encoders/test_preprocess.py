@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,9 +55,23 @@ def test_normalised_to_the_bit_as_numpy_does(in_memory: torch.memory_format) -> 
     assert WholeImage((16, 16)).normalise(found) is found
 
 
-def test_nothing_is_cropped() -> None:
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (64, 64), (640, 480), (500, 33)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_fast_is_within_two_levels_of_pillow(width: int, height: int, interpolation: str) -> None:
+    """On noise, which has the largest differences that an image can have."""
+    image = picture(width, height)
+    exact = WholeImage((64, 64), interpolation=interpolation)
+    fast = replace(exact, fast=True)
+    difference = (fast(image).int() - exact(image).int()).abs()
+    assert difference.max() <= 2
+    assert (difference > 0).float().mean() <= 0.02
+    assert str(fast) == str(exact)  # an encoder's fingerprint has it in
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_nothing_is_cropped(fast: bool) -> None:
     """A pixel in any corner of a wide image reaches the tensor."""
-    resize = WholeImage((32, 32))
+    resize = WholeImage((32, 32), fast=fast)
     for x, y in ((0, 0), (319, 0), (0, 31), (319, 31)):
         image = Image.new("RGB", (320, 32))
         image.putpixel((x, y), (255, 255, 255))
