@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from hardmine.serve.collect import MAX_BUDGET
 from hardmine.serve.conditions import Example, ShownCondition
-from hardmine.serve.endpoint import Call, Endpoint, Format, download, status
+from hardmine.serve.endpoint import EXPORTED, Call, Endpoint, Format, download, status
 from hardmine.serve.site import WAIT, Site
 from hardmine.serve.workspace import Source, Workspace
 
@@ -136,5 +136,6 @@ FIND_ENDPOINTS = (
         "The images to label as a COCO data set, Label Studio tasks or CVAT XML.",
         _export,
         query=CollectQuery,
+        media_types=EXPORTED,
     ),
 )
