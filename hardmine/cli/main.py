@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "show where the detector is weak, why, and which images mining would draw",
     "bench": "train small detectors with mining and with label-only baselines, and compare",
     "serve": "open pages in the browser to ask, look and check",
+    "collect": "choose which images of an unlabelled pool to label next",
     "rounds": "show the history of a mining run as a table and a page",
     "complete": "print the script that completes commands and options in a shell",
     "cite": "print BibTeX entries of the papers that hardmine builds on",

@@ -9,6 +9,7 @@ import ipaddress
 import secrets
 import socket
 import webbrowser
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,41 @@ from hardmine.errors import InputError, MissingExtra
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from hardmine.serve import Workspace
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    add_source_arguments(parser)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; others than this machine's own can be reached from the network "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, help="port to listen on (default: a free one)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+
+
+def add_source_arguments(
+    parser: argparse.ArgumentParser, *, required: Collection[str] = ()
+) -> None:
+    """Declare what a workspace is opened from.
+
+    Args:
+        parser: Of the command.
+        required: Of "ann" and "pool", those that must be given.
+    """
     parser.add_argument("index", type=Path, help="folder of the index")
-    parser.add_argument("--ann", type=Path, metavar="FILE", help="labels of the index's images")
+    parser.add_argument(
+        "--ann",
+        type=Path,
+        metavar="FILE",
+        required="ann" in required,
+        help="labels of the index's images",
+    )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images, if they were moved"
     )
@@ -45,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=Path, metavar="FILE", help="rounds file that a training writes"
     )
     parser.add_argument(
-        "--pool", type=Path, metavar="DIR", help="index of unlabelled images to collect from"
+        "--pool",
+        type=Path,
+        metavar="DIR",
+        required="pool" in required,
+        help="index of unlabelled images to collect from",
     )
     parser.add_argument("--encoder", help="encoder to use (default: the one that built the index)")
     parser.add_argument("--device", help="such as cpu or cuda:0")
@@ -55,16 +90,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for what you keep and check (default: beside the index, ending in .serve)",
     )
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; others than this machine's own can be reached from the network "
-        "(default: %(default)s)",
+
+
+def open_sources(args: argparse.Namespace) -> Workspace:
+    """Open what the arguments name."""
+    from hardmine.serve import open_workspace
+
+    return open_workspace(
+        args.index,
+        ann=args.ann,
+        images=args.images,
+        detections=args.detections,
+        val_ann=args.val_ann,
+        val_index=args.val_index,
+        rounds=args.rounds,
+        pool=args.pool,
+        encoder=args.encoder,
+        device=args.device,
+        folder=args.keep,
     )
-    parser.add_argument(
-        "--port", type=int, default=0, help="port to listen on (default: a free one)"
-    )
-    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,26 +116,11 @@ def run(args: argparse.Namespace) -> int:
     for library in ("starlette", "uvicorn"):
         if importlib.util.find_spec(library) is None:
             raise MissingExtra("serve", "hardmine serve")
-    from hardmine.serve import open_workspace
     from hardmine.serve.access import Access
     from hardmine.serve.app import make_app
     from hardmine.serve.site import Site
 
-    site = Site(
-        open_workspace(
-            args.index,
-            ann=args.ann,
-            images=args.images,
-            detections=args.detections,
-            val_ann=args.val_ann,
-            val_index=args.val_index,
-            rounds=args.rounds,
-            pool=args.pool,
-            encoder=args.encoder,
-            device=args.device,
-            folder=args.keep,
-        )
-    )
+    site = Site(open_sources(args))
     listening = _listen(args.host, args.port)
     access = Access(secrets.token_urlsafe(24), _names(args.host))
     port = listening.getsockname()[1]

@@ -17,10 +17,18 @@ from hardmine.serve.api_find import FIND_ENDPOINTS
 from hardmine.serve.asking import HitsQuery
 from hardmine.serve.background import Background
 from hardmine.serve.checks import CheckAnswer, ChecksQuery
-from hardmine.serve.endpoint import Call, Endpoint, ExportQuery, PageQuery, download, status
-from hardmine.serve.questions import Question
+from hardmine.serve.endpoint import (
+    EXPORTED,
+    Call,
+    Endpoint,
+    ExportQuery,
+    PageQuery,
+    download,
+    status,
+)
+from hardmine.serve.questions import Key, Question, Row
 from hardmine.serve.site import WAIT, Site
-from hardmine.serve.thumbnails import SIZES
+from hardmine.serve.thumbnails import Size
 from hardmine.serve.workspace import Source
 
 
@@ -186,8 +194,6 @@ def _version(site: Site, call: Call) -> Any:
 
 def _image(site: Site, call: Call) -> Any:
     size = call.params["size"]
-    if size not in SIZES:
-        raise InputError(f"size must be {' or '.join(SIZES)}, got {size!r}")
     jpeg = site.thumbnails.get(site.workspace.path(call.params["row"], call.query.of), size)
     headers = {"cache-control": "private, max-age=3600"}
     return Response(jpeg, media_type="image/jpeg", headers=headers)
@@ -231,7 +237,7 @@ ENDPOINTS = (
         "and labelled classes. 404 if the answer is no longer kept: ask again.",
         _hits,
         query=HitsQuery,
-        params={"key": str},
+        params={"key": Key},
     ),
     Endpoint(
         "GET",
@@ -239,7 +245,7 @@ ENDPOINTS = (
         "AP on the validation images that answer best and on the rest: ap_inside, ap_outside, gap "
         "with its 90 % interval (low, high) and p. busy while the detections are being matched.",
         _ap,
-        params={"key": str},
+        params={"key": Key},
     ),
     Endpoint(
         "POST",
@@ -267,7 +273,7 @@ ENDPOINTS = (
         "/api/slices/{number}",
         "Take the slice at a position out, counted from 0.",
         lambda site, call: {"slices": site.kept.remove_slice(call.params["number"])},
-        params={"number": int},
+        params={"number": Annotated[int, Meta(ge=0, lt=10**9)]},
     ),
     Endpoint(
         "GET",
@@ -330,6 +336,7 @@ ENDPOINTS = (
         "The labels found missing, as a COCO data set, Label Studio tasks or CVAT XML.",
         _export_checks,
         query=ExportQuery,
+        media_types=EXPORTED,
     ),
     *FIND_ENDPOINTS,
     Endpoint(
@@ -347,6 +354,7 @@ ENDPOINTS = (
         "of a pool have indexes of their own.",
         _image,
         query=ImageQuery,
-        params={"row": int, "size": str},
+        params={"row": Row, "size": Size},
+        media_types=("image/jpeg",),
     ),
 )

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from hardmine.serve.collect import MAX_BUDGET
+from hardmine.serve.collect import ABOUT, MAX_BUDGET
 from hardmine.serve.conditions import Example, ShownCondition
-from hardmine.serve.endpoint import Call, Endpoint, Format, download, status
+from hardmine.serve.endpoint import EXPORTED, Call, Endpoint, Format, download, status
 from hardmine.serve.site import WAIT, Site
 from hardmine.serve.workspace import Source, Workspace
 
@@ -67,49 +67,13 @@ def _collect(site: Site, call: Call) -> Any:
     state = site.live.wishes.wait(WAIT)
     if state.value is None:
         return {**status(state), "wishes": [], "images": []}
-    pool = site.workspace.index_of("pool")
-    wishes, picks = state.value.wishes, site.picks(state, call.query.budget)
-    return {
-        **status(state),
-        "num_pool": len(pool),
-        "need_from": state.value.need_from,
-        "wishes": [
-            {
-                "name": wish.name,
-                "is_class": wish.is_class,
-                "need": round(wish.need, 3),
-                "num_labelled": wish.num_labelled,
-                "precision": wish.precision,
-                "num_chosen": sum(pick.wish == place for pick in picks),
-                "expected": sum(pick.fit for pick in picks if pick.wish == place)
-                if wish.is_class and wish.num_labelled
-                else None,
-            }
-            for place, wish in enumerate(wishes)
-        ],
-        "images": [
-            {
-                **site.workspace.image(pick.row, "pool"),
-                "wish": wishes[pick.wish].name,
-                "fit": round(pick.fit, 3),
-                "closeness": round(pick.closeness, 3),
-                "box": mined.box,
-            }
-            for pick, mined in zip(picks, site.mined(state, picks), strict=True)
-        ],
-    }
+    collected = site.collected(state, call.query.budget)
+    return {**status(state), **collected.to_json(site.workspace)}
 
 
 def _export(site: Site, call: Call) -> Any:
-    state = site.live.wishes.wait()
-    picks = site.picks(state, call.query.budget)
-    return download(
-        site.mined(state, picks),
-        call.query.format,
-        "to-label",
-        "Images to label, chosen by hardmine. A box is the region that matched: it shows where to "
-        "look, and its class is a guess.",
-    )
+    collected = site.collected(site.live.wishes.wait(), call.query.budget)
+    return download(collected.mined, call.query.format, "to-label", ABOUT)
 
 
 FIND_ENDPOINTS = (
@@ -136,5 +100,6 @@ FIND_ENDPOINTS = (
         "The images to label as a COCO data set, Label Studio tasks or CVAT XML.",
         _export,
         query=CollectQuery,
+        media_types=EXPORTED,
     ),
 )

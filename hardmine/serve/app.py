@@ -49,8 +49,8 @@ def make_app(site: Site, access: Access) -> ASGIApp:
             *(Route(path, _page(site, make)) for path, make in PAGES.items()),
             *(Route(f"/static/{name}", _file(path)) for name, path in STATIC.items()),
             *(
-                Route(_starlette_path(one), _endpoint(site, one), methods=[one.method])
-                for one in ENDPOINTS
+                Route(path, _by_method(handlers), methods=[*handlers])
+                for path, handlers in _handlers(site).items()
             ),
             Route("/api/openapi.json", openapi),
         ],
@@ -60,11 +60,21 @@ def make_app(site: Site, access: Access) -> ASGIApp:
     return Guard(app, access)
 
 
-def _starlette_path(endpoint: Endpoint) -> str:
-    path = endpoint.path
-    for name, kind in endpoint.params.items():
-        path = path.replace(f"{{{name}}}", f"{{{name}:int}}" if kind is int else f"{{{name}}}")
-    return path
+def _handlers(site: Site) -> dict[str, dict[str, _Handler]]:
+    """Handler by path and method."""
+    handlers: dict[str, dict[str, _Handler]] = {}
+    for endpoint in ENDPOINTS:
+        handlers.setdefault(endpoint.path, {})[endpoint.method] = _endpoint(site, endpoint)
+    return handlers
+
+
+def _by_method(handlers: dict[str, _Handler]) -> _Handler:
+    """One handler for all methods of a path, so that a refusal names all of them."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
 
 
 def _endpoint(site: Site, endpoint: Endpoint) -> _Handler:
@@ -79,7 +89,11 @@ def _endpoint(site: Site, endpoint: Endpoint) -> _Handler:
                 body = content
             elif endpoint.body is not None:
                 body = msgspec.json.decode(content, type=endpoint.body)
-            call = Call(dict(request.path_params), query, body)
+            params = {
+                name: msgspec.convert(text, endpoint.params[name], strict=False)
+                for name, text in request.path_params.items()
+            }
+            call = Call(params, query, body)
             answer = await run_in_threadpool(endpoint.answer, site, call)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return JSONResponse({"error": f"not understood: {error}"}, 400)

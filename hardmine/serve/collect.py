@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,10 @@ Floats = npt.NDArray[np.float64]
 
 _MIN_FIT = 0.05  # an image that fits less is not worth a look
 MAX_BUDGET = 500
+ABOUT = (
+    "Images to label, chosen by hardmine. A box is the region that matched: it shows where to "
+    "look, and its class is a guess."
+)
 _BLOCK = 64  # classes that are searched for at once
 _SPARE = 5  # candidates for each image that may be chosen
 _MIN_CANDIDATES = 100
@@ -56,6 +61,14 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What images are wanted of, and where the need of classes was taken from, in words."""
+
+    wishes: tuple[Wish, ...]
+    need_from: str
+
+
+@dataclass(frozen=True)
 class Pick:
     """A chosen image: its row, the place of the wish it is for, its fit, and how like the rest.
 
@@ -67,6 +80,57 @@ class Pick:
     wish: int
     fit: float
     closeness: float
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What to label next, in order.
+
+    Attributes:
+        wanted: What for.
+        picks: The images.
+        mined: The same with the regions that matched, for labelling tools.
+    """
+
+    wanted: Wishes
+    picks: tuple[Pick, ...]
+    mined: tuple[MinedImage, ...]
+
+    def to_json(self, space: Workspace) -> dict[str, Any]:
+        """As JSON values.
+
+        Args:
+            space: Has the pool.
+        """
+        wishes, picks = self.wanted.wishes, self.picks
+        return {
+            "num_pool": len(space.index_of("pool")),
+            "need_from": self.wanted.need_from,
+            "wishes": [
+                {
+                    "name": wish.name,
+                    "is_class": wish.is_class,
+                    "need": round(wish.need, 3),
+                    "num_labelled": wish.num_labelled,
+                    "precision": wish.precision,
+                    "num_chosen": sum(pick.wish == place for pick in picks),
+                    "expected": sum(pick.fit for pick in picks if pick.wish == place)
+                    if wish.is_class and wish.num_labelled
+                    else None,
+                }
+                for place, wish in enumerate(wishes)
+            ],
+            "images": [
+                {
+                    **space.image(pick.row, "pool"),
+                    "wish": wishes[pick.wish].name,
+                    "fit": round(pick.fit, 3),
+                    "closeness": round(pick.closeness, 3),
+                    "box": mined.box,
+                }
+                for pick, mined in zip(picks, self.mined, strict=True)
+            ],
+        }
 
 
 def make_wishes(
@@ -81,7 +145,7 @@ def make_wishes(
     """
     pool, images = space.index_of("pool"), space.images
     if images is None:
-        raise InputError("collecting needs labels to compare with: start hardmine serve with --ann")
+        raise InputError("collecting needs labels to compare with: give them with --ann")
     names = [name for name in images.class_names if need.get(name, 0) > 0]
     total = sum(need[name] for name in names) + sum(conditions.values())
 
@@ -116,6 +180,18 @@ def make_wishes(
         count = int((answers.values[space.label_rows >= 0] >= answers.threshold).sum())
         wishes.append(Wish(text, False, value, answers.vector, *best(fit, value), count))
     return tuple(wishes)
+
+
+def collect(wanted: Wishes, pool: Index, budget: int) -> Collected:
+    """Choose images to label, with the regions that matched.
+
+    Args:
+        wanted: What images are wanted of.
+        pool: Has the images.
+        budget: Most images.
+    """
+    picks = choose(wanted.wishes, pool, budget)
+    return Collected(wanted, picks, _as_mined(picks, wanted.wishes, pool))
 
 
 def choose(wishes: Sequence[Wish], pool: Index, budget: int) -> tuple[Pick, ...]:
@@ -159,7 +235,7 @@ def choose(wishes: Sequence[Wish], pool: Index, budget: int) -> tuple[Pick, ...]
     return tuple(picks)
 
 
-def as_mined(picks: Sequence[Pick], wishes: Sequence[Wish], pool: Index) -> tuple[MinedImage, ...]:
+def _as_mined(picks: Sequence[Pick], wishes: Sequence[Wish], pool: Index) -> tuple[MinedImage, ...]:
     """Chosen images with the region that matched, for labelling tools."""
     mined = []
     for pick in picks:

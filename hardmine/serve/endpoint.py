@@ -49,6 +49,7 @@ class Endpoint:
         query: Struct of the query's parameters.
         body: Struct of the JSON body; bytes for a picture.
         params: Type by name in the path.
+        media_types: Of what it returns.
     """
 
     method: str
@@ -58,11 +59,15 @@ class Endpoint:
     query: type | None = None
     body: type | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    media_types: tuple[str, ...] = ("application/json",)
 
     @property
     def limit(self) -> int:
         """Bytes of the largest body."""
         return PICTURE_LIMIT if self.body is bytes else JSON_LIMIT
+
+
+EXPORTED = ("application/json", "application/xml")  # media types of ``download``
 
 
 class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from hardmine.report.gap_output import GapReport
 from hardmine.report.make import make_report
 from hardmine.report.mining_preview import MiningPreview, preview_mining
 from hardmine.serve.background import Background, State, file_stamp
-from hardmine.serve.collect import Wish, make_wishes
+from hardmine.serve.collect import Wishes, make_wishes
 from hardmine.serve.conditions import (
     ShownCondition,
     conditions_of_rounds,
@@ -59,14 +59,6 @@ class Draws:
     ids: npt.NDArray[Any]
     index_rows: npt.NDArray[np.int64]
     order: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What images are wanted of, and where the need of classes was taken from, in words."""
-
-    wishes: tuple[Wish, ...]
-    need_from: str
 
 
 class Live:
@@ -198,8 +190,7 @@ class Live:
         space = self.workspace
         if space.pool is None:
             raise InputError(
-                "collecting needs an index of unlabelled images: start hardmine serve with --pool "
-                "INDEX"
+                "collecting needs an index of unlabelled images: give it with --pool INDEX"
             )
         need, need_from = self._need()
         conditions: dict[str, float] = {}

@@ -45,12 +45,14 @@ def describe() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
-    kind = "image/jpeg" if endpoint.path.startswith("/images/") else "application/json"
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, schemas)],
         "responses": {
-            "200": {"description": "What was asked for.", "content": {kind: {}}},
+            "200": {
+                "description": "What was asked for.",
+                "content": {kind: {} for kind in endpoint.media_types},
+            },
             **{status: {"description": text} for status, text in _ERRORS.items()},
         },
     }
@@ -65,9 +67,8 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    words = {int: "integer", str: "string"}
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": words[kind]}}
+        {"name": name, "in": "path", "required": True, "schema": msgspec.json.schema(kind)}
         for name, kind in endpoint.params.items()
     ]
 

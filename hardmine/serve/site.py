@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 
 from hardmine.errors import InputError
-from hardmine.exports import MinedImage
 from hardmine.kept import CHECKS_FILE
 from hardmine.serve.asking import Asking
 from hardmine.serve.background import State
 from hardmine.serve.checks import Decisions, Queue
-from hardmine.serve.collect import Pick, as_mined, choose
+from hardmine.serve.collect import Collected, Wishes, collect
 from hardmine.serve.kept import KeptQuestions
-from hardmine.serve.live import Live, Wishes
+from hardmine.serve.live import Live
 from hardmine.serve.questions import Kept
 from hardmine.serve.thumbnails import Thumbnails
 from hardmine.serve.workspace import Workspace
@@ -37,7 +35,7 @@ class Site:
         self.kept = KeptQuestions(workspace.folder)
         self.decisions = Decisions(workspace.folder / CHECKS_FILE)
         self.thumbnails = Thumbnails()
-        self._picks: Kept[tuple[Pick, ...]] = Kept(_NUM_CHOICES)
+        self._collected: Kept[Collected] = Kept(_NUM_CHOICES)
 
     def queue(self) -> Queue | None:
         """What there is to check; None while it is being found or where there are no labels."""
@@ -45,7 +43,7 @@ class Site:
         mining = None if state.value is None else state.value.mining
         return None if mining is None else Queue.of(mining)
 
-    def picks(self, state: State[Wishes], budget: int) -> tuple[Pick, ...]:
+    def collected(self, state: State[Wishes], budget: int) -> Collected:
         """Images of the pool to label next.
 
         Raises:
@@ -54,13 +52,8 @@ class Site:
         if state.value is None:
             raise InputError(state.error)
         key = f"{state.version} {budget}"
-        picks = self._picks.get(key)
-        if picks is None:
-            picks = choose(state.value.wishes, self.workspace.index_of("pool"), budget)
-            self._picks.put(key, picks)
-        return picks
-
-    def mined(self, state: State[Wishes], picks: Sequence[Pick]) -> tuple[MinedImage, ...]:
-        """Chosen images with the regions that matched."""
-        assert state.value is not None
-        return as_mined(picks, state.value.wishes, self.workspace.index_of("pool"))
+        collected = self._collected.get(key)
+        if collected is None:
+            collected = collect(state.value, self.workspace.index_of("pool"), budget)
+            self._collected.put(key, collected)
+        return collected

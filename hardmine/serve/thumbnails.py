@@ -6,11 +6,13 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Literal
 
 from hardmine.report.page import small_jpeg
 
+Size = Literal["small", "large"]
 # Longest side in pixels and JPEG quality.
-SIZES = {"small": (320, 75), "large": (1280, 85)}
+SIZES: dict[Size, tuple[int, int]] = {"small": (320, 75), "large": (1280, 85)}
 
 
 class Thumbnails:
@@ -22,9 +24,9 @@ class Thumbnails:
 
     def __init__(self, limit: int = 128 << 20) -> None:
         self.limit = limit
-        self._kept: OrderedDict[tuple[Path, str], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[Path, Size], bytes] = OrderedDict()
         self._num_bytes = 0
-        self._making: dict[tuple[Path, str], Future[bytes]] = {}
+        self._making: dict[tuple[Path, Size], Future[bytes]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -32,12 +34,12 @@ class Thumbnails:
         """Bytes of the copies kept."""
         return self._num_bytes
 
-    def get(self, path: Path, size: str = "small") -> bytes:
+    def get(self, path: Path, size: Size = "small") -> bytes:
         """A copy; requests for one that is being made wait for it.
 
         Args:
             path: The image file.
-            size: A key of ``SIZES``.
+            size: Of the copy.
 
         Raises:
             InputError: If the file is missing or broken.
@@ -55,7 +57,7 @@ class Thumbnails:
             self._make(key, future)
         return future.result()
 
-    def _make(self, key: tuple[Path, str], future: Future[bytes]) -> None:
+    def _make(self, key: tuple[Path, Size], future: Future[bytes]) -> None:
         side, quality = SIZES[key[1]]
         try:
             jpeg, _ = small_jpeg(key[0], side=side, quality=quality)

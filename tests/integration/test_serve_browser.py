@@ -1,245 +1,221 @@
-"""The pages of ``hardmine serve`` in a real browser, used as a person would."""
+"""The pages of ``hardmine serve`` in a real browser, used as a person would, and under axe."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from serve_site import TOKEN, Running, running
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 import hardmine
-from hardmine.serve import app, pages
+from hardmine.serve import pages
 
-# One script a page, loaded as a file of the server. It posts what it saw, and goes on.
-SCRIPTS = {
-    "ask": """
-      type("#texts", "a car at night"); key("#texts", "Enter");
-      await until(() => all(".hit img").length > 4 && document.querySelector("#ap .value"));
-      see("asked", [location.search, text("#asked"), text("#ap").includes("Harder than the rest")]);
-      see("first", all(".hit .score").slice(0, 3).map((one) => one.textContent));
-      see("marks", all(".hit").length < 120 && document.querySelector("#hits").scrollHeight > 1000);
-      choose("#class", "zebra");
-      await until(() => text("#summary").includes(" of "));
-      see("filtered", all(".hit .labels").every((one) => one.textContent.includes("zebra")));
-      choose("#class", ""); choose("#labels", "any");
-      await until(() => !text("#summary").includes(" of "));
-      scrollTo(0, document.body.scrollHeight);
-      await until(() => document.querySelector('.hit[data-place="119"]'));
-      see("last", document.querySelector('.hit[data-place="119"]').getAttribute("aria-posinset"));
-      scrollTo(0, 0);
-      await until(() => document.querySelector('.hit[data-place="0"]'));
-      document.querySelector('.hit[data-place="0"] .open').focus();
-      key(":focus", "ArrowRight");
-      see("arrow", document.activeElement.closest(".hit").dataset.place);
-      document.querySelector("#keep-context").click();
-      await until(() => text("#problem").includes("names 'car'"));
-      document.querySelector("#keep-slice").click();
-      await until(() => all("#kept .chip").length === 1);
-      document.querySelector('.hit[data-place="2"] .like').click();
-      await until(() => text("#asked") === "Images like this" && all("#parts .chip").length === 1);
-      see("region", new URLSearchParams(location.search).get("region").split(",").length);
-      history.back();
-      await until(() => text("#asked") === "a car at night");
-    """,
-    "classes": """
-      await until(() => all("table.gaps tbody tr").length === 3);
-      see("classes", all("table.gaps tbody th").map((one) => one.textContent));
-      const asked = (link) => new URL(link.href).searchParams.get("text");
-      see("asks", all("table.gaps tbody a").map(asked));
-    """,
-    "rounds": """
-      await until(() => all("#draws-wall .tile").length > 10);
-      see("draws", all("#draws-wall .score").map((one) => parseFloat(one.textContent)));
-      await (await fetch("/test/round", { method: "POST" })).text();
-      await until(() => all("details.round").length === 2);
-    """,
-    "conditions": """
-      await until(() => all("#conditions .side").length === 3);
-      see("found", text("#conditions h2"));
-      see("tiles", all("#conditions .side").map((side) => side.querySelectorAll(".tile").length));
-      see("marks", all("#conditions .side").map((side) => side.querySelectorAll(".mark").length));
-      document.querySelector("#conditions button.tool").click();
-      await until(() => text("#conditions .keep").includes("Kept as a context"));
-    """,
-    "collect": """
-      await until(() => all("#wall .tile").length === 50);
-      document.querySelector("#budget").value = "10";
-      document.querySelector("#collect").requestSubmit();
-      await until(() => all("#wall .tile").length === 10);
-      see("wanted", all("#wishes tbody tr").map((row) => row.textContent));
-      see("export", document.querySelector("[data-format=cvat]").search);
-    """,
-    "check": """
-      await until(() => document.querySelector("#check h2")?.textContent);
-      const before = Number(text("[data-kind=suspect] b"));
-      see("question", text("#question"));
-      key("body", "1");
-      await until(() => text("#facts").includes(`${before - 1} to check`));
-      key("body", "2"); key("body", "3"); key("body", "ArrowLeft");
-      await until(() => text("#facts").includes(`${before - 2} to check`));
-      const counts = async () => (await (await fetch("/api/checks")).json()).counts;
-      while (!(await counts()).open) await new Promise((go) => setTimeout(go, 30));
-      document.querySelector("[data-kind=confuser]").click();
-      await until(() => !text("#facts").includes(`${before - 2} to check`));
-      see("before", before);
-    """,
-}
-FRAME = """
-const seen = {}, errors = [];
-const see = (name, value) => { seen[name] = value; };
-const all = (query) => [...document.querySelectorAll(query)];
-const text = (query) => document.querySelector(query)?.textContent ?? "";
-const type = (query, value) => { const one = document.querySelector(query); one.value = value; one.dispatchEvent(new Event("input", { bubbles: true })); };
-const choose = (query, value) => { const one = document.querySelector(query); one.value = value; one.dispatchEvent(new Event("change", { bubbles: true })); };
-const key = (query, name) => document.querySelector(query).dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
-const until = async (done) => {
-  const start = Date.now();
-  while (!done()) {
-    if (Date.now() - start > 60000) throw new Error(`waited in vain for ${done}`);
-    await new Promise((go) => setTimeout(go, 30));
-  }
-};
-addEventListener("error", (event) => event.message && errors.push(String(event.message)));
-addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
-addEventListener("securitypolicyviolation", (event) => errors.push(`${event.violatedDirective} ${event.blockedURI}`));
-addEventListener("load", async () => {
-  try { STEPS } catch (error) { errors.push(String(error)); }
-  const foreign = performance.getEntriesByType("resource").map((one) => one.name).filter((one) => !one.startsWith(location.origin) && !one.startsWith("data:"));
-  const nameless = all("button, a, input, select, textarea").filter((one) => !(one.textContent.trim() || one.getAttribute("aria-label") || one.title || one.labels?.length));
-  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  const body = JSON.stringify({ page: location.pathname, seen, errors, foreign, nameless: nameless.map((one) => one.outerHTML), wide });
-  const next = await (await fetch("/test/seen", { method: "POST", body })).text();
-  if (next) location.href = next;
-});
-"""  # noqa: E501
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, ViewportSize
+
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+NARROW: ViewportSize = {"width": 390, "height": 900}
+# Of a wall of equal tiles, two say as much as all, in a tenth of the time.
+AXE = """rules => axe.run(
+  { exclude: [[".tile:nth-child(n + 3)"], [".hit:nth-child(n + 3)"]] },
+  { resultTypes: ["violations"], ...(rules && { runOnly: rules }) },
+).then(({ violations }) => violations.map(({ id, nodes }) => [id, ...nodes.map((one) => one.html)]))
+"""
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if (path := shutil.which(name)) is not None:
-            return path
-    pytest.skip("no chromium on this machine to look at the pages with")
-
-
-class Watched:
-    """A server whose pages load a script of the test, and what the scripts saw."""
-
-    def __init__(self, served: Running) -> None:
-        self.served = served
-        self.reports: dict[str, dict[str, Any]] = {}
-        self.done = threading.Event()
-        space = served.site.workspace
-        self.miner = hardmine.HardMiner(
-            space.index, encoder=space.encoder, images=space.images, rounds=space.rounds
-        )
-
-    async def seen(self, request: Request) -> Response:
-        report = json.loads(await request.body())
-        self.reports[report["page"]] = report
-        left = [page for page in pages.PAGES if page not in self.reports]
-        if not left:
-            self.done.set()
-        return Response(left[0] if left else "")
-
-    def mine(self, request: Request) -> Response:
-        self.miner.step({"car": 0.6, "fork<b>": 0.2, "zebra": 0.4})
-        return Response()
+def axe() -> str:
+    """The script of axe-core, which a package brings along."""
+    spec = find_spec("axe_playwright_python")
+    if spec is None or spec.origin is None:
+        pytest.skip("axe-playwright-python is not installed, which brings Playwright and axe-core")
+    return Path(spec.origin).with_name("axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    folder = tmp_path_factory.mktemp("browser")
-    holder: list[Watched] = []
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("browser")) as one:
+        yield one
 
-    async def seen(request: Request) -> Response:
-        return await holder[0].seen(request)
 
-    def mine(request: Request) -> Response:
-        return holder[0].mine(request)
+@pytest.fixture(scope="module")
+def page(axe: str, served: Running) -> Iterator[Page]:
+    """A browser at the width of a telephone, let in as a person is: by the printed address."""
+    from playwright.sync_api import expect, sync_playwright
 
-    def script(request: Request) -> Response:
-        steps = SCRIPTS[request.path_params["page"]]
-        return Response(FRAME.replace("STEPS", steps), media_type="text/javascript")
-
-    def with_script(page: str, make: Any) -> Any:
-        def made(site: Any) -> str:
-            tag = f'<script src="/test/{page[1:]}.js" type="module"></script></head>'
-            return str(make(site)).replace("</head>", tag)
-
-        return made
-
-    extra = [
-        Route("/test/seen", seen, methods=["POST"]),
-        Route("/test/round", mine, methods=["POST"]),
-        Route("/test/{page}.js", script),
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        made = {page: with_script(page, make) for page, make in pages.PAGES.items()}
-        patch.setattr(app, "PAGES", made)
-        plain = app.Starlette
-        patch.setattr(
-            app, "Starlette", lambda routes, **rest: plain(routes=[*extra, *routes], **rest)
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no chromium on this machine to look at the pages with")
+    expect.set_options(timeout=60_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
         )
-        with running(folder) as served:
-            holder.append(Watched(served))
-            yield holder[0]
+        context = browser.new_context(viewport=NARROW, base_url=served.url)
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.goto(f"/?token={TOKEN}")
+        yield page
+        browser.close()
 
 
-def test_every_page(chromium: str, watched: Watched, tmp_path: Path) -> None:
-    """One browser goes through the pages at the width of a telephone."""
-    watched.mine(Request({"type": "http"}))
-    command = [
-        chromium,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        f"--user-data-dir={tmp_path}",
-        "--window-size=390,900",
-        "--remote-debugging-port=0",  # keeps it running
-        f"{watched.served.url}/ask?token={TOKEN}",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
-        watched.done.wait(120)
-        browser.terminate()
-    reports = watched.reports
-    assert [*reports] == [*pages.PAGES]
-    for page, report in reports.items():
-        for kind in ("errors", "foreign", "nameless"):
-            assert report[kind] == [], page
-        assert report["wide"] <= 0, page
-    ask, classes, rounds, conditions, check, collect = (
-        report["seen"] for report in reports.values()
-    )
-    assert ask["asked"] == ["?text=a+car+at+night", "a car at night", True]
-    scores = [float(score) for score in ask["first"]]
+@pytest.fixture
+def opened(request: pytest.FixtureRequest, page: Page, served: Running, axe: str) -> Iterator[Page]:
+    """A page that must make no error and no request elsewhere, fit the screen, and pass axe."""
+    problems: list[str] = []
+
+    def hear(message: object) -> None:
+        problems.append(str(getattr(message, "text", message)))
+
+    def ask(asked: object) -> None:
+        url = getattr(asked, "url", "")
+        if not url.startswith((served.url, "data:")):
+            problems.append(url)
+
+    page.on("console", hear)
+    page.on("pageerror", hear)
+    page.on("request", ask)
+    page.goto(f"/{request.param}")
+    yield page
+    page.evaluate(axe)
+    # The same elements are there at both widths, in other colours.
+    for scheme, size, rules in (("dark", NARROW, None), ("light", WIDE, ["color-contrast"])):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size(size)
+        assert page.evaluate(AXE, rules) == [], (scheme, size)
+        element = "document.documentElement"
+        assert page.evaluate(f"{element}.scrollWidth - {element}.clientWidth") <= 0, size
+    page.set_viewport_size(NARROW)
+    page.remove_listener("console", hear)
+    page.remove_listener("pageerror", hear)
+    page.remove_listener("request", ask)
+    # A picture of the data is broken on purpose.
+    assert [one for one in problems if "400 (Bad Request)" not in one] == []
+
+
+def at(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("opened", [name], indirect=True, ids=[name])
+
+
+@at("ask")
+def test_ask(opened: Page, served: Running) -> None:
+    from playwright.sync_api import expect
+
+    page, one = opened, opened.locator
+    page.fill("#texts", "a car at night")
+    page.press("#texts", "Enter")
+    expect(one("#asked")).to_have_text("a car at night")
+    expect(one("#ap")).to_contain_text("Harder than the rest")
+    assert page.url.endswith("/ask?text=a+car+at+night")
+    one(".hit img").first.wait_for()
+    scores = [float(score) for score in one(".hit .score").all_text_contents()]
     assert scores == sorted(scores, reverse=True)
-    assert ask["marks"]
-    assert ask["filtered"]
-    assert (ask["last"], ask["arrow"], ask["region"]) == ("120", "1", 5)
-    assert [one.texts for one in watched.served.site.kept.slices()] == [("a car at night",)]
-    assert sorted(classes["classes"]) == ["car", "fork<b>", "zebra"]
-    assert classes["asks"] == classes["classes"]
-    assert rounds["draws"] == sorted(rounds["draws"], reverse=True)
-    assert "night" in conditions["found"]
-    assert conditions["tiles"] == [8, 8, 8]
-    most, least, training = conditions["marks"]
+    assert 4 < len(scores) < 120  # only what is in view exists
+    page.select_option("#class", "zebra")
+    expect(one("#summary")).to_contain_text(" of ")
+    assert all("zebra" in labels for labels in one(".hit .labels").all_text_contents())
+    page.select_option("#class", "")
+    page.select_option("#labels", "any")
+    expect(one("#summary")).not_to_contain_text(" of ")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(one('.hit[data-place="119"]')).to_have_attribute("aria-posinset", "120")
+    page.evaluate("scrollTo(0, 0)")
+    page.focus('.hit[data-place="0"] .open')
+    page.keyboard.press("ArrowRight")
+    expect(one(".hit:focus-within")).to_have_attribute("data-place", "1")
+    page.click("#keep-context")
+    expect(one("#problem")).to_contain_text("names 'car'")
+    page.click("#keep-slice")
+    expect(one("#kept .chip")).to_have_count(1)
+    assert [kept.texts for kept in served.site.kept.slices()] == [("a car at night",)]
+    page.click('.hit[data-place="2"] .like')
+    expect(one("#asked")).to_have_text("Images like this")
+    expect(one("#parts .chip")).to_have_count(1)
+    assert "region=" in page.url
+    page.go_back()
+    expect(one("#asked")).to_have_text("a car at night")
+
+
+@at("classes")
+def test_classes(opened: Page) -> None:
+    rows = opened.locator("table.gaps tbody th")
+    rows.first.wait_for()
+    names = rows.all_text_contents()
+    assert sorted(names) == ["car", "fork<b>", "zebra"]
+    asked = "all => all.map((one) => new URL(one.href).searchParams.get('text'))"
+    assert opened.eval_on_selector_all("table.gaps tbody a", asked) == names
+
+
+@at("rounds")
+def test_rounds(opened: Page, served: Running) -> None:
+    from playwright.sync_api import expect
+
+    space = served.site.workspace
+    miner = hardmine.HardMiner(
+        space.index, encoder=space.encoder, images=space.images, rounds=space.rounds
+    )
+    for number in (1, 2):
+        miner.step({"car": 0.6, "fork<b>": 0.2, "zebra": 0.4})
+        # The page looks for more by itself.
+        expect(opened.locator("details.round")).to_have_count(number)
+    opened.locator("#draws-wall .tile").nth(10).wait_for()
+    draws = opened.locator("#draws-wall .score").all_text_contents()
+    assert draws == sorted(draws, key=lambda text: -float(text.split()[0]))
+
+
+@at("conditions")
+def test_conditions(opened: Page, served: Running) -> None:
+    from playwright.sync_api import expect
+
+    sides = opened.locator("#conditions .side")
+    expect(sides).to_have_count(3)
+    found = opened.locator("#conditions h2").text_content() or ""
+    assert "night" in found
+    assert [side.locator(".tile").count() for side in sides.all()] == [8, 8, 8]
+    most, least, training = (side.locator(".mark").count() for side in sides.all())
     assert most > 2
     assert least == training == 0
-    assert watched.served.site.kept.contexts() == (conditions["found"],)
-    assert any("condition" in row for row in collect["wanted"])
-    assert collect["export"] == "?format=cvat&budget=10"
-    assert check["question"].startswith("Is there an unlabelled ")
-    counts = watched.served.site.decisions.counts()
-    assert counts == {"missing": 1, "other": 1, "open": 1}
+    opened.click("#conditions button.tool")
+    expect(opened.locator("#conditions .keep")).to_contain_text("Kept as a context")
+    assert served.site.kept.contexts() == (found,)
+
+
+@at("check")
+def test_check(opened: Page, served: Running) -> None:
+    from playwright.sync_api import expect
+
+    facts = opened.locator("#facts")
+    expect(opened.locator("#question")).to_contain_text("Is there an unlabelled ")
+    before = int(opened.locator("[data-kind=suspect] b").inner_text())
+    for press in ("1", "2", "3", "ArrowLeft"):
+        opened.keyboard.press(press)
+    expect(facts).to_contain_text(f"{before - 2} to check")
+    # Answers are written one after the other, before the next list is fetched.
+    opened.wait_for_load_state("networkidle")
+    assert served.site.decisions.counts() == {"missing": 1, "other": 1, "open": 1}
+    opened.click("[data-kind=confuser]")
+    expect(facts).not_to_contain_text(f"{before - 2} to check")
+
+
+@at("collect")
+def test_collect(opened: Page) -> None:
+    from playwright.sync_api import expect
+
+    tiles = opened.locator("#wall .tile")
+    expect(tiles).to_have_count(50)
+    opened.fill("#budget", "10")
+    opened.press("#budget", "Enter")
+    expect(tiles).to_have_count(10)
+    assert "condition" in opened.locator("#wishes tbody").inner_text()
+    address = opened.locator("[data-format=cvat]").get_attribute("href") or ""
+    assert address.endswith("?format=cvat&budget=10")
+
+
+def test_no_page_is_left_out() -> None:
+    tested = {name[5:] for name in globals() if name.startswith("test_")}
+    assert {path[1:] for path in pages.PAGES} <= tested

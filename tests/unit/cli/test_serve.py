@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -46,17 +47,52 @@ def test_a_port_in_use_is_an_error() -> None:
         serve._listen("127.0.0.1", 70_000)
 
 
-def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["scenes", str(tmp_path), "--images", "8"]) == 0
-    ann = tmp_path / "annotations" / "train.json"
-    images = load_images(tmp_path / "train" / "images", annotations=ann)
-    index = tmp_path / "train.hmx"
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """An index of eight scenes, and the file of their labels."""
+    folder = tmp_path_factory.mktemp("scenes")
+    assert main(["scenes", str(folder), "--images", "8"]) == 0
+    ann = folder / "annotations" / "train.json"
+    images = load_images(folder / "train" / "images", annotations=ann)
+    index = folder / "train.hmx"
     build_index(images, load_encoder("tiny"), index, clusters="kmeans:2", workers=1)
+    return str(index), str(ann)
+
+
+def test_collecting(
+    built: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table, the JSON and the export say the same; the budget and kept contexts count."""
+    index, ann = built
+    command = ["collect", index, "--ann", ann, "--pool", index, "--budget", "5"]
     capsys.readouterr()
-    results = str(tmp_path / "none.json")
-    assert main(["serve", str(index), "--detections", results]) == 2
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    chosen = [(one["id"], one["wish"]) for one in found["images"]]
+    assert len({image for image, _ in chosen}) == len(chosen) == 5
+    assert sum(one["num_chosen"] for one in found["wishes"]) == 5
+    assert main(command) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(int(line[3]), line[1]) for line in lines] == chosen
+    file = tmp_path / "to-label.json"
+    assert main([*command, "--export", "coco", "--out", str(file)]) == 0
+    exported = json.loads(file.read_text())["annotations"]
+    assert [one["image_id"] for one in exported] == [image for image, _ in chosen]
+    keep = tmp_path / "kept"
+    keep.mkdir()
+    (keep / "contexts.yaml").write_text("miner: {contexts: [at night]}\n")
+    assert main([*command, "--keep", str(keep), "--json"]) == 0
+    wanted = json.loads(capsys.readouterr().out)["wishes"]
+    assert {"name": "at night", "is_class": False}.items() <= wanted[-1].items()
+
+
+def test_a_whole_run(built: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    index, ann = built
+    capsys.readouterr()
+    num_images = len(load_images(ann, check_files=False))
+    assert main(["serve", index, "--detections", "none.json"]) == 2
     assert "give --val-ann" in capsys.readouterr().err
-    command = [sys.executable, "-m", "hardmine.cli.main", "serve", str(index), "--ann", str(ann)]
+    command = [sys.executable, "-m", "hardmine.cli.main", "serve", index, "--ann", ann]
     with subprocess.Popen(
         [*command, "--no-browser"],
         stdout=subprocess.PIPE,
@@ -73,7 +109,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
                 asked = browser.post(
                     address.copy_with(raw_path=b"/api/questions"), json={"texts": ["a car"]}
                 ).json()
-                assert asked["num_found"] == len(images)
+                assert asked["num_found"] == num_images
                 picture = browser.get(address.copy_with(raw_path=b"/images/0/small"))
                 assert picture.headers["content-type"] == "image/jpeg"
             with httpx.Client(trust_env=False) as stranger:
