@@ -83,7 +83,8 @@ def read_mapping(
     if any("mAP" in key.split("/")[-1] for key in metrics if "/" in key):
         raise InputError(
             f"metrics have only averages over classes ({', '.join(list(metrics)[:4])} ...); turn "
-            "on per-class values, in mmdet's CocoMetric with classwise=True"
+            "on per-class values: classwise=True of mmdet's CocoMetric, log_per_class_metrics=True "
+            "of RF-DETR, class_metrics=True of torchmetrics"
         )
     scores = class_scores(metrics, percent=percent, source="mapping")
     if percent and 0 < np.nanmax(scores.ap, initial=0.0) <= 0.01:
