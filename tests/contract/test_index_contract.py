@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,14 +50,19 @@ def _milvus(store: Store) -> Index:
     from hardmine.index.search.milvus import MilvusIndex
 
     # With a hash, equal stores share what was sent for the first.
-    content = b"".join(shard.vectors.tobytes() + shard.rows.tobytes() for shard in store.shards)
-    return MilvusIndex(replace(store, digest=hashlib.sha256(content).hexdigest()), _milvus_file())
+    hashed = hashlib.sha256()
+    for shard in store.shards:
+        for part in (shard.vectors, shard.offsets, shard.rows):
+            hashed.update(part.tobytes())
+    return MilvusIndex(replace(store, digest=hashed.hexdigest()), _milvus_file())
 
 
 @functools.cache
 def _milvus_file() -> str:
     """A server of Milvus Lite for all tests."""
-    return str(Path(tempfile.mkdtemp()) / "milvus.db")
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(Path(folder) / "milvus.db")
 
 
 def _on_gpu(store: Store) -> Index:
@@ -76,7 +83,7 @@ BACKENDS: dict[str, Make] = {
     "milvus": _milvus,
 }
 NEEDS = {"exact-float16": needs_half_product}
-APPROXIMATE = {"faiss-ivfpq", "faiss-hnsw"}
+APPROXIMATE = {"faiss-ivfpq", "faiss-hnsw", "milvus"}
 
 
 @pytest.fixture(

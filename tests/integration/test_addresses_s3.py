@@ -190,6 +190,7 @@ def test_commands_take_addresses(
     assert "s3://photos/train" in capsys.readouterr().out
     assert main(["index", "join", str(tmp_path / "all.hmx"), str(out)]) == 0
     bucket.files.put(str(tmp_path / "all.hmx"), "photos/all.hmx", recursive=True)
+    capsys.readouterr()
     assert main(["search", "s3://photos/all.hmx", "a car", "-k", "4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["root"] == "s3://photos/train"

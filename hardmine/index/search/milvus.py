@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class MilvusIndex(ApproximateIndex):
         self._name = f"hardmine_{store.digest[:32] or uuid.uuid4().hex}"
         if self._total == 0:  # an empty index is never asked
             return
-        try:
+        with _explained():
             self._client = MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""))
             if self._client.has_collection(self._name):
                 self._client.load_collection(self._name)
@@ -58,11 +60,6 @@ class MilvusIndex(ApproximateIndex):
                     return
                 self._client.drop_collection(self._name)
             self._send(store)
-        except MilvusException as error:
-            raise Unreachable(
-                f"Milvus cannot be reached, or refuses: {error.message}; check the address, the "
-                "token and the server"
-            ) from None
 
     @property
     def _max_depth(self) -> int:
@@ -73,14 +70,15 @@ class MilvusIndex(ApproximateIndex):
         found = [np.zeros(0, np.int64)] * len(queries)
         asked = np.flatnonzero(queries.any(axis=1))  # zeros have no direction
         if len(asked):
-            hits = self._client.search(
-                self._name,
-                data=list(queries[asked]),
-                anns_field="vector",
-                limit=depth,
-                group_by_field="row",
-                output_fields=["row"],
-            )
+            with _explained():
+                hits = self._client.search(
+                    self._name,
+                    data=list(queries[asked]),
+                    anns_field="vector",
+                    limit=depth,
+                    group_by_field="row",
+                    output_fields=["row"],
+                )
             for query, best in zip(asked.tolist(), hits, strict=True):
                 found[query] = np.array([hit["entity"]["row"] for hit in best], np.int64)
         return found
@@ -116,3 +114,14 @@ class MilvusIndex(ApproximateIndex):
             self._client.insert(self._name, rows)
             sent += len(rows)
         self._client.flush(self._name)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except MilvusException as error:
+        raise Unreachable(
+            f"Milvus cannot be reached, or refuses: {error.message}; check the address, the token "
+            "and the server"
+        ) from None
