@@ -101,7 +101,9 @@ def decode_reduced(
 
     A large JPEG is decoded at a half, a quarter or an eighth of its size, which takes a fraction of
     the time, as long as both sides remain twice as long as wanted and no row or column is cut. Any
-    other image is decoded as by ``decode_image``.
+    other image is decoded as by ``decode_image``. On mosaics of photos, at 2.4 to 4 times what an
+    EfficientNet wanted, patches had a mean cosine of 0.9987 to 0.9994 to those of the full
+    decoding, the least 0.988.
 
     Args:
         content: The bytes.

@@ -94,6 +94,7 @@ def test_shards_of_any_shape_are_read_as_they_were_written(
             dtype=dtype,
             fingerprint="i",
             root=Path("/images"),
+            pixels="exact",
         )
         store = read_store(folder)
         assert verify_index(folder) == ()
