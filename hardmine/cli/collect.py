@@ -57,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
     _show_wishes(values)
     if args.export is not None:
         write_export(chosen.mined, args.export, args.out)
-        console.print(f"wrote {args.out} ({len(chosen.mined)} images)", highlight=False)
+        console.print(
+            f"wrote {escape(args.out)} ({len(chosen.mined)} images)",
+            highlight=False,
+            soft_wrap=True,
+        )
     else:
         _show_images(values)
     return 0 if chosen.picks else 1

@@ -106,7 +106,8 @@ def gather_evidence(
 
     An image that people found to show the class confirms the query like a labelled one, but has no
     role: to draw it more often would teach the detector that nothing is there. One found to show
-    something else is never suspected.
+    something else is never suspected, and the more similar it is, the sooner it is a confuser: that
+    the label may be missing was the only reason not to draw it.
 
     Args:
         scores: (N,) similarity of each image, -inf where it is not in the index.

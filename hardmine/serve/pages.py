@@ -24,7 +24,6 @@ STATIC = {
 }
 _LAYOUT = "layout.html"
 FORMATS = (("coco", "COCO"), ("labelstudio", "Label Studio"), ("cvat", "CVAT"))
-_MAX_FOLDERS = 100  # more are no splits
 
 
 def ask_page(site: Site) -> str:
@@ -45,7 +44,7 @@ def ask_page(site: Site) -> str:
         scripts=("ask.js",),
         about=about,
         class_names=space.class_names,
-        folders=space.folders if len(space.folders) <= _MAX_FOLDERS else (),
+        folders=space.folders,
         has_detections=space.detections is not None,
     )
 

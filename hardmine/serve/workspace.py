@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hardmine.index.base import Index
 
 
+_MAX_FOLDERS = 100  # in a list to choose from
+
 # Which of a workspace's indexes an image is of.
 Source = Literal["index", "val", "pool"]
 
@@ -109,16 +111,33 @@ class Workspace:
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
-        """Folders that the indexed images lie in, such as those of splits, sorted."""
+        """Folders to choose images by, such as those of splits, sorted.
+
+        Those that images lie in and those above, except where all images lie; of as many levels as
+        make at most 100, as a folder for each of a thousand clips is none to choose from a list.
+        """
+        above = {
+            "/".join(parts[:depth])
+            for parts in (folder.split("/") for folder in self._own_folders)
+            for depth in range(1, len(parts) + 1)
+        }
+        partial = [name for name in above if name and not self.in_folder(name).all()]
+        depths = np.array([name.count("/") for name in partial], np.int64)
+        levels = np.cumsum(np.bincount(depths))
+        deepest = np.count_nonzero(levels <= _MAX_FOLDERS) - 1
+        return tuple(sorted(name for name in partial if name.count("/") <= deepest))
+
+    @cached_property
+    def _own_folders(self) -> tuple[str, ...]:
         return tuple(sorted({_folder(path) for path in self.index.paths}))
 
     @cached_property
     def _folder_rows(self) -> npt.NDArray[np.int64]:
-        return names_to_rows([_folder(path) for path in self.index.paths], self.folders)
+        return names_to_rows([_folder(path) for path in self.index.paths], self._own_folders)
 
     def in_folder(self, folder: str) -> npt.NDArray[np.bool_]:
         """(N,) whether an indexed image lies in a folder or below it."""
-        inside = [name == folder or name.startswith(f"{folder}/") for name in self.folders]
+        inside = [name == folder or name.startswith(f"{folder}/") for name in self._own_folders]
         return np.array(inside, bool)[self._folder_rows]
 
     def classes_of(self, row: int) -> list[tuple[str, int]]:

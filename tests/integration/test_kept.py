@@ -18,7 +18,7 @@ from hardmine.exports import MinedImage
 from hardmine.history import Round, read_rounds
 from hardmine.kept import CHECKS_FILE, CONTEXTS_FILE
 from hardmine.mining.checked import CheckRecord, match_checks
-from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT
+from hardmine.mining.targets import CONFUSER, KINDS, SUSPECT, TargetRules
 from hardmine.serve.checks import Decisions
 from hardmine.serve.kept import KeptQuestions
 from hardmine.serve.questions import Question
@@ -110,6 +110,17 @@ def test_a_confirmed_label_counts_like_one_that_was_there(toy: ToyData, tmp_path
     # But no trainer has the label, so the image is not drawn for it.
     shown = set().union(*(pairs(checked, kind) for kind in range(len(KINDS))))
     assert not shown & {(row, NAMES[column]) for row, column in hidden}
+
+
+def test_what_is_something_else_is_a_sure_confuser(toy: ToyData, tmp_path: Path) -> None:
+    """Every suspicion refuted is as if it were known that no label is missing."""
+    suspects = pairs(every_class_weak(toy).step(METRICS), SUSPECT)
+    answer(tmp_path, toy, dict.fromkeys(suspects, "other"))
+    checked = every_class_weak(toy, kept=tmp_path).step(METRICS)
+    complete = every_class_weak(toy, targets=TargetRules(missing=0.0)).step(METRICS)
+    assert suspects & pairs(checked, CONFUSER)
+    assert pairs(checked, CONFUSER) == pairs(complete, CONFUSER)
+    assert np.array_equal(checked.weights, complete.weights)
 
 
 def test_an_image_of_several_rows_and_of_none(toy: ToyData) -> None:

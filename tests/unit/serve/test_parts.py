@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from toy_data import WordEncoder, make_toy_data
 
 from hardmine.errors import InputError
 from hardmine.exports import MinedImage
+from hardmine.index.search.exact import ExactIndex
+from hardmine.serve import Workspace
 from hardmine.serve import thumbnails as module
 from hardmine.serve.background import Background
 from hardmine.serve.checks import Decisions
@@ -75,6 +79,34 @@ def test_thumbnails_are_made_once_and_bounded(
     for _ in range(2):
         with pytest.raises(InputError, match="cannot be decoded"):
             cache.get(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        pytest.param(["a.png", "b.png"], [], id="no folders"),
+        pytest.param(["train2017/a.png", "train2017/b.png"], [], id="one holds all"),
+        pytest.param(["a.png", "val/b.png"], ["val"], id="some at the top"),
+        pytest.param(
+            ["images/train/x/a.png", "images/train/y/b.png", "images/val/c.png"],
+            ["images/train", "images/train/x", "images/train/y", "images/val"],
+            id="below splits",
+        ),
+        pytest.param(
+            [f"{split}/clip{number}/a.png" for split in ("train", "val") for number in range(60)],
+            ["train", "val"],
+            id="too many clips",
+        ),
+    ],
+)
+def test_folders_to_choose_images_by(paths: list[str], expected: list[str]) -> None:
+    store = make_toy_data(len(paths)).index.store
+    index = ExactIndex(replace(store, paths=tuple(paths)))
+    space = Workspace("toy", index, WordEncoder())
+    assert list(space.folders) == expected
+    for name in expected:
+        inside = [path.startswith(f"{name}/") for path in paths]
+        assert space.in_folder(name).tolist() == inside
 
 
 def mined(image_id: int) -> MinedImage:
