@@ -254,7 +254,7 @@ def test_gains_are_paired_by_split_and_only_complete_splits_count() -> None:
         *(run("uniform", seed, value) for seed, value in ((0, 10.0), (1, 20.0), (2, 90.0))),
         *(run("told", seed, value) for seed, value in ((0, 11.0), (1, 23.0))),
     ]
-    entry = build_report(runs)["night-is-coming"]["usual"]
+    entry = build_report(runs)["night-is-coming"]["usual"]["choosing"]
     assert entry["seeds"] == [0, 1]
     told = entry["strategies"]["told"]
     cell = told["results"]["timeofday=night/frequent/ap50"]
