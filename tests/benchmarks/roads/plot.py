@@ -12,7 +12,7 @@ from tests.benchmarks.roads.splits import CONDITIONS, SCENARIOS
 
 
 def draw_plot(report: dict[str, Any], path: Path) -> None:
-    """One panel a scenario, regime and half of the splits: gain over uniform in AP50 of the frequent classes."""
+    """A panel for each table: gain over uniform draws in AP50 of the frequent classes."""
     panels = [
         (f"{scenario}, {passes}, {half}", SCENARIOS[scenario].condition, entry["strategies"])
         for scenario, regimes in report.items()

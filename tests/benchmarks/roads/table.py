@@ -162,7 +162,8 @@ def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -
         f"## {scenario}, {passes}, {half}: {SCENARIOS[scenario].about}",
         "",
         f"Each photo is drawn {total:g} times on average; {len(seeds)} splits ({seeds}); "
-        f"{HALVES[half]}. AP50 of uniform, gains of the others; AP50 of the frequent classes unless a column says rare.",
+        f"{HALVES[half]}. AP50 of uniform, gains of the others; AP50 of the frequent classes "
+        "unless a column says rare.",
         "",
         "| " + " | ".join(header) + " |",
         "|---" + "|---:" * (len(header) - 1) + "|",
