@@ -83,6 +83,8 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.ready: $(VENV)/.installed
 	$(BIN)/python -m pip install --editable ".[dev]"
+	# mmengine imports yapf, which keeps its grammar in a file: two test processes would both write it.
+	$(BIN)/python -c "import yapf"
 	touch $@
 
 $(MMCV)/.ready: pyproject.toml $(MMCV)/.compiled

@@ -390,7 +390,7 @@ def test_an_index_opens_only_with_its_own_encoder_clusters_and_images(tmp_path: 
         open_index(out, images=others)
     with pytest.raises(IndexMismatch, match="the same images in another order"):
         open_index(out, images=images.subset([4, 3, 2, 1, 0]))
-    with pytest.raises(InputError, match='backend must be "exact" or'):
+    with pytest.raises(InputError, match='backend must be "exact", '):
         open_index(out, backend="annoy")
     with pytest.raises(InputError, match="such as milvus:http://localhost:19530, got 'milvus'"):
         open_index(out, backend="milvus")
