@@ -12,7 +12,7 @@ from hardmine.demo.steps import STEPS, Demo
 
 _INTRODUCTION = """\
 The whole method on {images:,} generated scenes, offline: an index, searches, a small detector
-trained with mining and without, and pages about both. 3,000 scenes take 3 to 6 minutes on two idle
+trained with mining and without, and pages about both. 3,000 scenes take about 5 minutes on two idle
 cores, longer on a busy machine. Stop it at any time and run it again. All is written to {out}.
 """
 
