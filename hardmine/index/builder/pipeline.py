@@ -178,8 +178,7 @@ class ShardBuilder:
                 while unfinished:
                     unfinished.popleft().result()
             finally:
-                batches.close()
-                pool.shutdown(wait=True, cancel_futures=True)
+                batches.close()  # what is encoded is still clustered and written
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[tuple[_Batch, range]]:
         for number in numbers:
