@@ -120,7 +120,7 @@ def _json_members(file: Path, members: Mapping[str, tuple[int, int]]) -> dict[st
             try:
                 # Not msgspec, which refuses the NaN that img2dataset writes.
                 found[_key(name)] = json.loads(opened.read(length))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{file / name}: no valid JSON: {error}") from None
     return found
 

@@ -21,6 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hardmine.detections import Detections, average_precision_from_matches, match_detections
 from hardmine.index import index_from_regions
+from hardmine.index.base import Index
 from hardmine.mining.conditions import ConditionFinder, vocabulary
 from hardmine.mining.confusion import measure_confusion
 from hardmine.mining.contexts import measure_contexts
@@ -134,13 +135,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-@pytest.mark.benchmark
-def test_measuring_contexts() -> None:
-    images, detections = make_validation()
+def make_val_index(images: ImageSet) -> Index:
+    """Random regions of the validation images."""
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((NUM_IMAGES * REGIONS, DIM), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    index = index_from_regions(
+    return index_from_regions(
         vectors.astype(np.float16),
         np.arange(NUM_IMAGES + 1) * REGIONS,
         np.tile(np.float32([0, 0, 1, 1]), (len(vectors), 1)),
@@ -150,6 +150,12 @@ def test_measuring_contexts() -> None:
         paths=images.paths,
         sizes=images.sizes,
     )
+
+
+@pytest.mark.benchmark
+def test_measuring_contexts() -> None:
+    images, detections = make_validation()
+    index = make_val_index(images)
     contexts = ("at night", "in the rain", "in fog")
     peer, ap = evaluate(images, detections)
     lines = [("pycocotools' evaluation", peer)]

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from hardmine.detections import match_detections
-from hardmine.index import index_from_regions
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.storage.store import Shard, Store
 from hardmine.mining.conditions import Condition
@@ -25,7 +24,7 @@ from hardmine.serve.conditions import find_conditions, show_conditions
 from hardmine.serve.pages import ask_page
 from hardmine.serve.questions import Question
 from hardmine.serve.site import Site
-from tests.benchmarks.test_bench_contexts import make_validation
+from tests.benchmarks.test_bench_contexts import make_val_index, make_validation
 
 IMAGES, REGIONS, DIM = 118_287, 11, 512
 
@@ -121,25 +120,13 @@ def test_bench_serve() -> None:
 def test_bench_collect_and_conditions() -> None:
     index = make_index()
     val, detections = make_validation()
-    vectors = np.random.default_rng(2).standard_normal((len(val) * REGIONS, DIM), np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    val_index = index_from_regions(
-        vectors.astype(np.float16),
-        np.arange(len(val) + 1) * REGIONS,
-        np.tile(np.float32([0, 0, 1, 1]), (len(vectors), 1)),
-        np.ones(len(vectors), np.float32),
-        ids=val.ids,
-        root=val.root,
-        paths=val.paths,
-        sizes=val.sizes,
-    )
     space = Workspace(
         "coco",
         index,
         RandomTexts(),  # type: ignore[arg-type]
         images=make_labels(index),
         val_images=val,
-        val_index=val_index,
+        val_index=make_val_index(val),
         pool=index,
     )
     search, _ = seconds(lambda: index.search(RandomTexts().encode_texts(["a"]).numpy(), 60))

@@ -119,3 +119,13 @@ def test_an_image_without_labels_is_counted(tmp_path) -> None:
 def test_labels_that_cannot_be_read_are_refused(tmp_path, content, message) -> None:
     with pytest.raises(InputError, match=message):
         load_images(write(tmp_path, [content]))
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff", b"[" * 100_000])
+def test_a_json_file_that_cannot_be_parsed_is_named(tmp_path, text) -> None:
+    with tarfile.open(write(tmp_path, [None]) / "train-000000.tar", "a") as archive:
+        entry = tarfile.TarInfo("day.1/0000.json")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    with pytest.raises(InputError, match=r"train-000000.tar/day.1/0000.json: no valid JSON"):
+        load_images(tmp_path)
