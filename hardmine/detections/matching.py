@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hardmine.errors import InputError
 from hardmine.records import ImageSet, Instances
 
 COCO_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+_MAX_PAIRS = 1_000_000  # of a detection and an object, at once: 100 MB
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,7 @@ def match_detections(
     # Labels are decimals stored as float32. The shortest decimal of a float32 is what was written;
     # an IoU of exactly 0.5 or 0.75 is common among such boxes.
     boxes = instances.boxes.astype(str).astype(np.float64)
-    found = np.full((len(kept), len(thresholds)), -1, np.int64)
-    # Objects that do not count come last, and take no detection from those that do.
-    instance_order = np.lexsort((~counted, instances.class_rows, instances.image_rows))
-    for rows, objects in _groups(kept, instances, instance_order, len(ground_truth.class_names)):
-        crowd = instances.crowd[objects]
-        overlaps = box_overlaps(kept.boxes[rows], boxes[objects], crowd)
-        column = _match_group(overlaps, counted[objects], crowd, thresholds)
-        found[rows] = np.where(column >= 0, objects[column], -1)
+    found = _match(kept, instances, boxes, counted, thresholds)
     ignored = (found >= 0) & ~counted[found] if len(counted) else np.zeros(found.shape, bool)
     areas = np.prod(kept.boxes[:, 2:] - kept.boxes[:, :2], axis=1)
     outside = (areas < area_range[0]) | (areas > area_range[1])
@@ -143,55 +138,102 @@ def box_overlaps(
     array([[0.33333333, 1.        ]])
     """
     first, second = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.prod((high - low).clip(0), axis=2)
-    areas = np.prod(first[:, 2:] - first[:, :2], axis=1)
-    union = areas[:, None] + np.prod(second[:, 2:] - second[:, :2], axis=1) - intersection
+    return _overlaps(first[:, None], second[None], crowd)
+
+
+def _overlaps(
+    first: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+    crowd: npt.NDArray[np.bool_] | None,
+) -> npt.NDArray[np.float64]:
+    """As ``box_overlaps``, of boxes (..., 4) that are broadcast against each other."""
+    x1, y1, x2, y2 = np.moveaxis(first, -1, 0)
+    other_x1, other_y1, other_x2, other_y2 = np.moveaxis(second, -1, 0)
+    width = (np.minimum(x2, other_x2) - np.maximum(x1, other_x1)).clip(0)
+    height = (np.minimum(y2, other_y2) - np.maximum(y1, other_y1)).clip(0)
+    intersection = width * height
+    areas = (x2 - x1) * (y2 - y1)
+    union = areas + (other_x2 - other_x1) * (other_y2 - other_y1) - intersection
     if crowd is not None:
-        union = np.where(crowd, areas[:, None], union)
+        union = np.where(crowd, areas, union)
     overlaps: npt.NDArray[np.float64] = np.divide(
         intersection, union, out=np.zeros_like(intersection), where=intersection > 0
     )
     return overlaps
 
 
-def _match_group(
-    overlaps: npt.NDArray[np.float64],
+def _match(
+    kept: Detections,
+    instances: Instances,
+    boxes: npt.NDArray[np.float64],
     counted: npt.NDArray[np.bool_],
-    crowd: npt.NDArray[np.bool_],
     thresholds: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
-    """Match the detections and objects of one image and class.
+    """(D, T) row of the object that each detection found, -1 for none.
 
-    An object that counts is preferred to any that does not, whatever the IoU. Of equal IoUs the
-    later object wins. pycocotools does the same.
+    A detection and an object that overlap no other of their image and class are matched all at
+    once. The rest choose one by one. An object that counts is preferred to any that does not,
+    whatever the IoU. Of equal IoUs the later object wins. pycocotools does the same.
 
     Args:
-        overlaps: (D, G) IoUs; detections by falling score, objects that count first.
-        counted: (G,) objects that count.
-        crowd: (G,) objects that may be found more than once.
+        kept: By falling score within an image and class.
+        instances: M labelled objects.
+        boxes: (M, 4) theirs.
+        counted: (M,) objects that count.
         thresholds: (T,).
-
-    Returns:
-        (D, T) column of the object that each detection found, -1 for none.
     """
     reached = thresholds - 1e-9  # an IoU that misses the threshold by rounding alone reaches it
-    found = np.full((len(overlaps), len(reached)), -1, np.int64)
-    free = np.ones((len(counted), len(reached)), bool)
-    for row in np.flatnonzero(overlaps.max(axis=1) >= reached.min()).tolist():
-        fits = free & (overlaps[row][:, None] >= reached)
-        if not counted.all():
-            # Objects that do not count are an option only where no counted object fits.
-            fits &= counted[:, None] | ~(fits & counted[:, None]).any(axis=0)
+    found = np.full((len(kept), len(reached)), -1, np.int64)
+    rows, objects, overlaps = _overlapping(kept, instances, boxes, reached.min())
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(objects)[objects] == 1)
+    fits = overlaps[alone][:, None] >= reached
+    found[rows[alone]] = np.where(fits, objects[alone][:, None], -1)
+    rows, objects, overlaps = rows[~alone], objects[~alone], overlaps[~alone]
+    free = np.ones((len(boxes), len(reached)), bool)
+    starts = np.flatnonzero(np.diff(rows, prepend=-1, append=-1)).tolist()
+    for start, end in pairwise(starts):
+        options, own = objects[start:end], overlaps[start:end, None]
+        fits = free[options] & (own >= reached)
+        # Objects that do not count are an option only where no counted object fits.
+        counts = counted[options][:, None]
+        fits &= counts | ~(fits & counts).any(axis=0)
         levels = np.flatnonzero(fits.any(axis=0))
-        if not len(levels):
-            continue
-        candidates = np.where(fits[:, levels], overlaps[row][:, None], -1.0)
-        best = len(counted) - 1 - candidates[::-1].argmax(axis=0)
-        found[row, levels] = best
-        free[best, levels] = crowd[best]
+        candidates = np.where(fits[:, levels], own, -1.0)
+        best = options[len(options) - 1 - candidates[::-1].argmax(axis=0)]
+        found[rows[start], levels] = best
+        free[best, levels] = instances.crowd[best]  # a crowd may be found more than once
     return found
+
+
+def _overlapping(
+    kept: Detections, instances: Instances, boxes: npt.NDArray[np.float64], least: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Pairs of one image and class whose IoU is at least ``least``, sorted.
+
+    Returns:
+        (P,) rows of detections, (P,) rows of objects, (P,) IoUs.
+    """
+    classes = 1 + max(kept.class_rows.max(initial=0), instances.class_rows.max(initial=0))
+    keys = instances.image_rows.astype(np.int64) * classes + instances.class_rows
+    order = np.argsort(keys, kind="stable")
+    wanted = kept.image_rows.astype(np.int64) * classes + kept.class_rows
+    firsts, lasts = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
+    ends = np.cumsum(lasts - firsts)
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    # Detections whose pairs fit into memory at once.
+    edges = np.searchsorted(ends, np.arange(0, ends.max(initial=0), _MAX_PAIRS), "right")
+    for start, end in pairwise([*edges.tolist(), len(kept)]):
+        counts = (lasts - firsts)[start:end]
+        rows = np.repeat(np.arange(start, end), counts)
+        nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        objects = order[np.repeat(firsts[start:end], counts) + nth]
+        overlaps = _overlaps(
+            np.asarray(kept.boxes[rows], np.float64), boxes[objects], instances.crowd[objects]
+        )
+        near = overlaps >= least
+        parts.append((rows[near], objects[near], overlaps[near]))
+    rows, objects, overlaps = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return rows, objects, overlaps
 
 
 def _rank(given: Detections, images: ImageSet, limit: int) -> npt.NDArray[np.int64]:
@@ -212,21 +254,3 @@ def _rank(given: Detections, images: ImageSet, limit: int) -> npt.NDArray[np.int
     id_rank[np.argsort(images.ids, kind="stable")] = np.arange(len(images))
     keys = (allowed, id_rank[given.image_rows[allowed]])
     return allowed[np.lexsort((*keys, -given.scores[allowed], given.class_rows[allowed]))]
-
-
-def _groups(
-    kept: Detections, instances: Instances, instance_order: npt.NDArray[np.int64], num_classes: int
-) -> Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Yield the detections (by score) and instances (counted first) of each image and class."""
-    detection_keys = kept.image_rows * num_classes + kept.class_rows
-    instance_keys = instances.image_rows.astype(np.int64) * num_classes + instances.class_rows
-    detection_order = np.argsort(detection_keys, kind="stable")
-    detection_keys, instance_keys = detection_keys[detection_order], instance_keys[instance_order]
-    shared = np.intersect1d(detection_keys, instance_keys)
-    bounds = [
-        np.searchsorted(keys, shared, side).tolist()
-        for keys in (detection_keys, instance_keys)
-        for side in ("left", "right")
-    ]
-    for first, last, first_instance, last_instance in zip(*bounds, strict=True):
-        yield detection_order[first:last], instance_order[first_instance:last_instance]
