@@ -182,9 +182,9 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
         for benchmark in report.outlook:
             console.print(f"  {benchmark.sentence}")
     for one in report.slices:
-        console.print(
-            escape(_slice_line(one.text, one.ap_inside, one.ap_outside, one.low, one.high))
-        )
+        line = _slice_line(one.text, one.ap_inside, one.ap_outside, one.low, one.high)
+        shown = f"; {one.shown}" if one.shown else ""
+        console.print(escape(line + shown))
     for note in report.notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
 

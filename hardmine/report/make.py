@@ -22,6 +22,7 @@ from hardmine.report.text_slices import (
     TextSlice,
     suggest_slices,
     text_slices,
+    with_shares,
     worst_contexts,
 )
 
@@ -85,6 +86,10 @@ def make_report(
             measured_slices += text_slices(slices, *on_validation)
         if suggest:
             measured_slices += suggest_slices(*on_validation)
+        if index is not None and train is not None:
+            measured_slices = with_shares(
+                measured_slices, encoder, val=(val, val_index), train=(train, index)
+            )
         harder = [
             one.text
             for one in measured_slices

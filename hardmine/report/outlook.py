@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hardmine.report.gaps import ClassGap
 from hardmine.report.text_slices import TextSlice
 
-_RARE, _CONDITION = "rare classes", "a condition"
+_RARE, _CONDITION = "rare classes", "a condition that training seldom shows"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Measured:
     """What mining gained over uniform draws in one benchmark, in points of AP50.
 
     Attributes:
-        weakness: What was weak: classes, or the images of a condition that training seldom shows.
+        weakness: What was weak: classes, or the images of a condition.
         data: What images.
         passes: How often each image was drawn in the whole training, on average.
         weak: Gain where it was weak, and its standard error.
@@ -65,7 +65,7 @@ def outlook(
         the one whose images were seen most nearly ``epochs`` times, if that is known.
     """
     found = {_RARE} if any("few" in gap.kinds for gap in gaps) else set()
-    if any(one.significant and one.gap > 0 for one in slices):
+    if any(one.fails and one.seldom for one in slices):
         found.add(_CONDITION)
     alike = [one for one in MEASURED if one.weakness in found]
     if epochs is None:

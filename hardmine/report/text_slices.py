@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +21,11 @@ from hardmine.detections import (
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
 from hardmine.mining.conditions import ConditionFinder, vocabulary
-from hardmine.mining.contexts import PLAIN, context_phrases
+from hardmine.mining.contexts import PLAIN, answer_threshold, context_phrases
 from hardmine.mining.queries import clean_name, embed_queries
 from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet
+from hardmine.report.units import percent
 
 SHARE = 0.2  # of the validation images answer a text
 UNNAMED = "unnamed"  # in place of a text
@@ -50,6 +52,8 @@ class TextSlice:
         opposite: Of a suggestion, the paths of the images that answer least.
         suggested: Whether hardmine found the text by itself.
         failures: Of a suggestion, how often the detector fails there.
+        val_share: Share of the validation images that show it, by their similarity; NaN unknown.
+        train_share: Share of the training images that do.
     """
 
     text: str
@@ -66,6 +70,28 @@ class TextSlice:
     opposite: tuple[str, ...] = ()
     suggested: bool = False
     failures: str = ""
+    val_share: float = math.nan
+    train_share: float = math.nan
+
+    @property
+    def fails(self) -> bool:
+        """Whether the detector surely does worse there."""
+        return self.suggested or (self.significant and self.gap > 0)
+
+    @property
+    def shown(self) -> str:
+        """How often it is shown, in words; empty if unknown."""
+        if math.isnan(self.train_share):
+            return ""
+        return (
+            f"{percent(self.val_share, 0)} % of the validation images show it, "
+            f"{percent(self.train_share, 0)} % of the training images"
+        )
+
+    @property
+    def seldom(self) -> bool:
+        """Whether training shows it less than half as often as validation."""
+        return self.train_share < self.val_share / 2
 
     @property
     def significant(self) -> bool:
@@ -164,6 +190,39 @@ def suggest_slices(
             failures=f"{failures} (p {p:.0e})",
         )
         for (text, p, failures), score in zip(places, scores, strict=True)
+    ]
+
+
+def with_shares(
+    slices: Sequence[TextSlice],
+    encoder: Encoder,
+    *,
+    val: tuple[ImageSet, Index],
+    train: tuple[ImageSet, Index],
+) -> list[TextSlice]:
+    """Add how often validation and training show what each slice says; not where it is unnamed.
+
+    Args:
+        slices: Of the validation images.
+        encoder: The one that made the indexes.
+        val: Validation images and an index of them.
+        train: Training images and an index of them.
+    """
+    texts = list(dict.fromkeys(one.text for one in slices if one.text != UNNAMED))
+    if not texts:
+        return list(slices)
+    phrases = [phrase for text in texts for phrase in context_phrases(text)]
+    scores = [_similarity(phrases, *images, encoder, against=PLAIN[0]) for images in (val, train)]
+    shares = {}
+    for text, *answers in zip(texts, *scores, strict=True):
+        known = [row[np.isfinite(row)] for row in answers]
+        threshold = answer_threshold(known[0])
+        shares[text] = [float((row >= threshold).mean()) for row in known]
+    return [
+        replace(one, val_share=shares[one.text][0], train_share=shares[one.text][1])
+        if one.text in shares
+        else one
+        for one in slices
     ]
 
 

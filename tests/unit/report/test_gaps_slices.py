@@ -16,9 +16,11 @@ from hardmine.index.base import Index
 from hardmine.records import ImageSet, Instances
 from hardmine.report.make import make_report
 from hardmine.report.text_slices import (
+    UNNAMED,
     named_classes,
     suggest_slices,
     text_slices,
+    with_shares,
     worst_contexts,
 )
 
@@ -123,6 +125,24 @@ def test_suggestions_are_the_conditions_in_which_the_detector_fails(
     assert not replace(one, low=-0.1).significant
     dark = set(images.ids[DARK].astype(str))
     assert set(one.opposite) <= set(index.paths) - dark
+
+
+def test_how_often_training_and_validation_show_a_slice(
+    images: ImageSet, matches: Matches, index: Index
+) -> None:
+    """Training lacks nine of ten dark images."""
+    dark = np.flatnonzero(DARK)
+    kept = np.setdiff1d(np.arange(NUM), dark[: round(0.9 * len(dark))])
+    slices = text_slices(["at night"], images, matches, index, Words())
+    assert not slices[0].shown
+    unnamed = replace(slices[0], text=UNNAMED)
+    night, other = with_shares(
+        [*slices, unnamed], Words(), val=(images, index), train=(images.subset(kept), index)
+    )
+    assert night.val_share == pytest.approx(DARK.mean())
+    assert night.train_share == pytest.approx(DARK[kept].mean())
+    assert night.seldom
+    assert other == unnamed
 
 
 def test_the_worst_context_of_each_class(images: ImageSet, matches: Matches, index: Index) -> None:

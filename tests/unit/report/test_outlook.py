@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ ROADS = json.loads(
 )
 REGIMES = {2: "plenty", 7: "usual"}
 PARTS = {
-    "a condition": "timeofday=night/frequent/ap50",
+    "a condition that training seldom shows": "timeofday=night/frequent/ap50",
     "rare classes": "all/rare/ap50",
 }
 
@@ -41,19 +42,34 @@ def test_the_figures_are_those_that_were_measured(one: Measured) -> None:
     assert one.all == pytest.approx(gain(strategies, "all/frequent/ap50"), abs=0.051)
 
 
+SELDOM = {"val_share": 0.4, "train_share": 0.05}
+
+
 def class_gap(*kinds: str) -> ClassGap:
     return ClassGap("cat", ap=0.1, kinds=kinds)
 
 
 def harder() -> TextSlice:
-    return TextSlice("at night", ("cat",), 50, 0.1, 0.4, 0.3, 0.2, 0.4, p=0.001)
+    return TextSlice("at night", ("cat",), 50, 0.1, 0.4, 0.3, 0.2, 0.4, 0.001, **SELDOM)
 
 
 def test_only_benchmarks_with_the_same_weakness_count() -> None:
     assert outlook([class_gap("missed")], []) == ()
     rare = outlook([class_gap("few")], [])
     assert {one.weakness for one in rare} == {"rare classes"}
-    assert {one.weakness for one in outlook([class_gap()], [harder()])} == {"a condition"}
+    assert {one.weakness for one in outlook([class_gap()], [harder()])} == {
+        "a condition that training seldom shows"
+    }
+
+
+def test_a_condition_counts_in_which_objects_are_missed_though_ap_does_not_show_it() -> None:
+    unsure = replace(harder(), low=-0.1, p=0.3)
+    assert outlook([class_gap()], [unsure]) == ()
+    assert outlook([class_gap()], [replace(unsure, suggested=True)])
+
+
+def test_a_condition_that_training_shows_as_often_as_validation_does_not_count() -> None:
+    assert outlook([class_gap()], [replace(harder(), train_share=0.3)]) == ()
 
 
 def test_of_the_same_weakness_the_nearest_number_of_passes_counts() -> None:
