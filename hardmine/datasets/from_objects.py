@@ -37,7 +37,7 @@ def images_from(
     Args:
         paths: Path of each of N images; relative ones are relative to the working directory. Or
             their addresses: ``s3://bucket/a.jpg``. With a ``reader``, the name by which it finds
-            each image.
+            each image; ids and names tell an index of another set from one of this.
         boxes: For each image an (n, 4) array, xyxy in pixels of the upright image; None if the
             images have no labels.
         labels: For each image the (n,) classes of its boxes: positions in ``class_names``, or

@@ -55,9 +55,9 @@ def from_huggingface(
     """Make an image set of a split of a Hugging Face data set, in its order.
 
     Images stay where they are, in memory or in the cache on disk, and are read when they are
-    opened. Ids are the column ``image_id`` where its values are unique, else 0 to N - 1; then the
-    names of the files, or their lengths, tell an index of another data set from one of this. Sizes
-    are the columns ``height`` and ``width``.
+    opened. Their paths hold the names of the files, or their lengths, which tell an index of
+    another data set from one of this. Ids are the column ``image_id`` where its values are unique,
+    else 0 to N - 1. Sizes are the columns ``height`` and ``width``.
 
     Args:
         dataset: A ``datasets.Dataset``.
@@ -86,14 +86,12 @@ def from_huggingface(
         lambda row: size_of(reader(str(row)), str(row)) if sizes is None else sizes[row],
         "pass box_format={!r}",
     )
-    rows = [str(row) for row in range(len(dataset))]
     ids = np.asarray(columns.get("image_id", ()))
     if len(np.unique(ids)) < len(dataset):
         ids = np.arange(len(dataset))
-        told_apart = zip(rows, _files(undecoded, image), strict=True)
-        rows = [f"{row}/{file}" for row, file in told_apart]
+    paths = [f"{row}/{file}" for row, file in enumerate(_files(undecoded, image))]
     return images_from(
-        rows, to_xyxy(boxes, box_format), labels, names, ids, sizes=sizes, reader=reader
+        paths, to_xyxy(boxes, box_format), labels, names, ids, sizes=sizes, reader=reader
     )
 
 

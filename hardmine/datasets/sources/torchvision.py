@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,8 @@ class PairReader:
     pairs: Any
 
     def __call__(self, name: str) -> bytes:
-        """The bytes of a PPM file with the image's pixels."""
-        pixels = _pixels(self.pairs[int(name)][0])
+        """The bytes of a PPM file with the pixels of an image, whose name begins with its row."""
+        pixels = _pixels(self.pairs[int(name.partition("/")[0])][0])
         height, width, _ = pixels.shape
         return b"P6 %d %d 255\n" % (width, height) + pixels.tobytes()
 
@@ -41,7 +42,8 @@ def from_torchvision(
 
     ``CocoDetection`` and ``VOCDetection`` are read by their files, whatever their transforms; a
     ``Subset`` of a set keeps its order. Of any other set every pair is read once, and images are
-    read through it again when they are opened: pass one without random transforms.
+    read through it again when they are opened: pass one without random transforms. Their paths
+    hold a checksum of the pixels, which tells an index of another set from one of this.
 
     Args:
         dataset: Of pairs (image, target). A target has ``boxes`` (n, 4), xyxy in pixels, and
@@ -68,7 +70,7 @@ def from_torchvision(
 
 
 def _from_pairs(dataset: Any, class_names: Sequence[str] | Mapping[int, str] | None) -> ImageSet:
-    boxes, labels, sizes = [], [], []
+    paths, boxes, labels, sizes = [], [], [], []
     for row in range(len(dataset)):
         pair = dataset[row]
         if not isinstance(pair, Sequence) or len(pair) < 2 or not isinstance(pair[1], Mapping):
@@ -84,12 +86,13 @@ def _from_pairs(dataset: Any, class_names: Sequence[str] | Mapping[int, str] | N
             )
         boxes.append(np.asarray(target["boxes"], np.float64).reshape(-1, 4))
         labels.append(np.asarray(target["labels"]).reshape(-1))
-        sizes.append(_pixels(image).shape[:2])
+        pixels = _pixels(image)
+        sizes.append(pixels.shape[:2])
+        paths.append(f"{row}/{crc32(pixels.tobytes()):08x}")
     if class_names is None:
         raise InputError("the labels of this data set are numbers; pass class_names=")
     names, labels = _named(class_names, labels)
-    rows = [str(row) for row in range(len(dataset))]
-    return images_from(rows, boxes, labels, names, sizes=sizes, reader=PairReader(dataset))
+    return images_from(paths, boxes, labels, names, sizes=sizes, reader=PairReader(dataset))
 
 
 def _named(

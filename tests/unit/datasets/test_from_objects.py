@@ -208,6 +208,15 @@ def test_pairs_of_image_and_target(folder: Path, make: Callable[[Image.Image], A
     assert images.sizes.tolist() == [list(SIZE)] * 3
 
 
+def test_pairs_of_other_images_do_not_fit_an_index_of_these(folder: Path) -> None:
+    names = {1: NAMES[0], 2: NAMES[1]}
+    fingerprints = [
+        from_torchvision(Pairs(folder, make), names).fingerprint
+        for make in (np.asarray, as_tensor, lambda image: as_tensor(image).flip(0))
+    ]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
 def test_pairs_that_cannot_be_read(folder: Path) -> None:
     for dataset, names, message in (
         (Pairs(folder, np.asarray), None, "labels of this data set are numbers"),
@@ -271,12 +280,14 @@ def test_huggingface(folder: Path, nested: str) -> None:
     assert images.ids.tolist() == [4, 5, 6]
     assert_the_same(images)
     assert_the_same(from_huggingface(dataset.select([2, 1, 0])).subset([2, 1, 0]))
-    # Without ids of its own, another set of the same length has another fingerprint.
-    bare = dataset.remove_columns("image_id")
-    numbered = from_huggingface(bare)
+    numbered = from_huggingface(dataset.remove_columns("image_id"))
     assert_the_same(numbered)
-    assert numbered.fingerprint == from_huggingface(bare).fingerprint
-    assert numbered.fingerprint != from_huggingface(bare.select([1, 2, 0])).fingerprint
+    # Another set with the same ids has another fingerprint.
+    bare = dataset.remove_columns("image_id")
+    other = bare.select([1, 2, 0])
+    for own, another in ((bare, other), (dataset, other.add_column("image_id", [4, 5, 6]))):
+        assert from_huggingface(own).fingerprint == from_huggingface(own).fingerprint
+        assert from_huggingface(own).fingerprint != from_huggingface(another).fingerprint
     with pytest.raises(InputError, match="has no column 'objects'; found image, image_id, things"):
         from_huggingface(dataset.rename_column("objects", "things"))
     with pytest.raises(InputError, match="has the splits train"):
