@@ -127,7 +127,7 @@ def to_label_studio(
                     "original_width": width,
                     "original_height": height,
                     "image_rotation": 0,
-                    "score": round(one.score, 4),
+                    "score": _confidence(one.score),
                     "value": {
                         "x": left,
                         "y": top,
@@ -138,11 +138,16 @@ def to_label_studio(
                     },
                 }
             )
-        score = round(max(one.score for one in found), 4)
+        score = _confidence(max(one.score for one in found))
         prediction = {"model_version": "hardmine", "score": score, "result": result}
         data = {"image": image_url + quote(found[0].path), **facts}
         tasks.append({"data": data, "predictions": [prediction]})
     return tasks
+
+
+def _confidence(similarity: float) -> float:
+    """A similarity as Label Studio takes scores, which it refuses outside [0, 1]."""
+    return round(min(max(similarity, 0.0), 1.0), 4)
 
 
 def label_studio_config(mined: Sequence[MinedImage]) -> str:

@@ -264,7 +264,10 @@ def main(data: Path, work: Path) -> None:
     """Run every training and write what happened to a file."""
     # First, as threads of a training would not outlive the fork.
     results: dict[str, Any] = {
-        "ranks": train_two_processes(data, work / "ranks", config="yolo26", epochs=2),
+        "ranks": train_two_processes(data, work / "ranks", config="yolo26", epochs=2, copy_after=0),
+        "ranks-rest": train_two_processes(
+            data, work / "ranks-rest", resume=work / "ranks" / "copy.pt"
+        ),
         "yolo11": train(data, work / "yolo11", copy_after=1),
         "yolo11-seg": train(data, work / "yolo11-seg", config="yolo11-seg", epochs=2, stop_after=0),
         # Turned boxes are compared with each other, and a new model is sure of none: a small image

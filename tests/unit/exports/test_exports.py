@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 from toy_data import WordEncoder, make_toy_data
 from toy_miner import METRICS, make_miner
 
@@ -89,6 +91,38 @@ def test_label_studio_tasks_hold_what_its_documentation_asks_for() -> None:
     assert labels is not None
     assert labels.attrib == {"name": "label", "toName": "image"}
     assert [label.get("value") for label in labels] == ["bus", 'dog & "cat"']
+
+
+def test_label_studio_itself_accepts_the_tasks() -> None:
+    reason = "needs pip install label-studio-sdk"
+    interface = pytest.importorskip("label_studio_sdk.label_interface", reason=reason)
+    mined = [*MINED, replace(MINED[1], image_id=8, path="8.jpg", score=-0.01)]
+    checked = interface.LabelInterface(label_studio_config(mined))
+    checked.validate()
+    for task in to_label_studio(mined):
+        [prediction] = task.pop("predictions")
+        assert checked.validate_task(task)
+        assert checked.validate_prediction(prediction, return_errors=True) == []
+    prediction["score"] = -0.01
+    assert not checked.validate_prediction(prediction)
+
+
+def test_datumaro_reads_the_cvat_file(tmp_path: Path) -> None:
+    datumaro = pytest.importorskip("datumaro", reason="needs pip install datumaro")
+    write_export(MINED, "cvat", tmp_path / "annotations.xml")
+    for path in ("a b/7.jpg", "9.jpg"):
+        file = tmp_path / "images" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", SIZE[::-1]).save(file)
+    read = datumaro.Dataset.import_from(str(tmp_path), "cvat")
+    names = [label.name for label in read.categories()[datumaro.AnnotationType.label].items]
+    found = {
+        item.id: [(names[box.label], *box.get_bbox()) for box in item.annotations] for item in read
+    }
+    assert found == {
+        "a b/7": [('dog & "cat"', 50, 50, 100, 50), ("bus", 20, 10, 40, 10)],
+        "9": [("bus", 0, 0, 200, 100)],
+    }
 
 
 def test_cvat_xml() -> None:
