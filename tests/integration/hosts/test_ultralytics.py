@@ -143,6 +143,13 @@ def test_a_run_that_ended_early_resumes_with_the_same_images(trained) -> None:
     assert rest == results["yolo11"]["batches"][2 * BATCHES :]
 
 
+def test_two_processes_resume_with_the_same_images(trained) -> None:
+    _, results = trained
+    for whole, rest in zip(results["ranks"], results["ranks-rest"], strict=True):
+        assert len(rest["batches"]) == BATCHES
+        assert rest["batches"] == whole["batches"][BATCHES:]
+
+
 @pytest.mark.parametrize("config", ["yolo11", "ranks", "yolo11-seg", "yolo11-obb", "yolo26-pose"])
 def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained, config) -> None:
     work, results = trained
