@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,7 @@ class HostMining:
         self.options = options
         self.sampler = sampler
         self.validations = 0
+        self._run = uuid4().hex
         self._log = log or logging.getLogger(__name__)
         self._partners = partners
         self._warned: set[str] = set()
@@ -169,6 +171,7 @@ class HostMining:
                 resumes at the end of an epoch.
         """
         return {
+            "run": self._run,
             "miner": self.miner.state_dict(),
             "validations": self.validations,
             "samplers": list(samplers),
@@ -196,6 +199,7 @@ class HostMining:
             return
         self.miner.load_state_dict(state["miner"])
         self.validations = int(state["validations"])
+        self._run = state.get("run", self._run)
         weights = state["miner"]["weights"]
         if weights is not None:
             self._set_partner_weights(weights, int(state["miner"]["number"]))

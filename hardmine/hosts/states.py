@@ -36,6 +36,25 @@ class StateFolder:
         """Read on rank 0 and broadcast the state after so many; None if not saved."""
         return load_state(self._file(count))
 
+    def newest(self, count: int, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The state after so many: that of the file, which a validation may have made newer.
+
+        Args:
+            count: How far training was.
+            saved: The state in the checkpoint; None if it has none. A file of another run, which
+                was started in this folder before or since, does not count.
+        """
+        newer = self.load(count)
+        if saved is None or newer is None or newer.get("run") != saved.get("run"):
+            return saved
+        return newer
+
+    def clear(self) -> None:
+        """Remove the states of a run that was here before, on rank 0."""
+        if rank_and_world_size()[0] == 0:
+            for file in self.folder.glob(f"{self._unit}_*.pth"):
+                file.unlink()
+
     def _file(self, count: int) -> Path:
         return self.folder / f"{self._unit}_{count}.pth"
 

@@ -102,8 +102,8 @@ class HardMining(HookBase):  # type: ignore[misc]
             partners=self._partners,
         )
         if self.trainer.start_iter > 0:
-            # The file is newer: it was saved after the evaluation that follows the checkpoint.
-            self._mining.load_state(self._states.load(self.trainer.start_iter) or self._loaded)
+            # A checkpoint may be saved before the evaluation that follows it.
+            self._mining.load_state(self._states.newest(self.trainer.start_iter, self._loaded))
         self._restart_loader()
 
     def before_step(self) -> None:

@@ -134,7 +134,7 @@ class HardMining(Callback):
             state = self._loaded
             if state is not None:
                 self._trained = state["batches"]
-                state = self._states.load(self._trained) or state
+                state = self._states.newest(self._trained, state)
             self._mining.load_state(state)
         self._epoch = self._sampler.epoch
 

@@ -157,8 +157,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             partners=self._install_partners(dataset),
         )
         if runner._resume and runner.iter > 0:
-            # The file is newer: it was saved after the validation that follows the checkpoint.
-            self._mining.load_state(self._states.load(runner.iter) or self._checkpoint_state)
+            # mmengine saves a checkpoint before the validation that follows it.
+            self._mining.load_state(self._states.newest(runner.iter, self._checkpoint_state))
         if is_iteration_based(runner.train_loop):
             # The loop started its loader before weights and partners were known.
             self._batches = TrainedBatches(

@@ -113,6 +113,8 @@ class HardMining:
         )
         if trainer.start_epoch > 0:
             self._mining.load_state(self._states.load(trainer.start_epoch - 1))
+        else:
+            self._states.clear()
         self._install(trainer.train_loader)
 
     def on_train_epoch_start(self, trainer: Any) -> None:

@@ -7,6 +7,18 @@ import torch
 from hardmine.hosts import StateFolder
 
 
+def test_a_state_of_another_run_does_not_count(tmp_path) -> None:
+    folder = StateFolder(tmp_path)
+    own, newer = ({"run": "a", "number": number} for number in (1, 2))
+    assert folder.newest(7, own) == own
+    folder.save(7, newer)
+    assert folder.newest(7, own) == newer
+    assert folder.newest(7, {"run": "b"}) == {"run": "b"}
+    assert folder.newest(7, None) is None
+    folder.clear()
+    assert folder.load(7) is None
+
+
 def test_equal_tensors_are_written_once(tmp_path) -> None:
     """The state of every rank holds the same weights."""
     folder = StateFolder(tmp_path / "states")
