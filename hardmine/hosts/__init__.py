@@ -2,7 +2,13 @@
 
 from hardmine.hosts.batches import RecordedSampler, TrainedBatches
 from hardmine.hosts.coco import KeptResults
-from hardmine.hosts.images import gather_predictions, image_ids, predicted_boxes, unique_ids
+from hardmine.hosts.images import (
+    gather_predictions,
+    image_ids,
+    predicted_boxes,
+    require_order,
+    unique_ids,
+)
 from hardmine.hosts.loaders import SkippedBatches, find_sampler
 from hardmine.hosts.mining import HostMining, ValidationResult
 from hardmine.hosts.options import MiningOptions
@@ -25,6 +31,7 @@ __all__ = [
     "image_ids",
     "load_state",
     "predicted_boxes",
+    "require_order",
     "save_state",
     "scalars",
     "state_after_epoch",

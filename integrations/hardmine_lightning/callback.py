@@ -18,6 +18,7 @@ from hardmine.hosts import (
     StateFolder,
     ValidationResult,
     find_sampler,
+    require_order,
     scalars,
     state_after_epoch,
 )
@@ -139,10 +140,12 @@ class HardMining(Callback):
         self._epoch = self._sampler.epoch
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Check that the loader draws with the sampler."""
+        """Check that the loader draws with the sampler, from the images."""
         loader = trainer.train_dataloader
         if find_sampler(loader, advice=_ADVICE) is not self._sampler:
             raise InputError(f"the training loader draws with another HardMiningSampler; {_ADVICE}")
+        if self._dataset_ids is None:
+            require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

@@ -19,6 +19,7 @@ from hardmine.hosts import (
     PartnerTable,
     ValidationResult,
     load_state,
+    require_order,
     save_state,
     scalars,
     state_after_epoch,
@@ -95,6 +96,8 @@ class HardMining(TrainerCallback):
                 "the trainer needs a train_dataset with a length to draw from, got "
                 f"{type(trainer.train_dataset).__name__}"
             )
+        if self._dataset_ids is None:
+            require_order(trainer.train_dataset, self._images)
         seed = args.seed if args.data_seed is None else args.data_seed
         # Accelerate shards what the sampler draws.
         self._sampler = HardMiningSampler(len(trainer.train_dataset), seed=seed, sharded_by="host")
