@@ -182,7 +182,7 @@ class HardMining(Callback):
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Compute and read the metric before the module resets it; its value is cached."""
-        if self._mining is None or trainer.sanity_checking:
+        if self._mining_of(trainer) is None:
             return
         found = find_mean_average_precision(pl_module, self._metric)
         self._computed = None if found is None else found.compute()
@@ -191,13 +191,14 @@ class HardMining(Callback):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Mine: read AP by class, step the miner, log the round."""
-        if self._mining is None or trainer.sanity_checking:
+        mining = self._mining_of(trainer)
+        if mining is None:
             return
-        done = self._mining.after_validation(lambda: self._read(trainer))
+        done = mining.after_validation(lambda: self._read(trainer))
         if done is not None:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(done), step=trainer.global_step)
-        self._mining.save_state(self._states, self._trained, self.state_dict())
+        mining.save_state(self._states, self._trained, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint; Lightning calls this."""
@@ -213,6 +214,11 @@ class HardMining(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until training begins; Lightning calls this."""
         self._loaded = state_dict or None
+
+    def _mining_of(self, trainer: Any) -> HostMining | None:
+        """None in the sanity check, and in ``trainer.validate`` before or after training."""
+        within_training = trainer.state.fn == "fit" and not trainer.sanity_checking
+        return self._mining if within_training else None
 
     def _read(self, trainer: Any) -> ValidationResult:
         names = (self._val_images or self._images).class_names

@@ -101,6 +101,7 @@ def train(
         pl.callbacks.ModelCheckpoint(work / "epochs", filename="{epoch}", save_top_k=-1)
     )
     module = Module()
+    val_loader = DataLoader(SceneDataset(val_images), BATCH_SIZE, collate_fn=collate)
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -122,8 +123,10 @@ def train(
             persistent_workers=workers > 0,
             collate_fn=collate,
         ),
-        DataLoader(SceneDataset(val_images), BATCH_SIZE, collate_fn=collate),
+        val_loader,
         ckpt_path=resume,
         **({"weights_only": True} if library == "lightning" else {}),
     )
+    # Not mined: training is over.
+    trainer.validate(module, val_loader, verbose=False)
     return module.detector.trained
