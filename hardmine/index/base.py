@@ -92,8 +92,11 @@ class Index(Protocol):
         """Yield the scores of every image in chunks: image rows, and scores (C, n)."""
         ...
 
-    def mean_vectors(self) -> npt.NDArray[np.float16]:
-        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
+    def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:
+        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions.
+
+        Of (K,) image rows, where given: (K, D).
+        """
         ...
 
     def best_regions(

@@ -23,7 +23,6 @@ Floats = npt.NDArray[np.float64]
 MAX_RATIO = 20.0  # and 1 / 20 at least
 _NUM_TRAIN = 20_000  # training images that a fit looks at
 _PRIOR_DEVIATION = 1.0  # of the log ratio over the training images, before anything is seen
-_CHUNK = 1 << 15  # images at a time: float64 vectors of 512 are 128 MB
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,15 @@ class DensityRatio:
 
     def of(self, vectors: npt.NDArray[np.floating]) -> Floats:
         """(N,) ratios of N images, within ``MAX_RATIO``; 1 for a vector of zeros (no regions)."""
-        logs, direction = np.zeros(len(vectors)), np.array(self.direction)
-        for start in range(0, len(vectors), _CHUNK):
-            part = vectors[start : start + _CHUNK]
-            found = part.any(axis=1)
-            values = part.astype(np.float64) @ direction + self.offset
-            logs[start : start + _CHUNK][found] = values[found]
+        values = vectors.astype(np.float64) @ np.array(self.direction) + self.offset
+        logs = np.where(vectors.any(axis=1), values, 0)
         limit = np.log(MAX_RATIO)
         return np.asarray(np.exp(logs.clip(-limit, limit)))
+
+
+def sample_rows(num_images: int) -> npt.NDArray[np.int64]:
+    """(T,) rows of the training images that a fit looks at: all, or 20,000 at equal distances."""
+    return np.linspace(0, num_images - 1, min(num_images, _NUM_TRAIN)).astype(np.int64)
 
 
 def fit_density_ratio(
@@ -66,15 +66,12 @@ def fit_density_ratio(
     Args:
         missed: (V,) objects missed in each validation image.
         missed_vectors: (V, D) mean region vectors of these images.
-        shown: (N,) objects that each training image shows.
-        shown_vectors: (N, D).
+        shown: (T,) objects that each training image shows; see ``sample_rows``.
+        shown_vectors: (T, D).
 
     Returns:
         The ratio; None if nothing is missed, or training shows nothing.
     """
-    if len(shown) > _NUM_TRAIN:
-        chosen = np.linspace(0, len(shown) - 1, _NUM_TRAIN).astype(np.int64)
-        shown, shown_vectors = shown[chosen], shown_vectors[chosen]
     sides = []
     for counts, vectors in ((missed, missed_vectors), (shown, shown_vectors)):
         used = (counts > 0) & vectors.any(axis=1)

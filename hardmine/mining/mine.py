@@ -18,7 +18,12 @@ from hardmine.mining.balance import balance_factors, class_balance
 from hardmine.mining.checked import CheckedLabels
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, context_phrases
-from hardmine.mining.density_ratio import DensityRatio, count_missed, fit_density_ratio
+from hardmine.mining.density_ratio import (
+    DensityRatio,
+    count_missed,
+    fit_density_ratio,
+    sample_rows,
+)
 from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels, read_labels
 from hardmine.mining.queries import Queries, name_phrases
@@ -29,6 +34,9 @@ from hardmine.mining.weights import WeightRules, image_weights
 from hardmine.records import ImageSet
 
 Floats = npt.NDArray[np.float64]
+
+# Images whose density ratio is taken at a time: float64 vectors of 512 are 128 MB.
+_IMAGES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,8 @@ def find_density_ratio(
     if rules is not None:
         shown = shown * class_balance(data.labels) ** rules.balance
     missed = count_missed(images, matches, data.class_names)
-    return fit_density_ratio(missed, missed_vectors, shown, data.scores.mean_vectors())
+    rows = sample_rows(len(data))
+    return fit_density_ratio(missed, missed_vectors, shown[rows], data.scores.mean_vectors(rows))
 
 
 @dataclass(frozen=True)
@@ -240,7 +249,12 @@ def mine(
     limits = inputs.weights or WeightRules()
     density_ratio, balance = np.ones(len(data)), np.ones(len(data))
     if inputs.density_ratio is not None:
-        density_ratio = inputs.density_ratio.of(data.scores.mean_vectors())
+        density_ratio = np.concatenate(
+            [
+                inputs.density_ratio.of(data.scores.mean_vectors(rows))
+                for rows in np.split(np.arange(len(data)), range(_IMAGES, len(data), _IMAGES))
+            ]
+        )
     if limits.balance > 0:
         balance = balance_factors(
             queries,

@@ -52,7 +52,7 @@ def mean_vectors_of(index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
     """(K, D) mean region vectors of K images by their index rows; zeros for row -1."""
     vectors = np.zeros((len(rows), index.dim), np.float16)
     known = rows >= 0
-    vectors[known] = index.mean_vectors()[rows[known]]
+    vectors[known] = index.mean_vectors(rows[known])
     return vectors
 
 
@@ -152,12 +152,17 @@ class ScoreCache:
             self._cached.update(zip(missing, map(self._arranged, scored), strict=True))
         return [self._cached[key] for key in keys]
 
-    def mean_vectors(self) -> npt.NDArray[np.float16]:
-        """(N, D) mean region vector of each image; zeros where an image is not in the index."""
+    def mean_vectors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """(K, D) mean region vectors of K images; zeros where an image is not in the index.
+
+        Those of all images are kept if they fit into ``max_bytes``, and else computed at each call.
+        """
         self._follow_index()
+        if len(self) * self.index.dim * np.dtype(np.float16).itemsize > self.max_bytes:
+            return mean_vectors_of(self.index, self._rows[rows])
         if self._means is None:
             self._means = mean_vectors_of(self.index, self._rows)
-        return self._means
+        return self._means[rows]
 
     def _score(self, phrases: Sequence[tuple[str, ...]], bare: bool) -> list[Row]:
         """Scores in the order of the index: from its files, or else computed."""

@@ -319,8 +319,13 @@ def test_an_unknown_kind_of_faiss_index() -> None:
 @pytest.mark.parametrize("int8", [False, True])
 def test_mean_vectors_are_those_of_each_images_regions(make: Make, int8: bool) -> None:
     store = make_store([[2, 0, 3, 1], [4, 1]], [[3, 1, -1, 0], [4, 2]], int8=int8)
-    means = make(store).mean_vectors()
+    index = make(store)
+    means = index.mean_vectors()
     assert means.shape == (5, DIM)
+    for rows in ([4, 0, 4, 1], []):
+        np.testing.assert_array_equal(index.mean_vectors(rows), means[np.array(rows, int)])
+    with pytest.raises(InputError, match="rows must lie in 0 to 4"):
+        index.mean_vectors([5])
     for shard in store.shards:
         stored = shard.vectors.astype(np.float64)
         vectors = stored if shard.scales is None else stored * shard.scales[:, None]

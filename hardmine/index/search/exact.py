@@ -176,10 +176,14 @@ class ExactIndex:
             score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
         return queries.restore(out)
 
-    def mean_vectors(self) -> npt.NDArray[np.float16]:
-        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
-        means = np.zeros((len(self), self.dim), np.float16)
-        for block in iter_blocks(self.store, _MEAN_REGIONS):
+    def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:
+        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions.
+
+        Of (K,) image rows, where given: (K, D).
+        """
+        chosen = None if rows is None else check_rows(rows, len(self))
+        means = np.zeros((len(self) if chosen is None else len(chosen), self.dim), np.float16)
+        for block in iter_blocks(self.store, _MEAN_REGIONS, chosen):
             vectors = block.vectors.float().numpy()
             if block.scales is not None:
                 vectors *= block.scales[:, None]
@@ -187,8 +191,10 @@ class ExactIndex:
             if len(owned):
                 sums = np.add.reduceat(vectors, block.offsets[:-1][owned], axis=0)
                 lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-                means[block.rows[owned]] = sums / lengths.clip(min=1e-12)
-        return means
+                found = block.rows[owned]
+                places = found if chosen is None else np.searchsorted(chosen, found)
+                means[places] = sums / lengths.clip(min=1e-12)
+        return means if chosen is None else means[np.searchsorted(chosen, np.asarray(rows))]
 
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike

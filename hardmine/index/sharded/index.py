@@ -163,10 +163,16 @@ class ShardedIndex:
                 first = int(self._starts[number]) + start
                 yield slice(first, first + part.shape[1]), part
 
-    def mean_vectors(self) -> npt.NDArray[np.float16]:
-        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions."""
-        asked = [(number, ()) for number in range(len(self._workers))]
-        return np.concatenate([means for _, means in self._ask("mean_vectors", asked)])
+    def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:
+        """Mean of each image's region vectors, at unit length: (N, D); zeros without regions.
+
+        Of (K,) image rows, where given: (K, D).
+        """
+        chosen = None if rows is None else check_rows(rows, len(self))
+        wanted = [None] * len(self._workers) if chosen is None else self._local(chosen)
+        asked = [(number, (local,)) for number, local in enumerate(wanted)]
+        means = np.concatenate([part for _, part in self._ask("mean_vectors", asked)])
+        return means if chosen is None else means[np.searchsorted(chosen, np.asarray(rows))]
 
     def best_regions(
         self, vectors: Any, rows: npt.ArrayLike

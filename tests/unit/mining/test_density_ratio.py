@@ -11,7 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
 from hardmine.detections import Detections, match_detections
-from hardmine.mining.density_ratio import MAX_RATIO, DensityRatio, count_missed, fit_density_ratio
+from hardmine.mining.density_ratio import (
+    MAX_RATIO,
+    DensityRatio,
+    count_missed,
+    fit_density_ratio,
+    sample_rows,
+)
 from hardmine.records import ImageSet, Instances
 
 DIM = 32
@@ -77,7 +83,10 @@ def test_only_a_part_of_a_large_training_set_is_looked_at(monkeypatch: pytest.Mo
     monkeypatch.setattr("hardmine.mining.density_ratio._NUM_TRAIN", 1000)
     inside, _ = vectors(300, 0.5, seed=5)
     outside, dark = vectors(5000, 0.05, seed=6)
-    ratio = fit_density_ratio(np.ones(300), inside, np.ones(5000), outside)
+    rows = sample_rows(5000)
+    assert (len(rows), rows[0], rows[-1]) == (1000, 0, 4999)
+    assert sample_rows(3).tolist() == [0, 1, 2]
+    ratio = fit_density_ratio(np.ones(300), inside, np.ones(1000), outside[rows])
     assert ratio is not None
     values = ratio.of(outside)
     assert len(values) == 5000

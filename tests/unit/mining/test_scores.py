@@ -17,18 +17,23 @@ TOY = make_toy_data(40)
 
 
 class Counting(ExactIndex):
-    """Counts how many vectors were asked for in each pass."""
+    """Counts how many vectors were asked for in each pass, and of how many images the means."""
 
     passes: list[int]
+    means: list[int]
 
     def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, Any]]:
         self.passes.append(len(vectors))
         return super().iter_scores(vectors)
 
+    def mean_vectors(self, rows: Any = None) -> Any:
+        self.means.append(len(rows))
+        return super().mean_vectors(rows)
+
 
 def counting() -> Counting:
     index = Counting(TOY.index.store)
-    index.passes = []
+    index.passes, index.means = [], []
     return index
 
 
@@ -85,6 +90,19 @@ def test_little_memory_means_half_precision_whatever_is_requested() -> None:
     cache.rows([("street",)])
     cache.rows([("car",)])
     assert index.passes == [2, 1, 1, 1]
+
+
+def test_mean_vectors_that_do_not_fit_are_computed_for_the_images_asked_for() -> None:
+    ids = np.concatenate([TOY.images.ids[::-1], [5]])
+    kept, not_kept = counting(), counting()
+    rows = np.array([40, 3, 0])  # the first is not in the index
+    expected = np.append(TOY.index.mean_vectors()[::-1], np.zeros((1, TOY.index.dim)), axis=0)[rows]
+    for index, max_bytes in ((kept, 1 << 20), (not_kept, 300)):
+        cache = ScoreCache(index, WordEncoder(), ids, num_classes=3, max_bytes=max_bytes)
+        for _ in range(2):
+            np.testing.assert_array_equal(cache.mean_vectors(rows), expected)
+    assert kept.means == [40]
+    assert not_kept.means == [2, 2]
 
 
 def test_other_encoders_and_other_data_sets_are_refused() -> None:
