@@ -1,9 +1,9 @@
 """How the cost of an index grows with its images, in CPU seconds of one thread; see the results.
 
-Generated: 20,000 and 100,000 images × 11 regions × 512 dimensions (1.3 GB on disk, for as long as
-the test runs). ``HARDMINE_BENCH_LARGE=1`` adds 500,000, whose shards are those of the first 102,400
-again and again. The files of each index are in the cache of the system. A second test prints recall
-and time of LanceDB beside exact search.
+Generated: 20,000 and 200,000 images × 11 regions × 512 dimensions. ``HARDMINE_BENCH_LARGE=1`` adds
+2,000,000. Beyond 102,400 images, the shards are those of the first again and again, so that each
+index takes 1.3 GB on disk at most, for as long as it is measured. Its files are in the cache of the
+system. A second test prints recall and time of databases beside exact search.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from hardmine.index import open_index
 
 pytestmark = pytest.mark.benchmark
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = [20_000, 100_000] + ([500_000] if os.environ.get("HARDMINE_BENCH_LARGE") else [])
+SIZES = [20_000, 200_000] + ([2_000_000] if os.environ.get("HARDMINE_BENCH_LARGE") else [])
 RESULTS = Path(__file__).parent / "results"
 
 
 def test_cost_grows_with_the_number_of_images(tmp_path: Path) -> None:
     measured: dict[int, dict[str, float]] = {}
+    write_index(tmp_path / "first", 1)  # imports
     for count in SIZES:
         folder = tmp_path / str(count)
-        write_index(folder, count)
+        finished = write_index(folder, count)
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests/support/scale_measure.py"), str(folder)],
             env=os.environ
@@ -44,15 +45,15 @@ def test_cost_grows_with_the_number_of_images(tmp_path: Path) -> None:
             text=True,
             check=True,
         )
-        measured[count] = json.loads(done.stdout)
+        measured[count] = {"end of a build": round(finished, 3), **json.loads(done.stdout)}
         shutil.rmtree(folder)
     Console(width=120).print(table_of(measured))
     (RESULTS / "scale.json").write_text(json.dumps(measured, indent=1) + "\n")
     draw(measured)
     small, large = measured[SIZES[0]], measured[SIZES[1]]
     for step in ("one query", "80 queries", "one round"):
-        # Five times the images: linear within a factor of two.
-        assert large[step] <= 10 * max(small[step], 0.01), step
+        # Ten times the images: linear within a factor of two.
+        assert large[step] <= 20 * max(small[step], 0.01), step
 
 
 def table_of(measured: dict[int, dict[str, float]]) -> Table:
@@ -87,28 +88,27 @@ def draw(measured: dict[int, dict[str, float]]) -> None:
     plt.close(figure)
 
 
-def test_recall_and_time_of_lance_beside_exact(tmp_path: Path) -> None:
-    pytest.importorskip("lancedb")
+def test_recall_and_time_of_databases_beside_exact(tmp_path: Path) -> None:
+    """LanceDB and Milvus Lite, and an index of faiss."""
+    for package in ("lancedb", "faiss", "pymilvus", "milvus_lite"):
+        pytest.importorskip(package)
     write_index(tmp_path / "index", SIZES[0])
-    exact = open_index(tmp_path / "index", verify=False)
-    start = time.perf_counter()
-    lance = open_index(tmp_path / "index", verify=False, backend="lance")
-    made = time.perf_counter() - start
-    queries = Directions().encode_texts(NAMES).numpy()[:20]
-    table = Table(title=f"{SIZES[0]:,} images, 20 queries one after the other, top 100")
-    for name in ("backend", "seconds", "CPU seconds", "recall"):
+    queries = Directions().encode_texts(NAMES).numpy()[:8]
+    expected = open_index(tmp_path / "index", verify=False).search(queries, 100).image_rows
+    table = Table(title=f"{SIZES[0]:,} images, 8 queries one after the other, top 100")
+    for name in ("backend", "made, CPU s", "a query, CPU s", "recall"):
         table.add_column(name, justify="right")
-    expected = exact.search(queries, 100).image_rows
     recall = {}
-    for name, index in (("exact", exact), ("lance", lance)):
-        wall, cpu = time.perf_counter(), time.process_time()
+    for backend in ("exact", "faiss:ivfpq", "lance", f"milvus:{tmp_path / 'milvus.db'}"):
+        start = time.process_time()
+        index = open_index(tmp_path / "index", verify=False, backend=backend)
+        made, start = time.process_time() - start, time.process_time()
         found = [index.search(query[None], 100).image_rows[0] for query in queries]
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        each = (time.process_time() - start) / len(queries)
         hits = [np.isin(one, best).mean() for one, best in zip(found, expected, strict=True)]
+        name = backend.partition(":/")[0]
         recall[name] = float(np.mean(hits))
-        table.add_row(name, f"{wall:.2f}", f"{cpu:.2f}", f"{recall[name]:.3f}")
-    console = Console(width=120)
-    console.print(table)
-    console.print(f"LanceDB's table was made in {made:.1f} s")
+        table.add_row(name, f"{made:.1f}", f"{each:.3f}", f"{recall[name]:.3f}")
+    Console(width=120).print(table)
     assert recall["exact"] == 1
-    assert recall["lance"] > 0.2  # random directions are the hardest case
+    assert recall["lance"] > 0.9  # random directions are the hardest case
