@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardmine.processor import has_onednn
+from hardmine.processor import has_onednn, mkl_is_faster
 
 
 def gram(patches: Tensor) -> Tensor:
@@ -90,16 +90,31 @@ def _multiplier(device: torch.device) -> Callable[[Tensor, Tensor], object]:
         return lambda vectors, out: torch.mm(vectors, vectors.T, out=out)
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     reduced = getattr(matmul, "fp32_precision", "none") not in ("none", "ieee")
-    return _multiply_with_onednn if has_onednn() and not reduced else _multiply_with_numpy
+    if not has_onednn() or reduced:
+        return _multiply_with_numpy
+    multiply = _product_by_mkl if mkl_is_faster() else _product_by_onednn
+    return lambda vectors, out: _multiply_halves(multiply, vectors, out)
 
 
-def _multiply_with_onednn(vectors: Tensor, out: Tensor) -> None:
-    """Uses the full vector width of any x86 CPU; MKL and NumPy's BLAS use half of AMD's."""
+def _multiply_halves(
+    multiply: Callable[[Tensor, Tensor], Tensor], vectors: Tensor, out: Tensor
+) -> None:
+    """Compute the product without one quarter, which is that of another transposed."""
     half = len(vectors) // 2
-    linear = torch.ops.mkldnn._linear_pointwise
-    out[:half] = linear(vectors[:half], vectors, None, "none", [], "")
-    out[half:, half:] = linear(vectors[half:], vectors[half:], None, "none", [], "")
+    out[:half] = multiply(vectors[:half], vectors)
+    out[half:, half:] = multiply(vectors[half:], vectors[half:])
     out[half:, :half] = out[:half, half:].T
+
+
+def _product_by_onednn(rows: Tensor, columns: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
+    return product
+
+
+def _product_by_mkl(rows: Tensor, columns: Tensor) -> Tensor:
+    # MKL may sum in another order where vectors are not aligned, as those of some images are.
+    rows, columns = (x.clone() if x.data_ptr() % 64 else x for x in (rows, columns))
+    return torch.mm(rows, columns.T)
 
 
 def _multiply_with_numpy(vectors: Tensor, out: Tensor) -> None:

@@ -108,6 +108,49 @@ def test_a_second_builder_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
     assert not (out / ".lock").exists()
 
 
+FIVE_AT_ONCE = """
+import multiprocessing, sys
+from pathlib import Path
+from pixel_images import PixelEncoder, list_images
+from hardmine.index import build_index
+
+def work(number, barrier, root, out):
+    images, encoder = list_images(root, range(6)), PixelEncoder()
+    for _ in range(3):
+        if number == 0:  # what a killed writer leaves: all five want to remove it
+            (out / ".lock").touch()
+            (out / "shards" / "00099.vectors.npy").write_bytes(b"unfinished")
+        barrier.wait(30)
+        assert len(build_index(images, encoder, out)) == 6
+
+root, out = map(Path, sys.argv[1:])
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(5)
+five = [context.Process(target=work, args=(n, barrier, root, out)) for n in range(5)]
+for one in five:
+    one.start()
+for one in five:
+    one.join(60)
+sys.exit(any(one.exitcode != 0 for one in five))
+"""
+
+
+def test_five_builds_at_once_open_a_finished_index(tmp_path: Path) -> None:
+    images, out = write_images(tmp_path / "images", 6), tmp_path / "out"
+    build_index(images, PixelEncoder(), out)
+    finished = folder_bytes(out)
+    five = subprocess.run(
+        [sys.executable, "-c", FIVE_AT_ONCE, str(tmp_path / "images"), str(out)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert five.returncode == 0, five.stderr
+    assert len(build_index(images, PixelEncoder(), out)) == 6
+    assert folder_bytes(out) == finished
+
+
 @contextmanager
 def files_no_longer_than(limit: int) -> Iterator[None]:
     """Make the system refuse longer files, as a quota does."""

@@ -18,7 +18,7 @@ from hardmine.index.search.kernels import (
     shift_to_bfloat16,
 )
 from hardmine.index.storage.store import as_tensor
-from hardmine.processor import half_precision_units
+from hardmine.processor import half_precision_units, mkl_is_faster
 
 # Largest norm of a stored vector: a unit vector rounded to float16 or int8.
 MAX_NORM = 1.01
@@ -26,6 +26,8 @@ MAX_NORM = 1.01
 _MAX_QUERY = 2.0
 # Rows converted and multiplied at a time: 2048 x 512 in half precision are 2 MB.
 _ROWS = 2048
+# And by MKL, which is faster the more of them the cache of one core holds.
+_ROWS_BY_MKL = 512
 # Scores multiplied at a time where nothing is converted.
 _SCORES = 1 << 19
 # What a CPU with these instructions multiplies in, the first that applies. float16 needs no
@@ -52,6 +54,7 @@ class Product:
         queries: (C, D) float32.
         dtype: What to multiply in; ``search_dtype`` chooses if None.
         device: Where to multiply; the CPU if None.
+        repeatable: Whether a score must have the same bits for any number of queries.
     """
 
     def __init__(
@@ -59,12 +62,17 @@ class Product:
         queries: npt.NDArray[np.float32],
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
+        *,
+        repeatable: bool = True,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.dtype = dtype or search_dtype(queries.shape[1], len(queries), self.device)
         if np.linalg.norm(queries.astype(np.float64), axis=1).max(initial=0.0) > _MAX_QUERY:
             # Half precision could overflow: an int8 vector is up to 127 times the root of D long.
             self.dtype = torch.float32
+        on_cpu = self.device.type == "cpu" and self.dtype == torch.float32
+        self._by_mkl = on_cpu and not repeatable and mkl_is_faster()
+        self._by_onednn = on_cpu and not self._by_mkl
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
         wide = torch.from_numpy(queries).clone()
@@ -96,7 +104,9 @@ class Product:
         scores = self._buffer("scores", int(block.offsets[-1]), count, dtype)
         done = 0
         for stored in block.pieces:
-            rows = _SCORES // max(count, 1) if self._needs_no_conversion(stored) else _ROWS
+            rows = _ROWS_BY_MKL if self._by_mkl else _ROWS
+            if self._needs_no_conversion(stored):
+                rows = _SCORES // max(count, 1)
             for start in range(0, len(stored), rows):
                 chunk = stored[start : start + rows]
                 part = scores[done : done + len(chunk)]
@@ -117,7 +127,7 @@ class Product:
                 queries = self._shifted_queries
             else:
                 vectors.copy_(stored)
-        if self.dtype == torch.float32 and self.device.type == "cpu":
+        if self._by_onednn:
             out.copy_(float32_product(vectors, queries))
         elif out.dtype == self.dtype and self.device.type == "cpu":
             torch.mm(vectors, queries.T, out=out)

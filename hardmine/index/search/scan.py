@@ -52,7 +52,7 @@ def find_best(
         guess: Whether to guess a threshold from a sample of the images, which makes the search
             faster. Queries for which it was too high are searched again without a guess.
     """
-    product = Product(queries, dtype, device)
+    product = Product(queries, dtype, device, repeatable=False)
     best = TopK(store, queries, k)
     candidates = CandidateFilter(
         best,

@@ -35,19 +35,23 @@ def whole_products(patches: torch.Tensor) -> torch.Tensor:
     return torch.stack(grids)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("library", ["onednn", "mkl", "numpy"])
 @pytest.mark.parametrize(("count", "dim"), [(1, 5), (2, 1), (49, 64), (63, 37), (196, 128)])
 def test_gram_equals_the_product_and_is_symmetric(
-    count: int, dim: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
+    count: int, dim: int, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if onednn and not module.has_onednn():
+    if library != "numpy" and not module.has_onednn():
         pytest.skip("this torch has no oneDNN")
-    monkeypatch.setattr(module, "has_onednn", lambda: onednn)
+    monkeypatch.setattr(module, "has_onednn", lambda: library != "numpy")
+    monkeypatch.setattr(module, "mkl_is_faster", lambda: library == "mkl")
     patches = patches_of(3, count, dim)
     cosines = module.gram(patches)
     exact = patches.double() @ patches.double().mT
     torch.testing.assert_close(cosines.double(), exact, rtol=0, atol=1e-6)
     assert torch.equal(cosines, cosines.mT)
+    # An image's cosines do not depend on its place in a batch.
+    assert torch.equal(module.gram(patches[1:])[0], cosines[1])
+    assert torch.equal(module.gram(patches[1:].clone())[0], cosines[1])
 
 
 @pytest.mark.parametrize("in_bytes", [True, False])

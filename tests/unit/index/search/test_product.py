@@ -69,7 +69,7 @@ def test_the_bound_holds(kind: str, dim: int, int8: bool, dtype: torch.dtype) ->
     stored, scales = quantize_rows(regions) if int8 else (regions.astype(np.float16), None)
     wide = stored.astype(np.float64) * (1.0 if scales is None else scales[:, None])
     exact = queries.astype(np.float64) @ wide.T
-    multiply = Product(queries, dtype)
+    multiply = Product(queries, dtype, repeatable=False)
     scores = multiply(block_of(stored, scales))
     error = np.abs(scores.double().numpy().T - exact)
     assert (error <= multiply.absolute[:, None] + multiply.relative * np.abs(exact)).all()
