@@ -53,7 +53,7 @@ def cosine_grid(patches: Tensor) -> Tensor:
     # At most 127 for a signed byte, and such that D products sum to less than 2**24.
     limit = min(127, int(4095 / math.sqrt(dim)))
     unit_power = math.frexp(grid_unit(count))[1] - 1
-    use_int8 = patches.device.type == "cpu" and _multiplies_bytes()
+    use_int8 = patches.device.type == "cpu" and multiplies_bytes()
     multiply = _multiplier(patches.device)
     # A float32 of this size has a last bit of 1, so adding to it rounds to whole numbers.
     shift = patches.new_tensor(1.5 * 2**23)
@@ -124,7 +124,7 @@ def _multiply_with_numpy(vectors: Tensor, out: Tensor) -> None:
 
 
 @cache
-def _multiplies_bytes() -> bool:
+def multiplies_bytes() -> bool:
     """Whether this CPU has int8 dot products (VNNI) that oneDNN uses."""
     probe = getattr(torch.cpu, "_is_vnni_supported", None)
     return has_onednn() and bool(probe and probe())

@@ -12,8 +12,9 @@ import torch
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from threadpoolctl import threadpool_limits
 
+from hardmine import defaults
 from hardmine.clusters import cluster
-from hardmine.clusters.gram import gram
+from hardmine.clusters.gram import gram, multiplies_bytes
 from hardmine.encoders.base import DenseFeatures
 from hardmine.evaluation import (
     average_precision,
@@ -24,7 +25,7 @@ from hardmine.evaluation import (
 )
 from hardmine.records import ImageSet
 
-IMAGES = 128
+IMAGES = 64
 BATCH = 32
 
 # The specs tried on the photos.
@@ -85,15 +86,15 @@ def scenes(batch: int, side: int, dim: int) -> torch.Tensor:
 
 
 def paired(own: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float, float]:
-    """Milliseconds for an image of both, and the median ratio over alternating rounds."""
+    """CPU milliseconds for an image of both, and the median ratio over alternating rounds."""
     own(), peer()
     rounds = []
     for _ in range(5):
         seconds = []
         for call in (own, peer):
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         rounds.append(seconds)
     times = np.array(rounds) / IMAGES * 1e3
     return (
@@ -104,38 +105,44 @@ def paired(own: Callable[[], object], peer: Callable[[], object]) -> tuple[float
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("threads", [1, 2])
-def test_speed(threads: int) -> None:
-    """On the same patches and threads, in one run; a ratio above 1 is faster than scikit-learn.
+def test_speed() -> None:
+    """On the same patches and one thread, in one run; above 1 is faster than scikit-learn.
 
-    In batches as an encoder gives them; for so many images that both run warm.
+    In batches as an encoder gives them; for so many images that both run warm. The goals hold where
+    the CPU multiplies bytes: elsewhere the product alone takes more than they allow k-means.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    print(f"\n{threads} thread(s), ms an image   hardmine  scikit-learn  ratio   goal")
+    torch.set_num_threads(1)
+    in_bytes = multiplies_bytes()
+    ratios, goals = {}, {}
+    print(f"\none thread, CPU ms an image; multiplies bytes: {'yes' if in_bytes else 'no'}")
+    print(f"{'':43s} hardmine  scikit-learn  ratio   goal")
     try:
-        with threadpool_limits(threads):
+        with threadpool_limits(1):
             for side, dim in ((14, 1024), (16, 512)):
                 patches = scenes(IMAGES, side, dim)
-                arrays = patches.flatten(1, 2).numpy()
-                peers = {
+                arrays, batches = patches.flatten(1, 2).numpy(), patches.split(BATCH)
+                peers: dict[str, tuple[Callable[[], object], float]] = {
                     "kmeans:10": (lambda a=arrays: [_kmeans(x) for x in a], 10),
+                    defaults.CLUSTERS: (lambda a=arrays: [_kmeans(x) for x in a], 10),
                     "agglomerative:k=50": (lambda a=arrays: [_agglomerative(x) for x in a], 5),
                 }
                 for spec, (peer, goal) in peers.items():
-                    batches = patches.split(BATCH)
                     own_ms, peer_ms, ratio = paired(
-                        lambda b=batches, s=spec: [cluster(p, s) for p in b], peer
+                        lambda b=batches, s=spec: [cluster(p, s, whole=p.mean((1, 2))) for p in b],
+                        peer,
                     )
+                    name = f"{side * side} x {dim:4d} {spec}"
                     print(
-                        f"{side * side} x {dim:4d} {spec:18s} {own_ms:8.2f} {peer_ms:13.2f} "
-                        f"{ratio:6.1f} {goal:5d}x"
+                        f"{name:43s} {own_ms:8.2f} {peer_ms:13.2f} {ratio:6.1f} {goal:5.0f}x"
+                        f"{'' if ratio >= goal else '  missed'}"
                     )
-                    assert ratio > 1
+                    ratios[name], goals[name] = ratio, goal if in_bytes else 0.4 * goal
                 product = paired(lambda p=patches: gram(p.flatten(1, 2)), lambda: None)[0]
-                print(f"{side * side} x {dim:4d} the product alone  {product:8.2f}")
+                print(f"{side * side} x {dim:4d} {'the product alone':32s} {product:8.2f}")
     finally:
         torch.set_num_threads(before)
+    assert not {name: ratio for name, ratio in ratios.items() if ratio < goals[name]}
 
 
 def _kmeans(vectors: npt.NDArray[np.float32]) -> object:

@@ -210,7 +210,7 @@ def test_a_read_only_index_opens_and_refuses_to_change() -> None:
             assert verify_index(out) == ()
             assert len(build_index(images, PixelEncoder(), out)) == 6
             for target, resume in ((out, False), (folder / "other", True)):
-                with pytest.raises(HardmineError, match="permission denied: choose another"):
+                with pytest.raises(HardmineError, match="Permission denied; choose another"):
                     build_index(images, PixelEncoder(), target, resume=resume)
         folder.chmod(0o755)
         out.chmod(0o755)

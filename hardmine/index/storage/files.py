@@ -21,8 +21,10 @@ _ADVICE = {
     errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
     errno.EFBIG: "the file is larger than this system allows: use a smaller shard size",
     errno.EROFS: "the file system is read-only: choose another folder",
-    errno.EACCES: "permission denied: choose another folder or change its permissions",
-    errno.EPERM: "permission denied: choose another folder or change its permissions",
+    errno.EACCES: "choose another folder or change its permissions",
+    errno.EPERM: "choose another folder or change its permissions",
+    errno.EEXIST: "a file has this name: choose another folder",
+    errno.ENOTDIR: "a part of this path is a file: choose another folder",
 }
 
 

@@ -59,9 +59,9 @@ def test_gram_equals_the_product_and_is_symmetric(
 def test_the_grid_is_exact_in_int8_and_in_float32(
     count: int, dim: int, in_bytes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if in_bytes and not module._multiplies_bytes():
+    if in_bytes and not module.multiplies_bytes():
         pytest.skip("this processor multiplies no bytes")
-    monkeypatch.setattr(module, "_multiplies_bytes", lambda: in_bytes)
+    monkeypatch.setattr(module, "multiplies_bytes", lambda: in_bytes)
     patches = patches_of(3, count, dim)
     patches[1] = dim**-0.5  # all equal: the largest possible sums
     patches[2, 0] = 0

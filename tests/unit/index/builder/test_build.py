@@ -370,7 +370,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither empty nor an index"):
         build_index(images, PixelEncoder(), tmp_path / "images", resume=False)
     assert len(list((tmp_path / "images").iterdir())) == 3
-    with pytest.raises(HardmineError, match="cannot write to"):
+    with pytest.raises(HardmineError, match=r"0\.jpg: File exists; a file has this name: choose"):
         build_index(images, PixelEncoder(), tmp_path / "images" / "0.jpg")
 
 

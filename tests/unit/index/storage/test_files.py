@@ -77,7 +77,7 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> 
         (errno.EDQUOT, "quota"),
         (errno.EFBIG, "smaller shard size"),
         (errno.EROFS, "read-only"),
-        (errno.EACCES, "permission denied"),
+        (errno.EACCES, r"Permission denied; choose another folder"),
         (errno.EIO, r"Input/output error$"),  # nothing to advise
     ],
 )
