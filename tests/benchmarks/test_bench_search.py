@@ -18,6 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_info
 
 from hardmine.index.search.exact import ExactIndex
 from hardmine.index.search.kernels import float32_product
@@ -180,7 +181,15 @@ def test_top_images_of_many_queries(store: Store, queries: npt.NDArray[np.float3
     table.add_row("faiss flat, blas_threshold = 20", f"{faiss_seconds:.3f}", "1", "")
     slower = f"{faiss_seconds / default_seconds:.2f}"
     table.add_row("faiss flat, its default", f"{default_seconds:.3f}", slower, "")
-    table.caption = "goals: 4 × faiss where the CPU multiplies half precision, 1.5 × else; 70 %"
+    kernels = [
+        f"{library['version']} for {library['architecture']}"
+        for library in threadpool_info()
+        if library["internal_api"] == "openblas" and "faiss" in library["filepath"]
+    ]
+    table.caption = (
+        "goals: 2 × faiss where the CPU multiplies bytes or half precision, 1.2 × else; 70 %\n"
+        f"faiss's OpenBLAS: {', '.join(kernels)} (OPENBLAS_CORETYPE sets the CPU)"
+    )
     Console(width=110).print(table)
     agree = np.mean(
         [len(np.intersect1d(*pair)) / TOP for pair in zip(hits.image_rows, images, strict=True)]
@@ -211,7 +220,7 @@ def test_one_query(store: Store, queries: npt.NDArray[np.float32]) -> None:
     for name, value in seconds.items():
         share = seconds["reading alone"] / value
         table.add_row(name, f"{1e3 * value:.1f}", f"{size / value / 1e9:.1f}", f"{share:.0%}")
-    table.caption = "goal: 70 % of the read bandwidth"
+    table.caption = "goal: 80 % of the read bandwidth"
     Console(width=110).print(table)
     best = index.search(queries[:1], 20)
     chosen = ExactIndex(store).search(queries[:1], 20)
