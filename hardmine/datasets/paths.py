@@ -100,11 +100,23 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def walk(folder: Path) -> Iterator[tuple[str | Path, list[str], list[str]]]:
-    """Folders from the top, as ``os.walk`` lists them; symbolic links are followed."""
+    """Folders from the top, as ``os.walk`` lists them; symbolic links are followed.
+
+    Raises:
+        InputError: If a folder cannot be listed: its images would be left out without a word.
+    """
     if isinstance(folder, Address):
         yield from folder.walk()
     else:
-        yield from os.walk(folder, followlinks=True)
+        yield from os.walk(folder, followlinks=True, onerror=_refuse)
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # removed meanwhile
+        raise InputError(
+            f"{error.filename}: cannot be listed ({error.strerror}); allow it, or move the folder "
+            "away if its images do not belong to the set"
+        ) from error
 
 
 def walk_images(root: Path) -> list[str]:

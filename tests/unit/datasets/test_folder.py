@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,23 @@ def test_linked_folders_are_followed(image_file: ImageWriter, tmp_path: Path) ->
     (tmp_path / "set").mkdir()
     (tmp_path / "set/more").symlink_to(tmp_path / "disk")
     assert load_images(tmp_path / "set").paths == ("more/a.jpg",)
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error(
+    image_file: ImageWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_file("a.jpg")
+    image_file("b/c.jpg")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:  # a mode would not keep root out
+        if os.path.basename(path) == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=r"b: cannot be listed \(Permission denied\); allow it"):
+        load_images(tmp_path)
 
 
 def test_a_list_keeps_its_order(image_file: ImageWriter, tmp_path: Path) -> None:
