@@ -45,7 +45,7 @@ def test_a_folder_that_may_not_be_listed_is_an_error(
     scandir = os.scandir
 
     def refusing(path: str) -> Any:  # a mode would not keep root out
-        if os.path.basename(path) == "b":
+        if Path(path).name == "b":
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return scandir(path)
 
