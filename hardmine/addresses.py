@@ -12,7 +12,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -100,7 +100,9 @@ class Address(_LocalPath):
     def list_anew(self) -> None:
         """Forget what was listed of the host, and list all below this folder in few requests."""
         self._ask(lambda files, path: files.invalidate_cache())
-        self._ask(lambda files, path: files.find(path))
+        # Of a folder that is not there, some libraries list nothing, others raise.
+        with suppress(FileNotFoundError):
+            self._ask(lambda files, path: files.find(path))
 
     def iterdir(self) -> Generator[Address, None, None]:
         """What lies in the folder."""
@@ -108,9 +110,12 @@ class Address(_LocalPath):
         yield from (self / name for name in sorted(folders + names))
 
     def glob(self, pattern: str, **_: Any) -> Generator[Address, None, None]:
-        """Files below the folder that match a pattern."""
-        for found in self._ask(lambda files, path: files.glob(f"{path.rstrip('/')}/{pattern}")):
-            yield Address(f"{self.parts[0]}//{found.lstrip('/')}")
+        """Files below the folder that match a pattern; none if there is no such folder."""
+        found: list[str] = []
+        with suppress(FileNotFoundError):
+            found = self._ask(lambda files, path: files.glob(f"{path.rstrip('/')}/{pattern}"))
+        for name in found:
+            yield Address(f"{self.parts[0]}//{name.lstrip('/')}")
 
     def rglob(self, pattern: str, **_: Any) -> Generator[Address, None, None]:
         """Files below the folder, at any depth, that match a pattern."""
@@ -252,8 +257,9 @@ def _explained(address: Address) -> Iterator[None]:
 
 
 def _code(error: Exception) -> str:
-    response = getattr(error.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
+    response = getattr(error.__cause__, "response", None)
+    # Other hosts' libraries have a response too, of another kind.
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _reason(error: Exception) -> str:

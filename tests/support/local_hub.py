@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
@@ -68,11 +69,15 @@ def serve(hub: LocalHub) -> Iterator[LocalHub]:
             elif hub.private:
                 self.send(401, b"{}", {"X-Error-Code": "RepoNotFound"}, body=body)
             elif path.startswith("/api/models/org/small/tree/"):
-                self.send(200, json.dumps(self.tree()).encode(), body=body)
+                folder = path.removeprefix("/api/models/org/small/tree/").partition("/")[2]
+                if entries := self.tree(folder):
+                    self.send(200, json.dumps(entries).encode(), body=body)
+                else:
+                    self.send(404, b"{}", {"X-Error-Code": "EntryNotFound"}, body=body)
             elif path.startswith("/api/models/org/small"):
                 self.send(200, json.dumps(self.model()).encode(), body=body)
             elif path.startswith("/org/small/resolve/"):
-                self.file(path.rpartition("/")[2], body=body)
+                self.file(path.removeprefix("/org/small/resolve/").partition("/")[2], body=body)
             else:
                 self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body=body)
 
@@ -87,10 +92,15 @@ def serve(hub: LocalHub) -> Iterator[LocalHub]:
                 ],
             }
 
-        def tree(self) -> list[dict[str, object]]:
-            return [
+        def tree(self, folder: str) -> list[dict[str, object]]:
+            """All files below a folder, and the folders that they lie in."""
+            start = f"{folder}/" if folder else ""
+            files = {name: text for name, text in hub.files.items() if name.startswith(start)}
+            parents = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+            folders = sorted(name for name in parents if name.startswith(start) and name != ".")
+            return [{"type": "directory", "path": name, "oid": "0" * 40} for name in folders] + [
                 {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
-                for name, content in hub.files.items()
+                for name, content in files.items()
             ]
 
         def file(self, name: str, *, body: bool) -> None:
