@@ -56,13 +56,15 @@ def train(
     trainer: Any = None,
     copy_after: int | None = None,
     stop_after: int | None = None,
+    out_of_memory_at: int | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Train; returns the files of each batch, what was logged, and the boxes of the validations.
 
     Each rank writes the same to ``rank<rank>.json``. ``copy_after`` copies the checkpoint of an
     epoch, as it lies there after a crash. ``stop_after`` ends the training early; its best model is
-    then validated once more, which is left out elsewhere.
+    then validated once more, which is left out elsewhere. ``out_of_memory_at`` is the number of a
+    batch that finds no memory, after which Ultralytics begins anew with smaller ones.
     """
     model = YOLO(str(resume or small_config(config, work)))
     mining = HardMining(data / "index.hmx", encoder=PixelEncoder(), clusters="none", miner=MINER)
@@ -76,6 +78,8 @@ def train(
 
         def recorded(batch: Any) -> Any:
             batches.append([Path(file).name for file in batch["im_file"]])
+            if len(batches) == out_of_memory_at:
+                raise RuntimeError("out of memory")
             return preprocess(batch)
 
         trainer.preprocess_batch = recorded
@@ -269,7 +273,14 @@ def main(data: Path, work: Path) -> None:
             data, work / "ranks-rest", resume=work / "ranks" / "copy.pt"
         ),
         "yolo11": train(data, work / "yolo11", copy_after=1),
-        "yolo11-seg": train(data, work / "yolo11-seg", config="yolo11-seg", epochs=2, stop_after=0),
+        "yolo11-seg": train(
+            data,
+            work / "yolo11-seg",
+            config="yolo11-seg",
+            epochs=2,
+            stop_after=0,
+            out_of_memory_at=3,
+        ),
         # Turned boxes are compared with each other, and a new model is sure of none: a small image
         # has a quarter of them.
         "yolo11-obb": train(data, work / "yolo11-obb", config="yolo11-obb", epochs=1, imgsz=32),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from host_scenes import BATCHES, NUM_IMAGES
+from host_scenes import BATCH_SIZE, BATCHES, NUM_IMAGES
 from torch.utils.data import DistributedSampler
 
 import hardmine
@@ -94,6 +94,12 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return work, json.loads((work / "results.json").read_text())
 
 
+def shuffled_names(data: Path) -> list[str]:
+    """The images in torch's own seeded shuffle."""
+    names = sorted(path.name for path in (data / "train" / "images").iterdir())
+    return [names[row] for row in DistributedSampler(names, num_replicas=1, rank=0, seed=3)]
+
+
 def weights_after(run: Path, epoch: int) -> np.ndarray:
     file = run / "hardmine" / "states" / f"epoch_{epoch}.pth"
     return torch.load(file, weights_only=True)["miner"]["weights"].numpy()
@@ -103,9 +109,8 @@ def test_the_very_next_epoch_is_drawn_by_the_new_weights(data, trained) -> None:
     work, results = trained
     batches = results["yolo11"]["batches"]
     assert len(batches) == 3 * BATCHES
-    names = sorted(path.name for path in (data / "train" / "images").iterdir())
-    plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=3)
-    assert list(chain(*batches[:BATCHES])) == [names[row] for row in plain]
+    assert list(chain(*batches[:BATCHES])) == shuffled_names(data)
+    names = sorted(shuffled_names(data))
     for epoch in (1, 2):
         weights = weights_after(work / "yolo11" / "run", epoch - 1)
         expected = NUM_IMAGES * weights / weights.sum()
@@ -171,6 +176,13 @@ def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained
         assert np.array(ours) == pytest.approx(np.array(theirs), abs=2e-3)
     [*_, last] = read_rounds(work / config / "run" / "hardmine" / "rounds.jsonl")
     assert last.inputs.density_ratio is not None
+
+
+def test_a_retry_with_smaller_batches_draws_the_whole_epoch(data, trained) -> None:
+    _, results = trained
+    batches = results["yolo11-seg"]["batches"]
+    assert [len(batch) for batch in batches] == [BATCH_SIZE] * 3 + [BATCH_SIZE // 2] * 2 * BATCHES
+    assert list(chain(*batches[3:])) == shuffled_names(data)
 
 
 def test_the_last_validation_of_the_best_model_is_not_mined(trained) -> None:
