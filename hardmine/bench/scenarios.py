@@ -78,6 +78,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
             *_EVERYWHERE,
             "class-aware",
             "repeat",
+            "balanced",
             "no-trust",
             "no-confusers",
             "no-mistaken",
