@@ -110,6 +110,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         self._partners = partners
         # Set when training begins: the same config also serves to validate and to test.
         self._validation: ValidationReader | None = None
+        self._training = False
         self._checkpoint_state: dict[str, Any] | None = None
         self._batches: TrainedBatches | None = None
 
@@ -120,6 +121,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
 
     def before_train(self, runner: Runner) -> None:
         """Find the sampler, open or build the index, and resume from a checkpoint."""
+        self._training = True
         self._sampler = training_sampler(runner.train_loop)
         self._work_folder = Path(runner.work_dir) / "hardmine"
         self._states = StateFolder(self._work_folder / "states")
@@ -173,7 +175,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Forget the predictions of the last validation."""
-        if self._validation is not None:
+        if self._validation is not None and self._training:
             self._validation.begin()
 
     def after_val_iter(
@@ -184,12 +186,12 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         outputs: Sequence[Any] | None = None,
     ) -> None:
         """Collect predictions, if they are needed."""
-        if self._validation is not None:
+        if self._validation is not None and self._training:
             self._validation.collect(outputs or ())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Mine: read AP by class, step the miner, log the round, save the state."""
-        if self._validation is None:
+        if self._validation is None or not self._training:
             return
         validation = self._validation
         done = self._mining.after_validation(lambda: validation.read(metrics or {}))
@@ -198,6 +200,10 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         # Gathered here, since all ranks get here but only rank 0 saves checkpoints.
         state = self._mining.state(all_gather_object(self._sampler_state()))
         self._mining.save_state(self._states, runner.iter, state)
+
+    def after_train(self, runner: Runner) -> None:
+        """A validation after training, such as of the best checkpoint, is not mined."""
+        self._training = False
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save the state with the checkpoint."""

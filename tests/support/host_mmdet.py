@@ -121,6 +121,7 @@ def train(
     )
     runner.register_hook(hook)
     runner.train()
+    runner.val()  # not mined: training is over
     trained = Trained()
     for batch, drawn in zip(recorder.batches, recorder.partners, strict=True):
         trained.batches.append(train_images.rows_of(batch).tolist())
