@@ -8,6 +8,8 @@ import hashlib
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import psutil
@@ -18,7 +20,6 @@ import hardmine
 from hardmine.scenes import write_split
 
 SIZE = 96  # pixels of a side; at its own 384 the encoder would take most of the time
-AT_ONCE = 100  # scenes that a process draws before it takes more
 
 
 def main():
@@ -43,29 +44,18 @@ def main():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cluster = Cluster()
     node = {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": 80_000_000}
-    nodes = []
-    timed("two Ray nodes started", lambda: nodes.extend(start(cluster, node)))
-
-    killed = []
+    cluster.add_node(**node, include_dashboard=False)
+    second, killed = cluster.add_node(**node), []
 
     def kill(progress):
         if not killed and progress.done >= progress.total / 2:
             killed.append(progress.done)
-            end(nodes[1])
+            end(second)
             print(f"  one of two nodes killed after {progress.done} images", flush=True)
 
+    options |= {"executor": f"ray:{cluster.address}", "progress": kill}
     try:
-        timed(
-            "built by two Ray nodes",
-            lambda: hardmine.build_index(
-                images,
-                encoder,
-                two,
-                executor=f"ray:{cluster.address}",
-                progress=kill,
-                **options,
-            ),
-        )
+        timed("built by two", lambda: hardmine.build_index(images, encoder, two, **options))
     finally:
         cluster.shutdown()
     made, expected = digests(two), digests(one)
@@ -75,27 +65,13 @@ def main():
 
 
 def draw(folder, count):
-    """Draw scenes in all processes that this machine has CPUs for."""
+    """Draw scenes in as many processes as there are CPUs."""
     unfinished = folder.with_name(f"{folder.name}-{os.getpid()}")
+    rows = [range(count)[start : start + 100] for start in range(0, count, 100)]
+    names = [f"part-{part[0]:06d}" for part in rows]
     with ProcessPoolExecutor() as pool:
-        parts = [
-            pool.submit(
-                write_split,
-                unfinished,
-                f"part-{start:06d}",
-                range(start, min(start + AT_ONCE, count)),
-                size=SIZE,
-            )
-            for start in range(0, count, AT_ONCE)
-        ]
-        for part in parts:
-            part.result()
+        list(pool.map(partial(write_split, size=SIZE), repeat(unfinished), names, rows))
     unfinished.rename(folder)
-
-
-def start(cluster, node):
-    """Start the head node, and another one."""
-    return [cluster.add_node(**node, include_dashboard=False), cluster.add_node(**node)]
 
 
 def end(node):
@@ -106,7 +82,6 @@ def end(node):
 
 
 def timed(what, action):
-    """Run an action, and print how long it took."""
     started = time.perf_counter()
     action()
     print(f"{what}: {time.perf_counter() - started:.1f} s", flush=True)

@@ -208,22 +208,24 @@ def with_shares(
         val: Validation images and an index of them.
         train: Training images and an index of them.
     """
-    texts = list(dict.fromkeys(one.text for one in slices if one.text != UNNAMED))
-    if not texts:
-        return list(slices)
-    phrases = [phrase for text in texts for phrase in context_phrases(text)]
-    scores = [_similarity(phrases, *images, encoder, against=PLAIN[0]) for images in (val, train)]
-    shares = {}
-    for text, *answers in zip(texts, *scores, strict=True):
-        known = [row[np.isfinite(row)] for row in answers]
+
+    def told(one: TextSlice) -> TextSlice:
+        if one.text == UNNAMED:
+            return one
+        # Similarity as the slice was found by.
+        phrases = context_phrases(one.text) if one.suggested else (one.text,)
+        against = PLAIN[0] if one.suggested else None
+        known = [
+            scores[np.isfinite(scores)]
+            for scores in (
+                _similarity(phrases, *images, encoder, against=against) for images in (val, train)
+            )
+        ]
         threshold = answer_threshold(known[0])
-        shares[text] = [float((row >= threshold).mean()) for row in known]
-    return [
-        replace(one, val_share=shares[one.text][0], train_share=shares[one.text][1])
-        if one.text in shares
-        else one
-        for one in slices
-    ]
+        val_share, train_share = (float((scores >= threshold).mean()) for scores in known)
+        return replace(one, val_share=val_share, train_share=train_share)
+
+    return [told(one) for one in slices]
 
 
 def worst_contexts(
