@@ -57,6 +57,7 @@ def train(
     copy_after: int | None = None,
     stop_after: int | None = None,
     out_of_memory_at: int | None = None,
+    fail: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """Train; returns the files of each batch, what was logged, and the boxes of the validations.
@@ -64,7 +65,8 @@ def train(
     Each rank writes the same to ``rank<rank>.json``. ``copy_after`` copies the checkpoint of an
     epoch, as it lies there after a crash. ``stop_after`` ends the training early; its best model is
     then validated once more, which is left out elsewhere. ``out_of_memory_at`` is the number of a
-    batch that finds no memory, after which Ultralytics begins anew with smaller ones.
+    batch that finds no memory, after which Ultralytics begins anew with smaller ones. ``fail`` lets
+    each round fail.
     """
     model = YOLO(str(resume or small_config(config, work)))
     mining = HardMining(data / "index.hmx", encoder=PixelEncoder(), clusters="none", miner=MINER)
@@ -92,6 +94,8 @@ def train(
 
         def stepped(metrics: Any, *, val_detections: Any) -> Any:
             boxes.append({"ours": plain_boxes(val_detections), "json": trainer.validator.jdict})
+            if fail:
+                metrics = {"mAP": 0.5}
             return step(metrics, val_detections=val_detections)
 
         mining._mining.miner.step = stepped
@@ -288,6 +292,7 @@ def main(data: Path, work: Path) -> None:
             data, work / "yolo26-pose", config="yolo26-pose", epochs=1, data_yaml="pose.yaml"
         ),
     }
+    results["failing"] = train(data, work / "failing", epochs=2, imgsz=32, fail=True)
     results["rest"] = train(data, work / "rest", resume=work / "yolo11" / "copy.pt")
     results["refused"] = [
         refusal(rect=True),

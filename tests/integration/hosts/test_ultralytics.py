@@ -94,10 +94,12 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return work, json.loads((work / "results.json").read_text())
 
 
-def shuffled_names(data: Path) -> list[str]:
+def shuffled_names(data: Path, epoch: int = 0) -> list[str]:
     """The images in torch's own seeded shuffle."""
     names = sorted(path.name for path in (data / "train" / "images").iterdir())
-    return [names[row] for row in DistributedSampler(names, num_replicas=1, rank=0, seed=3)]
+    plain = DistributedSampler(names, num_replicas=1, rank=0, seed=3)
+    plain.set_epoch(epoch)
+    return [names[row] for row in plain]
 
 
 def weights_after(run: Path, epoch: int) -> np.ndarray:
@@ -183,6 +185,16 @@ def test_a_retry_with_smaller_batches_draws_the_whole_epoch(data, trained) -> No
     batches = results["yolo11-seg"]["batches"]
     assert [len(batch) for batch in batches] == [BATCH_SIZE] * 3 + [BATCH_SIZE // 2] * 2 * BATCHES
     assert list(chain(*batches[3:])) == shuffled_names(data)
+
+
+def test_a_failing_round_leaves_training_alone(data, trained) -> None:
+    work, results = trained
+    batches = results["failing"]["batches"]
+    assert len(batches) == 2 * BATCHES
+    assert list(chain(*batches[BATCHES:])) == shuffled_names(data, epoch=1)
+    assert all("hardmine/effective_size" not in line for line in results["failing"]["logged"])
+    first, _ = (work / "failing" / "run" / "hardmine" / "rounds.jsonl").read_text().splitlines()
+    assert "mAP" in json.loads(first)["error"]
 
 
 def test_the_last_validation_of_the_best_model_is_not_mined(trained) -> None:
