@@ -7,6 +7,7 @@ import time
 import webbrowser
 from pathlib import Path
 
+from hardmine.addresses import require_local
 from hardmine.cli.progress import console, progress_bar
 from hardmine.demo.steps import STEPS, Demo
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the steps in order and print the outcome of each."""
+    require_local(args.out, "the demo")
     demo = Demo(args.out, num_images=args.images, seed=args.seed)
     print(_INTRODUCTION.format(images=args.images, out=args.out), flush=True)
     for number, step in enumerate(STEPS, 1):

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from hardmine.addresses import require_local
 from hardmine.cli.progress import console, progress_bar
 from hardmine.scenes import write_scenes
 
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the scenes and print where they are and how many."""
+    require_local(args.out, "a data set of scenes")
     with progress_bar() as bar:
         task = bar.add_task("drawing scenes", total=args.images, note="")
         written = write_scenes(

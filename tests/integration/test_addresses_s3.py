@@ -195,6 +195,26 @@ def test_commands_take_addresses(
     found = json.loads(capsys.readouterr().out)
     assert found["root"] == "s3://photos/train"
     assert len(found["queries"][0]["hits"]) == 4
-    build = ["index", "build", str(bucket.folder / "train"), "--out", "s3://photos/b.hmx"]
-    assert main(build) == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["index", "build", ".", "--out", "s3://photos/b.hmx"],
+        ["index", "join", "s3://photos/b.hmx", "a.hmx"],
+        ["scenes", "s3://photos/scenes"],
+        ["demo", "--out", "s3://photos/demo"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_what_is_written_here_is_not_written_to_an_address(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_image(tmp_path / "a.png", 0)
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
     assert "needs a folder of this machine" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

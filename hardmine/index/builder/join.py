@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hardmine.addresses import require_local
 from hardmine.errors import InputError
 from hardmine.index.builder.lock import LOCK, locked
 from hardmine.index.storage.files import explain_os_errors
@@ -31,10 +32,12 @@ def join_indexes(
         Folders of all parts, in the order of their images.
 
     Raises:
-        InputError: If ``out`` exists and ``add`` is not given, or if a part lies elsewhere.
+        InputError: If ``out`` is an address, or exists and ``add`` is not given, or if a part lies
+            elsewhere.
         IndexMismatch: If the parts do not fit together.
         IndexDamaged: If one of them is damaged.
     """
+    require_local(out, "a joined index")
     folder = _absolute(out)
     given = [one for part in parts for one in part_folders(_absolute(part))]
     if not given:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hardmine.addresses import require_local
 from hardmine.errors import HardmineError
 from hardmine.index.storage.files import explain_os_errors
 
@@ -26,8 +27,10 @@ def locked(folder: Path) -> Iterator[None]:
     a killed process left behind blocks nobody. Its content only tells people who holds the lock.
 
     Raises:
+        InputError: If it is an address.
         HardmineError: If another process holds the lock; the message names it.
     """
+    require_local(folder, "an index that is written")
     with explain_os_errors(f"write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         handle = _acquire(folder / LOCK)
