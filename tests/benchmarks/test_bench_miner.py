@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import resource
 import shutil
-import threading
 import time
 import zlib
 from collections import defaultdict
@@ -25,6 +23,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from memory import peak_memory
 
 from hardmine import HardMiner, HardMiningSampler, NeedRules
 from hardmine.index.search.blocks import iter_blocks
@@ -196,33 +195,6 @@ WATCHED = {
 COLUMNS = ("texts", "scores", "files", "evidence", "targets", "weights", "rest")
 
 
-@contextmanager
-def peak_memory(peak: list[float]) -> Iterator[None]:
-    """Append the GB by which memory rose at most, pages of files left out."""
-    done = threading.Event()
-
-    def anonymous() -> float:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon"):
-                return int(line.split()[1]) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-    before, seen = anonymous(), [0.0]
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            seen.append(anonymous() - before)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        peak.append(max(seen))
-
-
 def bare_product(index: ExactIndex, num_queries: int) -> None:
     """All regions times all queries in the fastest kind of this CPU, and nothing else."""
     queries = np.random.default_rng(2).standard_normal((num_queries, DIM), np.float32)
@@ -273,13 +245,13 @@ def measure(size: Size, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, fl
         )
         for number in ("first round", "later round"):
             phases.seconds.clear()
-            peak: list[float] = []
+            peak: list[int] = []
             with peak_memory(peak), phases.phase("rest"):
                 digests.add(miner.step(all_weak).digest)
             line = f"{run}, {number}"
             taken[line] = sum(phases.seconds.values())
             shares = "".join(f"{phases.seconds[name]:9.2f}" for name in COLUMNS)
-            print(f"{line:24}{taken[line]:7.2f}{peak[0]:6.2f}{shares}")
+            print(f"{line:24}{taken[line]:7.2f}{peak[0] / 2**30:6.2f}{shares}")
     assert len(digests) == 1
     return taken
 
@@ -306,7 +278,7 @@ def test_more_scores_than_memory(tmp_path: Path) -> None:
             num_classes=size.num_classes,
             max_bytes=25 * 2 * size.num_images,
         )
-        peak: list[float] = []
+        peak: list[int] = []
         phrases = [(name,) for name in size.names]
         with peak_memory(peak):
             started = time.process_time()
@@ -315,7 +287,7 @@ def test_more_scores_than_memory(tmp_path: Path) -> None:
                 hashed.update(row)
             taken[name] = time.process_time() - started
         digests.add(hashed.digest())
-        print(f"{name:24}{taken[name]:7.2f}{peak[0]:6.2f}")
+        print(f"{name:24}{taken[name]:7.2f}{peak[0] / 2**30:6.2f}")
     assert len(digests) == 1
     assert taken["one pass, through files"] < taken["a pass for each 25"]
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from memory import peak_memory
 from msgspec.structs import replace
 
 from hardmine import HardMiner, open_index
@@ -142,32 +140,6 @@ def labels_of(count: int) -> ImageSet:
     )
 
 
-def anonymous_mb() -> float:
-    """Memory of this process that is not a mapped file, in MB."""
-    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1e3
-
-
-@contextmanager
-def most_memory(out: dict[str, float]) -> Iterator[None]:
-    """Note the most memory that the block takes, looked at every 20 ms."""
-    before, seen, ended = anonymous_mb(), [0.0], threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.02):
-            seen.append(anonymous_mb() - before)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        out["MB"] = round(max(seen))
-
-
 def measure(folder: Path) -> dict[str, float]:
     """CPU seconds of each step, and the most memory that they take."""
     out: dict[str, float] = {}
@@ -183,13 +155,15 @@ def measure(folder: Path) -> dict[str, float]:
     open_index(folder, verify=False).search(np.ones((1, DIM)), 1)  # imports
     labels = labels_of(read_manifest(folder).images.count)
     metrics = dict.fromkeys(NAMES, 0.3) | {NAMES[0]: 0.9}  # 79 weak classes
-    with most_memory(out):
+    peak: list[int] = []
+    with peak_memory(peak):
         index = timed("open", lambda: open_index(folder, verify=False))
         timed("layouts and one query", lambda: index.search(queries[:1], 1000))
         timed("one query", lambda: index.search(queries[1:2], 1000))
         timed("80 queries", lambda: index.search(queries, 1000))
         miner = HardMiner(index, encoder=encoder, images=labels, strict=True)
         timed("one round", lambda: miner.step(metrics))
+    out["MB"] = round(peak[0] / 1e6)
     return out
 
 
