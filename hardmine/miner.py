@@ -28,12 +28,12 @@ from hardmine.kept import Kept, KeptFolder
 from hardmine.mining.assess import Assessment, ValidationSet, assess, make_finder
 from hardmine.mining.checked import match_checks
 from hardmine.mining.conditions import ConditionFinder, read_contexts
-from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import (
     MiningData,
+    Ratios,
     RoundInputs,
     WeightPolicy,
-    find_density_ratio,
+    find_ratios,
     match_data,
     mine,
     policy_name,
@@ -338,8 +338,8 @@ class HardMiner:
             found_before=before.conditions,
         )
         # 2. Scores, trust, targets, weights.
-        ratio = find_density_ratio(data, self.validation, assessment.matches, self.weight_rules)
-        inputs = self._round_inputs(assessment, ratio, kept, data)
+        ratios = find_ratios(data, self.validation, assessment.matches, self.weight_rules)
+        inputs = self._round_inputs(assessment, ratios, kept, data)
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts of the class
         #    itself: need in a context is measured anew in each round.
@@ -367,7 +367,7 @@ class HardMiner:
             self._contexts_now = contexts
 
     def _round_inputs(
-        self, assessment: Assessment, ratio: DensityRatio | None, kept: Kept, data: MiningData
+        self, assessment: Assessment, ratios: Ratios, kept: Kept, data: MiningData
     ) -> RoundInputs:
         return RoundInputs(
             ap=assessment.need.ap,
@@ -375,7 +375,7 @@ class HardMiner:
             queries=assessment.queries,
             confusion=assessment.confusion,
             context_thresholds=assessment.context_thresholds,
-            density_ratio=ratio,
+            ratios=ratios,
             checked=match_checks(kept.checks, data.ids, self.class_names),
             targets=self.target_rules,
             weights=self.weight_rules,

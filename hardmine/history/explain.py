@@ -43,8 +43,8 @@ class Explanation:
         expected_draws: Draws in an epoch of as many draws as images.
         reasons: The queries that it answers, the strongest first.
         balance: How many times as often as the mean image it would be drawn if nothing were weak:
-            by its objects, how rare they are and what they are mistaken for, and by its density
-            ratio.
+            by its objects, how seldom training shows what validation misses of them, what they are
+            mistaken for, and by its density ratio.
         density_ratio: How many times as often validation misses objects in images like it as
             training shows them.
     """

@@ -20,13 +20,13 @@ from hardmine.mining.conditions import Condition
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.labels import Labels
-from hardmine.mining.mine import MiningResult, RoundInputs
+from hardmine.mining.mine import MiningResult, Ratios, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
 from hardmine.mining.weights import WeightReport, WeightRules, report_weights
 from hardmine.records import names_to_rows, numbers, plain_values
 
-FORMAT = 4
+FORMAT = 5
 Floats = npt.NDArray[np.float64]
 
 
@@ -314,7 +314,8 @@ def read_rounds(path: str | Path) -> list[Round]:
 def _inputs(
     values: Mapping[str, Any], records: Sequence[QueryRecord], class_names: Sequence[str]
 ) -> RoundInputs:
-    weights, ratio = values["weights"], values["density_ratio"]
+    weights, ratios = values["weights"], values["ratios"]
+    classes, density = ratios["classes"], ratios["density"]
     rules = dict(values["targets"])
     if isinstance(rules["templates"], list):
         rules["templates"] = tuple(rules["templates"])
@@ -334,7 +335,10 @@ def _inputs(
             }
         ),
         context_thresholds=dict(values["context_thresholds"]),
-        density_ratio=ratio and DensityRatio(tuple(ratio["direction"]), ratio["offset"]),
+        ratios=Ratios(
+            classes and tuple(classes),
+            density and DensityRatio(tuple(density["direction"]), density["offset"]),
+        ),
         # Rounds of before there were checks have none.
         checked=CheckedLabels(
             **{

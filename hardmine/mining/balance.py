@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,21 @@ from hardmine.mining.targets import HIT, Targets
 Floats = npt.NDArray[np.float64]
 
 _MAX_FACTOR = 20.0  # and 1 / 20 at least
+_PRIOR_OBJECTS = 5.0  # of each class, missed and shown alike, before anything is seen
+
+
+def class_ratios(missed: npt.NDArray[Any], shown: npt.NDArray[Any]) -> Floats:
+    """(C,) how many times as often validation misses objects of a class as training shows them.
+
+    Few objects say little, so their ratio stays near 1.
+
+    Args:
+        missed: (C,) objects of each class that the detector missed on validation images.
+        shown: (C,) objects of each class in the training images.
+    """
+    expected = shown * (missed.sum() / max(shown.sum(), 1))
+    ratios = (missed + _PRIOR_OBJECTS) / (expected + _PRIOR_OBJECTS)
+    return np.asarray(ratios.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
 
 
 def balance_factors(
@@ -22,13 +38,12 @@ def balance_factors(
     targets: Targets,
     labels: Labels,
     *,
+    ratios: Floats | None,
     mistaken_for: Sequence[tuple[int, int, float]],
 ) -> Floats:
     """Even out classes, and confused classes: (N,) factors.
 
-    1. Objects: the sum of 1 / n_c over the objects of an image, where n_c objects of class c are
-       in all images. This is drawing a class at random, each as likely, then one of its objects,
-       so an image with more objects counts more.
+    1. Objects: the worth of all objects of an image; see ``class_balance``.
     2. Confusion: how many times more often the classes are shown that the image's classes are
        mistaken for.
 
@@ -39,30 +54,39 @@ def balance_factors(
         queries: The queries of the round.
         targets: The images they found.
         labels: Of N images.
+        ratios: As in ``class_balance``.
         mistaken_for: (class row, row of a class that its objects are mistaken for, how far).
     """
     found = _found_in_pools(queries, targets)
-    factors = class_balance(labels)
-    unlabelled = _worth(labels)[found.class_rows] * found.probabilities
+    factors = class_balance(labels, ratios)
+    unlabelled = _worth(labels, ratios)[found.class_rows] * found.probabilities
     np.add.at(factors, found.image_rows, unlabelled)
     factors *= _by_confusion(factors, labels, found, mistaken_for)
     return np.asarray(factors.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
 
 
-def class_balance(labels: Labels) -> Floats:
-    """(N,) how often each image is drawn if a class is drawn at random, then one of its objects.
+def class_balance(labels: Labels, ratios: Floats | None) -> Floats:
+    """(N,) the worth of the objects of each image: by class, as often as validation misses them.
 
     The mean image with objects has 1; so has an image without.
+
+    Args:
+        labels: Of N images.
+        ratios: (C,) of ``class_ratios``. None if validation does not tell: an object of a class
+            of n is then worth 1 / √n, between drawing images as they are and all classes alike.
     """
-    shown = np.asarray(labels.objects() @ _worth(labels))
-    return np.where(shown > 0, shown, 1.0)
+    worth = np.asarray(labels.objects() @ _worth(labels, ratios))
+    return np.where(worth > 0, worth, 1.0)
 
 
-def _worth(labels: Labels) -> Floats:
+def _worth(labels: Labels, ratios: Floats | None) -> Floats:
     """(C,) of an object of each class, so that the mean image with objects is worth 1."""
-    worth = labels.worth()
-    shown = np.asarray(labels.objects() @ worth)
-    return worth / _mean(shown[shown > 0]) if (shown > 0).any() else worth
+    objects = labels.objects()
+    if ratios is None:
+        totals = np.asarray(objects.sum(axis=0)).ravel()
+        ratios = np.where(totals > 0, totals.clip(min=1) ** -0.5, 0.0)
+    worth = np.asarray(objects @ ratios)
+    return ratios / _mean(worth[worth > 0]) if (worth > 0).any() else ratios
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -107,8 +108,8 @@ def fit_density_ratio(
 
 def count_missed(
     images: ImageSet, matches: Matches, class_names: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """(V,) objects of some classes that the detector missed in each image.
+) -> scipy.sparse.csr_matrix:
+    """(V, C) objects of each class that the detector missed in each image.
 
     An object is missed if no confident detection of its class found it. A class that is never found
     is missed everywhere.
@@ -116,9 +117,11 @@ def count_missed(
     Args:
         images: V images with labels.
         matches: Of the detector on them.
-        class_names: Objects of other classes do not count.
+        class_names: C names; objects of other classes do not count.
     """
     objects, _ = find_outcomes(images, matches)
-    asked = names_to_rows(images.class_names, class_names) >= 0
-    missed = objects.take(objects.failed & asked[objects.class_rows])
-    return np.bincount(missed.image_rows, minlength=len(images))
+    columns = names_to_rows(images.class_names, class_names)[objects.class_rows]
+    missed = objects.failed & (columns >= 0)
+    where = (objects.image_rows[missed], columns[missed])
+    ones = np.ones(int(missed.sum()), np.int64)
+    return scipy.sparse.csr_matrix((ones, where), shape=(len(images), len(class_names)))

@@ -64,11 +64,6 @@ class Labels:
         counts = self.present if self.counts is None else self.counts
         return counts.astype(np.float64)
 
-    def worth(self) -> npt.NDArray[np.float64]:
-        """(C,) 1 / n_c, where n_c objects of class c are labelled in all images; 0 if none are."""
-        totals = np.asarray(self.objects().sum(axis=0)).ravel()
-        return np.asarray(np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0))
-
     def num_present(self) -> npt.NDArray[np.int64]:
         """(C,) images labelled with each class."""
         return np.asarray(np.diff(self.present.indptr), np.int64)

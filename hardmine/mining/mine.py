@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from hardmine.detections import Matches
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.mining.assess import ValidationSet
-from hardmine.mining.balance import balance_factors, class_balance
+from hardmine.mining.balance import balance_factors, class_balance, class_ratios
 from hardmine.mining.checked import CheckedLabels
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, context_phrases
@@ -115,36 +116,60 @@ def match_data(
     )
 
 
-def find_density_ratio(
+@dataclass(frozen=True)
+class Ratios:
+    """How many times as often validation misses objects as training shows them.
+
+    Attributes:
+        classes: Of each of C classes; None if that is not known.
+        density: By what images look like; None if that is not known.
+    """
+
+    classes: tuple[float, ...] | None = None
+    density: DensityRatio | None = None
+
+
+def find_ratios(
     data: MiningData,
     validation: ValidationSet | None,
     matches: Matches | None,
     rules: WeightRules | None,
-) -> DensityRatio | None:
+) -> Ratios:
     """Compare what the detector misses on validation images with what training shows.
 
-    Training is taken as it is drawn when classes are balanced: rare classes may stand where what
-    is missed does not, and then it is shown even less.
+    For the look of images, training is taken as it is drawn when classes are balanced: rare classes
+    may stand where what is missed does not, and then it is shown even less.
 
     Args:
         data: Index and labels of the training images.
-        validation: Validation images with labels and an index.
+        validation: Validation images with labels, and an index if their look is to count.
         matches: Of the detector on them; None if that is not known.
         rules: How far classes are balanced; None if they are not.
-
-    Returns:
-        None where it cannot be measured, or nothing is missed.
     """
-    if matches is None or validation is None or validation.index is None:
-        return None
+    if matches is None or validation is None:
+        return Ratios()
     images, index = validation.images, validation.index
-    missed_vectors = mean_vectors_of(index, index.rows_of(images.ids))
-    shown = np.asarray(data.labels.objects().sum(axis=1)).ravel()
-    if rules is not None:
-        shown = shown * class_balance(data.labels) ** rules.balance
     missed = count_missed(images, matches, data.class_names)
+    objects = data.labels.objects()
+    classes = class_ratios(_sums(missed, 0), _sums(objects, 0))
+    known = tuple(classes.tolist())
+    if index is None:
+        return Ratios(known)
+    shown = _sums(objects, 1)
+    if rules is not None:
+        shown = shown * class_balance(data.labels, classes) ** rules.balance
     rows = sample_rows(len(data))
-    return fit_density_ratio(missed, missed_vectors, shown[rows], data.scores.mean_vectors(rows))
+    density = fit_density_ratio(
+        _sums(missed, 1),
+        mean_vectors_of(index, index.rows_of(images.ids)),
+        shown[rows],
+        data.scores.mean_vectors(rows),
+    )
+    return Ratios(known, density)
+
+
+def _sums(counts: scipy.sparse.spmatrix, axis: int) -> npt.NDArray[Any]:
+    return np.asarray(counts.sum(axis=axis)).ravel()
 
 
 @dataclass(frozen=True)
@@ -159,8 +184,7 @@ class RoundInputs:
         queries: Q text queries.
         confusion: Which classes the detector confuses.
         context_thresholds: For each measured context, the similarity from which an image answers.
-        density_ratio: Where validation misses objects more often than training shows them; None
-            if that was not measured.
+        ratios: How many times as often validation misses objects as training shows them.
         checked: What people found when they checked images.
         targets: How targets are split.
         weights: How weights are limited; None if a policy of one's own makes them.
@@ -175,7 +199,7 @@ class RoundInputs:
     queries: Queries
     confusion: Confusion = field(default_factory=Confusion)
     context_thresholds: Mapping[str, float] = field(default_factory=dict)
-    density_ratio: DensityRatio | None = None
+    ratios: Ratios = field(default_factory=Ratios)
     checked: CheckedLabels = field(default_factory=CheckedLabels)
     targets: TargetRules = field(default_factory=TargetRules)
     weights: WeightRules | None = field(default_factory=WeightRules)
@@ -247,26 +271,22 @@ def mine(
         return MiningResult(trust, targets, ones, ones, weights)
     # 4. Balance and weights.
     limits = inputs.weights or WeightRules()
-    density_ratio, balance = np.ones(len(data)), np.ones(len(data))
-    if inputs.density_ratio is not None:
-        density_ratio = np.concatenate(
-            [
-                inputs.density_ratio.of(data.scores.mean_vectors(rows))
-                for rows in np.split(np.arange(len(data)), range(_IMAGES, len(data), _IMAGES))
-            ]
-        )
+    balance, density_ratio = np.ones(len(data)), np.ones(len(data))
     if limits.balance > 0:
+        classes, density = inputs.ratios.classes, inputs.ratios.density
+        if density is not None:
+            density_ratio = _density_ratio(density, data)
         balance = balance_factors(
             queries,
             targets,
             data.labels,
+            ratios=None if classes is None else np.array(classes),
             mistaken_for=[
                 (row, other, rules.mistaken * share)
                 for row, other, share in inputs.confusion.mistaken_for
             ],
         )
-        balance **= limits.balance
-    balance *= np.sqrt(density_ratio)
+        balance = (balance * density_ratio) ** limits.balance
     weights = image_weights(
         targets,
         queries.need,
@@ -295,6 +315,12 @@ def rules_or_policy(
 def policy_name(policy: WeightPolicy) -> str:
     """The name of a policy of one's own, for the record."""
     return getattr(policy, "__name__", type(policy).__name__)
+
+
+def _density_ratio(ratio: DensityRatio, data: MiningData) -> Floats:
+    """(N,) of each training image."""
+    parts = np.split(np.arange(len(data)), range(_IMAGES, len(data), _IMAGES))
+    return np.concatenate([ratio.of(data.scores.mean_vectors(part)) for part in parts])
 
 
 def _answering_images(

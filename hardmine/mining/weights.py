@@ -27,14 +27,15 @@ class WeightRules:
         cap: How many times as often an image that fully answers the weakest class is drawn as one
             that answers nothing, all else alike. 1 turns boosts off.
         budget: Largest share of an epoch's draws that mining may move; None for no limit.
-        balance: How far classes are evened out whatever is weak, in [0, 1]. 0: not at all. 1: as
-            if a class were drawn at random, then one of its objects, and classes come as often as
-            those they are mistaken for. 0.5: by the square root of that.
+        balance: How far draws follow what validation misses and training seldom shows, by class
+            and by look, and classes come as often as those they are mistaken for, in [0, 1]. 0: not
+            at all. 1: as often as it is missed. 0.5: by the square root of that, as another view of
+            the same image is worth less than the first.
     """
 
     cap: float = 1.75
     budget: float | None = 0.5
-    balance: float = 0.25
+    balance: float = 0.5
 
     def __post_init__(self) -> None:
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")

@@ -32,7 +32,7 @@ def test_a_class_that_is_weak_in_a_context_alone_is_searched_for_there_alone(
     miner = make_miner(toy, contexts=["at night"], weights=WeightRules(balance=0.0), **settings)
     done = miner.step(EQUAL, val_detections=detections_of(val, miss_at_night="fork"))
     assert [(query.class_name, query.context) for query in done.queries] == [("fork", "at night")]
-    raised = done.weights / np.sqrt(done.result.density_ratio) > 1 + 1e-9
+    raised = done.weights > 1 + 1e-9
     assert toy.present[raised, FORK].all()
     assert toy.night[raised].mean() > 0.9
     assert miner.step(EQUAL, val_detections=detections_of(val)).queries == ()
@@ -67,7 +67,7 @@ def test_a_condition_that_nobody_named_is_found_recorded_and_kept(
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_classes_are_balanced_whatever_validation_says(
+def test_classes_are_balanced_where_validation_tells_nothing_of_them(
     toy: ToyData, balance: float, tmp_path: Path
 ) -> None:
     record = tmp_path / "rounds.jsonl"
@@ -75,7 +75,7 @@ def test_classes_are_balanced_whatever_validation_says(
     miner = make_miner(toy, weights=rules, rounds=record, targets=COMPLETE_LABELS)
     done = miner.step(EQUAL)
     assert done.queries == ()
-    shown = toy.present @ (1 / toy.present.sum(axis=0))
+    shown = toy.present @ (1 / np.sqrt(toy.present.sum(axis=0)))
     expected = np.where(shown > 0, shown / shown[shown > 0].mean(), 1.0) ** balance
     np.testing.assert_allclose(done.weights, expected)
     zebra = int(np.flatnonzero(toy.present[:, 2])[0])
@@ -98,22 +98,19 @@ def test_a_class_mistaken_for_another_is_drawn_as_often_as_that_one(
         "validation": ValidationSet(val.images),
         "weights": FULL_BALANCE,
     }
+    deaf = replace(COMPLETE_LABELS, mistaken=0.0)
+    plain = make_miner(toy, targets=deaf, **settings).step(EQUAL, val_detections=results).weights
     miner = make_miner(toy, rounds=record, targets=COMPLETE_LABELS, **settings)
-    plain = miner.step(EQUAL).weights
     done = miner.step(EQUAL, val_detections=results)
     zebras = val.present[:, 2].sum()
     share = zebras / (zebras + 1)
     assert done.inputs.confusion.mistaken_for == ((2, 0, pytest.approx(share)),)
     cars, zebra = plain @ toy.present[:, 0], toy.present[:, 2]
     ratio = cars / plain[zebra].sum()
-    assert 1.5 < ratio < 3
+    assert ratio > 1.5
     expected = plain * np.where(zebra, 1 + share * (ratio - 1), 1.0)
     np.testing.assert_allclose(done.weights, expected)
     assert np.array_equal(miner.replay(read_rounds(record)[-1]).weights, done.weights)
-
-    deaf = replace(COMPLETE_LABELS, mistaken=0.0)
-    done = make_miner(toy, targets=deaf, **settings).step(EQUAL, val_detections=results)
-    assert np.array_equal(done.weights, plain)
 
 
 def test_an_image_of_more_objects_is_worth_more(toy: ToyData) -> None:

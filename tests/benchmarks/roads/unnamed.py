@@ -53,7 +53,7 @@ def _measure(
     means = photos.index.mean_vectors()[photos.index.rows_of(photos.images.ids)]
     own = means[photos.images.rows_of(one.images.ids)]
     ratio = fit_density_ratio(
-        count_missed(one.images, matches, one.images.class_names),
+        np.asarray(count_missed(one.images, matches, one.images.class_names).sum(axis=1)).ravel(),
         own,
         np.asarray(photos.images.class_counts.sum(axis=1)).ravel()[one.train],
         means[one.train],

@@ -192,7 +192,7 @@ def test_rounds_reach_the_trainers_log(whole, host) -> None:
 def test_what_is_missed_is_measured_on_the_predicted_boxes(whole) -> None:
     work, _ = whole
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
-    assert all(done.inputs.density_ratio is not None for done in rounds)
+    assert all(done.inputs.ratios.density is not None for done in rounds)
 
 
 def test_training_resumes_at_the_end_of_an_epoch(whole, host, train, tmp_path) -> None:
@@ -264,4 +264,4 @@ def test_two_processes_see_all_images_and_one_set_of_weights(host, ranks) -> Non
     assert expected.max() > 1.2
     assert all(abs(second[row] - expected[row]) < 1 for row in range(NUM_IMAGES))
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
-    assert all(done.inputs.density_ratio is not None for done in rounds)
+    assert all(done.inputs.ratios.density is not None for done in rounds)

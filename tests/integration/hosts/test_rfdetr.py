@@ -85,7 +85,7 @@ def test_the_lines_mine_and_resume(folder: Path, tmp_path: Path, scenes: Path) -
     plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=0)
     assert trained[:NUM_IMAGES] == [int(images.ids[row]) for row in plain]
     rounds = read_rounds(tmp_path / "whole" / "hardmine" / "rounds.jsonl")
-    assert all(done.inputs.density_ratio is not None for done in rounds)
+    assert all(done.inputs.ratios.density is not None for done in rounds)
     state = load_state(tmp_path / "whole" / "hardmine" / "states" / f"batch_{BATCHES}.pth")
     weights = state["miner"]["weights"].numpy()
     expected = NUM_IMAGES * weights / weights.sum()

@@ -177,7 +177,7 @@ def test_predicted_boxes_are_those_of_ultralytics_own_results_file(data, trained
         assert len(ours) > len(file_names)
         assert np.array(ours) == pytest.approx(np.array(theirs), abs=2e-3)
     [*_, last] = read_rounds(work / config / "run" / "hardmine" / "rounds.jsonl")
-    assert last.inputs.density_ratio is not None
+    assert last.inputs.ratios.density is not None
 
 
 def test_a_retry_with_smaller_batches_draws_the_whole_epoch(data, trained) -> None:

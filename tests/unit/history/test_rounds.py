@@ -21,7 +21,7 @@ from hardmine.history.rounds import (
 from hardmine.mining.conditions import Condition
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.density_ratio import DensityRatio
-from hardmine.mining.mine import MiningResult, RoundInputs
+from hardmine.mining.mine import MiningResult, Ratios, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import HARD, KINDS, SUSPECT, TargetRules, Targets
 from hardmine.mining.trust import Trust
@@ -60,7 +60,7 @@ def make(number: int, ap: tuple[float, float] = (0.5, 0.1), **changes: object) -
             queries=queries,
             confusion=Confusion(((1, 0, 0.1),), ((0, 1, 2 / 3),)),
             context_thresholds={"at night": 0.1},
-            density_ratio=DensityRatio((0.1, -1 / 3), 0.7),
+            ratios=Ratios((0.5, 2.25), DensityRatio((0.1, -1 / 3), 0.7)),
             targets=TargetRules(missing=0.2, templates=("a {}",)),
             weights=WeightRules(budget=None),
             num_images=3,
@@ -154,7 +154,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 1 is not a round"):
         read_rounds(file)
     file.write_text(json.dumps(make(1).to_json() | {"format": 2}) + "\n")
-    with pytest.raises(InputError, match="has format 2, this version reads 4"):
+    with pytest.raises(InputError, match="has format 2, this version reads 5"):
         read_rounds(file)
     with pytest.raises(InputError, match="cannot read rounds"):
         read_rounds(tmp_path / "none.jsonl")
@@ -168,5 +168,5 @@ def test_the_digest_changes_with_any_weight_but_not_with_the_last_bits() -> None
 
 def test_a_line_is_json_that_other_programs_read() -> None:
     record = json.loads(json.dumps(make(1).to_json(), allow_nan=False))
-    assert record["format"] == 4
+    assert record["format"] == 5
     assert record["queries"][1]["precision"] is None

@@ -1,4 +1,4 @@
-"""Balance factors: what confusion contributes."""
+"""Balance factors: what classes contribute that validation misses, and confusion."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import scipy.sparse
 
-from hardmine.mining.balance import balance_factors
+from hardmine.mining.balance import balance_factors, class_balance, class_ratios
 from hardmine.mining.labels import Labels
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import HIT, Targets
@@ -26,6 +27,7 @@ def factors_of(
     queries: Queries = NO_QUERIES,
     targets: Targets | None = None,
     pool: int = 0,
+    ratios: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Factors where a pool comes last and all else is labelled."""
     shown = np.concatenate([shown, np.zeros((pool, 3), bool)])
@@ -35,6 +37,7 @@ def factors_of(
         queries,
         Targets.empty() if targets is None else targets,
         Labels(scipy.sparse.csc_matrix(shown), None, nothing, labelled),
+        ratios=ratios,
         mistaken_for=mistaken_for,
     )
 
@@ -44,6 +47,40 @@ def drawn(
 ) -> float:
     """How often objects of a class are drawn."""
     return float(factors @ shown[:, column])
+
+
+def test_a_class_is_worth_what_validation_misses_of_it_over_what_training_shows() -> None:
+    shown = np.array([900, 90, 10, 0])
+    # Missed as often as shown: nothing to do. Twice as often: about 2, and 20 at most.
+    assert class_ratios(shown, shown) == pytest.approx(1.0)
+    few, twice, seldom, none = class_ratios(np.array([780, 180, 40, 0]), shown).tolist()
+    assert (few, twice) == (pytest.approx(780 / 900, rel=0.03), pytest.approx(2, rel=0.03))
+    assert 2 < seldom < 4
+    assert none == 1
+    assert class_ratios(np.array([0, 1000]), np.array([999, 1])).tolist() == [1 / 20, 20]
+    # Chance: with few objects a ratio stays near 1, whatever it is.
+    assert class_ratios(np.array([1, 3]), np.array([99, 1])) == pytest.approx([1, 1], abs=0.6)
+    assert class_ratios(np.zeros(2), np.array([5, 5])).max() <= 1
+    assert class_ratios(np.array([5, 5]), np.zeros(2)) == pytest.approx([2, 2])
+
+
+def test_images_are_worth_their_objects_by_class() -> None:
+    counts = np.array([[2, 0, 0], [0, 1, 0], [1, 0, 3], [0, 0, 0]])
+    nothing = scipy.sparse.csc_matrix(counts.shape, dtype=bool)
+    labels = Labels(
+        scipy.sparse.csc_matrix(counts > 0),
+        None,
+        nothing,
+        np.ones(4, bool),
+        counts=scipy.sparse.csc_matrix(counts),
+    )
+    ratios = np.array([0.5, 2.0, 1.0])
+    worth = np.array([1.0, 2.0, 3.5])
+    expected = np.append(worth / worth.mean(), 1.0)
+    np.testing.assert_allclose(class_balance(labels, ratios), expected)
+    # Where validation does not tell, a class counts by one over the root of its objects.
+    worth = counts[:3] @ (1 / np.sqrt(counts.sum(axis=0)))
+    np.testing.assert_allclose(class_balance(labels, None)[:3], worth / worth.mean())
 
 
 def test_a_class_that_is_shown_less_is_raised_by_all_that_it_is_mistaken_for() -> None:
@@ -105,6 +142,6 @@ def test_a_class_that_no_image_shows_is_not_raised() -> None:
 
 def test_no_factor_leaves_the_limits() -> None:
     seldom = np.concatenate([np.eye(3, dtype=bool)[[CAR] * 5000 + [BUS]], SHOWN])
-    factors = factors_of((BUS, CAR, 1.0), shown=seldom)
+    factors = factors_of((BUS, CAR, 1.0), shown=seldom, ratios=np.array([1.0, 20.0, 1.0]))
     assert factors.max() <= 20
     assert factors.min() >= 1 / 20
