@@ -107,7 +107,9 @@ def _rounds_table(summary: RunSummary) -> Table:
 def _classes_table(classes: tuple[ClassSummary, ...]) -> Table:
     table = Table(title="Classes", title_justify="left", box=None, pad_edge=False)
     table.add_column("class", max_width=24, no_wrap=True)
-    _numeric(table, "first AP", "last AP", "boosted", "Δ boosted", "Δ rest", "trust", "draws")
+    _numeric(
+        table, "first AP", "last AP", "boosted", "Δ boosted", "Δ rest", "trust", "missed", "draws"
+    )
     for line in classes:
         known = [value for value in line.ap.tolist() if not math.isnan(value)]
         table.add_row(
@@ -118,6 +120,7 @@ def _classes_table(classes: tuple[ClassSummary, ...]) -> Table:
             points(line.gain_boosted),
             points(line.gain_rest),
             "–" if math.isnan(line.trust) else f"{line.trust:.2f}",
+            "–" if math.isnan(line.missed) else f"{line.missed:.2f} ×",
             "–" if math.isnan(line.draws) else f"{line.draws:.2f} ×",
         )
     return table

@@ -71,6 +71,8 @@ class ClassSummary:
         gain_boosted: Sum of its AP changes after rounds that boosted it; NaN if there is none.
         gain_rest: The same after the other rounds.
         trust: Mean precision of its queries' hits; NaN if never measured.
+        missed: How many times as often validation missed its objects in the last round as training
+            shows them; NaN if unknown.
         draws: How often its objects were drawn in the last round, as a multiple of uniform
             sampling; NaN if unknown.
     """
@@ -82,6 +84,7 @@ class ClassSummary:
     gain_boosted: float
     gain_rest: float
     trust: float
+    missed: float
     draws: float
 
 
@@ -136,6 +139,7 @@ def summarize_run(rounds: Sequence[Round]) -> RunSummary:
                     if query.class_name == name
                 ]
             ),
+            missed=_last_ratio(rounds, row),
             draws=_last_draws(rounds, row),
         )
         for row, name in enumerate(names)
@@ -190,6 +194,13 @@ def _mistaken(done: Round) -> tuple[str, ...]:
     return tuple(
         f"{names[row]} for {names[other]} {percent(share, 0)} %" for row, other, share in pairs
     )
+
+
+def _last_ratio(rounds: Sequence[Round], row: int) -> float:
+    for done in reversed(rounds):
+        if done.inputs is not None and done.inputs.ratios.classes is not None:
+            return done.inputs.ratios.classes[row]
+    return math.nan
 
 
 def _last_draws(rounds: Sequence[Round], row: int) -> float:

@@ -11,7 +11,7 @@ import pytest
 from hardmine.errors import InputError
 from hardmine.history.rounds import QueryRecord, Round
 from hardmine.mining.confusion import Confusion
-from hardmine.mining.mine import RoundInputs
+from hardmine.mining.mine import Ratios, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS
 from hardmine.mining.weights import report_weights
@@ -27,6 +27,7 @@ def make(
     ap: list[float],
     weak: str = "fork",
     confusion: Confusion | None = None,
+    ratios: Ratios | None = None,
     **changes: object,
 ) -> Round:
     row = NAMES.index(weak)
@@ -35,6 +36,7 @@ def make(
         need=0.5 * (np.arange(3) == row),
         queries=Queries(((weak,),), np.array([row]), ("",), np.array([0.5])),
         confusion=confusion or Confusion(),
+        ratios=ratios or Ratios(),
     )
     done = Round(
         number=number,
@@ -110,6 +112,13 @@ def test_a_failed_last_round_hides_no_need() -> None:
     fork = run.classes[0]
     np.testing.assert_array_equal(fork.need, [0.5, 0.5, np.nan])
     assert '<td class="num">0.50</td>' in rounds_page(run)
+
+
+def test_the_last_known_ratio_of_missed_to_shown_objects_is_that_of_a_class() -> None:
+    assert all(np.isnan(one.missed) for one in summarize_run(RUN).classes)
+    run = summarize_run([make(1, [0.5, 0.1, 0.2], ratios=Ratios((0.5, 2.25, 1.0))), *RUN[2:3]])
+    assert {one.missed for one in run.classes} == {0.5, 2.25, 1.0}
+    assert '<td class="num">2.25 ×</td>' in rounds_page(run)
 
 
 def test_an_empty_file_and_a_file_of_two_runs_are_refused() -> None:
