@@ -19,18 +19,23 @@ _MAX_FACTOR = 20.0  # and 1 / 20 at least
 _PRIOR_OBJECTS = 5.0  # of each class, missed and shown alike, before anything is seen
 
 
-def class_ratios(missed: npt.NDArray[Any], shown: npt.NDArray[Any]) -> Floats:
+def class_ratios(
+    missed: npt.NDArray[Any], labelled: npt.NDArray[Any], shown: npt.NDArray[Any]
+) -> Floats:
     """(C,) how many times as often validation misses objects of a class as training shows them.
 
-    Few objects say little, so their ratio stays near 1.
+    Few objects say little, so their ratio stays near 1. Of a class that validation does not show,
+    nothing is known: 1.
 
     Args:
         missed: (C,) objects of each class that the detector missed on validation images.
+        labelled: (C,) objects of each class in validation.
         shown: (C,) objects of each class in the training images.
     """
-    expected = shown * (missed.sum() / max(shown.sum(), 1))
+    known = labelled > 0
+    expected = shown * (missed.sum() / max(shown[known].sum(), 1))
     ratios = (missed + _PRIOR_OBJECTS) / (expected + _PRIOR_OBJECTS)
-    return np.asarray(ratios.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
+    return np.where(known, ratios.clip(1 / _MAX_FACTOR, _MAX_FACTOR), 1.0)
 
 
 def balance_factors(

@@ -106,10 +106,10 @@ def fit_density_ratio(
     return DensityRatio(tuple(direction.tolist()), float(found[-1] - direction @ centre))
 
 
-def count_missed(
+def count_objects(
     images: ImageSet, matches: Matches, class_names: Sequence[str]
-) -> scipy.sparse.csr_matrix:
-    """(V, C) objects of each class that the detector missed in each image.
+) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    """Objects of each class in each image, twice (V, C): those the detector missed, and all.
 
     An object is missed if no confident detection of its class found it. A class that is never found
     is missed everywhere.
@@ -117,11 +117,15 @@ def count_missed(
     Args:
         images: V images with labels.
         matches: Of the detector on them.
-        class_names: C names; objects of other classes do not count.
+        class_names: C names; objects of other classes do not count, nor do crowds.
     """
     objects, _ = find_outcomes(images, matches)
     columns = names_to_rows(images.class_names, class_names)[objects.class_rows]
-    missed = objects.failed & (columns >= 0)
-    where = (objects.image_rows[missed], columns[missed])
-    ones = np.ones(int(missed.sum()), np.int64)
-    return scipy.sparse.csr_matrix((ones, where), shape=(len(images), len(class_names)))
+    shape = (len(images), len(class_names))
+
+    def count(chosen: npt.NDArray[np.bool_]) -> scipy.sparse.csr_matrix:
+        where = (objects.image_rows[chosen], columns[chosen])
+        ones = np.ones(int(chosen.sum()), np.int64)
+        return scipy.sparse.csr_matrix((ones, where), shape=shape)
+
+    return count(objects.failed & (columns >= 0)), count(columns >= 0)

@@ -21,7 +21,7 @@ from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, context_phrases
 from hardmine.mining.density_ratio import (
     DensityRatio,
-    count_missed,
+    count_objects,
     fit_density_ratio,
     sample_rows,
 )
@@ -149,9 +149,9 @@ def find_ratios(
     if matches is None or validation is None:
         return Ratios()
     images, index = validation.images, validation.index
-    missed = count_missed(images, matches, data.class_names)
+    missed, labelled = count_objects(images, matches, data.class_names)
     objects = data.labels.objects()
-    classes = class_ratios(_sums(missed, 0), _sums(objects, 0))
+    classes = class_ratios(_sums(missed, 0), _sums(labelled, 0), _sums(objects, 0))
     known = tuple(classes.tolist())
     if index is None:
         return Ratios(known)

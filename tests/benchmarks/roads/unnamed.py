@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from hardmine.mining.conditions import vocabulary
-from hardmine.mining.density_ratio import count_missed, fit_density_ratio
+from hardmine.mining.density_ratio import count_objects, fit_density_ratio
 from hardmine.mining.unnamed import find_unnamed
 from tests.benchmarks.roads.conditions import (
     ExchangedIndex,
@@ -52,8 +52,9 @@ def _measure(
         entry[f"AUC, {name}"] = 0.5 if found is None else roc_auc_score(one.shows, found.scores)
     means = photos.index.mean_vectors()[photos.index.rows_of(photos.images.ids)]
     own = means[photos.images.rows_of(one.images.ids)]
+    missed, _ = count_objects(one.images, matches, one.images.class_names)
     ratio = fit_density_ratio(
-        np.asarray(count_missed(one.images, matches, one.images.class_names).sum(axis=1)).ravel(),
+        np.asarray(missed.sum(axis=1)).ravel(),
         own,
         np.asarray(photos.images.class_counts.sum(axis=1)).ravel()[one.train],
         means[one.train],

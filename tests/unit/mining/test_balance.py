@@ -50,18 +50,29 @@ def drawn(
 
 
 def test_a_class_is_worth_what_validation_misses_of_it_over_what_training_shows() -> None:
-    shown = np.array([900, 90, 10, 0])
+    shown, some = np.array([900, 90, 10, 0]), np.full(4, 50)
     # Missed as often as shown: nothing to do. Twice as often: about 2, and 20 at most.
-    assert class_ratios(shown, shown) == pytest.approx(1.0)
-    few, twice, seldom, none = class_ratios(np.array([780, 180, 40, 0]), shown).tolist()
+    assert class_ratios(shown, some, shown) == pytest.approx(1.0)
+    few, twice, seldom, none = class_ratios(np.array([780, 180, 40, 0]), some, shown).tolist()
     assert (few, twice) == (pytest.approx(780 / 900, rel=0.03), pytest.approx(2, rel=0.03))
     assert 2 < seldom < 4
     assert none == 1
-    assert class_ratios(np.array([0, 1000]), np.array([999, 1])).tolist() == [1 / 20, 20]
+    ones = np.ones(2)
+    assert class_ratios(np.array([0, 1000]), ones, np.array([999, 1])).tolist() == [1 / 20, 20]
     # Chance: with few objects a ratio stays near 1, whatever it is.
-    assert class_ratios(np.array([1, 3]), np.array([99, 1])) == pytest.approx([1, 1], abs=0.6)
-    assert class_ratios(np.zeros(2), np.array([5, 5])).max() <= 1
-    assert class_ratios(np.array([5, 5]), np.zeros(2)) == pytest.approx([2, 2])
+    assert class_ratios(np.array([1, 3]), ones, np.array([99, 1])) == pytest.approx(1, abs=0.6)
+    assert class_ratios(np.zeros(2), ones, np.array([5, 5])).tolist() == [1, 1]
+    assert class_ratios(np.array([5, 5]), ones, np.zeros(2)).tolist() == [2, 2]
+
+
+def test_of_a_class_that_validation_does_not_show_nothing_is_known() -> None:
+    missed, shown = np.array([40, 20, 0, 0]), np.array([200, 100, 500, 300])
+    labelled = np.array([60, 30, 0, 80])
+    assert class_ratios(missed, labelled, shown)[2] == 1
+    kept = [0, 1, 3]
+    rest = class_ratios(missed[kept], labelled[kept], shown[kept])
+    assert np.array_equal(class_ratios(missed, labelled, shown)[kept], rest)
+    assert rest[2] < 0.3 < rest[0]
 
 
 def test_images_are_worth_their_objects_by_class() -> None:

@@ -14,7 +14,7 @@ from hardmine.detections import Detections, match_detections
 from hardmine.mining.density_ratio import (
     MAX_RATIO,
     DensityRatio,
-    count_missed,
+    count_objects,
     fit_density_ratio,
     sample_rows,
 )
@@ -143,9 +143,13 @@ def test_an_object_is_missed_below_the_threshold_of_the_best_f1() -> None:
     best = thresholds[(2 * precision * recall / (precision + recall).clip(1e-9))[:-1].argmax()]
     assert best == 0.5
     matches = match_detections(images, found)
-    cars, buses = count_missed(images, matches, ("car", "bus")).toarray().T.tolist()
-    assert (cars, buses) == ([0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1])
+    missed, labelled = count_objects(images, matches, ("car", "bus"))
+    assert missed.toarray().T.tolist() == [[0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
+    assert labelled.toarray().T.tolist() == [[1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
     # Classes that are not asked for, and crowds, are never missed.
-    assert count_missed(images, matches, ("tram", "car")).toarray().T.tolist() == [[0] * 6, cars]
+    missed, labelled = count_objects(images, matches, ("tram", "car"))
+    assert missed.toarray().T.tolist() == [[0] * 6, [0, 0, 0, 1, 1, 0]]
+    assert labelled.sum() == 5
     matches = match_detections(images, found.take(np.zeros(0, np.int64)))
-    assert count_missed(images, matches, ("car", "bus")).sum(axis=1).ravel().tolist() == [[1] * 6]
+    missed, _ = count_objects(images, matches, ("car", "bus"))
+    assert missed.sum(axis=1).ravel().tolist() == [[1] * 6]
