@@ -80,9 +80,6 @@ STRATEGIES: dict[str, Strategy] = {
         _CLASS_AWARE, about="class-aware, oracle: draws fine classes twice as often", oracle=True
     ),
     "hardmine": _HARDMINE,
-    "balanced": Strategy(
-        "hardmine, classes balanced in full", mining={"weights": WeightRules(balance=1.0)}
-    ),
     "no-trust": Strategy("hardmine without trust", mining={"targets": TargetRules(trust=False)}),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}

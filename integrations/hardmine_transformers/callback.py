@@ -101,6 +101,7 @@ class HardMining(TrainerCallback):
         seed = args.seed if args.data_seed is None else args.data_seed
         # Accelerate shards what the sampler draws.
         self._sampler = HardMiningSampler(len(trainer.train_dataset), seed=seed, sharded_by="host")
+        self._fresh = self._sampler.state_dict()
         self._trainer = trainer
         train = trainer.train
 
@@ -137,6 +138,9 @@ class HardMining(TrainerCallback):
             device=str(args.device),
             partners=self._partners,
         )
+        # A search of hyperparameters trains many times: each starts from equal weights.
+        self._sampler.load_state_dict(self._fresh)
+        self._saved_at = -1
         if self._checkpoint is not None:
             self._mining.load_state(load_state(Path(self._checkpoint) / _FILE))
 

@@ -33,10 +33,11 @@ def train(
     resume: Path | bool | None = None,
     partners: bool = False,
     fail: bool = False,
+    times: int = 1,
     save_every: int | None = None,
     **more: Any,
 ) -> Trained:
-    """Train; ``fail`` leaves AP by class out of the metrics."""
+    """Train once or more times; ``fail`` leaves AP by class out of the metrics."""
     train_images, val_images = load_scenes(scenes)
     val_set = SceneDataset(val_images)
     table = PartnerTable(len(train_images)) if partners else None
@@ -93,7 +94,8 @@ def train(
         miner=MINER,
         partners=table,
     ).attach(trainer)
-    trainer.train(resume_from_checkpoint=str(resume) if isinstance(resume, Path) else resume)
+    for _ in range(times):
+        trainer.train(resume_from_checkpoint=str(resume) if isinstance(resume, Path) else resume)
     for line in trainer.state.log_history:
         for name, value in line.items():
             model.trained.scalars.setdefault(name, []).append(value)

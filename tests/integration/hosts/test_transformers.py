@@ -52,6 +52,12 @@ def test_the_last_checkpoint_is_found_as_the_trainer_finds_it(scenes, one_epoch)
     assert resumed.epochs() == [list(sampler)]
 
 
+def test_a_second_training_starts_from_equal_weights(scenes, tmp_path) -> None:
+    first, second = train(scenes, tmp_path, epochs=1, times=2).epochs()
+    assert first == second
+    assert sorted(second) == list(range(NUM_IMAGES))
+
+
 def test_a_data_set_without_length_is_refused(scenes) -> None:
     images, _ = load_scenes(scenes)
     trainer = SimpleNamespace(args=None, train_dataset=iter(range(3)))
