@@ -338,7 +338,7 @@ class HardMiner:
             found_before=before.conditions,
         )
         # 2. Scores, trust, targets, weights.
-        ratios = find_ratios(data, self.validation, assessment.matches, self.weight_rules)
+        ratios = find_ratios(data, self.validation, assessment.matches)
         inputs = self._round_inputs(assessment, ratios, kept, data)
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts of the class

@@ -133,7 +133,6 @@ def find_ratios(
     data: MiningData,
     validation: ValidationSet | None,
     matches: Matches | None,
-    rules: WeightRules | None,
 ) -> Ratios:
     """Compare what the detector misses on validation images with what training shows.
 
@@ -144,7 +143,6 @@ def find_ratios(
         data: Index and labels of the training images.
         validation: Validation images with labels, and an index if their look is to count.
         matches: Of the detector on them; None if that is not known.
-        rules: How far classes are balanced; None if they are not.
     """
     if matches is None or validation is None:
         return Ratios()
@@ -155,9 +153,7 @@ def find_ratios(
     known = tuple(classes.tolist())
     if index is None:
         return Ratios(known)
-    shown = _sums(objects, 1)
-    if rules is not None:
-        shown = shown * class_balance(data.labels, classes) ** rules.balance
+    shown = _sums(objects, 1) * class_balance(data.labels, classes)
     rows = sample_rows(len(data))
     density = fit_density_ratio(
         _sums(missed, 1),
