@@ -44,8 +44,7 @@ class Holder:
         self, folders: Sequence[str], device: str | None = None, verify: bool | None = None
     ) -> None:
         store = read_stores([Path(folder) for folder in folders], verify=verify)
-        for shard in store.shards:
-            shard.read()
+        store.read()
         self._index = ExactIndex(store, device)
 
     def describe(self) -> Held:

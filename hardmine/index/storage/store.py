@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
+from hardmine.index.storage.columns import TextColumn
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,13 @@ class Store:
     def __len__(self) -> int:
         """N."""
         return len(self.ids)
+
+    def read(self) -> None:
+        """Read and check what has not been read yet: layouts of shards, and paths."""
+        for shard in self.shards:
+            shard.read()
+        if isinstance(self.paths, TextColumn):
+            self.paths.read()
 
     @property
     def num_regions(self) -> int:
