@@ -198,7 +198,7 @@ def join_stores(
         for store, start in zip(stores, starts.tolist(), strict=False)
         for shard in store.shards
     )
-    digests = " ".join(store.digest for store in stores)
+    digests = tuple(store.digest for store in stores)
     return Store(
         root=above,
         ids=join_ids([store.ids for store in stores], [str(folder) for folder in folders]),
@@ -208,8 +208,14 @@ def join_stores(
         encoder_fingerprint=stores[0].encoder_fingerprint,
         clusters=stores[0].clusters,
         shards=shards,
-        digest=hashlib.sha256(digests.encode()).hexdigest(),
+        digest=join_digests(digests),
+        parts=digests,
     )
+
+
+def join_digests(parts: Sequence[str]) -> str:
+    """Digest of an index that joins others; of one alone, the digest of that one."""
+    return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def join_ids(parts: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> npt.NDArray[Any]:

@@ -133,6 +133,7 @@ class Store:
         shards: Each image row is in exactly one of them.
         folder: Where the index lies; None if it is in memory alone.
         digest: Hash of all its files, in hex; empty if it is in memory alone.
+        parts: Digests of the indexes that it joins, in their order; empty if it joins none.
     """
 
     root: Path
@@ -145,6 +146,7 @@ class Store:
     shards: tuple[Shard, ...]
     folder: Path | None = None
     digest: str = ""
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.ids)
