@@ -60,11 +60,11 @@ def _score_files(index: Index, dtype: type[np.floating[Any]]) -> ScoreFiles | No
     """Files for the scores of an index; None if it is in memory alone, or quickly scored."""
     # An index over several processes has no store: it knows its folder itself.
     kept: Any = getattr(index, "store", index)
-    folder = getattr(kept, "folder", None)
-    if folder is None or index.num_regions < _MIN_REGIONS:
+    folder, digest = getattr(kept, "folder", None), getattr(kept, "digest", "")
+    if folder is None or not digest or index.num_regions < _MIN_REGIONS:
         return None
     max_bytes = max(_MIN_DISK_BYTES, int(_DISK_SHARE * 2 * index.num_regions * index.dim))
-    return ScoreFiles(folder, kept.digest, num_images=len(index), dtype=dtype, max_bytes=max_bytes)
+    return ScoreFiles(folder, digest, num_images=len(index), dtype=dtype, max_bytes=max_bytes)
 
 
 class ScoreCache:
