@@ -9,30 +9,32 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import repeat
+from itertools import product
 from pathlib import Path
 
 import psutil
 import torch
+from PIL import Image
 from ray.cluster_utils import Cluster
 
 import hardmine
-from hardmine.scenes import write_split
+from hardmine.scenes import SCENE_COMMENT, generate_scene
 
-SIZE = 96  # pixels of a side; at its own 384 the encoder would take most of the time
+SIDE = 384  # pixels of a side of a drawn scene, which is cut into pictures
+SIZE = 64  # of a picture; at its own 384 the encoder would take most of the time
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="scenes to draw")
+    parser.add_argument("--images", type=int, default=2000, help="pictures to make")
     parser.add_argument("--out", type=Path, default=Path("scale"), help="folder for everything")
     args = parser.parse_args()
 
     started = time.perf_counter()
-    scenes = args.out / f"scenes-{args.images}"
-    if not scenes.exists():
-        timed("drawn", lambda: draw(scenes, args.images))
-    images = hardmine.load_images(scenes, "folder")
+    pictures = args.out / f"pictures-{args.images}"
+    if not pictures.exists():
+        timed("drawn", lambda: draw(pictures, args.images))
+    images = hardmine.load_images(pictures, "folder").subset(range(args.images))
     encoder = hardmine.load_encoder("tiny", device="cpu", image_size=SIZE)
     options = {"shard_size": max(1, min(1024, args.images // 20)), "resume": False}
 
@@ -65,13 +67,21 @@ def main():
 
 
 def draw(folder, count):
-    """Draw scenes in as many processes as there are CPUs."""
+    """Draw scenes and cut them into pictures, in as many processes as there are CPUs."""
     unfinished = folder.with_name(f"{folder.name}-{os.getpid()}")
-    rows = [range(count)[start : start + 100] for start in range(0, count, 100)]
-    names = [f"part-{part[0]:06d}" for part in rows]
+    unfinished.mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(write_split, size=SIZE), repeat(unfinished), names, rows))
+        list(pool.map(partial(draw_scene, unfinished), range(-(-count // (SIDE // SIZE) ** 2))))
     unfinished.rename(folder)
+
+
+def draw_scene(folder, number):
+    """Draw one scene and cut it, as to draw each picture takes ten times as long."""
+    scene = Image.fromarray(generate_scene(0, number, size=SIDE).image)
+    for y, x in product(range(0, SIDE, SIZE), repeat=2):
+        picture = scene.crop((x, y, x + SIZE, y + SIZE))
+        path = folder / f"{number:06d}-{y:03d}-{x:03d}.jpg"
+        picture.save(path, quality=92, comment=SCENE_COMMENT)
 
 
 def end(node):

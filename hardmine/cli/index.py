@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -353,7 +353,7 @@ def _progress(label: str, total: int, rank: int) -> Iterator[Callable[[Progress]
     if rank != 0:
         yield None
         return
-    with progress_bar() as bar:
+    with progress_bar() as bar, redirect_stdout(sys.stderr):  # Ray prints which nodes are lost
         task = bar.add_task(label, total=total, note="")
 
         def report(progress: Progress) -> None:

@@ -58,12 +58,13 @@ def mean_vectors_of(index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 def _score_files(index: Index, dtype: type[np.floating[Any]]) -> ScoreFiles | None:
     """Files for the scores of an index; None if it is in memory alone, or quickly scored."""
-    store = getattr(index, "store", None)
-    folder = getattr(store, "folder", None)
-    if folder is None or store is None or index.num_regions < _MIN_REGIONS:
+    # An index over several processes has no store: it knows its folder itself.
+    kept: Any = getattr(index, "store", index)
+    folder, digest = getattr(kept, "folder", None), getattr(kept, "digest", "")
+    if folder is None or not digest or index.num_regions < _MIN_REGIONS:
         return None
     max_bytes = max(_MIN_DISK_BYTES, int(_DISK_SHARE * 2 * index.num_regions * index.dim))
-    return ScoreFiles(folder, store.digest, num_images=len(index), dtype=dtype, max_bytes=max_bytes)
+    return ScoreFiles(folder, digest, num_images=len(index), dtype=dtype, max_bytes=max_bytes)
 
 
 class ScoreCache:
@@ -125,7 +126,7 @@ class ScoreCache:
         """Score queries one after the other, in memory for ``max_bytes`` however many they are.
 
         Where their scores do not fit, one pass over the index writes them to files. Without files,
-        each group of queries that fits is a pass.
+        and over several processes, each group of queries that fits is a pass.
         """
         self._follow_index()
         row_bytes = max(len(self), len(self.index), 1) * np.dtype(self.dtype).itemsize
@@ -181,8 +182,11 @@ class ScoreCache:
 
     def _score_to_files(self, phrases: Sequence[tuple[str, ...]]) -> None:
         """Score queries in one pass over the index, if its files have room for them."""
+        # Several processes answer by turns, and the images of a file must come in order.
+        if self._files is None or not hasattr(self.index, "store"):
+            return
         uncached = [texts for texts in dict.fromkeys(phrases) if (texts, False) not in self._cached]
-        if self._files is None or not uncached:
+        if not uncached:
             return
         vectors = self._embed(uncached, bare=False)
         if self._files.have_room(len(vectors)) and (new := self._files.lack(vectors)).any():

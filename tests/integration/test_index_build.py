@@ -209,6 +209,9 @@ def test_a_read_only_index_opens_and_refuses_to_change() -> None:
             assert len(open_index(out, encoder=PixelEncoder(), images=images)) == 6
             assert verify_index(out) == ()
             assert len(build_index(images, PixelEncoder(), out)) == 6
+            assert len(update_index(out, images, PixelEncoder())) == 6
+            with pytest.raises(HardmineError, match="Permission denied; choose another"):
+                update_index(out, images.subset(range(5)), PixelEncoder())
             for target, resume in ((out, False), (folder / "other", True)):
                 with pytest.raises(HardmineError, match="Permission denied; choose another"):
                     build_index(images, PixelEncoder(), target, resume=resume)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -17,14 +19,20 @@ from pixel_images import PixelEncoder
 
 from hardmine import open_index
 from hardmine.errors import HardmineError, InputError
+from hardmine.index.sharded.holder import Holder
 from hardmine.index.sharded.index import ShardedIndex
 from hardmine.index.sharded.on_ray import open_on_ray
 
 
 def process_of(index: ShardedIndex, number: int) -> int:
     """Process id of an actor."""
+    return int(in_actor(index, number, lambda holder: os.getpid()))
+
+
+def in_actor(index: ShardedIndex, number: int, ask: Callable[[Holder], Any]) -> Any:
+    """What a function gives inside an actor."""
     handle = index._workers[number]._handle  # type: ignore[attr-defined]
-    return int(ray.get(handle.__ray_call__.remote(lambda holder: os.getpid())))
+    return ray.get(handle.__ray_call__.remote(ask))
 
 
 def main(folder: Path) -> None:
@@ -35,6 +43,7 @@ def main(folder: Path) -> None:
     ray.init(
         "local",  # not a cluster that happens to run on this machine
         num_cpus=2,
+        num_gpus=1,  # as declared: Ray looks for none
         object_store_memory=80_000_000,
         include_dashboard=False,
         log_to_driver=False,
@@ -52,6 +61,9 @@ def main(folder: Path) -> None:
     index.close()
     with pytest.raises(HardmineError, match="an actor of the index failed"):
         other.mean_vectors()
+    one = open_on_ray(path, actors=1, num_cpus=0.5, num_gpus=1)
+    assert in_actor(one, 0, lambda holder: ray.get_gpu_ids()) == [0]
+    assert in_actor(one, 0, lambda holder: holder._index.device.type) == "cuda"
     ray.shutdown()
 
 

@@ -134,7 +134,7 @@ def build_index(
     with RankGroup() as ranks:
         maker = executor_for(executor, ranks, images, encoder)
         if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan)):
-            ranks.on_rank_zero(lambda: _tidy(build_folder))
+            ranks.on_rank_zero(lambda: tidy(build_folder, keep_update=True))
             return open_index(folder, encoder=encoder, images=images)
         with locked_for_all(ranks, folder):
             work = ranks.on_rank_zero(
@@ -189,10 +189,12 @@ def _is_finished(build_folder: BuildFolder, plan: Plan) -> bool:
     return True
 
 
-def _tidy(build_folder: BuildFolder) -> None:
+def tidy(build_folder: BuildFolder, *, keep_update: bool) -> None:
     """Remove what a killed writer left of a finished index, if nobody else writes to it.
 
-    The finished shards of an unfinished update stay.
+    Args:
+        build_folder: Of the index.
+        keep_update: Whether the finished shards of an unfinished update stay.
     """
     folder = build_folder.folder
     left = build_folder.path.exists() or (folder / LOCK).exists()
@@ -201,7 +203,7 @@ def _tidy(build_folder: BuildFolder) -> None:
     try:
         with locked(folder):
             manifest = read_manifest(folder)
-            if not build_folder.unfinished_update(manifest.generation):
+            if not (keep_update and build_folder.unfinished_update(manifest.generation)):
                 remove_unused(build_folder, manifest)
     except HardmineError as error:
         log.info("files that the index does not need stay: %s", error)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
-from hardmine.index.builder.build import encoder_record, locked_for_all
+from hardmine.index.builder.build import encoder_record, locked_for_all, tidy
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
     check_paths,
@@ -22,7 +22,7 @@ from hardmine.index.builder.checks import (
     check_sizes,
     escape_names,
 )
-from hardmine.index.builder.commit import commit, remove_unused
+from hardmine.index.builder.commit import commit
 from hardmine.index.builder.executor import Job, executor_for, make_shards
 from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import Plan
@@ -31,7 +31,7 @@ from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining
 from hardmine.index.open import open_index, require_fit
 from hardmine.index.storage.image_table import ImageTable
 from hardmine.index.storage.manifest import Manifest, read_manifest
-from hardmine.index.storage.read import read_images
+from hardmine.index.storage.read import read_images, with_manifest
 from hardmine.records import ImageSet, rows_of
 
 if TYPE_CHECKING:
@@ -134,27 +134,58 @@ def update_index(
     folder = Path(path)
     images = escape_names(images)
     build_folder = BuildFolder(folder)
-    read_manifest(folder)  # raises before a lock file is written into a folder that is no index
-    with RankGroup() as ranks, locked_for_all(ranks, folder):
+    seen: list[tuple[Manifest, Changes]] = []  # by rank 0, before the lock
+
+    def is_up_to_date() -> bool:
+        seen.append(_look(folder, images, encoder, proposals))
+        return _is_up_to_date(*seen[0], images)
+
+    with RankGroup() as ranks:
         maker = executor_for(executor, ranks, images, encoder)
-        update = ranks.on_rank_zero(
-            lambda: _prepare(build_folder, images, encoder, proposals, shard_size)
-        )
-        if update is not None:
-            manifest, remaining, pending = update
-            job = Job(
-                remaining.plan,
-                pending,
-                images.subset(remaining.rows),
-                encoder,
-                build_folder,
-                batch_size=batch_size,
-                workers=workers,
-                proposals=proposals,
+        # An index that is up to date is only opened: it may be read-only.
+        if ranks.on_rank_zero(is_up_to_date):
+            ranks.on_rank_zero(lambda: tidy(build_folder, keep_update=False))
+            return open_index(folder, encoder=encoder, images=images)
+        with locked_for_all(ranks, folder):
+            update = ranks.on_rank_zero(
+                lambda: _prepare(build_folder, images, encoder, proposals, shard_size, *seen[0])
             )
-            make_shards(maker, job, progress)
-            ranks.on_rank_zero(lambda: _finish(build_folder, manifest, remaining, images, encoder))
+            if update is not None:
+                manifest, remaining, pending = update
+                job = Job(
+                    remaining.plan,
+                    pending,
+                    images.subset(remaining.rows),
+                    encoder,
+                    build_folder,
+                    batch_size=batch_size,
+                    workers=workers,
+                    proposals=proposals,
+                )
+                make_shards(maker, job, progress)
+                ranks.on_rank_zero(
+                    lambda: _finish(build_folder, manifest, remaining, images, encoder)
+                )
     return open_index(folder, encoder=encoder, images=images)
+
+
+def _look(
+    folder: Path, images: ImageSet, encoder: Encoder, proposals: Proposals | None
+) -> tuple[Manifest, Changes]:
+    """The index, if it fits, and what has changed since."""
+
+    def look(manifest: Manifest) -> tuple[Manifest, Changes]:
+        require_fit(folder, manifest, encoder=encoder)
+        check_proposals(manifest.clusters.spec, proposals)
+        return manifest, find_changes(read_images(folder, manifest), images)
+
+    manifest, changes = with_manifest(folder, look)
+    log.info("%s: %s", folder, changes)
+    return manifest, changes
+
+
+def _is_up_to_date(manifest: Manifest, changes: Changes, images: ImageSet) -> bool:
+    return not changes.stale and str(images.root.absolute()) == manifest.images.root
 
 
 def _prepare(
@@ -163,18 +194,15 @@ def _prepare(
     encoder: Encoder,
     proposals: Proposals | None,
     shard_size: int,
+    manifest: Manifest,
+    changes: Changes,
 ) -> tuple[Manifest, Remaining, list[int]] | None:
     """The index, what is left to do, and the shards to make; None if the index is up to date."""
     folder = build_folder.folder
-    manifest = read_manifest(folder)
-    require_fit(folder, manifest, encoder=encoder)
-    check_proposals(manifest.clusters.spec, proposals)
-    changes = find_changes(read_images(folder, manifest), images)
-    log.info("%s: %s", folder, changes)
-    root = str(images.root.absolute())
-    if not changes.stale and root == manifest.images.root:
-        remove_unused(build_folder, manifest)
-        return None
+    if read_manifest(folder) != manifest:  # another process has written before the lock was ours
+        manifest, changes = _look(folder, images, encoder, proposals)
+        if _is_up_to_date(manifest, changes, images):
+            return None
     check_paths(images)
     if len(images) and len(changes.encode) == len(images):
         # Not one file is unchanged: more likely a wrong folder than a new data set.

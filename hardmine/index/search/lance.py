@@ -86,7 +86,7 @@ def _open_table(store: Store, total: int, folder: Path | None) -> Any:
                 database.drop_table(other)
             if name in kept:
                 table = database.open_table(name)
-                if table.count_rows() == total and _is_ready(table, total):
+                if _is_ready(table, store, total):
                     return table
                 database.drop_table(name)
             return _make_table(database, name, store, total)
@@ -95,8 +95,13 @@ def _open_table(store: Store, total: int, folder: Path | None) -> Any:
     return _make_table(lancedb.connect("memory://"), name, store, total)
 
 
-def _is_ready(table: Any, total: int) -> bool:
-    return total < _MIN_REGIONS or len(table.list_indices()) > 0
+def _is_ready(table: Any, store: Store, total: int) -> bool:
+    """Whether a kept table is whole, and made as tables are now: the first had no padding."""
+    return (
+        table.count_rows() == total
+        and table.schema.field("vector").type.list_size == store.dim + _padding(store.dim)
+        and (total < _MIN_REGIONS or len(table.list_indices()) > 0)
+    )
 
 
 def _make_table(database: Any, name: str, store: Store, total: int) -> Any:

@@ -19,7 +19,7 @@ from hardmine.index.storage.manifest import read_manifest
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds: N images, as in ``Store``, and how many regions they have."""
+    """What a process holds: N images and their parts, as in ``Store``, and how many regions."""
 
     root: Path
     ids: npt.NDArray[Any]
@@ -29,6 +29,7 @@ class Held:
     encoder_fingerprint: str
     clusters: str
     num_regions: int
+    parts: tuple[str, ...]
 
 
 class Holder:
@@ -44,8 +45,7 @@ class Holder:
         self, folders: Sequence[str], device: str | None = None, verify: bool | None = None
     ) -> None:
         store = read_stores([Path(folder) for folder in folders], verify=verify)
-        for shard in store.shards:
-            shard.read()
+        store.read()
         self._index = ExactIndex(store, device)
 
     def describe(self) -> Held:
@@ -60,6 +60,7 @@ class Holder:
             encoder_fingerprint=store.encoder_fingerprint,
             clusters=store.clusters,
             num_regions=store.num_regions,
+            parts=store.parts,
         )
 
     def answer(self, question: str, *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from hardmine.errors import InputError
 from hardmine.index.search.queries import check_k, check_queries, check_rows
 from hardmine.index.sharded.holder import Held
 from hardmine.index.storage.columns import TextColumn
-from hardmine.index.storage.joined import common_root, join_ids
+from hardmine.index.storage.joined import common_root, join_digests, join_ids
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
 
@@ -42,13 +42,25 @@ class ShardedIndex:
     Args:
         workers: The processes.
         held: What each of them holds.
+        folder: The index.
         root: Folder of the images; the one that holds all of them if None.
+
+    Attributes:
+        folder: The index.
+        digest: Hash of all that the processes hold, the same as of the index opened by one.
     """
 
     def __init__(
-        self, workers: Sequence[Worker], held: Sequence[Held], *, root: Path | None = None
+        self,
+        workers: Sequence[Worker],
+        held: Sequence[Held],
+        folder: Path,
+        *,
+        root: Path | None = None,
     ) -> None:
         self._workers = tuple(workers)
+        self.folder = folder
+        self.digest = join_digests([part for one in held for part in one.parts])
         names = [f"process {number}" for number in range(len(held))]
         self._ids = join_ids([one.ids for one in held], names)
         self._root, ways = common_root([one.root for one in held], root)

@@ -90,6 +90,7 @@ def open_on_ray(
     return ShardedIndex(
         [_Actor(handle) for handle in handles],
         [_get(handle.describe.remote()) for handle in handles],
+        Path(path),
         root=None if root is None else Path(root),
     )
 

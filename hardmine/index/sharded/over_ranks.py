@@ -64,7 +64,7 @@ def open_over_ranks(
             workers.append(_Here(holders[0]))
             workers.extend(_Rank(number, messages) for number in range(1, size))
             own_root = None if root is None else Path(root)
-            indexes.append(ShardedIndex(workers[: len(held)], held, root=own_root))
+            indexes.append(ShardedIndex(workers[: len(held)], held, Path(path), root=own_root))
 
     with RankGroup() as ranks:
         ranks.on_every_rank(hold)

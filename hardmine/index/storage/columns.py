@@ -1,8 +1,9 @@
-"""A column of texts as Arrow read it, so that a million of them take no time to open."""
+"""A column of texts, read when it is first needed, so that a million take no time to open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -32,14 +33,31 @@ class TextColumn(Sequence[str]):
     """N texts. One becomes a Python object when it is asked for.
 
     Args:
-        column: Arrow's column of strings.
+        read: Reads Arrow's column of strings; called when a text is first needed.
+        length: N.
     """
 
-    def __init__(self, column: Any) -> None:
-        self._column = column
+    def __init__(self, read: Callable[[], Any], length: int) -> None:
+        self._read, self._length = read, length
+
+    @classmethod
+    def of(cls, column: Any) -> TextColumn:
+        """The texts of a column that has been read."""
+        return cls(lambda: column, len(column))
+
+    @cached_property
+    def _column(self) -> Any:
+        return self._read()
+
+    def read(self) -> None:
+        """Read the texts, if they have not been read yet."""
+        _ = self._column
 
     def __len__(self) -> int:
-        return len(self._column)
+        return self._length
+
+    def __reduce__(self) -> tuple[Callable[[Any], TextColumn], tuple[Any]]:
+        return TextColumn.of, (self._column,)
 
     @overload
     def __getitem__(self, place: int) -> str: ...
@@ -67,15 +85,21 @@ class TextColumn(Sequence[str]):
     @classmethod
     def joined(cls, columns: Sequence[Sequence[str]], folders: Sequence[str]) -> TextColumn:
         """Paths of several lists, one list after the other, each below a folder or "" for none."""
-        chunks: list[Any] = []
-        for column, folder in zip(columns, folders, strict=True):
-            texts = (
-                column._column if isinstance(column, TextColumn) else pa.array(column, pa.string())
-            )
-            if folder:
-                texts = pc.binary_join_element_wise(folder, texts, "/")
-            chunks += texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
-        return cls(pa.chunked_array(chunks, pa.string()))
+
+        def read() -> Any:
+            chunks: list[Any] = []
+            for column, folder in zip(columns, folders, strict=True):
+                texts = (
+                    column._read()
+                    if isinstance(column, TextColumn)
+                    else pa.array(column, pa.string())
+                )
+                if folder:
+                    texts = pc.binary_join_element_wise(folder, texts, "/")
+                chunks += texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+            return pa.chunked_array(chunks, pa.string())
+
+        return cls(read, sum(map(len, columns)))
 
     def take(self, rows: npt.NDArray[np.int64]) -> TextColumn:
         """The texts of some rows."""
@@ -85,4 +109,4 @@ class TextColumn(Sequence[str]):
         places = pa.Array.from_buffers(
             pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))]
         )
-        return TextColumn(self._column.take(places))
+        return TextColumn(lambda: self._read().take(places), len(rows))

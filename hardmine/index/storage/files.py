@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hardmine.errors import HardmineError
+from hardmine.errors import HardmineError, IndexDamaged
 
 _CHUNK = 1 << 20
 _ADVICE = {
@@ -95,7 +95,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def require_regular(path: Path, mode: int) -> None:
+def damaged(path: Path, error: Exception) -> IndexDamaged:
+    """What to raise where a file of an index cannot be read, or does not hold what it should."""
+    if isinstance(error, OSError):
+        return IndexDamaged(
+            f"{path} cannot be read: {error.strerror or error}; restore it, or build again"
+        )
+    return IndexDamaged(f"{path} is damaged ({error}); restore it, or build again")
+
+
+def require_regular(path: str | Path, mode: int) -> None:
     """Refuse what is not a regular file: a pipe has no end, and a device may be endless.
 
     Raises:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hardmine.errors import IndexDamaged
 from hardmine.index.storage.columns import TextColumn, as_numpy
-from hardmine.index.storage.files import FileRecord, write_durably
+from hardmine.index.storage.files import FileRecord, damaged, write_durably
+from hardmine.index.storage.mapped import map_file
 
 BROKEN = -1  # shard and slot of an image that could not be read
 # Rows written at a time, so that writing needs little memory.
@@ -39,8 +39,9 @@ _COLUMNS = {
     "slot": pa.int32(),
 }
 
-# Columns that only an update needs.
+# Columns that opening an index does not need: an update does, and whoever shows images.
 _LATER = ("bytes", "mtime_ns", "sha256")
+_PATH = "path"
 _ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -221,31 +222,45 @@ def read_table(folder: Path, record: FileRecord, *, count: int) -> ImageTable:
     """
     path = folder / record.name
 
-    def read_later() -> Any:
+    def read(names: Sequence[str]) -> pa.Table:
         try:
-            return _read_columns(source, _LATER, record.bytes)
+            columns = _read_columns(content, names, record.bytes)
+            if len(columns) != count:
+                raise ValueError(f"it has {len(columns)} rows, the manifest says {count}")
+            return columns
         except _ERRORS as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
+
+    def read_paths() -> Any:
+        paths = read([_PATH])[_PATH]
+        outside = pc.match_substring_regex(paths, _OUTSIDE)
+        try:
+            if pc.any(outside).as_py():
+                check_path(paths.filter(outside)[0].as_py())
+        except ValueError as error:
+            raise damaged(path, error) from None
+        return paths
 
     try:
-        # Mapped, not opened: an update may remove the file before all of it is read.
-        source = pa.memory_map(str(path))
-        file = pq.ParquetFile(source)
+        content = map_file(path)
+        file = pq.ParquetFile(pa.BufferReader(content))
         _check_frame(file.metadata, count, record.bytes)
         schema = file.schema_arrow.remove_metadata()
         if schema not in (_schema(pa.int64()), _schema(pa.string())):
             raise ValueError(f"unexpected columns {', '.join(schema.names)}")
-        first = [name for name in schema.names if name not in _LATER]
-        columns = _read_columns(source, first, record.bytes)
-        table = _from_columns(columns, read_later)
+        columns = read([name for name in schema.names if name not in (*_LATER, _PATH)])
+        ids = columns["id"]
+        table = ImageTable(
+            ids=as_numpy(ids) if ids.type == pa.int64() else np.array(ids.to_pylist(), np.str_),
+            paths=TextColumn(read_paths, count),
+            facts=FactColumns(columns, lambda: read(_LATER)),
+            shards=as_numpy(columns["shard"]),
+            slots=as_numpy(columns["slot"]),
+        )
         _check_values(columns, table)
     except _ERRORS as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return table
-
-
-def _damaged(path: Path, error: Exception) -> IndexDamaged:
-    return IndexDamaged(f"{path} is damaged ({error}); restore it, or build again")
 
 
 def _schema(id_type: pa.DataType) -> pa.Schema:
@@ -266,9 +281,10 @@ def _check_frame(metadata: Any, count: int, length: int) -> None:
         raise ValueError("it is compressed, which hardmine never does")
 
 
-def _read_columns(source: Any, names: Sequence[str], length: int) -> pa.Table:
+def _read_columns(content: Any, names: Sequence[str], length: int) -> pa.Table:
     """Read some columns, texts as dictionaries, so that a repeated text costs no memory."""
-    columns = pq.ParquetFile(source, read_dictionary=list(names)).read(columns=list(names))
+    file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(names))
+    columns = file.read(columns=list(names))
     if any(column.null_count for column in columns.columns):
         raise ValueError("it has empty cells")
     texts = [field.name for field in columns.schema if pa.types.is_dictionary(field.type)]
@@ -286,34 +302,27 @@ def _read_columns(source: Any, names: Sequence[str], length: int) -> pa.Table:
     return columns
 
 
-def _from_columns(columns: pa.Table, read_later: Callable[[], Any]) -> ImageTable:
-    ids = columns["id"]
-    return ImageTable(
-        ids=as_numpy(ids) if ids.type == pa.int64() else np.array(ids.to_pylist(), np.str_),
-        paths=TextColumn(columns["path"]),
-        facts=FactColumns(columns, read_later),
-        shards=as_numpy(columns["shard"]),
-        slots=as_numpy(columns["slot"]),
-    )
-
-
 def _check_values(columns: pa.Table, table: ImageTable) -> None:
-    if pc.count_distinct(columns["id"]).as_py() != len(table):
+    if not are_unique(table.ids):
         raise ValueError("image ids are not unique")
-    outside = pc.match_substring_regex(columns["path"], _OUTSIDE)
-    if pc.any(outside).as_py():
-        check_path(columns["path"].filter(outside)[0].as_py())
     broken = table.broken
     has_problem = as_numpy(pc.binary_length(columns["problem"])) > 0
     if not np.array_equal(broken, has_problem) or (table.slots[broken] != BROKEN).any():
         raise ValueError("an image is marked both broken and stored, or neither")
     shards, slots = table.shards[~broken].astype(np.int64), table.slots[~broken]
-    # Sorted, as np.unique of whole numbers takes ten times as long.
-    places = np.sort(shards << 32 | slots)
-    if (shards < 0).any() or (slots < 0).any() or (places[1:] == places[:-1]).any():
+    if (shards < 0).any() or (slots < 0).any() or not are_unique(shards << 32 | slots):
         raise ValueError("two images share a slot, or a slot is negative")
     if (table.sizes < 0).any():
         raise ValueError("an image has a negative size")
+
+
+def are_unique(values: npt.NDArray[Any]) -> bool:
+    """Whether no number or text is there twice."""
+    if values.dtype.kind == "U":
+        return int(pc.count_distinct(pa.array(values)).as_py()) == len(values)
+    # Sorted, as np.unique of whole numbers takes ten times as long.
+    ordered = np.sort(values)
+    return not (ordered[1:] == ordered[:-1]).any()
 
 
 def check_path(path: str) -> None:

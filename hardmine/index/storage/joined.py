@@ -20,7 +20,7 @@ from hardmine.addresses import as_path
 from hardmine.errors import IndexDamaged, IndexMismatch
 from hardmine.index.storage.columns import TextColumn
 from hardmine.index.storage.files import read_regular, write_durably
-from hardmine.index.storage.image_table import check_path
+from hardmine.index.storage.image_table import are_unique, check_path
 from hardmine.index.storage.manifest import (
     JOINED,
     Count,
@@ -198,7 +198,7 @@ def join_stores(
         for store, start in zip(stores, starts.tolist(), strict=False)
         for shard in store.shards
     )
-    digests = " ".join(store.digest for store in stores)
+    digests = tuple(store.digest for store in stores)
     return Store(
         root=above,
         ids=join_ids([store.ids for store in stores], [str(folder) for folder in folders]),
@@ -208,8 +208,14 @@ def join_stores(
         encoder_fingerprint=stores[0].encoder_fingerprint,
         clusters=stores[0].clusters,
         shards=shards,
-        digest=hashlib.sha256(digests.encode()).hexdigest(),
+        digest=join_digests(digests),
+        parts=digests,
     )
+
+
+def join_digests(parts: Sequence[str]) -> str:
+    """Digest of an index that joins others; of one alone, the digest of that one."""
+    return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def join_ids(parts: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> npt.NDArray[Any]:
@@ -232,16 +238,16 @@ def join_ids(parts: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> npt.NDA
             f"image ids must be all text or all numbers to be joined, got {', '.join(kinds)}"
         )
     joined = np.concatenate(filled)
+    if are_unique(joined):
+        return joined
     counts = pc.value_counts(pa.array(joined))
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated):
-        one = repeated[0].as_py()
-        holders = [name for name, ids in zip(names, parts, strict=True) if (ids == one).any()]
-        raise IndexMismatch(
-            f"{len(repeated)} image ids are in more than one index, e.g. {one!r} in "
-            f"{' and '.join(holders)}; leave one of them out, or build it with other ids"
-        )
-    return joined
+    one = repeated[0].as_py()
+    holders = [name for name, ids in zip(names, parts, strict=True) if (ids == one).any()]
+    raise IndexMismatch(
+        f"{len(repeated)} image ids are in more than one index, e.g. {one!r} in "
+        f"{' and '.join(holders)}; leave one of them out, or build it with other ids"
+    )
 
 
 def common_root(roots: Sequence[Path], given: Path | None) -> tuple[Path, list[str]]:

@@ -15,7 +15,7 @@ from hardmine.errors import IndexDamaged
 from hardmine.index.storage.files import FileRecord, require_regular, sha256_of
 from hardmine.index.storage.image_table import ImageTable, read_table
 from hardmine.index.storage.manifest import Manifest, read_manifest, render
-from hardmine.index.storage.shard_files import map_shard, read_shard
+from hardmine.index.storage.shard_files import map_shard
 from hardmine.index.storage.store import Shard, Store
 
 # Up to this size, vectors are hashed at every open, which takes a fraction of a second. Of larger
@@ -81,18 +81,11 @@ def read_store(
     table = read_images(folder, manifest)
     readable = np.flatnonzero(~table.broken)
     rows_of_shard = _rows_by_shard(manifest, table, readable)
-    shards = []
-    for record in manifest.shards:
-        check_file(folder, record.vectors, whole=verify)
-        check_file(folder, record.layout, whole=verify)
-        read = read_shard if verify else map_shard
-        shards.append(read(folder, manifest, record, rows_of_shard[record.number]))
-        if verify and not holds_unit_vectors(shards[-1]):
-            raise IndexDamaged(
-                f"{folder / record.vectors.name} holds vectors that are not of unit length; "
-                "build again"
-            )
-    return Store(
+    shards = [
+        map_shard(folder, manifest, record, rows_of_shard[record.number])
+        for record in manifest.shards
+    ]
+    store = Store(
         root=as_path(manifest.images.root) if root is None else root,
         ids=table.ids[readable],
         paths=table.paths_of(readable),
@@ -104,10 +97,20 @@ def read_store(
         folder=folder,
         digest=hashlib.sha256(render(manifest)).hexdigest(),
     )
+    if verify:
+        store.read()
+        for record, shard in zip(manifest.shards, shards, strict=True):
+            check_file(folder, record.vectors)
+            if not holds_unit_vectors(shard):
+                raise IndexDamaged(
+                    f"{folder / record.vectors.name} holds vectors that are not of unit length; "
+                    "build again"
+                )
+    return store
 
 
-def check_file(folder: Path, record: FileRecord, *, whole: bool = True) -> None:
-    """Check a file's length against the manifest, and with ``whole`` its hash.
+def check_file(folder: Path, record: FileRecord) -> None:
+    """Check a file's length and hash against the manifest.
 
     Raises:
         IndexDamaged: If it differs.
@@ -122,7 +125,7 @@ def check_file(folder: Path, record: FileRecord, *, whole: bool = True) -> None:
                 f"{path} is damaged: expected {record.bytes} bytes, got {length}; "
                 "restore it, or build again"
             )
-        if whole and sha256_of(path) != record.sha256:
+        if sha256_of(path) != record.sha256:
             raise IndexDamaged(
                 f"{path} is damaged: its content has changed; restore it, or build again"
             )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import mmap
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.errors import HardmineError, IndexDamaged
-from hardmine.index.storage.files import FileRecord, write_durably
+from hardmine.errors import HardmineError
+from hardmine.index.storage.files import FileRecord, damaged, write_durably
 from hardmine.index.storage.manifest import Manifest, ShardRecord, layout_name, vectors_name
+from hardmine.index.storage.mapped import map_file
 from hardmine.index.storage.store import Shard, UnreadShard
 
 _HEADER = 128  # bytes before the values of every array
@@ -60,23 +59,14 @@ def write_shard(
     )
 
 
-def read_shard(
+def map_shard(
     folder: Path, manifest: Manifest, record: ShardRecord, rows: npt.NDArray[np.int64]
-) -> Shard:
-    """Read one shard, its vectors memory-mapped.
+) -> UnreadShard:
+    """Map both files of a shard; its layout is checked and held against its hash on first use.
 
     The manifest gives the shapes, and each file must have the length that they need: a hostile
     header cannot allocate memory. Nothing is unpickled.
     """
-    shard = map_shard(folder, manifest, record, rows)
-    shard.read()
-    return shard
-
-
-def map_shard(
-    folder: Path, manifest: Manifest, record: ShardRecord, rows: npt.NDArray[np.int64]
-) -> UnreadShard:
-    """Map both files of a shard; its layout is checked and held against its hash on first use."""
     regions = record.regions
     expected: _Layout = {
         "offsets": ("int64", (record.images + 1,)),
@@ -89,14 +79,14 @@ def map_shard(
     try:
         vectors = map_array(path, manifest.dtype, (regions, manifest.encoder.dim))
         path = folder / record.layout.name
-        # Mapped, not opened: an update may remove the file before it is read.
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = map_file(path)
+        if len(content) != record.layout.bytes:
+            raise ValueError(f"expected {record.layout.bytes} bytes, got {len(content)}")
     except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
     def read(rows: npt.NDArray[np.int64]) -> Shard:
-        layout_bytes = bytes(content)
+        layout_bytes = content.tobytes()
         try:
             if hashlib.sha256(layout_bytes).hexdigest() != record.layout.sha256:
                 raise ValueError("its content has changed")
@@ -113,13 +103,9 @@ def map_shard(
                 rows=rows,
             )
         except (ValueError, HardmineError) as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
 
     return UnreadShard(vectors, rows, read)
-
-
-def _damaged(path: Path, error: Exception) -> IndexDamaged:
-    return IndexDamaged(f"{path} is damaged ({error}); restore it, or build again")
 
 
 def write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> FileRecord:
@@ -153,16 +139,12 @@ def map_array(path: Path, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any
     """Memory-map an .npy file that must hold an array of this dtype and shape.
 
     Raises:
+        OSError: If it cannot be read.
         ValueError: If its header or length differs.
     """
-    with path.open("rb") as file:
-        length = os.fstat(file.fileno()).st_size
-        start = _check_header(file.read(_HEADER), length, dtype, shape)
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        # Not np.memmap, which also resolves the path of every file.
-        content = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
-    return np.frombuffer(content, dtype, offset=start).reshape(shape)
+    content = map_file(path)
+    start = _check_header(content[:_HEADER].tobytes(), len(content), dtype, shape)
+    return content[start:].view(dtype).reshape(shape)
 
 
 def _pack(arrays: dict[str, npt.NDArray[Any]]) -> bytes:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
+from hardmine.index.storage.columns import TextColumn
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Store:
         shards: Each image row is in exactly one of them.
         folder: Where the index lies; None if it is in memory alone.
         digest: Hash of all its files, in hex; empty if it is in memory alone.
+        parts: Digests of the indexes that it joins, in their order; empty if it joins none.
     """
 
     root: Path
@@ -144,6 +146,7 @@ class Store:
     shards: tuple[Shard, ...]
     folder: Path | None = None
     digest: str = ""
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -165,6 +168,13 @@ class Store:
     def __len__(self) -> int:
         """N."""
         return len(self.ids)
+
+    def read(self) -> None:
+        """Read and check what has not been read yet: layouts of shards, and paths."""
+        for shard in self.shards:
+            shard.read()
+        if isinstance(self.paths, TextColumn):
+            self.paths.read()
 
     @property
     def num_regions(self) -> int:

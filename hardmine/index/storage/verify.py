@@ -81,8 +81,7 @@ def _problems(
         return tuple(problems)
     try:
         store = read_store(folder, manifest, verify=False)
-        for shard in store.shards:
-            shard.read()
+        store.read()
     except IndexDamaged as error:
         return (str(error),)
     return tuple(

@@ -22,7 +22,13 @@ from hardmine.index import (
     update_index,
     verify_index,
 )
+from hardmine.index.base import Index
 from hardmine.index.remote import local_index
+from hardmine.index.sharded.holder import Holder, split_parts
+from hardmine.index.sharded.index import ShardedIndex
+from hardmine.index.sharded.over_ranks import _Here
+from hardmine.index.storage.joined import part_folders
+from hardmine.mining.scores import ScoreCache
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,45 @@ def test_an_updated_part_is_found(weeks: Weeks, tmp_path: Path) -> None:
         assert index.ids.tolist() == [number * 10 for number in range(12) if number != 6]
     with pytest.raises(IndexMismatch, match="joins 11 images, of which the data set of 20 lacks 0"):
         open_index(tmp_path / "all.hmx", images=weeks.images)
+
+
+def test_scores_are_kept_beside_it_until_a_part_changes(
+    weeks: Weeks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one process and of several are the same files; several are not asked again."""
+    monkeypatch.setattr("hardmine.mining.scores._MIN_REGIONS", 0)
+    monkeypatch.setattr("hardmine.index.sharded.index._SCORES", 4)  # a few images at a time
+    moved = tmp_path / "moved"
+    shutil.copytree(weeks.folder, moved)
+    queries = [("car",), ("at night",), ("fork",)]
+
+    def over_two() -> ShardedIndex:
+        groups = split_parts(part_folders(moved / "all.hmx"), 2)
+        holders = [Holder(folders) for folders in groups]
+        held = [holder.describe() for holder in holders]
+        return ShardedIndex([_Here(one) for one in holders], held, moved / "all.hmx")
+
+    def run(index: Index, **options: int) -> list[np.ndarray]:
+        ids = weeks.images.ids[::-1]
+        return list(ScoreCache(index, PixelEncoder(), ids, num_classes=2, **options).each(queries))
+
+    def kept() -> set[Path]:
+        return set((moved / "all.hmx.scores").glob("*/*"))
+
+    expected = run(weeks.whole)
+    np.testing.assert_array_equal(run(over_two(), max_bytes=160), expected)  # two rows
+    first = kept()
+    assert len(first) == 3
+    for index in (over_two(), open_index(moved / "all.hmx")):
+        monkeypatch.setattr(index, "iter_scores", None)
+        np.testing.assert_array_equal(run(index), expected)
+
+    fewer = list_images(moved / "images" / "week2", range(7, 11))
+    update_index(moved / "week2.hmx", fewer, PixelEncoder())
+    expected = [np.where(weeks.images.ids[::-1] == 110, -np.inf, row) for row in expected]
+    np.testing.assert_array_equal(run(over_two()), expected)
+    assert len(kept()) == 3
+    assert not kept() & first
 
 
 def test_an_address_opens_and_only_changed_parts_are_fetched_again(

@@ -46,6 +46,18 @@ def test_a_table_with_inverted_lists_is_kept_for_the_same_index_alone(
     assert lancedb.connect(folder).list_tables().tables == ["regions-" + "b" * 32]
 
 
+def test_a_table_without_padding_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first tables were."""
+    store, query = make_store("a" * 64), np.ones((1, 30))
+    with monkeypatch.context() as patched:
+        patched.setattr(lance, "_padding", lambda dim: 0)
+        lance.LanceIndex(store, tmp_path)
+    hits = lance.LanceIndex(store, tmp_path).search(query, 20)
+    np.testing.assert_array_equal(hits.image_rows, ExactIndex(store).search(query, 20).image_rows)
+
+
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     index = lance.LanceIndex(make_store(""), tmp_path / "file" / "lance")

@@ -6,7 +6,6 @@ In every case the manifest has the hashes of the hostile files.
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import pickle
 import subprocess
@@ -26,6 +25,7 @@ from pixel_images import PixelEncoder, folder_bytes, reseal, write_images
 from hardmine.errors import IndexDamaged, IndexMismatch
 from hardmine.index import build_index, open_index, read_manifest, stored_encoder, verify_index
 from hardmine.index.storage import read
+from hardmine.index.storage.columns import TextColumn
 from hardmine.index.storage.manifest import Manifest, write_manifest
 from hardmine.index.storage.read import read_store
 
@@ -316,13 +316,40 @@ def test_an_update_while_the_index_is_opened_does_not_matter(
         open_index(index)
 
 
-def test_vectors_stay_on_disk(index: Path) -> None:
-    shard = read_store(index).shards[0]
-    assert not shard.vectors.flags.writeable
-    holder: Any = shard.vectors
-    while isinstance(holder, np.ndarray):
-        holder = holder.base
-    assert isinstance(getattr(holder, "obj", holder), mmap.mmap)
+def test_vectors_stay_on_disk_and_no_file_stays_open(index: Path) -> None:
+    """A process may have fewer files open than an index has."""
+    path = index / "shards" / "00000.vectors.npy"
+    open_files = set(Path("/proc/self/fd").iterdir())
+    store = read_store(index, verify=False)
+    assert set(Path("/proc/self/fd").iterdir()) == open_files
+    vectors = store.shards[0].vectors
+    assert not vectors.flags.writeable
+    for value in (7, 8):
+        with path.open("r+b") as file:
+            file.seek(128)
+            file.write(bytes([value]))
+        assert vectors[0, 0] == value
+    path.unlink()
+    assert vectors[0, 0] == 8
+    mapped = Path("/proc/self/maps")
+    assert path.name in mapped.read_text()
+    del store, vectors
+    assert path.name not in mapped.read_text()
+
+
+def test_a_large_index_checks_its_paths_when_they_are_first_needed(index: Path) -> None:
+    path = index / "images-0.parquet"
+    hostile = paths("../secret.jpg")(pq.read_table(path))
+    pq.write_table(hostile, path, compression="none", use_dictionary=False)
+    reseal(index)
+    assert verify_index(index) == (
+        f"{path} is damaged (the path '../secret.jpg' is not below the folder of the images); "
+        "restore it, or build again",
+    )
+    store = read_store(index, verify=False)
+    for columns in (store.paths, TextColumn.joined([store.paths], ["part"])):
+        with pytest.raises(IndexDamaged, match=r"'\.\./secret\.jpg' is not below"):
+            columns[0]
 
 
 def test_numpy_reads_and_writes_the_same_bytes(index: Path) -> None:
