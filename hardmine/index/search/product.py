@@ -17,7 +17,6 @@ from hardmine.index.search.kernels import (
     float32_product,
     shift_to_bfloat16,
 )
-from hardmine.index.storage.store import as_tensor
 from hardmine.processor import half_precision_units, mkl_is_faster
 
 # Largest norm of a stored vector: a unit vector rounded to float16 or int8.
@@ -70,15 +69,17 @@ class Product:
         if np.linalg.norm(queries.astype(np.float64), axis=1).max(initial=0.0) > _MAX_QUERY:
             # Half precision could overflow: an int8 vector is up to 127 times the root of D long.
             self.dtype = torch.float32
-        on_cpu = self.device.type == "cpu" and self.dtype == torch.float32
-        self._by_mkl = on_cpu and not repeatable and mkl_is_faster()
-        self._by_onednn = on_cpu and not self._by_mkl
+        self._on_cpu = self.device.type == "cpu"
+        in_float32 = self._on_cpu and self.dtype == torch.float32
+        self._by_mkl = in_float32 and not repeatable and mkl_is_faster()
+        self._by_onednn = in_float32 and not self._by_mkl
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
         wide = torch.from_numpy(queries).clone()
         self._queries = wide.to(self.device, self.dtype)
+        self._columns = self._queries.T
         # For vectors from shift_to_bfloat16.
-        self._shifted_queries = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16)
+        self._shifted_columns = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16).T
         self.absolute = self._bound(queries.astype(np.float64))
         limits = torch.finfo(self.dtype)
         # The result is rounded to the same dtype, then scaled in float32 ...
@@ -99,43 +100,43 @@ class Product:
 
     def __call__(self, block: Block) -> torch.Tensor:
         """Return scores by region, (r, C) of some float type; the next call overwrites them."""
-        scales, count = block.scales, self.num_queries
-        dtype = self.dtype if scales is None else torch.float32
-        scores = self._buffer("scores", int(block.offsets[-1]), count, dtype)
+        dtype = self.dtype if block.scales is None else torch.float32
+        scores = self._buffer("scores", int(block.offsets[-1]), self.num_queries, dtype)
+        scales = None if block.scales is None else torch.from_numpy(block.scales)[:, None]
         done = 0
         for stored in block.pieces:
-            rows = _ROWS_BY_MKL if self._by_mkl else _ROWS
-            if self._needs_no_conversion(stored):
-                rows = _SCORES // max(count, 1)
-            for start in range(0, len(stored), rows):
-                chunk = stored[start : start + rows]
-                part = scores[done : done + len(chunk)]
+            rows = self._rows_at_a_time(stored)
+            # One call makes all views: to slice for each chunk takes longer.
+            parts = torch.split(scores[done : done + stored.shape[0]], rows)
+            for chunk, part in zip(torch.split(stored, rows), parts, strict=True):
                 self._multiply(chunk, part)
                 if scales is not None:
-                    part *= as_tensor(np.array(scales[done : done + len(chunk)]))[:, None]
-                done += len(chunk)
+                    part *= scales[done : done + part.shape[0]]
+                done += part.shape[0]
         return scores
 
+    def _rows_at_a_time(self, stored: torch.Tensor) -> int:
+        if stored.dtype == self.dtype and self._on_cpu:
+            return _SCORES // max(self.num_queries, 1)
+        return _ROWS_BY_MKL if self._by_mkl else _ROWS
+
     def _multiply(self, stored: torch.Tensor, out: torch.Tensor) -> None:
-        queries = self._queries
-        if self._needs_no_conversion(stored) or self.device.type != "cpu":
+        queries, columns = self._queries, self._columns
+        if stored.dtype == self.dtype or not self._on_cpu:
             vectors = stored.to(self.device, self.dtype)
         else:
             vectors = self._buffer("vectors", stored.shape[0], stored.shape[1], self.dtype)
             if self.dtype == torch.bfloat16 and stored.dtype == torch.float16:
                 shift_to_bfloat16(stored, vectors)
-                queries = self._shifted_queries
+                columns = self._shifted_columns
             else:
                 vectors.copy_(stored)
         if self._by_onednn:
             out.copy_(float32_product(vectors, queries))
-        elif out.dtype == self.dtype and self.device.type == "cpu":
-            torch.mm(vectors, queries.T, out=out)
+        elif out.dtype == self.dtype and self._on_cpu:
+            torch.mm(vectors, columns, out=out)
         else:
-            out.copy_(torch.mm(vectors, queries.T))
-
-    def _needs_no_conversion(self, stored: torch.Tensor) -> bool:
-        return stored.dtype == self.dtype and self.device.type == "cpu"
+            out.copy_(torch.mm(vectors, columns))
 
     def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
         """Reuse memory: to allocate this much anew costs more than the arithmetic."""
@@ -152,9 +153,9 @@ class Product:
         multiplied = [self._queries.double().cpu().numpy()]
         if self.dtype == torch.bfloat16:
             convert = 2.0**-8
-            if self.device.type == "cpu":
+            if self._on_cpu:
                 convert = float(np.hypot(SHIFT_CENTER - 1, SMALLEST_NORMAL * dim**0.5))
-                shifted = self._shifted_queries.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
+                shifted = self._shifted_columns.T.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
                 multiplied.append(shifted)
         # Error of a sum of D products in float32, in any order.
         convert += dim * 2.0**-24
