@@ -42,6 +42,10 @@ _DTYPE_OF_UNIT = {
 # it is stored. torch has had a fast product of float16 and a vector on x86 since 2.6.
 _FEW_QUERIES = 2
 _FAST_FLOAT16 = (2, 6)
+# int8 is slow to convert to float16. On these CPUs torch multiplies it by bfloat16 as it is stored,
+# reading this many components at a time or half as many, also beyond the end of a vector.
+_INT8_CPUS = ("AVX2", "AVX512")
+_INT8_STEP = 32
 
 
 class Product:
@@ -73,6 +77,8 @@ class Product:
         in_float32 = self._on_cpu and self.dtype == torch.float32
         self._by_mkl = in_float32 and not repeatable and mkl_is_faster()
         self._by_onednn = in_float32 and not self._by_mkl
+        few_in_bfloat16 = self.dtype == torch.bfloat16 and len(queries) <= _FEW_QUERIES
+        self._reads_int8 = self._on_cpu and few_in_bfloat16 and reads_int8(queries.shape[1])
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
         wide = torch.from_numpy(queries).clone()
@@ -116,12 +122,17 @@ class Product:
         return scores
 
     def _rows_at_a_time(self, stored: torch.Tensor) -> int:
-        if stored.dtype == self.dtype and self._on_cpu:
+        as_stored = stored.dtype == self.dtype or (self._reads_int8 and stored.dtype == torch.int8)
+        if as_stored and self._on_cpu:
             return _SCORES // max(self.num_queries, 1)
         return _ROWS_BY_MKL if self._by_mkl else _ROWS
 
     def _multiply(self, stored: torch.Tensor, out: torch.Tensor) -> None:
         queries, columns = self._queries, self._columns
+        if self._reads_int8 and stored.dtype == torch.int8:
+            ones = torch.ones(stored.shape[0], dtype=self.dtype)
+            out.copy_(torch._weight_int8pack_mm(queries, stored, ones).T)
+            return
         if stored.dtype == self.dtype or not self._on_cpu:
             vectors = stored.to(self.device, self.dtype)
         else:
@@ -170,15 +181,18 @@ class Product:
         return np.asarray(np.max(bounds, axis=0) * MAX_NORM)
 
 
-def search_dtype(dim: int, count: int, device: torch.device) -> torch.dtype:
-    """Choose the dtype in which to multiply C queries of D dimensions.
+def search_dtype(dim: int, count: int, device: torch.device, *, int8: bool = False) -> torch.dtype:
+    """Choose the dtype in which to multiply C queries of D dimensions by float16 or int8 vectors.
 
     The choice follows from the hardware, the version of torch and C alone, never from a timing:
     every process on a machine makes the same one. A search gives the same hits in any dtype.
     """
     if device.type == "cuda":
         return torch.float16
-    if count <= _FEW_QUERIES and _torch_version() >= _FAST_FLOAT16:
+    few = count <= _FEW_QUERIES
+    if few and int8 and reads_int8(dim):
+        return torch.bfloat16
+    if few and not int8 and _torch_version() >= _FAST_FLOAT16:
         candidates = [torch.float16]
     else:
         units = half_precision_units() or ()
@@ -201,6 +215,12 @@ def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def reads_int8(dim: int) -> bool:
+    """Whether torch multiplies int8 vectors by bfloat16 queries without converting them first."""
+    fast = torch.backends.cpu.get_cpu_capability() in _INT8_CPUS
+    return fast and dim % _INT8_STEP == 0 and hasattr(torch, "_weight_int8pack_mm")
 
 
 @functools.lru_cache(maxsize=64)
