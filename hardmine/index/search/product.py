@@ -220,7 +220,18 @@ def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
 def reads_int8(dim: int) -> bool:
     """Whether torch multiplies int8 vectors by bfloat16 queries without converting them first."""
     fast = torch.backends.cpu.get_cpu_capability() in _INT8_CPUS
-    return fast and dim % _INT8_STEP == 0 and hasattr(torch, "_weight_int8pack_mm")
+    return fast and dim % _INT8_STEP == 0 and _can_multiply_int8()
+
+
+@functools.cache
+def _can_multiply_int8() -> bool:
+    """Whether this version of torch has the product."""
+    ones = torch.ones((5, _INT8_STEP), dtype=torch.int8)
+    try:
+        torch._weight_int8pack_mm(ones[:1].bfloat16(), ones, ones[:, 0].bfloat16())
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=64)

@@ -199,7 +199,7 @@ def test_few_queries_never_convert_int8_to_float16(
 ) -> None:
     monkeypatch.setattr(product, "half_precision_units", lambda: ())
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(torch, "_weight_int8pack_mm", None, raising=False)
+    monkeypatch.setattr(product, "_can_multiply_int8", lambda: True)
     chosen = [search_dtype(dim, count, torch.device("cpu"), int8=True) for count in (1, 2, 3)]
     assert chosen == [expected, expected, torch.float32]
 
