@@ -17,7 +17,6 @@ from hardmine.index.search.kernels import (
     float32_product,
     shift_to_bfloat16,
 )
-from hardmine.index.storage.store import as_tensor
 from hardmine.processor import half_precision_units, mkl_is_faster
 
 # Largest norm of a stored vector: a unit vector rounded to float16 or int8.
@@ -43,6 +42,10 @@ _DTYPE_OF_UNIT = {
 # it is stored. torch has had a fast product of float16 and a vector on x86 since 2.6.
 _FEW_QUERIES = 2
 _FAST_FLOAT16 = (2, 6)
+# int8 is slow to convert to float16. On these CPUs torch multiplies it by bfloat16 as it is stored,
+# reading this many components at a time or half as many, also beyond the end of a vector.
+_INT8_CPUS = ("AVX2", "AVX512")
+_INT8_STEP = 32
 
 
 class Product:
@@ -70,15 +73,19 @@ class Product:
         if np.linalg.norm(queries.astype(np.float64), axis=1).max(initial=0.0) > _MAX_QUERY:
             # Half precision could overflow: an int8 vector is up to 127 times the root of D long.
             self.dtype = torch.float32
-        on_cpu = self.device.type == "cpu" and self.dtype == torch.float32
-        self._by_mkl = on_cpu and not repeatable and mkl_is_faster()
-        self._by_onednn = on_cpu and not self._by_mkl
+        self._on_cpu = self.device.type == "cpu"
+        in_float32 = self._on_cpu and self.dtype == torch.float32
+        self._by_mkl = in_float32 and not repeatable and mkl_is_faster()
+        self._by_onednn = in_float32 and not self._by_mkl
+        few_in_bfloat16 = self.dtype == torch.bfloat16 and len(queries) <= _FEW_QUERIES
+        self._reads_int8 = self._on_cpu and few_in_bfloat16 and reads_int8(queries.shape[1])
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
         wide = torch.from_numpy(queries).clone()
         self._queries = wide.to(self.device, self.dtype)
+        self._columns = self._queries.T
         # For vectors from shift_to_bfloat16.
-        self._shifted_queries = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16)
+        self._shifted_columns = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16).T
         self.absolute = self._bound(queries.astype(np.float64))
         limits = torch.finfo(self.dtype)
         # The result is rounded to the same dtype, then scaled in float32 ...
@@ -99,43 +106,48 @@ class Product:
 
     def __call__(self, block: Block) -> torch.Tensor:
         """Return scores by region, (r, C) of some float type; the next call overwrites them."""
-        scales, count = block.scales, self.num_queries
-        dtype = self.dtype if scales is None else torch.float32
-        scores = self._buffer("scores", int(block.offsets[-1]), count, dtype)
+        dtype = self.dtype if block.scales is None else torch.float32
+        scores = self._buffer("scores", int(block.offsets[-1]), self.num_queries, dtype)
+        scales = None if block.scales is None else torch.from_numpy(block.scales)[:, None]
         done = 0
         for stored in block.pieces:
-            rows = _ROWS_BY_MKL if self._by_mkl else _ROWS
-            if self._needs_no_conversion(stored):
-                rows = _SCORES // max(count, 1)
-            for start in range(0, len(stored), rows):
-                chunk = stored[start : start + rows]
-                part = scores[done : done + len(chunk)]
+            rows = self._rows_at_a_time(stored)
+            # One call makes all views: to slice for each chunk takes longer.
+            parts = torch.split(scores[done : done + stored.shape[0]], rows)
+            for chunk, part in zip(torch.split(stored, rows), parts, strict=True):
                 self._multiply(chunk, part)
                 if scales is not None:
-                    part *= as_tensor(np.array(scales[done : done + len(chunk)]))[:, None]
-                done += len(chunk)
+                    part *= scales[done : done + part.shape[0]]
+                done += part.shape[0]
         return scores
 
+    def _rows_at_a_time(self, stored: torch.Tensor) -> int:
+        as_stored = stored.dtype == self.dtype or (self._reads_int8 and stored.dtype == torch.int8)
+        if as_stored and self._on_cpu:
+            return _SCORES // max(self.num_queries, 1)
+        return _ROWS_BY_MKL if self._by_mkl else _ROWS
+
     def _multiply(self, stored: torch.Tensor, out: torch.Tensor) -> None:
-        queries = self._queries
-        if self._needs_no_conversion(stored) or self.device.type != "cpu":
+        queries, columns = self._queries, self._columns
+        if self._reads_int8 and stored.dtype == torch.int8:
+            ones = torch.ones(stored.shape[0], dtype=self.dtype)
+            out.copy_(torch._weight_int8pack_mm(queries, stored, ones).T)
+            return
+        if stored.dtype == self.dtype or not self._on_cpu:
             vectors = stored.to(self.device, self.dtype)
         else:
             vectors = self._buffer("vectors", stored.shape[0], stored.shape[1], self.dtype)
             if self.dtype == torch.bfloat16 and stored.dtype == torch.float16:
                 shift_to_bfloat16(stored, vectors)
-                queries = self._shifted_queries
+                columns = self._shifted_columns
             else:
                 vectors.copy_(stored)
         if self._by_onednn:
             out.copy_(float32_product(vectors, queries))
-        elif out.dtype == self.dtype and self.device.type == "cpu":
-            torch.mm(vectors, queries.T, out=out)
+        elif out.dtype == self.dtype and self._on_cpu:
+            torch.mm(vectors, columns, out=out)
         else:
-            out.copy_(torch.mm(vectors, queries.T))
-
-    def _needs_no_conversion(self, stored: torch.Tensor) -> bool:
-        return stored.dtype == self.dtype and self.device.type == "cpu"
+            out.copy_(torch.mm(vectors, columns))
 
     def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
         """Reuse memory: to allocate this much anew costs more than the arithmetic."""
@@ -152,9 +164,9 @@ class Product:
         multiplied = [self._queries.double().cpu().numpy()]
         if self.dtype == torch.bfloat16:
             convert = 2.0**-8
-            if self.device.type == "cpu":
+            if self._on_cpu:
                 convert = float(np.hypot(SHIFT_CENTER - 1, SMALLEST_NORMAL * dim**0.5))
-                shifted = self._shifted_queries.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
+                shifted = self._shifted_columns.T.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
                 multiplied.append(shifted)
         # Error of a sum of D products in float32, in any order.
         convert += dim * 2.0**-24
@@ -169,15 +181,18 @@ class Product:
         return np.asarray(np.max(bounds, axis=0) * MAX_NORM)
 
 
-def search_dtype(dim: int, count: int, device: torch.device) -> torch.dtype:
-    """Choose the dtype in which to multiply C queries of D dimensions.
+def search_dtype(dim: int, count: int, device: torch.device, *, int8: bool = False) -> torch.dtype:
+    """Choose the dtype in which to multiply C queries of D dimensions by float16 or int8 vectors.
 
     The choice follows from the hardware, the version of torch and C alone, never from a timing:
     every process on a machine makes the same one. A search gives the same hits in any dtype.
     """
     if device.type == "cuda":
         return torch.float16
-    if count <= _FEW_QUERIES and _torch_version() >= _FAST_FLOAT16:
+    few = count <= _FEW_QUERIES
+    if few and int8 and reads_int8(dim):
+        return torch.bfloat16
+    if few and not int8 and _torch_version() >= _FAST_FLOAT16:
         candidates = [torch.float16]
     else:
         units = half_precision_units() or ()
@@ -198,6 +213,23 @@ def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
     try:
         torch.mm(ones, ones)
     except RuntimeError:
+        return False
+    return True
+
+
+def reads_int8(dim: int) -> bool:
+    """Whether torch multiplies int8 vectors by bfloat16 queries without converting them first."""
+    fast = torch.backends.cpu.get_cpu_capability() in _INT8_CPUS
+    return fast and dim % _INT8_STEP == 0 and _can_multiply_int8()
+
+
+@functools.cache
+def _can_multiply_int8() -> bool:
+    """Whether this version of torch has the product."""
+    ones = torch.ones((5, _INT8_STEP), dtype=torch.int8)
+    try:
+        torch._weight_int8pack_mm(ones[:1].bfloat16(), ones, ones[:, 0].bfloat16())
+    except (AttributeError, RuntimeError):
         return False
     return True
 

@@ -12,7 +12,7 @@ import torch
 from hardmine.index.search.blocks import Block, iter_blocks, max_by_image
 from hardmine.index.search.candidates import CandidateFilter
 from hardmine.index.search.kernels import max_over_middle
-from hardmine.index.search.product import Product
+from hardmine.index.search.product import Product, search_dtype
 from hardmine.index.search.threads import run_in_threads
 from hardmine.index.search.top_k import TopK
 from hardmine.index.storage.store import Store
@@ -52,6 +52,9 @@ def find_best(
         guess: Whether to guess a threshold from a sample of the images, which makes the search
             faster. Queries for which it was too high are searched again without a guess.
     """
+    if dtype is None:
+        int8 = any(shard.tensor.dtype == torch.int8 for shard in store.shards[:1])
+        dtype = search_dtype(store.dim, len(queries), device, int8=int8)
     product = Product(queries, dtype, device, repeatable=False)
     best = TopK(store, queries, k)
     candidates = CandidateFilter(

@@ -113,21 +113,25 @@ def exact_scores(
         shards: (P,) shard of each region.
         regions: (P,) number of each region in its shard.
     """
-    out = np.empty(len(regions))
+    out = torch.empty(len(regions), dtype=torch.float64)
     columns = torch.from_numpy(queries)
+    wide = torch.empty((_ROWS, store.dim), dtype=torch.float64)
     for start in range(0, len(regions), _GATHERED):
         # Of several queries together, so that each shard is read once for all of them.
         part = slice(start, start + _GATHERED)
-        vectors, scales = gather(store, shards[part], regions[part])
+        vectors, scales, places = _gather(store, shards[part], regions[part])
         for first, stop in runs(numbers[part]):
             column = columns[int(numbers[start + first])]
             for row in range(first, stop, _ROWS):
+                chosen = vectors.index_select(0, places[row : min(row + _ROWS, stop)])
+                count = chosen.shape[0]
                 # From half to double by way of float is faster, and exact too.
-                wide = vectors[row : min(row + _ROWS, stop)].float().double()
-                out[start + row : start + row + len(wide)] = torch.mv(wide, column).numpy()
+                wide[:count].copy_(chosen.float())
+                done = start + row
+                torch.mv(wide[:count], column, out=out[done : done + count])
         if scales is not None:
-            out[part] *= scales
-    return np.round(out, 12)
+            out[part] *= torch.from_numpy(scales)[places]
+    return np.round(out.numpy(), 12)
 
 
 def best_of_images(
@@ -150,20 +154,26 @@ def best_of_images(
     return owners, values[best], shards[best], regions[best]
 
 
-def gather(
+def _gather(
     store: Store, shards: npt.NDArray[np.integer[Any]], regions: npt.NDArray[np.int64]
-) -> tuple[torch.Tensor, npt.NDArray[np.float32] | None]:
-    """Copy some vectors, (P, D) as they are stored, with their scales if they are int8."""
+) -> tuple[torch.Tensor, npt.NDArray[np.float32] | None, torch.Tensor]:
+    """Copy some vectors, shard by shard.
+
+    Returns:
+        (P, D) vectors as they are stored, their (P,) scales if they are int8, and the (P,) place
+        of each region in both.
+    """
     order = np.argsort(shards, kind="stable")
-    places, chosen = torch.from_numpy(order), torch.from_numpy(regions[order])
-    out = store.shards[0].tensor.new_empty((len(regions), store.dim))
+    places, chosen = torch.empty(len(order), dtype=torch.int64), torch.from_numpy(regions[order])
+    places[torch.from_numpy(order)] = torch.arange(len(order))
+    vectors = store.shards[0].tensor.new_empty((len(regions), store.dim))
     scales = None if store.shards[0].scales is None else np.empty(len(regions), np.float32)
     for start, stop in runs(shards[order]):
         shard = store.shards[shards[order[start]]]
-        out.index_copy_(0, places[start:stop], shard.tensor.index_select(0, chosen[start:stop]))
+        torch.index_select(shard.tensor, 0, chosen[start:stop], out=vectors[start:stop])
         if scales is not None and shard.scales is not None:
-            scales[order[start:stop]] = shard.scales[regions[order[start:stop]]]
-    return out, scales
+            scales[start:stop] = shard.scales[regions[order[start:stop]]]
+    return vectors, scales, places
 
 
 def runs(values: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int]]:
@@ -200,7 +210,7 @@ def argmax_per_image(
     array([1, 3])
     """
     starts = np.cumsum(counts) - counts
-    if len(starts) == 0:
+    if len(starts) == len(values):
         return starts
     largest = np.repeat(np.maximum.reduceat(values, starts), counts)
     at_top = np.flatnonzero(values == largest)

@@ -95,6 +95,19 @@ def test_search_is_the_brute_force(k: int, int8: bool, dtype: torch.dtype | None
         assert (hits.scores[query, len(order) :] == -np.inf).all()
 
 
+@pytest.mark.parametrize("dim", [31, 32])
+def test_one_query_of_int8_is_the_brute_force(dim: int) -> None:
+    """Some CPUs multiply int8 as it is stored, in dimensions that are multiples of 32."""
+    store = ragged_store(1, int8=True, dim=dim)
+    query = unit(np.random.default_rng(2), 1, dim)
+    expected, boxes = brute_force(store, query)
+    order = np.argsort(-expected[0], kind="stable")[:10]
+    hits = ExactIndex(store).search(query, 10)
+    assert hits.image_rows[0].tolist() == order.tolist()
+    np.testing.assert_allclose(hits.scores[0], expected[0, order], atol=1e-6)
+    np.testing.assert_allclose(hits.boxes[0], boxes[0, order])
+
+
 @pytest.mark.parametrize("budget", [1, 50, 400])
 def test_small_blocks_change_nothing(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ragged_store(3)
