@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +49,16 @@ class Matches:
     instance_classes: npt.NDArray[np.int32]
     num_images: int
     num_classes: int
+
+    @cached_property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """(D, T) which detections are true positives."""
+        return (self.found >= 0) & ~self.ignored
+
+    @cached_property
+    def notable(self) -> npt.NDArray[np.bool_]:
+        """(D,) which detections are no false positive at one IoU threshold or more."""
+        return np.asarray((self.correct | self.ignored).any(axis=1))
 
     def count_objects(self, images: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
         """(C,) number of counted objects of each class, on some images (N,) or on all."""
