@@ -105,10 +105,10 @@ def seldom_table(entries: Sequence[dict[str, Any]]) -> list[str]:
         "## Rain and snow that training seldom shows",
         "",
         "1 % of the training photos show it. On 1,000 validation photos, and with one detector "
-        "of each on all photos that it was not trained on. Recall where the photos' attributes tell that they show it, "
-        "and usual recall on objects of the same classes and sizes. z: how surely more objects are "
-        "missed, beyond what the found conditions explain, if the attributes were known, and by "
-        "the surest word for it.",
+        "of each on all photos that it was not trained on. Recall where the photos' attributes "
+        "tell that they show it, and usual recall on objects of the same classes and sizes. z: how "
+        "surely more objects are missed, beyond what the found conditions explain, if the "
+        "attributes were known, and by the surest word for it.",
         "",
         "| detector | photos | showing it | objects | recall | usual | z, told | z, surest word | "
         "found |",
