@@ -33,7 +33,7 @@ def write_found(
         "# Conditions found by themselves, on road photos",
         "",
         "`python -m tests.benchmarks.roads conditions`: detectors after their warm-up, which saw "
-        "few photos of night.",
+        "few photos of night, rain or snow.",
     ]
     for part, (_, table) in PARTS.items():
         lines += table(entries.get(part, []))
