@@ -274,7 +274,7 @@ def _rank(given: Detections, images: ImageSet, limit: int) -> npt.NDArray[np.int
     image, label = given.image_rows[allowed], given.class_rows[allowed]
     keys = image * len(images.class_names) + label
     ranked = np.sort(keys)
-    if (ranked[limit:] == ranked[: len(ranked) - limit]).any():
+    if (ranked[limit:] == ranked[: max(0, len(ranked) - limit)]).any():
         order = np.lexsort((-given.scores[allowed], keys))
         starts = np.flatnonzero(np.diff(ranked, prepend=-1))
         nth = np.arange(len(ranked)) - np.repeat(starts, np.diff(starts, append=len(ranked)))
