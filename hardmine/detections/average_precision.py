@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
@@ -10,7 +12,6 @@ from hardmine.detections.matching import Matches
 from hardmine.errors import InputError
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
-_NEXT_RECALLS = np.append(_RECALLS[1:], np.inf)
 _MAX_CELLS = 20_000_000  # floats in one intermediate array: 160 MB
 
 
@@ -41,21 +42,27 @@ def average_precision_from_matches(
             f"got {samples.shape[1]}"
         )
     chosen = np.arange(matches.num_classes) if classes is None else np.asarray(classes, np.int64)
-    bounds = np.searchsorted(matches.detections.class_rows, np.stack([chosen, chosen + 1]))
-    used = (samples.max(axis=0, initial=0) > 0)[matches.detections.image_rows]
-    by_image = np.ascontiguousarray(samples.T)
-    ap = np.full((len(samples), len(chosen), len(matches.iou_thresholds)), np.nan)
-    for column, class_row in enumerate(chosen.tolist()):
-        objects = matches.counted & (matches.instance_classes == class_row)
-        if objects.any():
-            first, last = bounds[:, column].tolist()
-            rows = first + np.flatnonzero(used[first:last])
-            step = max(1, _MAX_CELLS // max(1, len(rows), matches.num_images))
-            for start in range(0, len(samples), step):
-                block = by_image[:, start : start + step]
-                num_objects = block[matches.instance_images[objects]].sum(axis=0)
-                ap[start : start + step, column] = _class_ap(matches, rows, block, num_objects)
-    mean: npt.NDArray[np.float64] = ap.mean(axis=2)
+    wanted = np.zeros(matches.num_classes, bool)
+    wanted[chosen] = True
+    objects = np.flatnonzero(matches.counted & wanted[matches.instance_classes])
+    by_class = scipy.sparse.coo_matrix(
+        (
+            np.ones(len(objects)),
+            (matches.instance_classes[objects], matches.instance_images[objects]),
+        ),
+        (matches.num_classes, matches.num_images),
+    ).tocsr()
+    used = samples.max(axis=0, initial=0) > 0
+    rows = np.flatnonzero(
+        wanted[matches.detections.class_rows] & used[matches.detections.image_rows]
+    )
+    ap = np.zeros((len(samples), matches.num_classes))
+    step = max(1, _MAX_CELLS // max(1, len(rows), matches.num_images))
+    for start in range(0, len(samples), step):
+        block = samples[start : start + step]
+        num_objects = np.ascontiguousarray((by_class @ block.T).T)
+        ap[start : start + step] = _ap_of_samples(matches, rows, block, num_objects)
+    mean = ap[:, chosen]
     return mean if np.ndim(weights) == 2 else mean[0]
 
 
@@ -81,65 +88,85 @@ def bootstrap_weights(
     return weights
 
 
-def _class_ap(
+def _ap_of_samples(
     matches: Matches,
     rows: npt.NDArray[np.int64],
     samples: npt.NDArray[np.float64],
     num_objects: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(B, T) AP of the class whose detections are ``rows``.
+    """(B, C) AP of the detections ``rows``.
+
+    Only places count: detections that are true at some IoU threshold, or ignored. All samples'
+    places stand in one line, sample by sample and class by class, so that a sample costs no more
+    than what lies in its images. A run is what one sample has of one class.
 
     Args:
         matches: Of N images.
-        rows: In order of falling score.
-        samples: (N, B) weights.
-        num_objects: (B,) weighted number of the class's objects.
+        rows: In the order of the matches.
+        samples: (B, N) weights.
+        num_objects: (B, C) weighted number of objects.
     """
-    images = matches.detections.image_rows[rows]
-    found, ignored = matches.found[rows], matches.ignored[rows]
-    known = num_objects > 0
-    ap = np.where(known[:, None], 0.0, np.full(found.shape[1], np.nan))
-    true_anywhere = (found >= 0) & ~ignored
-    places = np.flatnonzero(true_anywhere.any(axis=1))
-    all_detections = None if ignored.any() else _count_up_to(places, images, samples)
-    for level in range(found.shape[1]):
-        own = np.flatnonzero(true_anywhere[places, level])
-        if not len(own):
+    images, labels = matches.detections.image_rows[rows], matches.detections.class_rows[rows]
+    places = np.flatnonzero(matches.notable[rows])
+    true, ignored = (
+        np.ascontiguousarray(every[rows[places]].T) for every in (matches.correct, matches.ignored)
+    )
+    # 1. The line: its samples, places and weights, and where each run begins.
+    drawn = (samples > 0)[:, images[places]]
+    sample = np.repeat(np.arange(len(samples)), np.count_nonzero(drawn, axis=1))
+    nth = np.flatnonzero(drawn) - sample * len(places)
+    weights = samples[sample, images[places[nth]]]
+    classes = num_objects.shape[1]
+    run_of = sample * classes + labels[places[nth]]
+    edges = np.searchsorted(run_of, np.arange(len(samples) * classes + 1))
+    all_detections = _count_up_to(places, labels, images, samples)[nth, sample]
+    ap = np.where(num_objects > 0, 0.0, np.nan).ravel()
+    for level in range(len(true)):
+        # 2. The true positives of this IoU threshold, and precision and recall at each.
+        own = np.flatnonzero(true[level].take(nth))
+        lengths = np.diff(np.searchsorted(own, edges))
+        runs = np.flatnonzero(lengths)
+        if not len(runs):
             continue
-        if all_detections is None:
-            counted = np.flatnonzero(~ignored[:, level])
-            ends = np.searchsorted(counted, places[own])
-            num_detections = _count_up_to(ends, images[counted], samples)
-        else:
-            num_detections = all_detections[own]
-        num_true = np.cumsum(samples[images[places[own]]], axis=0)
-        # Precision at a recall is the best precision at that recall or any higher one.
-        best = num_true / num_detections.clip(min=1e-300)
-        np.maximum.accumulate(best[::-1], axis=0, out=best[::-1])
-        # Number of the 101 recalls that each true positive is the first to reach.
-        num_true /= np.where(known, num_objects, 1.0)
-        reached = _recalls_reached(num_true)
-        reached[1:] -= reached[:-1].copy()
-        ap[known, level] = np.einsum("ib,ib->b", reached, best)[known] / len(_RECALLS)
-    return ap
+        lengths = lengths[runs]
+        starts = np.cumsum(lengths) - lengths
+        num_true = np.cumsum(weights.take(own))
+        num_true -= np.repeat(num_true[starts] - weights[own[starts]], lengths)
+        num_detections = all_detections.take(own)
+        if ignored[level].any():
+            left_out = np.append(0.0, np.cumsum(weights * ignored[level].take(nth)))
+            num_detections -= left_out.take(own) - np.repeat(left_out[edges[runs]], lengths)
+        precision = num_true / num_detections
+        recall = num_true / np.repeat(num_objects.ravel()[runs], lengths)
+        # 3. Precision at a recall is the best precision at that recall or any higher one. What is
+        #    taken off grows from run to run, so that no later run's precision is better.
+        taken_off = np.repeat(2.0 * np.arange(len(runs)), lengths)
+        precision -= taken_off
+        best = np.maximum.accumulate(precision[::-1])[::-1] + taken_off
+        # 4. Number of the 101 recalls that each true positive is the first to reach.
+        reached = np.searchsorted(_RECALLS, recall, "right")
+        first = np.diff(reached, prepend=0)
+        first[starts] = reached[starts]
+        ap[runs] += np.add.reduceat(first * best, starts)
+    return ap.reshape(num_objects.shape) / (len(_RECALLS) * len(true))
 
 
 def _count_up_to(
-    ends: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
     images: npt.NDArray[np.int64],
     samples: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(E, B) weighted number of detections up to and including each of E places."""
-    intervals = np.searchsorted(ends, np.arange(len(images)))
-    inside = np.flatnonzero(intervals < len(ends))
-    counts = scipy.sparse.csr_matrix(
-        (np.ones(len(inside)), (intervals[inside], images[inside])), (len(ends), len(samples))
-    )
-    totals: npt.NDArray[np.float64] = counts @ samples
-    return np.cumsum(totals, axis=0, out=totals)
-
-
-def _recalls_reached(recall: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """How many of the 101 recalls are at most so high, as ``searchsorted`` would find."""
-    guess = (recall * 100).astype(np.int32)
-    return guess + (recall >= _RECALLS[guess]) + (recall >= _NEXT_RECALLS[guess])
+    """(K, B) weighted number of a class's detections up to and including each of K places."""
+    ends = np.zeros(len(labels) + 1, np.int64)
+    ends[places + 1] = 1
+    interval = np.cumsum(ends)[:-1]
+    own = np.append(labels[places], -1)
+    kept = np.flatnonzero(own[interval] == labels)
+    pointers = np.searchsorted(interval[kept], np.arange(len(places) + 1))
+    shape = (len(places), samples.shape[1])
+    counts = scipy.sparse.csr_matrix((np.ones(len(kept)), images[kept], pointers), shape)
+    totals: npt.NDArray[np.float64] = counts @ np.ascontiguousarray(samples.T)
+    for first, last in pairwise(np.flatnonzero(np.diff(own, prepend=-1)).tolist()):
+        np.cumsum(totals[first:last], axis=0, out=totals[first:last])
+    return totals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +49,16 @@ class Matches:
     instance_classes: npt.NDArray[np.int32]
     num_images: int
     num_classes: int
+
+    @cached_property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """(D, T) which detections are true positives."""
+        return (self.found >= 0) & ~self.ignored
+
+    @cached_property
+    def notable(self) -> npt.NDArray[np.bool_]:
+        """(D,) which detections are no false positive at one IoU threshold or more."""
+        return np.asarray((self.correct | self.ignored).any(axis=1))
 
     def count_objects(self, images: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
         """(C,) number of counted objects of each class, on some images (N,) or on all."""
@@ -94,10 +105,7 @@ def match_detections(
     thresholds = np.asarray(iou_thresholds, np.float64)
     counted = ~instances.crowd
     counted &= (instances.areas >= area_range[0]) & (instances.areas <= area_range[1])
-    # Labels are decimals stored as float32. The shortest decimal of a float32 is what was written;
-    # an IoU of exactly 0.5 or 0.75 is common among such boxes.
-    boxes = instances.boxes.astype(str).astype(np.float64)
-    found = _match(kept, instances, boxes, counted, thresholds)
+    found = _match(kept, instances, _as_written(instances.boxes), counted, thresholds)
     ignored = (found >= 0) & ~counted[found] if len(counted) else np.zeros(found.shape, bool)
     areas = np.prod(kept.boxes[:, 2:] - kept.boxes[:, :2], axis=1)
     outside = (areas < area_range[0]) | (areas > area_range[1])
@@ -162,6 +170,22 @@ def _overlaps(
     return overlaps
 
 
+def _as_written(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The decimals, of nine places at most, that were written before they became float32.
+
+    An IoU of exactly 0.5 or 0.75 is common among boxes so written.
+    """
+    exact = boxes.astype(np.float64)
+    written = exact.copy()
+    left = np.ones(boxes.shape, bool)
+    for digits in range(10):
+        rounded = np.round(exact[left], digits)
+        fits = rounded.astype(np.float32) == boxes[left]
+        written[left] = np.where(fits, rounded, exact[left])
+        left[left] = ~fits
+    return written
+
+
 def _match(
     kept: Detections,
     instances: Instances,
@@ -216,14 +240,17 @@ def _overlapping(
     classes = 1 + max(kept.class_rows.max(initial=0), instances.class_rows.max(initial=0))
     keys = instances.image_rows.astype(np.int64) * classes + instances.class_rows
     order = np.argsort(keys, kind="stable")
+    known, first_of, count_of = np.unique(keys[order], return_index=True, return_counts=True)
     wanted = kept.image_rows.astype(np.int64) * classes + kept.class_rows
-    firsts, lasts = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
-    ends = np.cumsum(lasts - firsts)
+    groups = np.searchsorted(known, wanted)
+    groups[np.append(known, -1)[groups] != wanted] = len(known)  # no object of the class
+    firsts, counts_of_rows = np.append(first_of, 0)[groups], np.append(count_of, 0)[groups]
+    ends = np.cumsum(counts_of_rows)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     # Detections whose pairs fit into memory at once.
     edges = np.searchsorted(ends, np.arange(0, ends.max(initial=0), _MAX_PAIRS), "right")
     for start, end in pairwise([*edges.tolist(), len(kept)]):
-        counts = (lasts - firsts)[start:end]
+        counts = counts_of_rows[start:end]
         rows = np.repeat(np.arange(start, end), counts)
         nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         objects = order[np.repeat(firsts[start:end], counts) + nth]
@@ -245,12 +272,22 @@ def _rank(given: Detections, images: ImageSet, limit: int) -> npt.NDArray[np.int
         kept = np.asarray(checked[given.image_rows, given.class_rows]).ravel().astype(bool)
         allowed = np.flatnonzero(kept)
     image, label = given.image_rows[allowed], given.class_rows[allowed]
-    order = np.lexsort((allowed, -given.scores[allowed], label, image))
-    key = image[order] * len(images.class_names) + label[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    nth = np.arange(len(key)) - np.repeat(starts, np.diff(starts, append=len(key)))
-    allowed = allowed[order[nth < limit]]
+    keys = image * len(images.class_names) + label
+    ranked = np.sort(keys)
+    if (ranked[limit:] == ranked[: max(0, len(ranked) - limit)]).any():
+        order = np.lexsort((-given.scores[allowed], keys))
+        starts = np.flatnonzero(np.diff(ranked, prepend=-1))
+        nth = np.arange(len(ranked)) - np.repeat(starts, np.diff(starts, append=len(ranked)))
+        allowed = np.sort(allowed[order[nth < limit]])
     id_rank = np.empty(len(images), np.int64)
     id_rank[np.argsort(images.ids, kind="stable")] = np.arange(len(images))
-    keys = (allowed, id_rank[given.image_rows[allowed]])
-    return allowed[np.lexsort((*keys, -given.scores[allowed], given.class_rows[allowed]))]
+    # Sorting is stable: of equal keys the earlier position comes first.
+    return allowed[
+        np.lexsort(
+            (
+                id_rank[given.image_rows[allowed]],
+                -given.scores[allowed],
+                given.class_rows[allowed],
+            )
+        )
+    ]

@@ -49,12 +49,11 @@ def find_outcomes(images: ImageSet, matches: Matches) -> tuple[Outcomes, Outcome
         images: The labelled images that were matched.
         matches: The first IoU threshold decides what is found.
     """
-    instances, found, ignored = images.instances, matches.found[:, 0], matches.ignored[:, 0]
+    instances, correct = images.instances, matches.correct[:, 0]
     assert instances is not None
     confident = confident_detections(matches)
-    correct = (found >= 0) & ~ignored
     missed = matches.counted.copy()
-    missed[found[correct & confident]] = False
+    missed[matches.found[correct & confident, 0]] = False
     counted = np.flatnonzero(matches.counted)
     objects = Outcomes(
         instances.image_rows[counted].astype(np.int64),
@@ -62,7 +61,7 @@ def find_outcomes(images: ImageSet, matches: Matches) -> tuple[Outcomes, Outcome
         instances.boxes[counted].astype(np.float64),
         missed[counted],
     )
-    kept = np.flatnonzero(confident & ~ignored)
+    kept = np.flatnonzero(confident & ~matches.ignored[:, 0])
     detections = matches.detections.take(kept)
     return objects, Outcomes(
         detections.image_rows, detections.class_rows, detections.boxes, ~correct[kept]
@@ -74,11 +73,10 @@ def confident_detections(matches: Matches) -> npt.NDArray[np.bool_]:
 
     None of a class is confident if none of its detections is right.
     """
-    found, scores = matches.found[:, 0], matches.detections.scores
-    considered = ~matches.ignored[:, 0]
-    correct = (found >= 0) & considered
+    scores = matches.detections.scores
+    correct, considered = matches.correct[:, 0], ~matches.ignored[:, 0]
     totals = matches.count_objects()
-    confident = np.zeros(len(found), bool)
+    confident = np.zeros(len(scores), bool)
     # Detections come by class, then by falling score.
     edges = np.searchsorted(matches.detections.class_rows, np.arange(matches.num_classes + 1))
     for class_row in np.flatnonzero(np.diff(edges)).tolist():

@@ -123,6 +123,7 @@ class ConditionFinder:
         self.conditions = tuple(conditions)
         self.images, self.index, self.encoder = images, index, encoder
         self._known = names_to_rows(images.class_names, class_names) >= 0
+        self._kept: tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]] | None = None
 
     def find(self, matches: Matches, *, kept: Sequence[str] = ()) -> tuple[Condition, ...]:
         """Find conditions in which the detector fails, at most ``MAX_FOUND``, the surest first.
@@ -132,7 +133,7 @@ class ConditionFinder:
             kept: Conditions that the round before found.
         """
         groups = [self.known(every) for every in find_outcomes(self.images, matches)]
-        values = [self.vectors(group) @ self._directions.T for group in groups]
+        values = [self._object_values(groups[0], matches.counted), self._values(groups[1])]
         tests = [FailureTest(group, value) for group, value in zip(groups, values, strict=True)]
         p, z = _combined(tests)
         allowed = benjamini_hochberg(p, FALSE_DISCOVERY_RATE)
@@ -160,6 +161,18 @@ class ConditionFinder:
         vectors = self.index.region_vectors(rows, shares).astype(np.float32)
         vectors += self._means[rows]
         return _unit(vectors)
+
+    def _values(self, group: Outcomes) -> npt.NDArray[np.float32]:
+        """(M, X) how much places answer each condition."""
+        return self.vectors(group) @ self._directions.T
+
+    def _object_values(
+        self, objects: Outcomes, counted: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
+        """Those of the objects that count, which are the same in every round as a rule."""
+        if self._kept is None or not np.array_equal(self._kept[0], counted):
+            self._kept = counted, self._values(objects)
+        return self._kept[1]
 
     def image_vectors(self) -> npt.NDArray[np.float32]:
         """(N, D) unit vectors of the images; zeros of one that the index lacks."""
@@ -217,7 +230,9 @@ class ConditionFinder:
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12))
+    """Scale to length 1, in place."""
+    vectors /= np.sqrt(np.einsum("md,md->m", vectors, vectors))[:, None].clip(min=1e-12)
+    return vectors
 
 
 def _combined(

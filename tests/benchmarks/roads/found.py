@@ -1,4 +1,4 @@
-"""What is found by itself on road photos: the three measurements, kept in one file."""
+"""What is found by itself on road photos: the four measurements, kept in one file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from tests.benchmarks.roads.conditions import measure_named, named_table
 from tests.benchmarks.roads.photos import RoadPhotos
 from tests.benchmarks.roads.power import measure_power, power_table
+from tests.benchmarks.roads.seldom import measure_seldom, seldom_table
 from tests.benchmarks.roads.unnamed import measure_unnamed, unnamed_table
 
 PARTS = {
     "named": (measure_named, named_table),
     "unnamed": (measure_unnamed, unnamed_table),
     "power": (measure_power, power_table),
+    "seldom": (measure_seldom, seldom_table),
 }
 
 
@@ -31,7 +33,7 @@ def write_found(
         "# Conditions found by themselves, on road photos",
         "",
         "`python -m tests.benchmarks.roads conditions`: detectors after their warm-up, which saw "
-        "few photos of night.",
+        "few photos of night, rain or snow.",
     ]
     for part, (_, table) in PARTS.items():
         lines += table(entries.get(part, []))

@@ -19,10 +19,8 @@ from tests.benchmarks.roads.training import RoadTrainer
 
 def warmed_up(setup: Setup) -> tuple[RoadTrainer, Detections]:
     """Load or train the warmed-up detector, and what it finds on the validation photos."""
-    folder = setup.photos.work / "warmup"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{setup.scenario}-{setup.passes}-{setup.seed}-"
-    path = folder / f"{name}{settings_hash(setup.scenario, setup.passes)}.pt"
+    path = warmup_path(setup.photos.work, setup.scenario, setup.passes, setup.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
     trainer = new_trainer(setup)
     with _locked(path.with_suffix(".lock")):
         if not path.exists():
@@ -37,6 +35,11 @@ def warmed_up(setup: Setup) -> tuple[RoadTrainer, Detections]:
     state = torch.load(path, weights_only=True)
     trainer.load_state_dict(state["trainer"])
     return trainer, Detections(**{key: value.numpy() for key, value in state["found"].items()})
+
+
+def warmup_path(work: Path, scenario: str, passes: str, seed: int) -> Path:
+    """Where the warmed-up detector of a split is kept."""
+    return work / "warmup" / f"{scenario}-{passes}-{seed}-{settings_hash(scenario, passes)}.pt"
 
 
 def new_trainer(setup: Setup) -> RoadTrainer:

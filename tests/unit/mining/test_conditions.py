@@ -95,7 +95,12 @@ def setup() -> tuple[ImageSet, ConditionFinder, np.ndarray]:
 
 
 def detect(
-    images: ImageSet, chance: np.ndarray, *, false: np.ndarray | None = None, seed: int = 2
+    images: ImageSet,
+    chance: np.ndarray,
+    *,
+    false: np.ndarray | None = None,
+    seed: int = 2,
+    max_area: float = np.inf,
 ) -> Matches:
     """A detector that finds each object with a chance, and is wrong beside some."""
     rng = np.random.default_rng(seed)
@@ -113,6 +118,7 @@ def detect(
             rng.uniform(0.5, 1, len(found) + len(wrong)),
         ),
         iou_thresholds=[0.5],
+        area_range=(0, max_area),
     )
 
 
@@ -179,6 +185,17 @@ def test_a_condition_stays_until_it_is_refuted(setup) -> None:
     assert not finder.find(detect(images, np.where(dark, 0.8, 0.6)), kept=["at night"])
     # A word that is not tried any more is forgotten.
     assert not finder.find(detect(images, np.full(len(dark), 0.7)), kept=["on the moon"])
+
+
+def test_rounds_in_which_other_objects_count(setup) -> None:
+    images, finder, dark = setup
+    everything, small = (
+        detect(images, np.where(dark, 0.4, 0.8), max_area=area) for area in (np.inf, 300)
+    )
+    before = finder.find(everything)
+    assert finder.find(small) == without_words(finder).find(small)
+    assert finder.find(small)[0].num_objects < before[0].num_objects
+    assert finder.find(everything) == before
 
 
 def test_a_sure_but_small_effect_is_left_out() -> None:
