@@ -140,7 +140,8 @@ class ConditionFinder:
         chosen = [row for text in kept for row in _row(self.conditions, text) if z[row] >= _STAYS]
         left = [row for row in np.flatnonzero(p <= allowed).tolist() if row not in chosen]
         while left and len(chosen) < MAX_FOUND:
-            beyond, _ = _combined(tests, left, given=chosen)
+            # To the bit the same p where nothing is given: ``allowed`` is the largest of them.
+            beyond = _combined(tests, left, given=chosen)[0] if chosen else p[left]
             if beyond.min() > allowed:
                 break
             chosen.append(left.pop(int(beyond.argmin())))
