@@ -8,8 +8,7 @@ import hashlib
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 
 import psutil
@@ -20,8 +19,7 @@ from ray.cluster_utils import Cluster
 import hardmine
 from hardmine.scenes import SCENE_COMMENT, generate_scene
 
-SIDE = 384  # pixels of a side of a drawn scene, which is cut into pictures
-SIZE = 64  # of a picture; at its own 384 the encoder would take most of the time
+SIDE, SIZE = 384, 64  # pixels of a drawn scene, and of a picture that is cut from it
 
 
 def main():
@@ -29,7 +27,6 @@ def main():
     parser.add_argument("--images", type=int, default=2000, help="pictures to make")
     parser.add_argument("--out", type=Path, default=Path("scale"), help="folder for everything")
     args = parser.parse_args()
-
     started = time.perf_counter()
     pictures = args.out / f"pictures-{args.images}"
     if not pictures.exists():
@@ -37,10 +34,8 @@ def main():
     images = hardmine.load_images(pictures, "folder").subset(range(args.images))
     encoder = hardmine.load_encoder("tiny", device="cpu", image_size=SIZE)
     options = {"shard_size": max(1, min(1024, args.images // 20)), "resume": False}
-
     cpus = max(1, (os.cpu_count() or 2) // 2)
     torch.set_num_threads(cpus)  # as each node has: the number decides the last bits
-
     one, two = args.out / "one.hmx", args.out / "two.hmx"
     timed("built by one process", lambda: hardmine.build_index(images, encoder, one, **options))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -71,7 +66,7 @@ def draw(folder, count):
     unfinished = folder.with_name(f"{folder.name}-{os.getpid()}")
     unfinished.mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(draw_scene, unfinished), range(-(-count // (SIDE // SIZE) ** 2))))
+        list(pool.map(draw_scene, repeat(unfinished), range(-(-count // (SIDE // SIZE) ** 2))))
     unfinished.rename(folder)
 
 
@@ -79,9 +74,8 @@ def draw_scene(folder, number):
     """Draw one scene and cut it, as to draw each picture takes ten times as long."""
     scene = Image.fromarray(generate_scene(0, number, size=SIDE).image)
     for y, x in product(range(0, SIDE, SIZE), repeat=2):
-        picture = scene.crop((x, y, x + SIZE, y + SIZE))
         path = folder / f"{number:06d}-{y:03d}-{x:03d}.jpg"
-        picture.save(path, quality=92, comment=SCENE_COMMENT)
+        scene.crop((x, y, x + SIZE, y + SIZE)).save(path, quality=92, comment=SCENE_COMMENT)
 
 
 def end(node):
@@ -98,12 +92,8 @@ def timed(what, action):
 
 
 def digests(folder):
-    """SHA-256 of each file below a folder, by name."""
-    return {
-        path.relative_to(folder): hashlib.sha256(path.read_bytes()).digest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
 if __name__ == "__main__":
