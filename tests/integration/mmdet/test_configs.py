@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from hardmine import WeightRules
 from hardmine.history import read_rounds
 from hardmine.scenes import NAMES
 from hardmine.scenes.write import write_scenes
@@ -41,9 +42,10 @@ def test_lvis_beside_and_instead_of_class_balancing() -> None:
     assert instead.train_dataloader.dataset == beside.train_dataloader.dataset.dataset
     # Either the wrapper balances class frequency or mining does.
     balances = [
-        config.custom_hooks[0]["miner"]["weights"]["balance"] for config in (beside, instead)
+        WeightRules(**config.custom_hooks[0]["miner"]["weights"]).balance
+        for config in (beside, instead)
     ]
-    assert balances == [0.0, 0.5]
+    assert balances == [0.0, WeightRules().balance]
 
 
 def test_scenes_train_offline_from_the_config_alone(tmp_path) -> None:
