@@ -44,6 +44,11 @@ class Regime:
     round_passes: float
     max_train: int = 2800
 
+    @property
+    def passes(self) -> float:
+        """How often each photo is seen on average."""
+        return self.warmup_passes + self.rounds * self.round_passes
+
 
 REGIMES = {
     "plenty": Regime(warmup_passes=1, rounds=2, round_passes=0.5),

@@ -152,8 +152,6 @@ def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -
         del groups["night"]
     cells = {name: f"{group}/frequent/ap50" for name, group in groups.items()}
     cells["rare classes"] = "all/rare/ap50"
-    regime = REGIMES[passes]
-    total = regime.warmup_passes + regime.rounds * regime.round_passes
     shares = list(CONDITIONS)
     header = ["strategy", *cells, *(f"{name}, % of draws" for name in shares), "CPU s"]
     seeds = entry["seeds"]
@@ -161,9 +159,9 @@ def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -
         "",
         f"## {scenario}, {passes}, {half}: {SCENARIOS[scenario].about}",
         "",
-        f"Each photo is drawn {total:g} times on average; {len(seeds)} splits ({seeds}); "
-        f"{HALVES[half]}. AP50 of uniform, gains of the others; AP50 of the frequent classes "
-        "unless a column says rare.",
+        f"Each photo is drawn {REGIMES[passes].passes:g} times on average; {len(seeds)} splits "
+        f"({seeds}); {HALVES[half]}. AP50 of uniform, gains of the others; AP50 of the frequent "
+        "classes unless a column says rare.",
         "",
         "| " + " | ".join(header) + " |",
         "|---" + "|---:" * (len(header) - 1) + "|",
@@ -187,7 +185,7 @@ def _text(pair: Sequence[float | None], signed: bool) -> str:
 
 
 def write_table(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write ``roads.json``, ``roads.md`` and, where matplotlib is installed, ``roads.png``."""
+    """Write ``roads.json``, ``roads.md`` and, where matplotlib is installed, ``roads.svg``."""
     folder.mkdir(parents=True, exist_ok=True)
     report = build_report(runs)
     written = [folder / "roads.json", folder / "roads.md"]
@@ -196,6 +194,6 @@ def write_table(runs: Sequence[Run], folder: Path) -> list[Path]:
     if find_spec("matplotlib") is not None:
         from tests.benchmarks.roads.plot import draw_plot
 
-        written.append(folder / "roads.png")
+        written.append(folder / "roads.svg")
         draw_plot(report, written[-1])
     return written
