@@ -45,3 +45,10 @@ def mkl_is_faster() -> bool:
     """
     built = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return built and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+@functools.cache
+def multiplies_bytes() -> bool:
+    """Whether this CPU has int8 dot products (VNNI, AMX) that oneDNN uses."""
+    probe = getattr(torch.cpu, "_is_vnni_supported", None)
+    return has_onednn() and bool(probe and probe())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardmine.processor import has_onednn, mkl_is_faster
+from hardmine.processor import has_onednn, mkl_is_faster, multiplies_bytes
 
 
 def gram(patches: Tensor) -> Tensor:
@@ -53,7 +52,8 @@ def cosine_grid(patches: Tensor) -> Tensor:
     # At most 127 for a signed byte, and such that D products sum to less than 2**24.
     limit = min(127, int(4095 / math.sqrt(dim)))
     unit_power = math.frexp(grid_unit(count))[1] - 1
-    use_int8 = patches.device.type == "cpu" and multiplies_bytes()
+    # torch 2.14 multiplies by the transpose of a single column wrongly.
+    use_int8 = patches.device.type == "cpu" and dim > 1 and multiplies_bytes()
     multiply = _multiplier(patches.device)
     # A float32 of this size has a last bit of 1, so adding to it rounds to whole numbers.
     shift = patches.new_tensor(1.5 * 2**23)
@@ -62,7 +62,8 @@ def cosine_grid(patches: Tensor) -> Tensor:
     int8 = torch.empty_like(rounded, dtype=torch.int8)
     product = torch.empty_like(grid[0], dtype=torch.int32)
     for vectors, out in zip(patches.unbind(), grid.unbind(), strict=True):
-        peak = max(float(vectors.amax()), -float(vectors.amin()))
+        lowest, highest = vectors.aminmax()
+        peak = max(float(highest), -float(lowest))
         if not math.isfinite(peak):
             out.fill_(math.nan)
             continue
@@ -121,10 +122,3 @@ def _multiply_with_numpy(vectors: Tensor, out: Tensor) -> None:
     """NumPy recognises X @ X.T and computes only one triangle."""
     factor = vectors.numpy()
     np.matmul(factor, factor.T, out=out.numpy())
-
-
-@cache
-def multiplies_bytes() -> bool:
-    """Whether this CPU has int8 dot products (VNNI) that oneDNN uses."""
-    probe = getattr(torch.cpu, "_is_vnni_supported", None)
-    return has_onednn() and bool(probe and probe())

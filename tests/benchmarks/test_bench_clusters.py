@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from hardmine import defaults
 from hardmine.clusters import cluster
-from hardmine.clusters.gram import gram, multiplies_bytes
+from hardmine.clusters.gram import gram
 from hardmine.encoders.base import DenseFeatures
 from hardmine.evaluation import (
     average_precision,
@@ -23,6 +23,7 @@ from hardmine.evaluation import (
     rank_hits,
     small_medium_relevance,
 )
+from hardmine.processor import multiplies_bytes
 from hardmine.records import ImageSet
 
 IMAGES = 64

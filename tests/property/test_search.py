@@ -15,7 +15,7 @@ from hardmine.index.search.exact import ExactIndex
 from hardmine.index.search.product import can_multiply
 from hardmine.index.storage.store import Shard, Store, quantize_rows
 
-TYPES = (torch.float32, torch.bfloat16, torch.float16)
+TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 DTYPES = [None, *(dtype for dtype in TYPES if can_multiply(dtype, torch.device("cpu")))]
 
 
@@ -87,7 +87,9 @@ def test_search(
         patch.setattr(scan, "_MIN_REGIONS", 10)
         patch.setattr(scan, "_SAMPLE_EVERY", sampled)
         patch.setattr(scan, "_MIN_RESULTS", 1)
-        index = ExactIndex(store, dtype=dtype)
+        # Only int8 vectors are multiplied in int8.
+        float16 = any(shard.scales is None for shard in store.shards)
+        index = ExactIndex(store, dtype=None if float16 and dtype == torch.int8 else dtype)
         hits = index.search(queries, k, rows=rows)
         scores = index.scores(queries)
     for number, query in enumerate(queries):

@@ -61,6 +61,8 @@ class ExactIndex:
                 f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
                 "dtype out to use one that it can"
             )
+        if dtype == torch.int8 and any(shard.scales is None for shard in store.shards):
+            raise InputError(f"float16 vectors are not multiplied in {dtype}; leave dtype out")
         self.dtype = dtype
 
     @property

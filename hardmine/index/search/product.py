@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from hardmine.index.search.blocks import Block
+from hardmine.index.search.int8 import TwoByteQueries
 from hardmine.index.search.kernels import (
     SHIFT_CENTER,
     SHIFT_SCALE,
@@ -17,7 +18,7 @@ from hardmine.index.search.kernels import (
     float32_product,
     shift_to_bfloat16,
 )
-from hardmine.processor import half_precision_units, mkl_is_faster
+from hardmine.processor import half_precision_units, mkl_is_faster, multiplies_bytes
 
 # Largest norm of a stored vector: a unit vector rounded to float16 or int8.
 MAX_NORM = 1.01
@@ -25,8 +26,11 @@ MAX_NORM = 1.01
 _MAX_QUERY = 2.0
 # Rows converted and multiplied at a time: 2048 x 512 in half precision are 2 MB.
 _ROWS = 2048
-# The same where MKL multiplies in float32: 512 x 512 are 1 MB.
-_ROWS_BY_MKL = 512
+# AMX multiplies these so fast that the start of each call counts.
+_ROWS_BY_AMX = 8192
+# The same where MKL multiplies in float32, 512 x 512 are 1 MB, and where bytes are multiplied, 512
+# sums for 80 queries are 0.3 MB.
+_ROWS_BY_MKL = _ROWS_OF_BYTES = 512
 # Scores multiplied at a time where nothing is converted.
 _SCORES = 1 << 19
 # What a CPU with these instructions multiplies in, the first that applies. float16 needs no
@@ -55,7 +59,7 @@ class Product:
 
     Args:
         queries: (C, D) float32.
-        dtype: What to multiply in; ``search_dtype`` chooses if None.
+        dtype: What to multiply in; ``search_dtype`` chooses if None. int8 is for int8 vectors.
         device: Where to multiply; the CPU if None.
         repeatable: Whether a score must have the same bits for any number of queries.
     """
@@ -77,17 +81,20 @@ class Product:
         in_float32 = self._on_cpu and self.dtype == torch.float32
         self._by_mkl = in_float32 and not repeatable and mkl_is_faster()
         self._by_onednn = in_float32 and not self._by_mkl
+        has_amx = "amx_bf16" in (half_precision_units() or ())
+        self._by_amx = self._on_cpu and self.dtype == torch.bfloat16 and has_amx
         few_in_bfloat16 = self.dtype == torch.bfloat16 and len(queries) <= _FEW_QUERIES
         self._reads_int8 = self._on_cpu and few_in_bfloat16 and reads_int8(queries.shape[1])
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
         wide = torch.from_numpy(queries).clone()
-        self._queries = wide.to(self.device, self.dtype)
+        self._in_bytes = TwoByteQueries(queries) if self.dtype == torch.int8 else None
+        self._queries = wide.to(self.device, torch.float32 if self._in_bytes else self.dtype)
         self._columns = self._queries.T
         # For vectors from shift_to_bfloat16.
         self._shifted_columns = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16).T
         self.absolute = self._bound(queries.astype(np.float64))
-        limits = torch.finfo(self.dtype)
+        limits = torch.finfo(self._queries.dtype)
         # The result is rounded to the same dtype, then scaled in float32 ...
         self.relative = limits.eps / 2 + 2.0**-23
         # ... and the smallest steps are absolute.
@@ -106,9 +113,11 @@ class Product:
 
     def __call__(self, block: Block) -> torch.Tensor:
         """Return scores by region, (r, C) of some float type; the next call overwrites them."""
-        dtype = self.dtype if block.scales is None else torch.float32
+        dtype = self._queries.dtype if block.scales is None else torch.float32
         scores = self._buffer("scores", int(block.offsets[-1]), self.num_queries, dtype)
         scales = None if block.scales is None else torch.from_numpy(block.scales)[:, None]
+        if scales is not None and self._in_bytes:
+            scales = scales * self._in_bytes.scale
         done = 0
         for stored in block.pieces:
             rows = self._rows_at_a_time(stored)
@@ -122,13 +131,23 @@ class Product:
         return scores
 
     def _rows_at_a_time(self, stored: torch.Tensor) -> int:
+        if self._in_bytes:
+            return _ROWS_OF_BYTES
         as_stored = stored.dtype == self.dtype or (self._reads_int8 and stored.dtype == torch.int8)
         if as_stored and self._on_cpu:
             return _SCORES // max(self.num_queries, 1)
+        if self._by_amx:
+            return _ROWS_BY_AMX
         return _ROWS_BY_MKL if self._by_mkl else _ROWS
 
     def _multiply(self, stored: torch.Tensor, out: torch.Tensor) -> None:
         queries, columns = self._queries, self._columns
+        if self._in_bytes:
+            count = self.num_queries
+            sums = self._buffer("sums", stored.shape[0], 2 * count, torch.int32)
+            joined = self._buffer("joined", stored.shape[0], count, torch.int32)
+            out.copy_(self._in_bytes.multiply(stored, sums, out=joined))
+            return
         if self._reads_int8 and stored.dtype == torch.int8:
             ones = torch.ones(stored.shape[0], dtype=self.dtype)
             out.copy_(torch._weight_int8pack_mm(queries, stored, ones).T)
@@ -158,6 +177,9 @@ class Product:
 
     def _bound(self, queries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(C,) largest absolute error of a score."""
+        if self._in_bytes:
+            # int8 vectors are taken as they are, and the sums are exact.
+            return np.asarray(self._in_bytes.errors(queries) * MAX_NORM)
         dim = queries.shape[1]
         # Largest change when a stored vector of length 1 is converted.
         convert = 0.0
@@ -192,6 +214,8 @@ def search_dtype(dim: int, count: int, device: torch.device, *, int8: bool = Fal
     few = count <= _FEW_QUERIES
     if few and int8 and reads_int8(dim):
         return torch.bfloat16
+    if not few and int8 and multiplies_bytes() and can_multiply(torch.int8, device):
+        return torch.int8
     if few and not int8 and _torch_version() >= _FAST_FLOAT16:
         candidates = [torch.float16]
     else:
@@ -211,8 +235,10 @@ def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether torch can multiply matrices of a dtype; 2.1 cannot in float16 on a CPU."""
     ones = torch.ones((1, 1), dtype=dtype, device=device)
     try:
+        if dtype == torch.int8:
+            return device.type == "cpu" and torch._int_mm(ones, ones).dtype == torch.int32
         torch.mm(ones, ones)
-    except RuntimeError:
+    except (AttributeError, RuntimeError):
         return False
     return True
 

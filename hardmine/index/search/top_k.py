@@ -14,8 +14,8 @@ from hardmine.index.storage.store import Store
 
 # Regions scored at a time: 128 x 512 float64 are 0.5 MB and fit the cache of one core.
 _ROWS = 128
-# Regions copied at a time: 8192 x 512 float16 are 8 MB.
-_GATHERED = 8192
+# Regions copied at a time: 2048 x 512 float16 are 2 MB.
+_GATHERED = 2048
 
 
 class TopK:
@@ -113,21 +113,29 @@ def exact_scores(
         shards: (P,) shard of each region.
         regions: (P,) number of each region in its shard.
     """
+    if len(regions) == 0:
+        return np.zeros(0)
     out = torch.empty(len(regions), dtype=torch.float64)
     columns = torch.from_numpy(queries)
+    # Memory is reused: to allocate it for each step takes longer than the arithmetic.
+    stored = store.shards[0].tensor
+    gathered = stored.new_empty((min(_GATHERED, len(regions)), store.dim))
+    narrow = stored.new_empty((_ROWS, store.dim))
+    single = torch.empty((_ROWS, store.dim))
     wide = torch.empty((_ROWS, store.dim), dtype=torch.float64)
     for start in range(0, len(regions), _GATHERED):
         # Of several queries together, so that each shard is read once for all of them.
         part = slice(start, start + _GATHERED)
-        vectors, scales, places = _gather(store, shards[part], regions[part])
+        vectors = gathered[: len(regions[part])]
+        scales, places = _gather(store, shards[part], regions[part], vectors)
         for first, stop in runs(numbers[part]):
             column = columns[int(numbers[start + first])]
             for row in range(first, stop, _ROWS):
-                chosen = vectors.index_select(0, places[row : min(row + _ROWS, stop)])
-                count = chosen.shape[0]
+                count, done = min(_ROWS, stop - row), start + row
+                chosen = places[row : row + count]
+                torch.index_select(vectors, 0, chosen, out=narrow[:count])
                 # From half to double by way of float is faster, and exact too.
-                wide[:count].copy_(chosen.float())
-                done = start + row
+                wide[:count].copy_(single[:count].copy_(narrow[:count]))
                 torch.mv(wide[:count], column, out=out[done : done + count])
         if scales is not None:
             out[part] *= torch.from_numpy(scales)[places]
@@ -155,25 +163,26 @@ def best_of_images(
 
 
 def _gather(
-    store: Store, shards: npt.NDArray[np.integer[Any]], regions: npt.NDArray[np.int64]
-) -> tuple[torch.Tensor, npt.NDArray[np.float32] | None, torch.Tensor]:
-    """Copy some vectors, shard by shard.
+    store: Store,
+    shards: npt.NDArray[np.integer[Any]],
+    regions: npt.NDArray[np.int64],
+    vectors: torch.Tensor,
+) -> tuple[npt.NDArray[np.float32] | None, torch.Tensor]:
+    """Copy some vectors as they are stored, shard by shard, to ``vectors``, (P, D).
 
     Returns:
-        (P, D) vectors as they are stored, their (P,) scales if they are int8, and the (P,) place
-        of each region in both.
+        Their (P,) scales if they are int8, and the (P,) place of each region in both.
     """
     order = np.argsort(shards, kind="stable")
     places, chosen = torch.empty(len(order), dtype=torch.int64), torch.from_numpy(regions[order])
     places[torch.from_numpy(order)] = torch.arange(len(order))
-    vectors = store.shards[0].tensor.new_empty((len(regions), store.dim))
     scales = None if store.shards[0].scales is None else np.empty(len(regions), np.float32)
     for start, stop in runs(shards[order]):
         shard = store.shards[shards[order[start]]]
         torch.index_select(shard.tensor, 0, chosen[start:stop], out=vectors[start:stop])
         if scales is not None and shard.scales is not None:
             scales[start:stop] = shard.scales[regions[order[start:stop]]]
-    return vectors, scales, places
+    return scales, places
 
 
 def runs(values: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int]]:
