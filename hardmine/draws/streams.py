@@ -109,11 +109,14 @@ def draw_counts(weights: torch.Tensor, draws: int, *, phase: int = 0) -> torch.T
     #    whole weights (and halves, quarters ...) exact.
     bits = min(52, 61 - len(weights).bit_length())
     exponent = math.frexp(float(weights.max()))[1]
-    edges = torch.mul(weights, 2.0 ** min(bits - exponent, 1023)).round_().long()
+    edges = torch.mul(weights, 2.0 ** min(bits - exponent, 1023))
+    if bits - exponent > 1023:  # weights below 1e-292
+        edges *= 2.0 ** (bits - exponent - 1023)
+    edges = edges.round_().long()
     torch.cumsum(edges, 0, out=edges)
     total = int(edges[-1])
     if total == 0:
-        raise InputError("weights must not all be zero (or below 1e-308)")
+        raise InputError("weights must not all be zero")
     # 2. Draw j falls at (j + phase) * total / draws, so the draws below an edge are the integers
     #    below edge * draws / total - phase. Floating point tells unless that is almost an integer.
     shift = phase * total >> 64
