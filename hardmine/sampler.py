@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sized
@@ -18,9 +19,12 @@ from hardmine.draws.checks import checked_weights, whole_number
 from hardmine.draws.iterations import Iteration, Pass
 from hardmine.errors import InputError, require_keys
 
+logger = logging.getLogger(__name__)
+
 _CHUNK = 1 << 14  # images turned into Python integers at a time
 _KEPT = 16  # passes remembered: a loader rarely draws ahead of training by more
 _RESTARTS = 2  # a loader may be looked into once before training
+_SET_IN_VAIN = 3  # a resumed run may set weights twice before it draws
 _MAX_COUNT = 2**31 - 1  # images or draws; the exact integers of draws.py rely on it
 
 
@@ -108,6 +112,8 @@ class HardMiningSampler(Sampler[int]):
         self._resumed: Pass | None = None
         self._restarts = 0  # how often the present epoch was left and begun again
         self._warned = False
+        self._drawn = False  # whether anything was, in this process
+        self._times_set = 0
 
     @property
     def rank(self) -> int:
@@ -148,6 +154,13 @@ class HardMiningSampler(Sampler[int]):
             InputError: If they cannot be used; the old weights stay.
         """
         self._weights = checked_weights(weights, self.num_images)
+        self._times_set += 1
+        if self._times_set == _SET_IN_VAIN and not self._drawn and rank_and_world_size()[0] == 0:
+            logger.warning(
+                "weights were set %d times and nothing was drawn by them: give this very sampler "
+                "to the training DataLoader (sampler=sampler); some trainers replace or copy it",
+                self._times_set,
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iterator draws; a running one is not changed."""
@@ -166,6 +179,7 @@ class HardMiningSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         # Nothing happens before the first image is requested: loaders make iterators they drop.
         self._check_caller()
+        self._drawn = True
         iteration = self._begin(1 if self.infinite else dropping_batch_size())
         try:
             while True:

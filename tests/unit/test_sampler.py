@@ -85,6 +85,17 @@ def test_epochs_differ_and_advance_by_themselves_until_told_otherwise() -> None:
     assert list(sampler) == first
 
 
+def test_weights_that_nothing_is_drawn_by_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    forgotten, used, running = (HardMiningSampler(5, infinite=each > 1) for each in range(3))
+    list(used)
+    endless = iter(running)
+    for _ in range(4):
+        next(endless)
+        for sampler in (forgotten, used, running):
+            sampler.set_weights([1, 2, 3, 4, 5])
+    assert [record.getMessage()[:26] for record in caplog.records] == ["weights were set 3 times a"]
+
+
 def test_an_epoch_left_half_way_is_drawn_again() -> None:
     sampler = HardMiningSampler(50)
     assert list(islice(sampler, 20)) == list(sampler)[:20]
