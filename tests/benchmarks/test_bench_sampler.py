@@ -61,7 +61,8 @@ def test_new_weights_and_a_whole_epoch() -> None:
         cells = "".join(f"{wall:>8.3f} ({processor:.2f})".rjust(16) for wall, processor in times)
         print(f"{num_images:>12,}{cells} {ratio:>16.1f}x")
         assert ratio > 1
-    assert times[0][1] <= 1.5, "10 M images: new weights and the epoch took more than 1.5 s"
+    # Whatever the machine: torch's plain shuffle, with nothing to weigh, is the least that it takes.
+    assert times[0][1] <= 3 * times[2][1]
 
 
 # The program's own memory: ru_maxrss would begin with that of the parent.
