@@ -111,7 +111,7 @@ class HardMiningSampler(Sampler[int]):
         self._begun: list[torch.Tensor | None] = []  # resumed: weights of passes begun before
         self._resumed: Pass | None = None
         self._restarts = 0  # how often the present epoch was left and begun again
-        self._warned = False
+        self._unsharded = False  # whether that was said
         self._drawn = False  # whether anything was, in this process
         self._times_set = 0
 
@@ -297,18 +297,15 @@ class HardMiningSampler(Sampler[int]):
                 f"{owner} would shard that again, so that most images are never seen; make it "
                 'with sharded_by="host" (or, in Lightning, set use_distributed_sampler=False)'
             )
-        if self.sharded_by == "host" and world_size > 1 and not owner:
-            self._warn(
+        if self.sharded_by == "host" and world_size > 1 and not owner and not self._unsharded:
+            self._unsharded = True
+            warnings.warn(
                 f'HardMiningSampler has sharded_by="host", and nothing known shards it: each of '
                 f"{world_size} ranks may draw all images, the same ones at the same time; leave "
-                "sharded_by out unless the trainer shards"
+                "sharded_by out unless the trainer shards",
+                RuntimeWarning,
+                stacklevel=3,
             )
-
-    def _warn(self, message: str) -> None:
-        """Warn, once."""
-        if not self._warned:
-            self._warned = True
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def _current(self) -> Iteration | None:
         """The iterator that training draws from: the newest, unless it was a mere peek.
@@ -340,10 +337,12 @@ class HardMiningSampler(Sampler[int]):
         elif before.closed and before.handed_out and not self.infinite:
             self._restarts += 1
             if self._restarts == _RESTARTS:
-                self._warn(
+                warnings.warn(
                     f"epoch {self._epoch} of HardMiningSampler begins again with the same images, "
                     f"as it was left after {before.handed_out} of them; call set_epoch before each "
-                    "pass, or draw from one iterator with infinite=True"
+                    "pass, or draw from one iterator with infinite=True",
+                    RuntimeWarning,
+                    stacklevel=4,
                 )
 
     def _where(self, used: int | None) -> tuple[Pass, int]:
