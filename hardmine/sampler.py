@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 import warnings
 from collections.abc import Iterator, Sized
 from typing import Any
@@ -14,22 +14,18 @@ from torch.utils.data import Sampler
 
 from hardmine.distributed import rank_and_world_size
 from hardmine.draws import epoch_stream
+from hardmine.draws.callers import dropping_batch_size, sharding_class
 from hardmine.draws.checks import checked_weights, whole_number
 from hardmine.draws.iterations import Iteration, Pass
 from hardmine.errors import InputError, require_keys
 
+logger = logging.getLogger(__name__)
+
 _CHUNK = 1 << 14  # images turned into Python integers at a time
 _KEPT = 16  # passes remembered: a loader rarely draws ahead of training by more
+_RESTARTS = 2  # a loader may be looked into once before training
+_SET_IN_VAIN = 3  # a resumed run may set weights twice before it draws
 _MAX_COUNT = 2**31 - 1  # images or draws; the exact integers of draws.py rely on it
-# Classes of Accelerate and Lightning that shard what a sampler or batch sampler draws.
-_SHARDING_CLASSES = frozenset(
-    {
-        "BatchSamplerShard",
-        "DataLoaderDispatcher",
-        "DistributedSamplerWrapper",
-        "_DatasetSamplerWrapper",
-    }
-)
 
 
 class HardMiningSampler(Sampler[int]):
@@ -45,7 +41,8 @@ class HardMiningSampler(Sampler[int]):
     Repeats of an image are spread over the epoch: with k draws it comes about every k-th of it.
 
     An epoch whose last image was handed out is followed by the next; ``set_epoch`` overrides that.
-    The infinite form draws epoch after epoch in one iterator.
+    Of images that a batch sampler with ``drop_last`` drops, none counts. An epoch that is left
+    earlier is drawn again. The infinite form draws epoch after epoch in one iterator.
 
     Args:
         dataset: The data set to draw from, or the number of its images.
@@ -113,6 +110,10 @@ class HardMiningSampler(Sampler[int]):
         self._iterations: list[Iteration] = []  # the running or last one, and one begun since
         self._begun: list[torch.Tensor | None] = []  # resumed: weights of passes begun before
         self._resumed: Pass | None = None
+        self._restarts = 0  # how often the present epoch was left and begun again
+        self._unsharded = False  # whether that was said
+        self._drawn = False  # whether anything was, in this process
+        self._times_set = 0
 
     @property
     def rank(self) -> int:
@@ -153,10 +154,18 @@ class HardMiningSampler(Sampler[int]):
             InputError: If they cannot be used; the old weights stay.
         """
         self._weights = checked_weights(weights, self.num_images)
+        self._times_set += 1
+        if self._times_set == _SET_IN_VAIN and not self._drawn and rank_and_world_size()[0] == 0:
+            logger.warning(
+                "weights were set %d times and nothing was drawn by them: give this very sampler "
+                "to the training DataLoader (sampler=sampler); some trainers replace or copy it",
+                self._times_set,
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iterator draws; a running one is not changed."""
         self._epoch = whole_number("epoch", epoch)
+        self._restarts = 0
         current = self._current()
         if self.infinite or current is None:
             return
@@ -170,7 +179,8 @@ class HardMiningSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         # Nothing happens before the first image is requested: loaders make iterators they drop.
         self._check_caller()
-        iteration = self._begin()
+        self._drawn = True
+        iteration = self._begin(1 if self.infinite else dropping_batch_size())
         try:
             while True:
                 yield from self._draw(iteration)
@@ -183,23 +193,27 @@ class HardMiningSampler(Sampler[int]):
         finally:
             # Also where a loader drops the iterator: what lay ahead was never handed out.
             iteration.close()
-            current = iteration.passes[-1]
-            iteration.exhausted = not self.infinite and current.position >= self.epoch_length
+            end = self.epoch_length - iteration.dropped * iteration.world_size
+            iteration.exhausted = not self.infinite and iteration.passes[-1].position >= end
 
     def _draw(self, iteration: Iteration) -> Iterator[int]:
         """Hand out this rank's share of a pass."""
         current = iteration.passes[-1]
         shard = self._shard(current)
-        for start in range(0, len(shard), _CHUNK):
-            *chunk, last = shard[start : start + _CHUNK].tolist()
+        count = len(shard)
+        end = count - iteration.dropped
+        start = 0
+        for stop in sorted({*range(_CHUNK, count, _CHUNK), end, count} - {0}):
+            *chunk, last = shard[start:stop].tolist()
+            start = stop
             iteration.take(chunk)
             yield from iteration.ahead
             iteration.kept_back = 0
-            if start + _CHUNK >= len(shard):
+            if stop == end:
                 # Before the last image: a loop that stops there must not draw this epoch again.
                 self._end_epoch(current)
             yield last
-        if not len(shard):
+        if not count:
             self._end_epoch(current)
 
     def _end_epoch(self, current: Pass) -> None:
@@ -218,7 +232,8 @@ class HardMiningSampler(Sampler[int]):
         """
         iteration = self._current()
         current, position = self._where(used)
-        if position >= self.epoch_length and used is not None:
+        dropped = 0 if iteration is None else iteration.dropped * iteration.world_size
+        if used is not None and position >= self.epoch_length - dropped:
             current, position = Pass(current.epoch + 1, self._weights), 0
         # What has been drawn ahead of training must be drawn again as it was.
         passes = () if iteration is None else iteration.passes
@@ -274,18 +289,23 @@ class HardMiningSampler(Sampler[int]):
                 RuntimeWarning,
                 stacklevel=3,
             )
-        if self.world_size == 1:
-            return
-        frame = sys._getframe(1)
-        while (caller := frame.f_back) is not None:
-            frame = caller
-            owner = type(frame.f_locals.get("self")).__name__
-            if owner in _SHARDING_CLASSES:
-                raise InputError(
-                    f"HardMiningSampler gives each of {self.world_size} ranks its share, and "
-                    f"{owner} would shard that again, so that most images are never seen; make it "
-                    'with sharded_by="host" (or, in Lightning, set use_distributed_sampler=False)'
-                )
+        _, world_size = rank_and_world_size()
+        owner = sharding_class() if world_size > 1 or self.world_size > 1 else ""
+        if self.world_size > 1 and owner:
+            raise InputError(
+                f"HardMiningSampler gives each of {self.world_size} ranks its share, and "
+                f"{owner} would shard that again, so that most images are never seen; make it "
+                'with sharded_by="host" (or, in Lightning, set use_distributed_sampler=False)'
+            )
+        if self.sharded_by == "host" and world_size > 1 and not owner and not self._unsharded:
+            self._unsharded = True
+            warnings.warn(
+                f'HardMiningSampler has sharded_by="host", and nothing known shards it: each of '
+                f"{world_size} ranks may draw all images, the same ones at the same time; leave "
+                "sharded_by out unless the trainer shards",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _current(self) -> Iteration | None:
         """The iterator that training draws from: the newest, unless it was a mere peek.
@@ -299,14 +319,31 @@ class HardMiningSampler(Sampler[int]):
             return newest
         return max(self._iterations, key=lambda each: each.handed_out)
 
-    def _begin(self) -> Iteration:
+    def _begin(self, batch_size: int) -> Iteration:
         resumed, self._resumed = self._resumed, None
         if resumed is None or resumed.epoch != self._epoch:
             resumed = Pass(self._epoch, self._weights)
             self._begun = []
         before, iteration = self._current(), Iteration((resumed,), self.world_size)
+        images = -(-(self.epoch_length - resumed.start) // self.world_size)
+        iteration.dropped = images % batch_size if images >= batch_size else 0
+        self._count_restart(before)
         self._iterations = [iteration] if before is None else [before, iteration]
         return iteration
+
+    def _count_restart(self, before: Iteration | None) -> None:
+        if before is None or before.passes[-1].epoch != self._epoch:
+            self._restarts = 0
+        elif before.closed and before.handed_out and not self.infinite:
+            self._restarts += 1
+            if self._restarts == _RESTARTS:
+                warnings.warn(
+                    f"epoch {self._epoch} of HardMiningSampler begins again with the same images, "
+                    f"as it was left after {before.handed_out} of them; call set_epoch before each "
+                    "pass, or draw from one iterator with infinite=True",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
 
     def _where(self, used: int | None) -> tuple[Pass, int]:
         if self._resumed is not None and self._resumed.epoch == self._epoch:

@@ -33,6 +33,7 @@ class Iteration:
         taken: Images that this rank took from the stream, those ahead included.
         ahead: Images that are taken and not handed out, but for the last of their chunk.
         kept_back: 1 while that one is not handed out.
+        dropped: Images at the end of this rank's epoch that never come into a batch.
         closed: Whether it ended or was dropped.
         exhausted: Whether it ended with its epoch.
     """
@@ -42,6 +43,7 @@ class Iteration:
     taken: int = 0
     ahead: Iterator[int] = field(default_factory=lambda: iter(()))
     kept_back: int = 0
+    dropped: int = 0
     closed: bool = False
     exhausted: bool = False
 

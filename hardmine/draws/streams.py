@@ -6,6 +6,8 @@ import functools
 import math
 import random
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from hardmine.errors import InputError
@@ -83,12 +85,23 @@ def _spread(counts: torch.Tensor, length: int, generator: torch.Generator) -> to
     rows = torch.repeat_interleave(
         torch.arange(len(counts), dtype=torch.int32), counts, output_size=length
     )
-    first = torch.cumsum(counts, 0) - counts
     times = torch.arange(length, dtype=torch.float64)
-    times -= first.index_select(0, rows)
+    times -= (torch.cumsum(counts, 0) - counts).index_select(0, rows)
     times += torch.rand(len(counts), generator=generator, dtype=torch.float64).index_select(0, rows)
     times /= counts.index_select(0, rows)
-    return rows.index_select(0, torch.argsort(times, stable=True))
+    return rows.index_select(0, _sorted_places(times.numpy()))
+
+
+def _sorted_places(times: npt.NDArray[np.float64]) -> torch.Tensor:
+    """The stable order of times, by a sort of NumPy's that is several times as fast and not stable.
+
+    No two times are equal but by a rare chance, and without equal ones there is one order.
+    """
+    order = np.argsort(times)
+    ascending = times[order]
+    if (ascending[1:] == ascending[:-1]).any():
+        order = np.argsort(times, kind="stable")
+    return torch.from_numpy(order)
 
 
 def draw_counts(weights: torch.Tensor, draws: int, *, phase: int = 0) -> torch.Tensor:
@@ -109,11 +122,14 @@ def draw_counts(weights: torch.Tensor, draws: int, *, phase: int = 0) -> torch.T
     #    whole weights (and halves, quarters ...) exact.
     bits = min(52, 61 - len(weights).bit_length())
     exponent = math.frexp(float(weights.max()))[1]
-    edges = torch.mul(weights, 2.0 ** min(bits - exponent, 1023)).round_().long()
+    edges = torch.mul(weights, 2.0 ** min(bits - exponent, 1023))
+    if bits - exponent > 1023:  # weights below 1e-292
+        edges *= 2.0 ** (bits - exponent - 1023)
+    edges = edges.round_().long()
     torch.cumsum(edges, 0, out=edges)
     total = int(edges[-1])
     if total == 0:
-        raise InputError("weights must not all be zero (or below 1e-308)")
+        raise InputError("weights must not all be zero")
     # 2. Draw j falls at (j + phase) * total / draws, so the draws below an edge are the integers
     #    below edge * draws / total - phase. Floating point tells unless that is almost an integer.
     shift = phase * total >> 64

@@ -56,12 +56,14 @@ def test_new_weights_and_a_whole_epoch() -> None:
             return RandomSampler(range(size))
 
         # Above 2^24 images WeightedRandomSampler would refuse.
-        times = [seconds(run) for run in (ours, theirs, plain)]
+        repeats = max(3, 2_000_000 // num_images)
+        times = [seconds(run, repeats) for run in (ours, theirs, plain)]
         ratio = times[1][0] / times[0][0]
         cells = "".join(f"{wall:>8.3f} ({processor:.2f})".rjust(16) for wall, processor in times)
         print(f"{num_images:>12,}{cells} {ratio:>16.1f}x")
         assert ratio > 1
-    assert times[0][1] <= 1.5, "10 M images: new weights and the epoch took more than 1.5 s"
+    # On any machine: a plain shuffle by torch, which weighs nothing, is the least that it takes.
+    assert times[0][1] <= 3 * times[2][1]
 
 
 # The program's own memory: ru_maxrss would begin with that of the parent.

@@ -55,6 +55,13 @@ def one_rank(rank: int, folder: str) -> None:
         sampler = HardMiningSampler(NUM_IMAGES, sharded_by=sharded_by)
         wrapped = DistributedSamplerWrapper(sampler, num_replicas=2, rank=rank, shuffle=False)
         drawn[f"lightning-{sharded_by}"] = draw(DataLoader(Rows(), 4, sampler=wrapped))
+    # Nobody else shards, and the sampler is told not to.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        drawn["alone"] = draw(
+            DataLoader(Rows(), 4, sampler=HardMiningSampler(9, sharded_by="host"))
+        )
+    drawn["said"] = [str(each.message) for each in caught if each.category is RuntimeWarning]
     # Nobody else shards: the sampler does.
     drawn["plain"] = draw(DataLoader(Rows(), 4, sampler=HardMiningSampler(NUM_IMAGES)))
     Path(folder, f"{rank}.json").write_text(json.dumps(drawn))
@@ -73,6 +80,8 @@ def test_sharding_twice_is_refused_and_the_hosts_form_shows_every_image(tmp_path
             message = rank[f"{host}-sampler"]
             assert owner in message
             assert 'sharded_by="host"' in message
+        assert sorted(rank["alone"]) == list(range(9))
+        assert ["each of 2 ranks may draw all images" in said for said in rank["said"]] == [True]
     for name in ("accelerate-host", "lightning-host", "plain"):
         assert sorted(ranks[0][name] + ranks[1][name]) == list(range(NUM_IMAGES)), name
 

@@ -106,6 +106,25 @@ def test_set_epoch_found_where_lightning_looks_for_it() -> None:
     assert len(loader) == NUM_IMAGES // 2 // 4
 
 
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_loop_over_the_batches_of_an_epoch_ends_it_though_the_rest_is_dropped(
+    kind: Any, world_size: int
+) -> None:
+    # 64 images, or 22 a rank, are 9 or 3 batches of 7 and one image, which no batch ever holds.
+    sampler = HardMiningSampler(NUM_IMAGES, rank=0, world_size=world_size)
+    loader = kind(Images(), 7, sampler=sampler, drop_last=True)
+    seen = [rows(islice(loader, len(loader))) for _ in range(3)]
+    for epoch, drawn in enumerate(seen):
+        whole = HardMiningSampler(NUM_IMAGES, rank=0, world_size=world_size)
+        whole.set_epoch(epoch)
+        assert drawn == list(whole)[:-1]
+    used = len(seen[2])
+    for state in (sampler.state_dict(used=used), *([sampler.state_dict()] * (kind is DataLoader))):
+        assert (state["epoch"], state["position"]) == (3, 0)
+    assert sampler.state_dict(used=7)["position"] == 7 * world_size
+
+
 @pytest.mark.parametrize("trained", [0, 5, 13, 16])  # of 16 batches, up to 8 drawn ahead
 def test_a_plain_loader_with_workers_resumes_where_training_was(trained: int) -> None:
     def loader(sampler: HardMiningSampler) -> DataLoader[int]:

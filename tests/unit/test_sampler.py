@@ -48,6 +48,7 @@ def test_equal_weights_are_torch_random_sampler_too() -> None:
         ([0, 5, 0], 4, [0, 4, 0]),  # zero is never drawn
         ([0.25, 0.75], 8, [2, 6]),
         ([1e-300, 1e-300], 6, [3, 3]),  # only ratios count
+        ([5e-324, 1.5e-323], 8, [2, 6]),  # the smallest that float64 knows
         ([1e300, 3e300], 4, [1, 3]),
         ([7], 3, [3]),
     ],
@@ -84,9 +85,35 @@ def test_epochs_differ_and_advance_by_themselves_until_told_otherwise() -> None:
     assert list(sampler) == first
 
 
+def test_weights_that_nothing_is_drawn_by_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    forgotten, used, running = (HardMiningSampler(5, infinite=each > 1) for each in range(3))
+    list(used)
+    endless = iter(running)
+    for _ in range(4):
+        next(endless)
+        for sampler in (forgotten, used, running):
+            sampler.set_weights([1, 2, 3, 4, 5])
+    assert [record.getMessage()[:26] for record in caplog.records] == ["weights were set 3 times a"]
+
+
 def test_an_epoch_left_half_way_is_drawn_again() -> None:
     sampler = HardMiningSampler(50)
     assert list(islice(sampler, 20)) == list(sampler)[:20]
+
+
+def test_a_loop_that_shows_the_same_part_of_an_epoch_again_and_again_is_told() -> None:
+    sampler = HardMiningSampler(50)
+    first = [list(islice(sampler, 20)) for _ in range(2)]
+    with pytest.warns(RuntimeWarning, match="epoch 0 .* as it was left after 20 .*call set_epoch"):
+        first.append(list(islice(sampler, 20)))
+    assert first[0] == first[1] == first[2]
+    list(islice(sampler, 20))  # it is said once
+    told = HardMiningSampler(50)
+    for epoch in (0, 1, 2, 2, 2):  # and not to those who ask for it
+        told.set_epoch(epoch)
+        list(islice(told, 20))
+    running = iter(HardMiningSampler(50))
+    assert len([*islice(running, 5), *running]) == 50
 
 
 def test_epoch_length_stays_whatever_the_weights() -> None:
