@@ -59,7 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "command-line.md": command_line_page(),
         "settings.md": settings_page(),
     }
-    for path in RESULTS.glob("*.md"):
+    for path in (*RESULTS.glob("*.md"), *RESULTS.glob("*.svg")):
         pages[f"results/{path.name}"] = path.read_text(encoding="utf-8")
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))

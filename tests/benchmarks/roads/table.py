@@ -123,8 +123,8 @@ def _plain(estimate: Estimate) -> list[float | None]:
     ]
 
 
-def to_markdown(report: dict[str, Any]) -> str:
-    """The tables as Markdown."""
+def to_markdown(report: dict[str, Any], *, plot: str = "") -> str:
+    """The tables as Markdown, below a plot in the same folder if it is named."""
     text = [
         "# Does mining help on road photos?",
         "",
@@ -134,6 +134,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         "the same split, in points of AP50 (COCO), mean ± standard error over splits. Frequent "
         f"classes: {', '.join(FREQUENT)}; rare classes, of few objects: {', '.join(RARE)}.",
     ]
+    text += ["", f"![The gains of all tables]({plot})"] if plot else []
     for scenario, regimes in report.items():
         for passes, halves in regimes.items():
             for half, entry in halves.items():
@@ -190,10 +191,10 @@ def write_table(runs: Sequence[Run], folder: Path) -> list[Path]:
     report = build_report(runs)
     written = [folder / "roads.json", folder / "roads.md"]
     written[0].write_text(json.dumps(report, indent=1) + "\n")
-    written[1].write_text(to_markdown(report))
     if find_spec("matplotlib") is not None:
         from tests.benchmarks.roads.plot import draw_plot
 
         written.append(folder / "roads.svg")
         draw_plot(report, written[-1])
+    written[1].write_text(to_markdown(report, plot=written[2].name if written[2:] else ""))
     return written
