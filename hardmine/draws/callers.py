@@ -5,16 +5,29 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
-# Classes that shard what a sampler or batch sampler draws, by the package they belong to.
-_SHARDING = {
-    "accelerate": ("BatchSamplerShard", "DataLoaderDispatcher", "IterableDatasetShard"),
-    "catalyst": ("DistributedSamplerWrapper",),
-    "ignite": ("DistributedProxySampler",),
-    "lightning": ("DistributedSamplerWrapper", "_DatasetSamplerWrapper"),
-    "lightning_fabric": ("DistributedSamplerWrapper", "_DatasetSamplerWrapper"),
-    "pytorch_lightning": ("DistributedSamplerWrapper", "_DatasetSamplerWrapper"),
-    "transformers": ("IterableDatasetShard",),
-}
+# Classes that shard what a sampler or batch sampler draws, and the packages they come from.
+_SHARDING_CLASSES = frozenset(
+    {
+        "BatchSamplerShard",
+        "DataLoaderDispatcher",
+        "DistributedProxySampler",
+        "DistributedSamplerWrapper",
+        "IterableDatasetShard",
+        "_DatasetSamplerWrapper",
+    }
+)
+_PACKAGES = frozenset(
+    {
+        "accelerate",
+        "catalyst",
+        "ignite",
+        "lightning",
+        "lightning_fabric",
+        "pytorch_lightning",
+        "transformers",
+    }
+)
+_ITERATING = ("__iter__", "__next__")
 _NEAR = 4  # functions between a sampler and its batch sampler
 
 
@@ -23,11 +36,11 @@ def sharding_class() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         # The locals of other functions are left alone: up to Python 3.12, to look at them keeps
-        # what they hold alive.
+        # what they hold alive. These classes are copied into projects too: any package iterates.
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package in _SHARDING:
+        if package in _PACKAGES or frame.f_code.co_name in _ITERATING:
             name = type(frame.f_locals.get("self")).__name__
-            if name in _SHARDING[package]:
+            if name in _SHARDING_CLASSES:
                 return name
         frame = frame.f_back
     return ""
@@ -41,7 +54,7 @@ def dropping_batch_size() -> int:
         if frame is None:
             break
         code = frame.f_code
-        if code.co_name in ("__iter__", "__next__") and "self" in code.co_varnames:
+        if code.co_name in _ITERATING and "self" in code.co_varnames:
             owner = frame.f_locals["self"]
             size, drops = getattr(owner, "batch_size", None), getattr(owner, "drop_last", None)
             if isinstance(size, int) and isinstance(drops, bool):

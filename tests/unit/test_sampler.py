@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -94,6 +95,18 @@ def test_weights_that_nothing_is_drawn_by_are_told(caplog: pytest.LogCaptureFixt
         for sampler in (forgotten, used, running):
             sampler.set_weights([1, 2, 3, 4, 5])
     assert [record.getMessage()[:26] for record in caplog.records] == ["weights were set 3 times a"]
+
+
+def test_a_wrapper_copied_into_a_project_does_not_shard_twice() -> None:
+    class DistributedSamplerWrapper:  # as in Catalyst, whose class many projects have copied
+        def __init__(self, sampler: HardMiningSampler) -> None:
+            self.sampler = sampler
+
+        def __iter__(self) -> Iterator[int]:
+            return islice(list(self.sampler), 0, None, 2)
+
+    with pytest.raises(InputError, match="DistributedSamplerWrapper would shard that again"):
+        list(DistributedSamplerWrapper(HardMiningSampler(9, rank=0, world_size=2)))
 
 
 def test_an_epoch_left_half_way_is_drawn_again() -> None:
