@@ -16,8 +16,8 @@ from hardmine.index.search.kernels import bits_of, floats_of, positions_at_least
 from hardmine.index.search.threads import run_in_threads
 from hardmine.index.search.top_k import TopK, runs
 
-# Candidates that a thread scores at once: so many vectors are copied.
-_RESCORED = 8192
+# Candidates that a thread scores at once; each time, memory is allocated for 2,048 vectors.
+_RESCORED = 65_536
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _MAX_QUERY = 2.0
 # Rows converted and multiplied at a time: 2048 x 512 in half precision are 2 MB.
 _ROWS = 2048
 # AMX multiplies these so fast that the start of each call counts.
-_ROWS_BY_AMX = 8192
+_ROWS_BY_AMX = 4096
 # The same where MKL multiplies in float32, 512 x 512 are 1 MB, and where bytes are multiplied, 512
 # sums for 80 queries are 0.3 MB.
 _ROWS_BY_MKL = _ROWS_OF_BYTES = 512
