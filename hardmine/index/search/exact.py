@@ -12,6 +12,7 @@ import torch
 
 from hardmine.errors import InputError
 from hardmine.index.search.blocks import iter_blocks, region_rows
+from hardmine.index.search.on_device import DeviceSearch
 from hardmine.index.search.product import MAX_NORM, can_multiply
 from hardmine.index.search.queries import check_k, check_queries, check_rows
 from hardmine.index.search.scan import find_best, score_images
@@ -56,6 +57,10 @@ class ExactIndex:
             # Made here, as the warnings filter that it sets is not safe in threads.
             _ = shard.tensor
         self.device = torch.device(device or "cpu")
+        on_cpu = self.device.type == "cpu"
+        self._on_device = None if on_cpu else DeviceSearch(store, self.device)
+        if dtype is not None and not on_cpu:
+            raise InputError(f"dtype is for the CPU; leave it out on {self.device}")
         if dtype is not None and not can_multiply(dtype, self.device):
             raise InputError(
                 f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
@@ -145,9 +150,12 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            top = find_best(
-                self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
-            )
+            if self._on_device is not None:
+                top = self._on_device.find_best(part.vectors, k, checked_rows)
+            else:
+                top = find_best(
+                    self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
+                )
             image_rows[start:stop] = top.rows
             scores[start:stop] = part.restore(top.scores)
             boxes[start:stop] = self._boxes(top)
@@ -175,7 +183,10 @@ class ExactIndex:
         out = np.full((len(queries), len(rows)), -np.inf, np.float32)
         for first in range(0, len(queries), _ALL_QUERIES):
             part = slice(first, first + _ALL_QUERIES)
-            score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
+            if self._on_device is not None:
+                self._on_device.score_images(queries.vectors[part], rows, out[part])
+            else:
+                score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
         return queries.restore(out)
 
     def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:
