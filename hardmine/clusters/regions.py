@@ -122,7 +122,7 @@ def regions_of(patches: Tensor, groups: Groups) -> Regions:
     low.scatter_reduce_(1, region, corners, "amin")
     high = corners.new_zeros(2, len(sizes)).scatter_reduce_(1, region, corners, "amax") + 1
     grid = torch.stack([corners.new_full((1,), width), corners.new_full((1,), height)])
-    columns = (
+    columns: tuple[Tensor, ...] = (
         sums.div_(norms.clamp_(min=1e-12)),
         groups.image_rows,
         torch.cat([low / grid, high / grid]).T.contiguous(),

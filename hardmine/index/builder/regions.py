@@ -52,7 +52,7 @@ def on_cpu(regions: Regions) -> Regions:
     columns = regions.vectors, regions.image_rows[:, None], regions.boxes, regions.mass[:, None]
     joined = torch.cat([column.float() for column in columns], dim=1).cpu()
     widths = [column.shape[1] for column in columns]
-    vectors, rows, boxes, mass = (part.contiguous() for part in joined.split(widths, dim=1))
+    vectors, rows, boxes, mass = (part.contiguous() for part in torch.split(joined, widths, 1))
     return Regions(vectors, rows[:, 0].long(), boxes, mass[:, 0])
 
 

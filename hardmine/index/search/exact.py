@@ -40,9 +40,9 @@ class ExactIndex:
 
     Args:
         store: The images and their regions.
-        device: Where the matrix products run: None or "cpu", or "cuda".
-        dtype: What a search multiplies in before it scores the candidates exactly; ``search_dtype``
-            chooses for this machine if None. The hits are the same in any dtype.
+        device: Where the matrix products run: None or "cpu", or "cuda"; see ``DeviceSearch``.
+        dtype: What a search on the CPU multiplies in before it scores the candidates exactly;
+            ``search_dtype`` chooses for this machine if None. The hits are the same in any dtype.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ExactIndex:
         self._on_device = None if on_cpu else DeviceSearch(store, self.device)
         if dtype is not None and not on_cpu:
             raise InputError(f"dtype is for the CPU; leave it out on {self.device}")
-        if dtype is not None and not can_multiply(dtype, self.device):
+        if dtype is not None and not can_multiply(dtype):
             raise InputError(
                 f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
                 "dtype out to use one that it can"
@@ -153,9 +153,7 @@ class ExactIndex:
             if self._on_device is not None:
                 top = self._on_device.find_best(part.vectors, k, checked_rows)
             else:
-                top = find_best(
-                    self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
-                )
+                top = find_best(self.store, part.vectors, k, checked_rows, dtype=self.dtype)
             image_rows[start:stop] = top.rows
             scores[start:stop] = part.restore(top.scores)
             boxes[start:stop] = self._boxes(top)
@@ -186,7 +184,7 @@ class ExactIndex:
             if self._on_device is not None:
                 self._on_device.score_images(queries.vectors[part], rows, out[part])
             else:
-                score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
+                score_images(self.store, queries.vectors[part], rows, out[part])
         return queries.restore(out)
 
     def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:

@@ -89,8 +89,7 @@ class DeviceSearch:
             again = start + np.flatnonzero(~complete)
             if len(again):
                 # More regions look alike than were kept, such as those of one image many times.
-                cpu = torch.device("cpu")
-                best.replace(again, find_best(self._store, queries[again], k, rows, device=cpu))
+                best.replace(again, find_best(self._store, queries[again], k, rows))
         return best
 
     def score_images(
