@@ -95,7 +95,9 @@ def _grid_of_all(patches: Tensor, limit: int) -> Tensor:
     scales = (ratios / torch.frexp(ratios).mantissa / 2)[:, None, None]
     shift = 1.5 * 2**23
     rounded = (patches * scales.float()).add_(shift).sub_(shift)
-    grid = torch.bmm(rounded, rounded.mT)
+    # Autocast leaves a product alone that is written to given memory.
+    grid = patches.new_empty(len(patches), patches.shape[1], patches.shape[1])
+    torch.bmm(rounded, rounded.mT, out=grid)
     grid.mul_((grid_unit(patches.shape[1]) / scales.square()).float()).round_()
     return grid.masked_fill_(~finite[:, None, None], torch.nan)
 

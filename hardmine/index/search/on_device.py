@@ -249,6 +249,7 @@ class _Product:
         sent, self.margins = staging.send([both.view(-1, 2 * _COLUMNS, dim)], [margins])
         self._queries = sent.unbind()
         self._vectors = torch.zeros((_ROWS, dim), device=device)
+        self._scores = torch.empty((2 * _COLUMNS, _ROWS), device=device)
 
     def __call__(self, part: _Part) -> torch.Tensor:
         """(C, r) float32 scores of a part's regions."""
@@ -259,7 +260,9 @@ class _Product:
             # The rows behind them are left from before, and so are their scores.
             self._vectors[: len(rows)].copy_(rows)
             for group, queries in enumerate(self._queries):
-                twice = torch.mm(queries, self._vectors.T)[:, : len(rows)]
+                # Autocast leaves a product alone that is written to given memory.
+                torch.mm(queries, self._vectors.T, out=self._scores)
+                twice = self._scores[:, : len(rows)]
                 place = scores[group * _COLUMNS : (group + 1) * _COLUMNS, start : start + _ROWS]
                 torch.add(twice[:_COLUMNS], twice[_COLUMNS:], out=place)
         scores = scores[: self._count]
