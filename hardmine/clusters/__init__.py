@@ -101,9 +101,10 @@ def cluster(
     if not len(patches):
         return whole_regions(patches.new_zeros(0, patches.shape[3], dtype=torch.float32))
     patches = patches.float()
+    # A sum includes every entry and costs one pass.
+    sums = {}
     if spec.method not in _COSINE_METHODS:
-        # A sum includes every entry and costs one pass.
-        _require_finite(patches.flatten(1).sum(1, keepdim=True), "patches", names)
+        sums["patches"] = patches.flatten(1).sum(1)
     if spec.whole or spec.method == "whole" or spec.context:
         if whole is None or whole.shape != (len(patches), patches.shape[3]):
             got = "none" if whole is None else f"shape {tuple(whole.shape)}"
@@ -112,10 +113,12 @@ def cluster(
                 f"(expected whole of shape {(len(patches), patches.shape[3])}, got {got})"
             )
         whole = whole.to(patches.device).float()
-        _require_finite(whole.sum(1, keepdim=True), "whole", names)
-        if spec.method == "whole":
+        sums["whole"] = whole.sum(1)
+    if spec.method not in _COSINE_METHODS:
+        _require_finite(sums, names)
+        if whole is not None and spec.method == "whole":
             return whole_regions(whole)
-    parts = _parts(patches, spec, seed=seed, labels=labels, boxes=boxes, names=names)
+    parts = _parts(patches, spec, sums, seed=seed, labels=labels, boxes=boxes, names=names)
     if whole is None:
         return parts
     if spec.context:
@@ -126,6 +129,7 @@ def cluster(
 def _parts(
     patches: Tensor,
     spec: ClusterSpec,
+    sums: dict[str, Tensor],
     *,
     seed: int,
     labels: bool,
@@ -140,22 +144,35 @@ def _parts(
     if spec.method == "pyramid":
         groups = pyramid_groups(batch, height, width, spec.count("levels"), patches.device)
         return regions_of(patches, groups)
-    cuts = [in_reading_order(cut) for cut in _partitions(patches, spec, seed, names)]
-    regions = regions_of(patches, groups_of(cuts))
+    cuts = [in_reading_order(cut) for cut in _partitions(patches, spec, sums, seed, names)]
+    regions = regions_of(patches, groups_of(cuts, _counts(spec, height * width)))
     if labels and len(cuts) == 1:
         return replace(regions, labels=cuts[0].view(batch, height, width))
     return regions
 
 
+def _counts(spec: ClusterSpec, patches: int) -> list[int] | None:
+    """Largest number of clusters in each partition, where the spec says it."""
+    if spec.method == "none":
+        return [patches]
+    if spec.option("t") is not None:
+        return None
+    return [min(k, patches) for k in spec.counts("k")]
+
+
 def _partitions(
-    patches: Tensor, spec: ClusterSpec, seed: int, names: Sequence[str] | None
+    patches: Tensor,
+    spec: ClusterSpec,
+    sums: dict[str, Tensor],
+    seed: int,
+    names: Sequence[str] | None,
 ) -> list[Tensor]:
     """Partitions of the patches, (B, P) int64 each: any id for each cluster."""
     batch, height, width, _ = patches.shape
     if spec.method == "none":
         return [torch.arange(height * width, device=patches.device).expand(batch, -1)]
     cosines = (cosine_grid if spec.method == "kmeans" else gram)(patches.flatten(1, 2))
-    _require_finite(cosines[:, 0].sum(1, keepdim=True), "patches", names)
+    _require_finite({"patches": cosines[:, 0].sum(1), **sums}, names)
     if spec.method == "kmeans":
         return [kmeans_labels(cosines, k, seed=seed) for k in spec.counts("k")]
     linkage = str(spec.option("linkage"))
@@ -169,13 +186,14 @@ def _partitions(
     return [tree.cut(k) for k in spec.counts("k")]
 
 
-def _require_finite(values: Tensor, what: str, names: Sequence[str] | None) -> None:
-    """Raise an error for the first image with a NaN or infinity among its values, (B, n)."""
-    finite = torch.isfinite(values).all(1)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        name = f"image {row} of the batch" if names is None else names[row]
-        raise InputError(
-            f"{what} of {name} contain NaN or infinity; is the image broken, "
-            "or does the encoder overflow in half precision?"
-        )
+def _require_finite(sums: dict[str, Tensor], names: Sequence[str] | None) -> None:
+    """Raise an error for the first image with NaN or infinity in a sum, (B,) of each input."""
+    finite = torch.stack([torch.isfinite(values) for values in sums.values()])
+    if bool(finite.all()):
+        return
+    kind, row = (int(place) for place in (~finite).nonzero()[0])
+    name = f"image {row} of the batch" if names is None else names[row]
+    raise InputError(
+        f"{list(sums)[kind]} of {name} contain NaN or infinity; is the image broken, "
+        "or does the encoder overflow in half precision?"
+    )

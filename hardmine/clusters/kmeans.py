@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -12,6 +13,8 @@ from hardmine.clusters.gram import grid_unit
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 0.01  # stop when at most this share of an image's patches would move
+# Iterations after which a GPU tells the host whether to stop: to ask takes longer than to iterate.
+_ASKED_AFTER = (16, 48)
 
 
 @torch.inference_mode()  # a tenth less time than no_grad
@@ -34,6 +37,8 @@ def kmeans_labels(grid: Tensor, k: int, *, seed: int = 0) -> Tensor:
     k = min(k, count)
     grid.diagonal(dim1=1, dim2=2).fill_(grid_unit(count))
     labels = _initial_labels(grid, k, seed)
+    if grid.device.type != "cpu":
+        return _settle_all(grid, labels, k)
     grid_rows = grid.view(-1, count)
     rows = torch.arange(batch, device=grid.device)  # images that may still change
     current = labels.clone()  # labels of these images
@@ -70,17 +75,41 @@ def kmeans_labels(grid: Tensor, k: int, *, seed: int = 0) -> Tensor:
     return labels
 
 
+def _settle_all(grid: Tensor, labels: Tensor, k: int) -> Tensor:
+    """The Lloyd iterations of all images at once, for a GPU; an image that settled stays."""
+    batch, count, _ = grid.shape
+    for iteration in range(_MAX_ITERATIONS):
+        sums = grid.new_zeros(batch, k, count)
+        sums.scatter_add_(1, labels[..., None].expand(-1, -1, count), grid)
+        own = sums.gather(1, labels[:, None])[:, 0]
+        lengths = own.new_zeros(batch, k, dtype=torch.float64)
+        lengths.scatter_add_(1, labels, own.double())
+        scores = sums * lengths.clamp_(min=1).rsqrt_().to(grid.dtype)[..., None]
+        moved = scores.amax(1) > scores.gather(1, labels[:, None])[:, 0]
+        unsettled = moved.sum(1, keepdim=True) > _TOLERANCE * count
+        if iteration in _ASKED_AFTER and not bool(unsettled.any()):
+            break
+        labels = torch.where(moved & unsettled, scores.argmax(1), labels)
+    return labels
+
+
+@functools.lru_cache(maxsize=16)
+def _draws(k: int, trials: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random numbers, (k, trials): the first on the CPU, all on a device, sent once."""
+    draws = torch.rand(k, trials, generator=torch.Generator().manual_seed(seed))
+    return draws[0, 0], draws.to(device)
+
+
 def _initial_labels(grid: Tensor, k: int, seed: int) -> Tensor:
     """Greedy k-means++: of a few random candidates, keep the one that reduces the cost most."""
     batch, count, _ = grid.shape
     unit = grid_unit(count)
     trials = 2 + int(math.log(k))
-    draws = torch.rand(k, trials, generator=torch.Generator().manual_seed(seed))
-    draws = draws.to(grid.device)
+    share, draws = _draws(k, trials, seed, grid.device)
     grid_rows = grid.view(-1, count)
     images = torch.arange(batch, device=grid.device)
     first_rows, first_trials = images[:, None] * count, images * trials
-    first = int(draws[0, 0] * count)
+    first = int(share * count)
     nearest = grid[:, first].clamp(max=unit)  # (B, P), cosine with the nearest center so far
     labels = torch.zeros(batch, count, dtype=torch.int64, device=grid.device)
     for cluster, shares in enumerate(draws[1:].unbind(), start=1):

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from hardmine.clusters.dendrogram import Dendrogram
 
+# Rounds after which the host asks how many clusters are left.
+_ROUNDS = 8
+
 
 def mutual_dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
     """Merge each image's patches until one cluster is left.
@@ -26,23 +29,25 @@ def mutual_dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
     if linkage == "ward":
         distance *= 2  # squared Euclidean between unit vectors
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    parent = torch.zeros(batch, count, dtype=torch.int64, device=device)
-    height = torch.full((batch, count), torch.inf, device=device)
+    # The last column takes what is written for clusters that are not absorbed.
+    parent = torch.zeros(batch, count + 1, dtype=torch.int64, device=device)
+    height = torch.full((batch, count + 1), torch.inf, device=device)
     sizes = torch.ones(batch, count, device=device)
     ids = torch.arange(count, device=device).expand(batch, -1)
-    left = count
+    left, rounds = count, 0
     while left > 1:
         near, partner = distance.min(2)
         positions = torch.arange(left, device=device)
         mutual = (partner.gather(1, partner) == positions) & (near < torch.inf)
         absorbed = mutual & (partner < positions)
-        image, removed = absorbed.nonzero(as_tuple=True)
-        target = partner[image, removed]
-        parent[image, ids[image, removed]] = ids[image, target]
-        height[image, ids[image, removed]] = near[image, removed]
+        places = torch.where(absorbed, ids, count)
+        parent.scatter_(1, places, ids.gather(1, partner))
+        height.scatter_(1, places, near)
 
         alive = (sizes > 0) & ~absorbed
-        left = int(alive.sum(1).max())
+        rounds += 1
+        if rounds % _ROUNDS == 0:
+            left = int(alive.sum(1).max())
         kept = (~alive).to(torch.uint8).argsort(dim=1, stable=True)[:, :left]
         other = torch.where(mutual, partner, positions).gather(1, kept)
         pair_height = near.gather(1, kept)
@@ -60,6 +65,7 @@ def mutual_dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
         distance.masked_fill_(padding[:, :, None] | padding[:, None], torch.inf)
         sizes = joined.masked_fill_(padding, 0)
         ids = ids.gather(1, kept)
+    parent, height = parent[:, :count], height[:, :count]
     height = height.sqrt() if linkage == "ward" else height
     return Dendrogram(parent, height, order=height)
 

@@ -29,7 +29,6 @@ from hardmine.processor import multiplies_bytes
 
 pytestmark = pytest.mark.benchmark
 NUM_IMAGES, REGIONS, DIM, QUERIES, TOP = 20_000, 50, 512, 80, 1000
-CPU = torch.device("cpu")
 
 
 def best_of(run: Callable[[], object], times: int = 5) -> float:
@@ -150,7 +149,7 @@ def test_top_images_of_many_queries(store: Store, queries: npt.NDArray[np.float3
     start = time.perf_counter()
     index.search(queries, TOP)
     first = time.perf_counter() - start
-    chosen = search_dtype(DIM, QUERIES, CPU)
+    chosen = search_dtype(DIM, QUERIES)
     flat = faiss.IndexFlatIP(DIM)
     vectors = store.shards[0].vectors
     for start in range(0, len(vectors), 65_536):
@@ -167,7 +166,7 @@ def test_top_images_of_many_queries(store: Store, queries: npt.NDArray[np.float3
         typed = ExactIndex(store, dtype=dtype)
         runs[f"search {dtype}"] = lambda typed=typed: typed.search(queries, TOP)
         runs[f"mm {dtype}"] = matrix_product(store, queries, dtype, rows)
-    plain = [d for d in dict.fromkeys((chosen, torch.float16)) if can_multiply(d, CPU)]
+    plain = [d for d in dict.fromkeys((chosen, torch.float16)) if can_multiply(d)]
     for dtype in plain:
         runs[f"plain {dtype}"] = plain_torch(store, queries, dtype, TOP)
     faiss.cvar.distance_compute_blas_threshold = 20
@@ -234,7 +233,7 @@ def test_one_query(store: Store, queries: npt.NDArray[np.float32]) -> None:
     }
     for dtype in dtypes:
         index = ExactIndex(store, dtype=dtype)
-        mark = " (chosen here)" if dtype == search_dtype(DIM, 1, CPU) else ""
+        mark = " (chosen here)" if dtype == search_dtype(DIM, 1) else ""
         runs[f"exact search, {short(dtype)}{mark}"] = lambda index=index: index.search(
             queries[:1], 20
         )
@@ -303,7 +302,7 @@ def test_large_index_from_disk(tmp_path: Path, queries: npt.NDArray[np.float32])
         {
             "many": lambda: index.search(queries, TOP),
             "one": lambda: index.search(queries[:1], 20),
-            "product": matrix_product(large, queries, search_dtype(DIM, QUERIES, CPU), rows),
+            "product": matrix_product(large, queries, search_dtype(DIM, QUERIES), rows),
             "reading": only_read(large),
         },
         3,

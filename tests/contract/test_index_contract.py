@@ -7,13 +7,15 @@ import functools
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fake_device import FakeDevice
 from half_precision import needs_half_product
 from pixel_images import PixelEncoder, write_images
 
@@ -76,6 +78,7 @@ BACKENDS: dict[str, Make] = {
     "exact-bfloat16": lambda store: ExactIndex(store, dtype=torch.bfloat16),
     "exact-float16": lambda store: ExactIndex(store, dtype=torch.float16),
     "exact-cuda": _on_gpu,
+    "exact-as-on-cuda": lambda store: ExactIndex(store, FakeDevice.device),
     "faiss-flat": _faiss("flat"),
     "faiss-ivfpq": _faiss("ivfpq"),
     "faiss-hnsw": _faiss("hnsw"),
@@ -94,8 +97,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make(backend: str) -> Make:
-    return BACKENDS[backend]
+def make(backend: str) -> Iterator[Make]:
+    with FakeDevice() if backend == "exact-as-on-cuda" else nullcontext():
+        yield BACKENDS[backend]
 
 
 def unit(seed: int, count: int) -> np.ndarray:

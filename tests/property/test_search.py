@@ -16,7 +16,7 @@ from hardmine.index.search.product import can_multiply
 from hardmine.index.storage.store import Shard, Store, quantize_rows
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
-DTYPES = [None, *(dtype for dtype in TYPES if can_multiply(dtype, torch.device("cpu")))]
+DTYPES = [None, *(dtype for dtype in TYPES if can_multiply(dtype))]
 
 
 @st.composite

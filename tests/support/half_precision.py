@@ -11,11 +11,11 @@ from hardmine.index.search.product import can_multiply
 _CPU = torch.device("cpu")
 _REASON = f"torch {torch.__version__} lacks this in half precision on a CPU"
 
-needs_half_product = pytest.mark.skipif(not can_multiply(torch.float16, _CPU), reason=_REASON)
+needs_half_product = pytest.mark.skipif(not can_multiply(torch.float16), reason=_REASON)
 needs_half_tower = pytest.mark.skipif(not can_compute("fp16", _CPU), reason=_REASON)
 
 _needs_int8_product = pytest.mark.skipif(
-    not can_multiply(torch.int8, _CPU), reason=f"torch {torch.__version__} lacks it on this CPU"
+    not can_multiply(torch.int8), reason=f"torch {torch.__version__} lacks it on this CPU"
 )
 _NEEDS = {torch.float16: needs_half_product, torch.int8: _needs_int8_product}
 

@@ -18,7 +18,8 @@ from hardmine.errors import InputError
 from hardmine.index.builder.decode import DecodedBatch, decode_batches, with_pixels
 from hardmine.index.builder.plan import FinishedShard, Plan
 from hardmine.index.builder.proposals import Proposals, proposals_of
-from hardmine.index.builder.regions import regions_of_batch
+from hardmine.index.builder.regions import on_cpu, regions_of_batch
+from hardmine.index.builder.side_stream import SideStream, event_after
 from hardmine.index.builder.worker_folder import WorkerFolder
 from hardmine.index.storage.image_table import FileFacts
 from hardmine.index.storage.shard_files import write_shard
@@ -67,7 +68,7 @@ class _OpenShard:
     mass: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, regions: Regions, num_images: int, *, quantized: bool) -> None:
-        vectors = regions.vectors.float().cpu().numpy()
+        vectors = regions.vectors.float().numpy()
         if not np.isfinite(vectors).all():
             raise InputError(
                 "the encoder returned NaN or infinity; its values may be too large for half "
@@ -79,10 +80,10 @@ class _OpenShard:
             self.vectors.append(vectors)
         else:
             self.vectors.append(vectors.astype(np.float16))
-        rows = regions.image_rows.cpu().numpy()
+        rows = regions.image_rows.numpy()
         self.counts.append(np.bincount(rows, minlength=num_images).astype(np.int64))
-        self.boxes.append(regions.boxes.float().cpu().numpy().astype(np.float16))
-        self.mass.append(regions.mass.float().cpu().numpy())
+        self.boxes.append(regions.boxes.float().numpy().astype(np.float16))
+        self.mass.append(regions.mass.float().numpy())
 
     def layout(self, *, quantized: bool) -> dict[str, npt.NDArray[Any]]:
         counts = np.concatenate([np.zeros(1, np.int64), *self.counts])
@@ -135,6 +136,7 @@ class ShardBuilder:
         self._workers = workers
         self._proposals = proposals
         self._open: _OpenShard | None = _OpenShard()
+        self._side_stream = SideStream()
 
     def make(
         self,
@@ -167,7 +169,8 @@ class ShardBuilder:
                     features = self._encode(decoded.pixels)
                     # Without the pixels, which take more memory than what is made of them.
                     done = replace(decoded, pixels=None)
-                    unfinished.append(pool.submit(self._finish, done, features))
+                    encoded = None if features is None else event_after(features.patches.device)
+                    unfinished.append(pool.submit(self._finish, done, features, encoded))
                     if len(unfinished) > 2:
                         unfinished.popleft().result()
                     fresh += len(decoded.facts)
@@ -194,7 +197,9 @@ class ShardBuilder:
         with torch.inference_mode():
             return self._encoder.encode_images(pixels)
 
-    def _finish(self, decoded: DecodedBatch[_Batch], features: DenseFeatures | None) -> None:
+    def _finish(
+        self, decoded: DecodedBatch[_Batch], features: DenseFeatures | None, encoded: Any
+    ) -> None:
         # The shard is set aside until the batch has succeeded. After a batch that failed, the
         # batches behind it find no shard and are dropped: no finished shard lacks a batch.
         shard, self._open = self._open, None
@@ -202,7 +207,8 @@ class ShardBuilder:
             return
         shard.facts += decoded.facts
         if features is not None:
-            regions = self._regions(decoded, features)
+            with self._side_stream.after(features.patches.device, encoded):
+                regions = on_cpu(self._regions(decoded, features))
             shard.add(regions, len(features.patches), quantized=self._plan.dtype == "int8")
         if decoded.label.last:
             self._write(decoded.label.number, shard)

@@ -44,6 +44,18 @@ def regions_of_batch(
     return replace(regions, boxes=_spans(regions, regions.labels, features.boxes))
 
 
+def on_cpu(regions: Regions) -> Regions:
+    """Copy regions to the CPU, all columns but the labels at once."""
+    if regions.vectors.device.type == "cpu":
+        return regions
+    # float32 holds the number of an image in its batch exactly.
+    columns = regions.vectors, regions.image_rows[:, None], regions.boxes, regions.mass[:, None]
+    joined = torch.cat([column.float() for column in columns], dim=1).cpu()
+    widths = [column.shape[1] for column in columns]
+    vectors, rows, boxes, mass = (part.contiguous() for part in torch.split(joined, widths, 1))
+    return Regions(vectors, rows[:, 0].long(), boxes, mass[:, 0])
+
+
 def _spans(regions: Regions, labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """(R, 4) smallest box around the boxes of each region's patches."""
     flat = labels.flatten(1)

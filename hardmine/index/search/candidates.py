@@ -134,6 +134,11 @@ class CandidateFilter:
         least = np.maximum(thresholds, least)
         return np.divmod(np.flatnonzero(wide >= least[block.owners]), len(thresholds))
 
+    def add(self, candidates: Candidates) -> None:
+        """Keep candidates that were found in another way, by query, in the order of regions."""
+        with self._lock:
+            self._pending.append(candidates)
+
     def rescore(self) -> None:
         """Score all pending candidates exactly."""
         with self._lock:

@@ -12,6 +12,7 @@ import torch
 
 from hardmine.errors import InputError
 from hardmine.index.search.blocks import iter_blocks, region_rows
+from hardmine.index.search.on_device import DeviceSearch
 from hardmine.index.search.product import MAX_NORM, can_multiply
 from hardmine.index.search.queries import check_k, check_queries, check_rows
 from hardmine.index.search.scan import find_best, score_images
@@ -39,9 +40,9 @@ class ExactIndex:
 
     Args:
         store: The images and their regions.
-        device: Where the matrix products run: None or "cpu", or "cuda".
-        dtype: What a search multiplies in before it scores the candidates exactly; ``search_dtype``
-            chooses for this machine if None. The hits are the same in any dtype.
+        device: Where the matrix products run: None or "cpu", or "cuda"; see ``DeviceSearch``.
+        dtype: What a search on the CPU multiplies in before it scores the candidates exactly;
+            ``search_dtype`` chooses for this machine if None. The hits are the same in any dtype.
     """
 
     def __init__(
@@ -56,7 +57,11 @@ class ExactIndex:
             # Made here, as the warnings filter that it sets is not safe in threads.
             _ = shard.tensor
         self.device = torch.device(device or "cpu")
-        if dtype is not None and not can_multiply(dtype, self.device):
+        on_cpu = self.device.type == "cpu"
+        self._on_device = None if on_cpu else DeviceSearch(store, self.device)
+        if dtype is not None and not on_cpu:
+            raise InputError(f"dtype is for the CPU; leave it out on {self.device}")
+        if dtype is not None and not can_multiply(dtype):
             raise InputError(
                 f"torch {torch.__version__} cannot multiply in {dtype} on {self.device}; leave "
                 "dtype out to use one that it can"
@@ -145,9 +150,10 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
             stop = start + len(part)
-            top = find_best(
-                self.store, part.vectors, k, checked_rows, dtype=self.dtype, device=self.device
-            )
+            if self._on_device is not None:
+                top = self._on_device.find_best(part.vectors, k, checked_rows)
+            else:
+                top = find_best(self.store, part.vectors, k, checked_rows, dtype=self.dtype)
             image_rows[start:stop] = top.rows
             scores[start:stop] = part.restore(top.scores)
             boxes[start:stop] = self._boxes(top)
@@ -175,7 +181,10 @@ class ExactIndex:
         out = np.full((len(queries), len(rows)), -np.inf, np.float32)
         for first in range(0, len(queries), _ALL_QUERIES):
             part = slice(first, first + _ALL_QUERIES)
-            score_images(self.store, queries.vectors[part], rows, out[part], device=self.device)
+            if self._on_device is not None:
+                self._on_device.score_images(queries.vectors[part], rows, out[part])
+            else:
+                score_images(self.store, queries.vectors[part], rows, out[part])
         return queries.restore(out)
 
     def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:

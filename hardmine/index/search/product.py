@@ -1,4 +1,4 @@
-"""Multiplies stored vectors by queries in a fast dtype, and bounds the rounding error."""
+"""Multiplies stored vectors by queries in a CPU's fast dtype, and bounds the rounding error."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ class Product:
     Args:
         queries: (C, D) float32.
         dtype: What to multiply in; ``search_dtype`` chooses if None. int8 is for int8 vectors.
-        device: Where to multiply; the CPU if None.
         repeatable: Whether a score must have the same bits for any number of queries.
     """
 
@@ -68,28 +67,25 @@ class Product:
         self,
         queries: npt.NDArray[np.float32],
         dtype: torch.dtype | None = None,
-        device: torch.device | None = None,
         *,
         repeatable: bool = True,
     ) -> None:
-        self.device = device or torch.device("cpu")
-        self.dtype = dtype or search_dtype(queries.shape[1], len(queries), self.device)
+        self.dtype = dtype or search_dtype(queries.shape[1], len(queries))
         if np.linalg.norm(queries.astype(np.float64), axis=1).max(initial=0.0) > _MAX_QUERY:
             # Half precision could overflow: an int8 vector is up to 127 times the root of D long.
             self.dtype = torch.float32
-        self._on_cpu = self.device.type == "cpu"
-        in_float32 = self._on_cpu and self.dtype == torch.float32
+        in_float32 = self.dtype == torch.float32
         self._by_mkl = in_float32 and not repeatable and mkl_is_faster()
         self._by_onednn = in_float32 and not self._by_mkl
         has_amx = "amx_bf16" in (half_precision_units() or ())
-        self._by_amx = self._on_cpu and self.dtype == torch.bfloat16 and has_amx
+        self._by_amx = self.dtype == torch.bfloat16 and has_amx
         few_in_bfloat16 = self.dtype == torch.bfloat16 and len(queries) <= _FEW_QUERIES
-        self._reads_int8 = self._on_cpu and few_in_bfloat16 and reads_int8(queries.shape[1])
+        self._reads_int8 = few_in_bfloat16 and reads_int8(queries.shape[1])
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         # A copy in torch's own memory is aligned. BLAS may sum unaligned vectors in another order.
         wide = torch.from_numpy(queries).clone()
         self._in_bytes = TwoByteQueries(queries) if self.dtype == torch.int8 else None
-        self._queries = wide.to(self.device, torch.float32 if self._in_bytes else self.dtype)
+        self._queries = wide.to(torch.float32 if self._in_bytes else self.dtype)
         self._columns = self._queries.T
         # For vectors from shift_to_bfloat16.
         self._shifted_columns = (wide * (SHIFT_CENTER * SHIFT_SCALE)).to(torch.bfloat16).T
@@ -134,7 +130,7 @@ class Product:
         if self._in_bytes:
             return _ROWS_OF_BYTES
         as_stored = stored.dtype == self.dtype or (self._reads_int8 and stored.dtype == torch.int8)
-        if as_stored and self._on_cpu:
+        if as_stored:
             return _SCORES // max(self.num_queries, 1)
         if self._by_amx:
             return _ROWS_BY_AMX
@@ -152,9 +148,8 @@ class Product:
             ones = torch.ones(stored.shape[0], dtype=self.dtype)
             out.copy_(torch._weight_int8pack_mm(queries, stored, ones).T)
             return
-        if stored.dtype == self.dtype or not self._on_cpu:
-            vectors = stored.to(self.device, self.dtype)
-        else:
+        vectors = stored
+        if stored.dtype != self.dtype:
             vectors = self._buffer("vectors", stored.shape[0], stored.shape[1], self.dtype)
             if self.dtype == torch.bfloat16 and stored.dtype == torch.float16:
                 shift_to_bfloat16(stored, vectors)
@@ -163,7 +158,7 @@ class Product:
                 vectors.copy_(stored)
         if self._by_onednn:
             out.copy_(float32_product(vectors, queries))
-        elif out.dtype == self.dtype and self._on_cpu:
+        elif out.dtype == self.dtype:
             torch.mm(vectors, columns, out=out)
         else:
             out.copy_(torch.mm(vectors, columns))
@@ -183,18 +178,13 @@ class Product:
         dim = queries.shape[1]
         # Largest change when a stored vector of length 1 is converted.
         convert = 0.0
-        multiplied = [self._queries.double().cpu().numpy()]
+        multiplied = [self._queries.double().numpy()]
         if self.dtype == torch.bfloat16:
-            convert = 2.0**-8
-            if self._on_cpu:
-                convert = float(np.hypot(SHIFT_CENTER - 1, SMALLEST_NORMAL * dim**0.5))
-                shifted = self._shifted_columns.T.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
-                multiplied.append(shifted)
+            convert = float(np.hypot(SHIFT_CENTER - 1, SMALLEST_NORMAL * dim**0.5))
+            shifted = self._shifted_columns.T.double().numpy() / (SHIFT_CENTER * SHIFT_SCALE)
+            multiplied.append(shifted)
         # Error of a sum of D products in float32, in any order.
         convert += dim * 2.0**-24
-        if self.device.type == "cuda" and self.dtype == torch.float16:
-            # cuBLAS may add partial sums in half precision.
-            convert += 2.0**-10
         # The error of rounding the queries is known exactly.
         bounds = [
             np.linalg.norm(rounded - queries, axis=1) + convert * np.linalg.norm(rounded, axis=1)
@@ -203,25 +193,23 @@ class Product:
         return np.asarray(np.max(bounds, axis=0) * MAX_NORM)
 
 
-def search_dtype(dim: int, count: int, device: torch.device, *, int8: bool = False) -> torch.dtype:
+def search_dtype(dim: int, count: int, *, int8: bool = False) -> torch.dtype:
     """Choose the dtype in which to multiply C queries of D dimensions by float16 or int8 vectors.
 
     The choice follows from the hardware, the version of torch and C alone, never from a timing:
     every process on a machine makes the same one. A search gives the same hits in any dtype.
     """
-    if device.type == "cuda":
-        return torch.float16
     few = count <= _FEW_QUERIES
     if few and int8 and reads_int8(dim):
         return torch.bfloat16
-    if not few and int8 and multiplies_bytes() and can_multiply(torch.int8, device):
+    if not few and int8 and multiplies_bytes() and can_multiply(torch.int8):
         return torch.int8
     if few and not int8 and _torch_version() >= _FAST_FLOAT16:
         candidates = [torch.float16]
     else:
         units = half_precision_units() or ()
         candidates = [dtype for unit, dtype in _DTYPE_OF_UNIT.items() if unit in units]
-    usable = (d for d in candidates if can_multiply(d, device) and _sums_in_float32(d, dim))
+    usable = (d for d in candidates if can_multiply(d) and _sums_in_float32(d, dim))
     return next(usable, torch.float32)
 
 
@@ -231,12 +219,12 @@ def _torch_version() -> tuple[int, int]:
 
 
 @functools.cache
-def can_multiply(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether torch can multiply matrices of a dtype; 2.1 cannot in float16 on a CPU."""
-    ones = torch.ones((1, 1), dtype=dtype, device=device)
+def can_multiply(dtype: torch.dtype) -> bool:
+    """Whether torch can multiply matrices of a dtype on the CPU; 2.1 cannot in float16."""
+    ones = torch.ones((1, 1), dtype=dtype)
     try:
         if dtype == torch.int8:
-            return device.type == "cpu" and torch._int_mm(ones, ones).dtype == torch.int32
+            return torch._int_mm(ones, ones).dtype == torch.int32
         torch.mm(ones, ones)
     except (AttributeError, RuntimeError):
         return False

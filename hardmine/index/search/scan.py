@@ -1,4 +1,4 @@
-"""Scans a store for some queries, for the best k images or for all scores."""
+"""Scans a store on the CPU for some queries, for the best k images or for all scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def find_best(
     rows: npt.NDArray[np.int64] | None = None,
     *,
     dtype: torch.dtype | None = None,
-    device: torch.device,
     guess: bool = True,
 ) -> TopK:
     """Find the k best images of each query.
@@ -48,14 +47,13 @@ def find_best(
         k: Number of images.
         rows: Search only these rows, unique; all if None.
         dtype: What to multiply in; ``search_dtype`` chooses if None.
-        device: Where to multiply.
         guess: Whether to guess a threshold from a sample of the images, which makes the search
             faster. Queries for which it was too high are searched again without a guess.
     """
     if dtype is None:
         int8 = any(shard.tensor.dtype == torch.int8 for shard in store.shards[:1])
-        dtype = search_dtype(store.dim, len(queries), device, int8=int8)
-    product = Product(queries, dtype, device, repeatable=False)
+        dtype = search_dtype(store.dim, len(queries), int8=int8)
+    product = Product(queries, dtype, repeatable=False)
     best = TopK(store, queries, k)
     candidates = CandidateFilter(
         best,
@@ -68,7 +66,7 @@ def find_best(
     candidates.rescore()
     again = np.flatnonzero(~candidates.complete)
     if len(again):
-        other = find_best(store, queries[again], k, rows, dtype=dtype, device=device, guess=False)
+        other = find_best(store, queries[again], k, rows, dtype=dtype, guess=False)
         best.replace(again, other)
     return best
 
@@ -78,8 +76,6 @@ def score_images(
     queries: npt.NDArray[np.float32],
     rows: npt.NDArray[np.int64],
     out: npt.NDArray[np.float32],
-    *,
-    device: torch.device,
 ) -> None:
     """Write float32 scores of consecutive image rows to ``out``, (C, n); skip empty images.
 
@@ -91,7 +87,7 @@ def score_images(
     def write(block: Block, scores: torch.Tensor) -> None:
         out[:, block.rows - rows[0]] = _scores_of_images(block, scores).T[: len(out)]
 
-    _scan(store, Product(several, torch.float32, device), rows, write)
+    _scan(store, Product(several, torch.float32), rows, write)
 
 
 def _guess_threshold(
@@ -134,8 +130,8 @@ def _scan(
     # At least four blocks per thread, so that threads finish at about the same time.
     fair = max(count // (4 * torch.get_num_threads()), _MIN_REGIONS)
     max_regions = max(min(_SCORES // product.num_queries, fair), 1)
-    threads = count // max_regions if product.device.type == "cpu" else 1
-    run_in_threads(work, iter_blocks(store, max_regions, rows), max_threads=threads)
+    blocks = iter_blocks(store, max_regions, rows)
+    run_in_threads(work, blocks, max_threads=count // max_regions)
 
 
 def _scores_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_device import FakeDevice
 from pixel_images import PixelEncoder, write_images
 
 from hardmine.encoders.base import DenseFeatures
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.index import build_index, update_index
 from hardmine.index.builder.proposals import read_proposals
-from hardmine.index.builder.regions import regions_of_batch
+from hardmine.index.builder.regions import on_cpu, regions_of_batch
+from hardmine.index.builder.side_stream import SideStream, event_after
 
 
 def detector_features(batch: int) -> DenseFeatures:
@@ -46,6 +49,42 @@ def test_a_region_spans_the_boxes_of_its_patches(clusters: str) -> None:
             else:
                 assert box.tolist() == [0, 0, 1, 1]
         assert ("+whole" in clusters) == (len(region_boxes) > labels.max() + 1)
+
+
+def test_a_gpu_is_waited_for_four_times_a_batch() -> None:
+    generator = torch.Generator().manual_seed(2)
+    patches = F.normalize(torch.randn(32, 5, 5, 16, generator=generator), dim=-1)
+    features = DenseFeatures(patches, F.normalize(patches.mean(dim=(1, 2)), dim=-1))
+    spec, names = "kmeans:10,context=0.4+whole", [""] * 32
+    expected = regions_of_batch(features, spec, seed=0, names=names)
+    with FakeDevice() as device:
+        sent = DenseFeatures(patches.to(device.device), features.whole.to(device.device))
+        for _ in range(2):  # the first sends the random numbers
+            device.reset()
+            found = on_cpu(regions_of_batch(sent, spec, seed=0, names=names))
+        assert len(device.waits) == 4, device.waits
+    for name in ("vectors", "image_rows", "boxes", "mass"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def test_a_batch_is_clustered_beside_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    encoding, clustering = MagicMock(), MagicMock()
+    encoding.record_event.return_value = "encoded"
+    clustering.wait_event.side_effect = calls.append
+    context = MagicMock()
+    context.__enter__.side_effect = lambda: calls.append("enter")
+    context.__exit__.side_effect = lambda *_: calls.append("exit")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: encoding)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: clustering)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: {clustering: context}[stream])
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    with SideStream().after(gpu, event_after(gpu)):
+        calls.append("cluster")
+    assert calls == ["enter", "encoded", "cluster", "exit"]
+    with SideStream().after(cpu, event_after(cpu)):
+        pass
+    assert len(calls) == 4
 
 
 def test_proposals_become_regions_and_are_required(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None
 )
 @pytest.mark.usefixtures("cpu")
 def test_the_dtype_follows_from_the_instructions(expected: torch.dtype) -> None:
-    assert search_dtype(512, 80, torch.device("cpu")) == expected
+    assert search_dtype(512, 80) == expected
 
 
 @pytest.mark.parametrize("version", ["2.5.1", "2.10.0+cu130"])
@@ -189,9 +189,9 @@ def test_few_queries_read_float16_as_it_is_stored(
 ) -> None:
     monkeypatch.setattr(product, "half_precision_units", lambda: ())
     monkeypatch.setattr(torch, "__version__", version)
-    half = version != "2.5.1" and can_multiply(torch.float16, torch.device("cpu"))
+    half = version != "2.5.1" and can_multiply(torch.float16)
     expected = torch.float16 if half else torch.float32
-    assert [search_dtype(512, count, torch.device("cpu")) for count in (0, 1, 2, 3)] == [
+    assert [search_dtype(512, count) for count in (0, 1, 2, 3)] == [
         expected,
         expected,
         expected,
@@ -214,7 +214,7 @@ def test_few_queries_never_convert_int8_to_float16(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(product, "_can_multiply_int8", lambda: True)
     monkeypatch.setattr(product, "multiplies_bytes", lambda: False)
-    chosen = [search_dtype(dim, count, torch.device("cpu"), int8=True) for count in (1, 2, 3)]
+    chosen = [search_dtype(dim, count, int8=True) for count in (1, 2, 3)]
     assert chosen == [expected, expected, torch.float32]
 
 
@@ -223,10 +223,9 @@ def test_several_queries_are_multiplied_in_bytes_where_the_cpu_does(
 ) -> None:
     monkeypatch.setattr(product, "multiplies_bytes", lambda: True)
     monkeypatch.setattr(product, "can_multiply", lambda *_: True)
-    cpu = torch.device("cpu")
-    assert search_dtype(512, 3, cpu, int8=True) == torch.int8
-    assert search_dtype(512, 2, cpu, int8=True) != torch.int8
-    assert search_dtype(512, 3, cpu) != torch.int8
+    assert search_dtype(512, 3, int8=True) == torch.int8
+    assert search_dtype(512, 2, int8=True) != torch.int8
+    assert search_dtype(512, 3) != torch.int8
 
 
 @pytest.mark.parametrize(
