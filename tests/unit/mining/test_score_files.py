@@ -27,10 +27,10 @@ class OnDisk(ExactIndex):
     def __init__(self, folder: Path, digest: str = "ab" * 32) -> None:
         super().__init__(replace(TOY.index.store, folder=folder / "toy.hmx", digest=digest))
 
-    def iter_scores(self, vectors):
+    def iter_scores(self, vectors, *, fast=False):
         self.scored += len(vectors)
         self.passes += 1
-        return super().iter_scores(vectors)
+        return super().iter_scores(vectors, fast=fast)
 
 
 @pytest.fixture(autouse=True)
