@@ -50,7 +50,8 @@ def score_centred(
     and a thread each. m depends on the shard alone, so processes may hold any shards.
     """
     padding = np.zeros((-len(queries) % _QUERIES, queries.shape[1]), np.float32)
-    batches = torch.from_numpy(np.concatenate([queries, padding])).split(_QUERIES)
+    padded = torch.from_numpy(np.concatenate([queries, padding]))
+    batches = padded.view(-1, _QUERIES, store.dim).unbind()
     columns = [(batch * (SHIFT_CENTER * SHIFT_SCALE)).to(_BF16).T for batch in batches]
     means: dict[int, tuple[torch.Tensor, list[npt.NDArray[np.float32]]]] = {}
 

@@ -88,6 +88,19 @@ def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert not files.have_room(1)  # and nothing more is tried
 
 
+def test_scores_of_another_product_are_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endings = []
+    for fast in (True, False):
+        monkeypatch.setattr(OnDisk, "has_fast_scores", fast)
+        index = OnDisk(tmp_path)
+        run(index)
+        assert index.scored == 2
+        endings.append({path.name[32:] for path in tmp_path.glob("toy.hmx.scores/*/*")})
+    assert endings == [{".bf16.f32"}, {".bf16.f32", ".f32"}]
+
+
 @pytest.mark.parametrize("harm", ["a bit", "the end", "one more"])
 def test_a_damaged_file_is_made_anew(harm: str, tmp_path: Path) -> None:
     expected = run(OnDisk(tmp_path))
