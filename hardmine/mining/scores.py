@@ -84,9 +84,8 @@ class ScoreCache:
 
     Scores are float32, or float16 where one row for each class would not fit into ``max_bytes``.
     Which of the two depends on the sizes alone, never on what is cached, so that every run and
-    every replay sees the same values. A large index is multiplied in bfloat16 where the CPU has
-    units for it: float32 takes four times as long, and leads to the same targets but for 1 in 200
-    of the images that are not labelled.
+    every replay sees the same values. A large index is scored in bfloat16 where the CPU has units
+    for it (``has_fast_scores``), so a replay on another machine may differ in the fourth digit.
 
     Args:
         index: Holds the regions of the images.
