@@ -54,7 +54,7 @@ SCENARIOS: dict[str, RoadScenario] = {
         "the boxes of the other half have no label",
         few_labels=True,
     ),
-    "few-photos": RoadScenario("600 training photos", num_train=600),
+    "few-photos": RoadScenario("few training photos", num_train=600),
 }
 
 

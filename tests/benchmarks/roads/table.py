@@ -144,7 +144,8 @@ def to_markdown(report: dict[str, Any], *, plot: str = "") -> str:
 
 
 def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -> list[str]:
-    condition = SCENARIOS[scenario].condition
+    condition, regime = SCENARIOS[scenario].condition, REGIMES[passes]
+    num_train = min(SCENARIOS[scenario].num_train, regime.max_train)
     groups = {"all photos": "all", "by day": "timeofday=daytime", "at night": "timeofday=night"}
     if condition is not None:
         attribute, value = CONDITIONS[condition]
@@ -160,9 +161,9 @@ def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -
         "",
         f"## {scenario}, {passes}, {half}: {SCENARIOS[scenario].about}",
         "",
-        f"Each photo is drawn {REGIMES[passes].passes:g} times on average; {len(seeds)} splits "
-        f"({seeds}); {HALVES[half]}. AP50 of uniform, gains of the others; AP50 of the frequent "
-        "classes unless a column says rare.",
+        f"Each of {num_train:,} photos is drawn {regime.passes:g} times on average; "
+        f"{len(seeds)} splits ({seeds}); {HALVES[half]}. AP50 of uniform, gains of the others; "
+        "AP50 of the frequent classes unless a column says rare.",
         "",
         "| " + " | ".join(header) + " |",
         "|---" + "|---:" * (len(header) - 1) + "|",
