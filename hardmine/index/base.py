@@ -88,19 +88,8 @@ class Index(Protocol):
         """
         ...
 
-    @property
-    def has_fast_scores(self) -> bool:
-        """Whether ``iter_scores`` can be asked for fast scores on this machine."""
-        ...
-
-    def iter_scores(
-        self, vectors: Any, *, fast: bool = False
-    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Yield the scores of every image in chunks: image rows, and scores (C, n).
-
-        Fast scores are off by about 0.0002. They too are the same to the bit alone and beside
-        others.
-        """
+    def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Yield the scores of every image in chunks: image rows, and scores (C, n)."""
         ...
 
     def mean_vectors(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.float16]:

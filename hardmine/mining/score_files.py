@@ -27,7 +27,6 @@ class ScoreFiles:
 
     A file is named by a hash of the query's vector and starts with the hash of its scores. So what
     is read was made for this index and this query, and is whole; a file that is not is made anew.
-    Scores that were multiplied in bfloat16 lie in ``<query>.bf16.f32``.
     The whole folder can be deleted at any time.
 
     Args:
@@ -35,8 +34,6 @@ class ScoreFiles:
         digest: Hash of the index, in hex. Scores of any other version of it are deleted.
         num_images: Length of each row of scores.
         dtype: Of the scores.
-        product: What the scores were multiplied in, if it is not float32. Another machine may
-            multiply in something else, and its files are others.
         max_bytes: Disk space; beyond it, files that were not used for longest are deleted.
     """
 
@@ -47,12 +44,10 @@ class ScoreFiles:
         *,
         num_images: int,
         dtype: type[np.floating[Any]],
-        product: str = "",
         max_bytes: int,
     ) -> None:
         self.folder = index.with_name(f"{index.name}.scores") / digest[:16]
         self._num_images, self._dtype = num_images, np.dtype(dtype).newbyteorder("<")
-        self._ending = f"{product}.{self._dtype.kind}{8 * self._dtype.itemsize}".lstrip(".")
         self._max_bytes = max_bytes
         self._writable = True
 
@@ -135,7 +130,7 @@ class ScoreFiles:
 
     def _path(self, vector: npt.NDArray[np.float32]) -> Path:
         name = hashlib.sha256(np.ascontiguousarray(vector, "<f4").tobytes()).hexdigest()
-        return self.folder / f"{name[:32]}.{self._ending}"
+        return self.folder / f"{name[:32]}.{self._dtype.kind}{8 * self._dtype.itemsize}"
 
     def _delete_old(self, num_bytes: int) -> None:
         """Delete scores of other versions of the index, and those unused for longest if need be.

@@ -22,8 +22,7 @@ _MAX_BYTES = 512 * 2**20
 _MIN_DISK_BYTES = 4 * 2**30
 _DISK_SHARE = 1 / 4
 _BLOCK_SHARE = 1 / 8  # of the memory for rows: scores on their way to files
-# Of an index whose scores are worth files and fast products: fewer are scored in a second.
-_MIN_REGIONS = 100_000
+_MIN_REGIONS = 100_000  # of an index whose scores are worth files: fewer are scored in a second
 _Key = tuple[tuple[str, ...], bool]  # phrases, and whether they are embedded without templates
 
 
@@ -57,7 +56,7 @@ def mean_vectors_of(index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
     return vectors
 
 
-def _score_files(index: Index, dtype: type[np.floating[Any]], fast: bool) -> ScoreFiles | None:
+def _score_files(index: Index, dtype: type[np.floating[Any]]) -> ScoreFiles | None:
     """Files for the scores of an index; None if it is in memory alone, or quickly scored."""
     # An index over several processes has no store: it knows its folder itself.
     kept: Any = getattr(index, "store", index)
@@ -65,14 +64,7 @@ def _score_files(index: Index, dtype: type[np.floating[Any]], fast: bool) -> Sco
     if folder is None or not digest or index.num_regions < _MIN_REGIONS:
         return None
     max_bytes = max(_MIN_DISK_BYTES, int(_DISK_SHARE * 2 * index.num_regions * index.dim))
-    return ScoreFiles(
-        folder,
-        digest,
-        num_images=len(index),
-        dtype=dtype,
-        product="bf16" if fast else "",
-        max_bytes=max_bytes,
-    )
+    return ScoreFiles(folder, digest, num_images=len(index), dtype=dtype, max_bytes=max_bytes)
 
 
 class ScoreCache:
@@ -84,8 +76,7 @@ class ScoreCache:
 
     Scores are float32, or float16 where one row for each class would not fit into ``max_bytes``.
     Which of the two depends on the sizes alone, never on what is cached, so that every run and
-    every replay sees the same values. A large index is scored in bfloat16 where the CPU has units
-    for it (``has_fast_scores``), so a replay on another machine may differ in the fourth digit.
+    every replay sees the same values.
 
     Args:
         index: Holds the regions of the images.
@@ -118,7 +109,6 @@ class ScoreCache:
         self._cached: dict[_Key, Row] = {}
         self._vectors: dict[_Key, npt.NDArray[np.float32]] = {}
         self._files: ScoreFiles | None = None
-        self._fast = False
         self._rows = np.zeros(0, np.int64)
         self._in_order = False
         self._means: npt.NDArray[np.float16] | None = None
@@ -182,7 +172,7 @@ class ScoreCache:
         new = [place for place, row in enumerate(found) if row is None]
         if new:
             out = np.empty((len(new), len(self.index)), self.dtype)
-            for images, scores in self.index.iter_scores(vectors[new], fast=self._fast):
+            for images, scores in self.index.iter_scores(vectors[new]):
                 out[:, images] = _converted(scores, self.dtype)
             if self._files is not None:
                 self._files.write(vectors[new], [out])
@@ -208,7 +198,7 @@ class ScoreCache:
         images = max(int(_BLOCK_SHARE * self.max_bytes) // (len(vectors) * size), 1)
         parts: list[Row] = []
         waiting = 0
-        for rows, scores in self.index.iter_scores(vectors, fast=self._fast):
+        for rows, scores in self.index.iter_scores(vectors):
             parts.append(_converted(scores, self.dtype))
             waiting += scores.shape[1]
             if waiting >= images or rows.stop == num_images:
@@ -237,8 +227,7 @@ class ScoreCache:
         self._means = None
         self._rows = rows_of(self.index.ids, self._ids)
         self._in_order = np.array_equal(self._rows, np.arange(len(self.index)))
-        self._fast = self.index.num_regions >= _MIN_REGIONS and self.index.has_fast_scores
-        self._files = _score_files(self.index, self.dtype, self._fast)
+        self._files = _score_files(self.index, self.dtype)
         if len(self) and not (self._rows >= 0).any():
             raise InputError(
                 f"no image id of the training set is in the index (e.g. {self._ids[0]!r} against "

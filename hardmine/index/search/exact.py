@@ -12,7 +12,6 @@ import torch
 
 from hardmine.errors import InputError
 from hardmine.index.search.blocks import iter_blocks, region_rows
-from hardmine.index.search.centred import score_centred, scores_centred
 from hardmine.index.search.on_device import DeviceSearch
 from hardmine.index.search.product import MAX_NORM, can_multiply
 from hardmine.index.search.queries import check_k, check_queries, check_rows
@@ -168,39 +167,22 @@ class ExactIndex:
             out[:, rows] = part
         return out
 
-    @property
-    def has_fast_scores(self) -> bool:
-        """Whether this machine scores all images in bfloat16 faster; never for int8 vectors."""
-        return scores_centred(self.store, self.device)
-
-    def iter_scores(
-        self, vectors: Any, *, fast: bool = False
-    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Score every image in bounded memory: (image rows, (C, n)), rows ascending.
-
-        Args:
-            vectors: (C, D).
-            fast: Whether to multiply in bfloat16, which needs ``has_fast_scores``. Scores are off
-                by about 0.0002, a hundredth of what those of CLIP vary by.
-        """
+    def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Score every image in bounded memory: (image rows, (C, n)), rows ascending."""
         queries = check_queries(vectors, self.dim)
         images = max(_SCORES // max(len(queries), 1), 1)
         for start in range(0, len(self), images):
             stop = min(start + images, len(self))
-            yield slice(start, stop), self.scores_between(queries, start, stop, fast)
+            yield slice(start, stop), self.scores_between(queries, start, stop)
 
-    def scores_between(
-        self, vectors: Any, start: int, stop: int, fast: bool = False
-    ) -> npt.NDArray[np.float32]:
-        """Score the images of consecutive rows: (C, n); ``fast`` as in ``iter_scores``."""
+    def scores_between(self, vectors: Any, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Score the images of consecutive rows: (C, stop - start)."""
         queries, rows = check_queries(vectors, self.dim), np.arange(start, stop)
         out = np.full((len(queries), len(rows)), -np.inf, np.float32)
         for first in range(0, len(queries), _ALL_QUERIES):
             part = slice(first, first + _ALL_QUERIES)
             if self._on_device is not None:
                 self._on_device.score_images(queries.vectors[part], rows, out[part])
-            elif fast:
-                score_centred(self.store, queries.vectors[part], rows, out[part])
             else:
                 score_images(self.store, queries.vectors[part], rows, out[part])
         return queries.restore(out)

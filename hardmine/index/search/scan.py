@@ -85,7 +85,7 @@ def score_images(
     several = queries.repeat(2, axis=0) if len(queries) == 1 else queries
 
     def write(block: Block, scores: torch.Tensor) -> None:
-        out[:, block.rows - rows[0]] = scores_of_images(block, scores).T[: len(out)]
+        out[:, block.rows - rows[0]] = _scores_of_images(block, scores).T[: len(out)]
 
     _scan(store, Product(several, torch.float32), rows, write)
 
@@ -106,7 +106,7 @@ def _guess_threshold(
     sample: list[npt.NDArray[np.float32]] = []
 
     def collect(block: Block, scores: torch.Tensor) -> None:
-        sample.append(scores_of_images(block, scores))
+        sample.append(_scores_of_images(block, scores))
 
     _scan(store, product, chosen if rows is None else rows[chosen], collect)
     guess: npt.NDArray[np.float32] = np.partition(np.concatenate(sample), -rank, axis=0)[-rank]
@@ -134,7 +134,7 @@ def _scan(
     run_in_threads(work, blocks, max_threads=count // max_regions)
 
 
-def scores_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.float32]:
+def _scores_of_images(block: Block, scores: torch.Tensor) -> npt.NDArray[np.float32]:
     """Maximum over each image's regions: (r, C) to (n, C); -inf for an image without any."""
     each = block.regions_each
     if each:

@@ -19,7 +19,6 @@ def run_in_threads(
     items: Iterable[Item],
     *,
     max_threads: int = _MAX_THREADS,
-    single: bool = False,
 ) -> None:
     """Call ``work`` in several threads, each with an iterator over the shared items.
 
@@ -32,21 +31,19 @@ def run_in_threads(
             ``run_in_threads`` itself.
         items: Only one thread at a time advances it.
         max_threads: Largest number of threads.
-        single: Whether each call has one of torch's threads and no more, for equal bits.
     """
     total = torch.get_num_threads()
     count = min(total, max_threads, _MAX_THREADS)
-    if count <= 1 and not (single and total > 1):
+    if count <= 1:
         work(iter(items))
         return
-    count = max(count, 1)
     shared = _SharedIterator(items)
     ready = threading.Barrier(count + 1)
 
     def start() -> None:
         # torch initializes a thread at its first call and then overwrites what was set before.
         torch.get_num_threads()
-        torch.set_num_threads(1 if single else total // count)
+        torch.set_num_threads(total // count)
         ready.wait()
 
     def run() -> None:

@@ -19,7 +19,7 @@ from hardmine.index.storage.manifest import read_manifest
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds: N images and their parts, as in ``Store``, and how it scores them."""
+    """What a process holds: N images and their parts, as in ``Store``, and how many regions."""
 
     root: Path
     ids: npt.NDArray[Any]
@@ -29,7 +29,6 @@ class Held:
     encoder_fingerprint: str
     clusters: str
     num_regions: int
-    has_fast_scores: bool
     parts: tuple[str, ...]
 
 
@@ -61,7 +60,6 @@ class Holder:
             encoder_fingerprint=store.encoder_fingerprint,
             clusters=store.clusters,
             num_regions=store.num_regions,
-            has_fast_scores=self._index.has_fast_scores,
             parts=store.parts,
         )
 

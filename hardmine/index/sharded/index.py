@@ -68,7 +68,6 @@ class ShardedIndex:
         self._sizes = np.concatenate([one.sizes for one in held])
         self._first = held[0]
         self._num_regions = sum(one.num_regions for one in held)
-        self._has_fast_scores = all(one.has_fast_scores for one in held)
         # Rows of worker i are those from starts[i] to starts[i + 1].
         self._starts = np.cumsum([0, *(len(one.ids) for one in held)])
 
@@ -161,24 +160,14 @@ class ShardedIndex:
             out[:, rows] = part
         return out
 
-    @property
-    def has_fast_scores(self) -> bool:
-        """Whether all the processes score in bfloat16 faster."""
-        return self._has_fast_scores
-
-    def iter_scores(
-        self, vectors: Any, *, fast: bool = False
-    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Score every image in bounded memory: (image rows, (C, n)), of each process in turn.
-
-        ``fast`` as in ``ExactIndex.iter_scores``.
-        """
+    def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Score every image in bounded memory: (image rows, (C, n)), of each process in turn."""
         given = _checked(vectors, self.dim)
         images = max(_SCORES // (max(len(given), 1) * len(self._workers)), 1)
         counts = np.diff(self._starts).tolist()
         for start in range(0, max(counts), images):
             asked = [
-                (number, (given, start, min(start + images, count), fast))
+                (number, (given, start, min(start + images, count)))
                 for number, count in enumerate(counts)
                 if start < count
             ]

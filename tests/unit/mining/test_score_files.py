@@ -27,10 +27,10 @@ class OnDisk(ExactIndex):
     def __init__(self, folder: Path, digest: str = "ab" * 32) -> None:
         super().__init__(replace(TOY.index.store, folder=folder / "toy.hmx", digest=digest))
 
-    def iter_scores(self, vectors, *, fast=False):
+    def iter_scores(self, vectors):
         self.scored += len(vectors)
         self.passes += 1
-        return super().iter_scores(vectors, fast=fast)
+        return super().iter_scores(vectors)
 
 
 @pytest.fixture(autouse=True)
@@ -86,19 +86,6 @@ def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     files.write(np.eye(2, dtype=np.float32), blocks())
     assert list(files.folder.iterdir()) == []
     assert not files.have_room(1)  # and nothing more is tried
-
-
-def test_scores_of_another_product_are_other_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    endings = []
-    for fast in (True, False):
-        monkeypatch.setattr(OnDisk, "has_fast_scores", fast)
-        index = OnDisk(tmp_path)
-        run(index)
-        assert index.scored == 2
-        endings.append({path.name[32:] for path in tmp_path.glob("toy.hmx.scores/*/*")})
-    assert endings == [{".bf16.f32"}, {".bf16.f32", ".f32"}]
 
 
 @pytest.mark.parametrize("harm", ["a bit", "the end", "one more"])

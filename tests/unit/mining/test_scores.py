@@ -22,9 +22,9 @@ class Counting(ExactIndex):
     passes: list[int]
     means: list[int]
 
-    def iter_scores(self, vectors: Any, *, fast: bool = False) -> Iterator[tuple[slice, Any]]:
+    def iter_scores(self, vectors: Any) -> Iterator[tuple[slice, Any]]:
         self.passes.append(len(vectors))
-        return super().iter_scores(vectors, fast=fast)
+        return super().iter_scores(vectors)
 
     def mean_vectors(self, rows: Any = None) -> Any:
         self.means.append(len(rows))
