@@ -20,6 +20,8 @@ _SIGN_AND_REST = np.int16(0x8FFF - 0x10000)
 SHIFT_CENTER = 2 / (2 - 7 / 1031)
 # Smaller float16 numbers are subnormal, and the CPU may treat them as zero.
 SMALLEST_NORMAL = 2.0**-14
+# Columns from which torch's own maximum over a middle dimension is faster than that of halves.
+_WIDE = 256
 # Rows shifted at a time: 512 x 512 are 0.5 MB, still in the core's cache when they are masked.
 _SHIFTED_ROWS = 512
 
@@ -41,9 +43,11 @@ def shift_to_bfloat16(halves: torch.Tensor, out: torch.Tensor) -> None:
 def max_over_middle(values: torch.Tensor) -> torch.Tensor:
     """Maximum over the middle dimension: (n, m, C) to (n, C).
 
-    Compares halves that may overlap. torch's ``amax`` takes twice as long, as it does not use
-    vector instructions along C.
+    Compares halves that may overlap where C is small: torch's ``amax`` then takes up to four times
+    as long, and else half as long.
     """
+    if values.shape[2] >= _WIDE:
+        return values.amax(1)
     while values.shape[1] > 1:
         half = (values.shape[1] + 1) // 2
         values = torch.maximum(values[:, :half], values[:, -half:])
