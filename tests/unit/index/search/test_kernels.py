@@ -36,10 +36,13 @@ def test_every_float16_as_bfloat16() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("columns", [5, 300])
 @pytest.mark.parametrize("each", [1, 2, 3, 7, 50])
-def test_max_over_middle(each: int, dtype: torch.dtype) -> None:
-    values = torch.from_numpy(np.random.default_rng(each).standard_normal((4, each, 5))).to(dtype)
-    assert torch.equal(max_over_middle(values), values.amax(1))
+def test_max_over_middle(each: int, columns: int, dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(each)
+    values = torch.from_numpy(rng.standard_normal((4, each, columns))).to(dtype)
+    expected = values.double().numpy().max(axis=1)
+    np.testing.assert_array_equal(max_over_middle(values).double().numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
