@@ -8,8 +8,25 @@ from pathlib import Path
 
 import torch
 
+from hardmine.errors import InputError
+
 # Instruction sets of x86 and ARM that multiply 16-bit floats, as the operating system names them.
 _UNITS = ("amx_fp16", "amx_bf16", "avx512_fp16", "avx512_bf16", "avx_ne_convert", "asimdhp", "bf16")
+
+
+def require_device(device: str | torch.device) -> torch.device:
+    """Turn a name into a device that this machine has."""
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f'device must be like "cpu" or "cuda:0", got {device!r}') from error
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
+        raise InputError(
+            f"device {device!r} is not here: torch {torch.__version__} finds {count} GPUs; "
+            "leave device out to use what there is"
+        )
+    return chosen
 
 
 @functools.cache

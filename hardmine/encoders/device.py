@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from hardmine.errors import InputError
+from hardmine.processor import require_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -15,7 +16,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 def resolve_device(device: str | torch.device | None) -> torch.device:
     """Turn a name into a device; None is the GPU if there is one, else the CPU."""
     if device is not None:
-        return torch.device(device)
+        return require_device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -18,6 +18,7 @@ from hardmine.index.search.queries import check_k, check_queries, check_rows
 from hardmine.index.search.scan import find_best, score_images
 from hardmine.index.search.top_k import TopK, argmax_per_image, best_of_images, boxes_of
 from hardmine.index.storage.store import Shard, Store
+from hardmine.processor import require_device
 from hardmine.records import Hits
 from hardmine.records import rows_of as find_rows
 
@@ -56,7 +57,7 @@ class ExactIndex:
         for shard in store.shards:
             # Made here, as the warnings filter that it sets is not safe in threads.
             _ = shard.tensor
-        self.device = torch.device(device or "cpu")
+        self.device = require_device(device or "cpu")
         on_cpu = self.device.type == "cpu"
         self._on_device = None if on_cpu else DeviceSearch(store, self.device)
         if dtype is not None and not on_cpu:

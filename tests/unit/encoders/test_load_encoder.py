@@ -238,3 +238,9 @@ def test_an_encoder_object_is_returned_unchanged() -> None:
 def test_an_object_that_is_not_an_encoder_is_an_error() -> None:
     with pytest.raises(InputError, match="Linear lacks"):
         load_encoder(nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("device", "said"), [("gpu", "must be like"), ("cuda:64", "is not here")])
+def test_a_device_that_is_not_here_is_refused(device: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_encoder("tiny", device=device)
