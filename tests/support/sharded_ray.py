@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from joined_weeks import require_same_answers
 from pixel_images import PixelEncoder
 
@@ -61,9 +62,13 @@ def main(folder: Path) -> None:
     index.close()
     with pytest.raises(HardmineError, match="an actor of the index failed"):
         other.mean_vectors()
-    one = open_on_ray(path, actors=1, num_cpus=0.5, num_gpus=1)
-    assert in_actor(one, 0, lambda holder: ray.get_gpu_ids()) == [0]
-    assert in_actor(one, 0, lambda holder: holder._index.device.type) == "cuda"
+    if torch.cuda.is_available():
+        one = open_on_ray(path, actors=1, num_cpus=0.5, num_gpus=1)
+        assert in_actor(one, 0, lambda holder: ray.get_gpu_ids()) == [0]
+        assert in_actor(one, 0, lambda holder: holder._index.device.type) == "cuda"
+    else:
+        with pytest.raises(HardmineError, match="device 'cuda' is not here"):
+            open_on_ray(path, actors=1, num_cpus=0.5, num_gpus=1)
     ray.shutdown()
 
 
