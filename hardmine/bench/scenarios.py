@@ -78,7 +78,6 @@ SCENARIOS: dict[str, ScenarioSpec] = {
             *_EVERYWHERE,
             "class-aware",
             "repeat",
-            "no-trust",
             "no-confusers",
             "no-mistaken",
             "no-budget",

@@ -80,7 +80,6 @@ STRATEGIES: dict[str, Strategy] = {
         _CLASS_AWARE, about="class-aware, oracle: draws fine classes twice as often", oracle=True
     ),
     "hardmine": _HARDMINE,
-    "no-trust": Strategy("hardmine without trust", mining={"targets": TargetRules(trust=False)}),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
     ),

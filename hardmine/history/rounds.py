@@ -26,7 +26,7 @@ from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
 from hardmine.mining.weights import WeightReport, WeightRules, report_weights
 from hardmine.records import names_to_rows, numbers, plain_values
 
-FORMAT = 5
+FORMAT = 6
 Floats = npt.NDArray[np.float64]
 
 

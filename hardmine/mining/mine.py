@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -248,8 +248,6 @@ def mine(
     answering = _answering_images(data.scores, inputs.context_thresholds)
     # 2. Trust: are a query's best hits right?
     trust = measure_trust(evidence)
-    if not rules.trust:
-        trust = replace(trust, factor=np.ones(len(queries)))
     # 3. Targets: what is each image to each query?
     targets = split_targets(
         evidence,

@@ -33,7 +33,7 @@ Rows = npt.NDArray[np.int64]
 
 # positive: labelled with the class, typical. hard: labelled, and atypical or answering a context.
 # confuser: labelled without the class, but similar. suspect: so similar that the label is probably
-# missing. hit: found in an unlabelled pool.
+# missing; reported, and drawn as before. hit: found in an unlabelled pool.
 KINDS = ("positive", "hard", "confuser", "suspect", "hit")
 POSITIVE, HARD, CONFUSER, SUSPECT, HIT = range(len(KINDS))
 
@@ -52,24 +52,20 @@ class TargetRules:
         confuser: Strength of the most similar confuser; 0 turns confusers off.
         mistaken: How far a class is drawn as often as the classes that it is mistaken for; 0 turns
             that off.
-        suspect: Strength of a suspect; 0 reports it only.
         missing: Expected share of missing labels; None estimates it for each class, 0 takes the
             labels as complete.
         pool_share: Share of an unlabelled pool that may be hits of one query.
-        trust: Whether what retrieval contributes is scaled by its measured precision.
         templates: Prompt templates around each phrase: a set's name, or a list of one's own.
     """
 
     confuser: float = 0.5
     mistaken: float = 1.0
-    suspect: float = 0.0
     missing: float | None = None
     pool_share: float = 0.02
-    trust: bool = True
     templates: str | tuple[str, ...] = "short"
 
     def __post_init__(self) -> None:
-        for name in ("confuser", "mistaken", "suspect", "missing", "pool_share"):
+        for name in ("confuser", "mistaken", "missing", "pool_share"):
             value = getattr(self, name)
             if name == "missing" and value is None:
                 continue
@@ -252,16 +248,13 @@ def _of_class(found: Evidence, factor: float, rules: TargetRules) -> _Part:
     if factor == 0:
         found = found.take(found.roles == LABELLED)
     hardness = (1 - found.shares) * factor
-    similar = rules.confuser * (1 - (1 - factor * found.shares))
+    similar = rules.confuser * factor * found.shares
     pooled = found.shares if found.calibration is not None else factor * found.shares
     # By role: labelled, similar, suspected, pooled.
     kinds = np.choose(
         found.roles, [np.where(hardness > 0.5, HARD, POSITIVE), CONFUSER, SUSPECT, HIT]
     )
-    strengths = np.choose(
-        found.roles,
-        [_TYPICAL + (1 - _TYPICAL) * hardness, similar, rules.suspect * found.shares, pooled],
-    )
+    strengths = np.choose(found.roles, [_TYPICAL + (1 - _TYPICAL) * hardness, similar, 0.0, pooled])
     return _part(found.rows, kinds, strengths, found.scores)
 
 

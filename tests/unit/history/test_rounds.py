@@ -154,7 +154,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 1 is not a round"):
         read_rounds(file)
     file.write_text(json.dumps(make(1).to_json() | {"format": 2}) + "\n")
-    with pytest.raises(InputError, match="has format 2, this version reads 5"):
+    with pytest.raises(InputError, match="has format 2, this version reads 6"):
         read_rounds(file)
     with pytest.raises(InputError, match="cannot read rounds"):
         read_rounds(tmp_path / "none.jsonl")
@@ -168,5 +168,5 @@ def test_the_digest_changes_with_any_weight_but_not_with_the_last_bits() -> None
 
 def test_a_line_is_json_that_other_programs_read() -> None:
     record = json.loads(json.dumps(make(1).to_json(), allow_nan=False))
-    assert record["format"] == 5
+    assert record["format"] == 6
     assert record["queries"][1]["precision"] is None
