@@ -13,6 +13,6 @@ custom_hooks = [
         iou_type="segm",
         # The prior shrinks APs of few validation instances, which are mostly noise. With balance=0
         # mining leaves class frequency to ClassBalancedDataset.
-        miner=dict(need=dict(policy="bottom:30%", prior=20), weights=dict(balance=0.0, budget=0.4)),
+        miner=dict(need=dict(policy="bottom:30%", prior=20), weights=dict(balance=0.0)),
     )
 ]

@@ -9,6 +9,6 @@ custom_hooks = [
         index="data/lvis_v1/train.hmx",
         clusters="kmeans:10,context=0.4+whole",
         iou_type="segm",
-        miner=dict(need=dict(policy="bottom:30%", prior=20), weights=dict(budget=0.4)),
+        miner=dict(need=dict(policy="bottom:30%", prior=20)),
     )
 ]

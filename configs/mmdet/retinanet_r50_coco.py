@@ -10,7 +10,5 @@ custom_hooks = [
         encoder="RN50x64/openai",  # MODEL/WEIGHTS, as open_clip names them
         index="data/coco/train2017.hmx",  # built by the first run
         clusters="kmeans:10,context=0.4+whole",
-        # Arguments of HardMiner.
-        miner=dict(need=dict(policy="mean"), weights=dict(budget=0.4)),
     )
 ]

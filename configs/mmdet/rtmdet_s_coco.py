@@ -9,6 +9,6 @@ custom_hooks = [
         encoder="RN50x64/openai",
         index="data/coco/train2017.hmx",
         # Validation comes every tenth epoch, so a boost gets 5 rounds to show a gain.
-        miner=dict(need=dict(policy="mean", patience=5), weights=dict(budget=0.4)),
+        miner=dict(need=dict(patience=5)),
     ),
 ]

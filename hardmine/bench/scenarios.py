@@ -80,7 +80,6 @@ SCENARIOS: dict[str, ScenarioSpec] = {
             "repeat",
             "no-confusers",
             "no-mistaken",
-            "no-budget",
             "whole-image",
             "class-aware-50",
             "inverse-ap-50",
@@ -95,7 +94,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         _COMMON_NIGHT,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=(*_EVERYWHERE, "class-aware", "auto", "no-contexts", "no-budget"),
+        strategies=(*_EVERYWHERE, "class-aware", "auto", "no-contexts"),
     ),
     "confusable": ScenarioSpec(
         "fine classes: one colour of eight kinds is a class of its own, easily mistaken for the "

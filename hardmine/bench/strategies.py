@@ -18,7 +18,6 @@ from hardmine.encoders import Encoder
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.targets import TargetRules
-from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -89,9 +88,6 @@ STRATEGIES: dict[str, Strategy] = {
     "no-contexts": Strategy("hardmine without contexts", mining={"contexts": ()}),
     "auto": Strategy("hardmine, contexts found by itself", mining={"contexts": "auto"}),
     "whole-image": Strategy("hardmine, one vector an image", mining={}, whole_image=True),
-    "no-budget": Strategy(
-        "hardmine without a budget", mining={"weights": WeightRules(budget=None)}
-    ),
     **{
         f"{name}-{100 * share:.0f}": _with_known_share(strategy, share)
         for share in (0.5, 0.8)

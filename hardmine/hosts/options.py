@@ -30,7 +30,7 @@ class MiningOptions:
         interval: Validations from one round to the next.
         begin: Validations before the first round that are not mined.
         miner: More arguments of ``HardMiner``: contexts, and need, targets and weights, which may
-            be mappings, such as ``{"weights": {"budget": 0.4}}``.
+            be mappings, such as ``{"need": {"patience": 5}}``.
         strict: Whether a round that fails ends the training.
     """
 

@@ -15,7 +15,6 @@ from hardmine.records import Hits
 
 Floats = npt.NDArray[np.float64]
 
-_HALVINGS = 30
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
@@ -26,7 +25,6 @@ class WeightRules:
     Attributes:
         cap: How many times as often an image that fully answers the weakest class is drawn as one
             that answers nothing, all else alike. 1 turns boosts off.
-        budget: Largest share of an epoch's draws that mining may move; None for no limit.
         balance: How far draws follow what validation misses and training seldom shows, by class
             and by look, and classes come as often as those they are mistaken for, in [0, 1]. 0: not
             at all. 1: as often as it is missed. 0.5: by the square root of that, as another view of
@@ -34,14 +32,11 @@ class WeightRules:
     """
 
     cap: float = 1.75
-    budget: float | None = 0.5
     balance: float = 0.5
 
     def __post_init__(self) -> None:
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
         _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
-        if self.budget is not None:
-            _require("budget", self.budget, 0.0, 1.0, "a share of the draws in [0, 1], or None")
 
 
 def _require(name: str, value: object, low: float, high: float, expected: str) -> None:
@@ -63,7 +58,7 @@ def image_weights(
     """Give every image a sampling weight, larger where weak classes were found.
 
     1. boost:   what the image answers of what is weak, in [0, 1]; see ``Targets.boost``
-    2. weight:  cap^boost · balance, both exponents scaled down together to meet the budget
+    2. weight:  cap^boost · balance
 
     Factors rather than summands: where most images answer a little, those that answer most must
     still stand out. Weights are relative. An image that no query found keeps its balance factor.
@@ -103,27 +98,9 @@ def image_weights(
         )
     classes = np.arange(num_queries) if class_rows is None else class_rows
     boost = targets.boost(needs, classes, num_images)
-    return weights_from_boost(boost, balance=balance, rules=rules)
-
-
-def weights_from_boost(
-    boost: Floats, *, balance: Floats | None = None, rules: WeightRules | None = None
-) -> Floats:
-    """Weights of images whose boost is known: cap^boost · balance, within the budget.
-
-    Args:
-        boost: (N,) in [0, 1].
-        balance: (N,) factors above 0; 1 if None.
-        rules: Cap and budget.
-    """
-    rules = rules or WeightRules()
-    balance = np.ones(len(boost)) if balance is None else balance
-    logs = float(np.log(rules.cap)) * boost
-    scale = 1.0
-    if rules.budget is not None:
-        scale = _budget_scale(logs + np.log(balance), rules.budget)
-    # exp(log(cap)) may round above the cap.
-    return np.asarray(np.minimum(np.exp(scale * logs), rules.cap) * balance**scale)
+    # Powers of the cap may round above it.
+    weights = np.minimum(rules.cap**boost, rules.cap)
+    return np.asarray(weights if balance is None else weights * balance)
 
 
 def _targets_of_hits(hits: Hits, trust: npt.ArrayLike | None) -> Targets:
@@ -245,23 +222,6 @@ def report_weights(
         head_share_before=before,
         head_share_after=after,
     )
-
-
-def _budget_scale(logs: npt.NDArray[np.float64], budget: float) -> float:
-    """How far to scale the logarithms of weights so that they move at most ``budget`` of the draws.
-
-    The further they are apart, the more they move, so halving finds the scale.
-    """
-    if _moved_share(np.exp(logs)) <= budget:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if _moved_share(np.exp(middle * logs)) <= budget:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def _moved_share(weights: npt.NDArray[np.float64]) -> float:

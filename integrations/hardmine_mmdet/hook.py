@@ -64,7 +64,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         val_index: Folder of the index of the validation images, which is built for that;
             ``hardmine/val-index.hmx`` in the work folder if None.
         miner: More arguments of ``hardmine.HardMiner``: contexts, and need, targets and weights,
-            which may be dicts, e.g. ``dict(weights=dict(budget=0.4))``.
+            which may be dicts, e.g. ``dict(need=dict(patience=5))``.
         strict: Whether a round that fails ends the training.
     """
 

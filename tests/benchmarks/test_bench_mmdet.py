@@ -112,7 +112,7 @@ def test_share_of_an_epoch(tmp_path) -> None:
     stopwatch, marks = Stopwatch(), EpochMarks()
     runner.register_hook(marks)
     # All classes are weak: the largest number of queries.
-    mined = {"need": {"policy": "below:0.99"}, "weights": {"budget": None}}
+    mined = {"need": {"policy": "below:0.99"}}
     runner.register_hook(TimedHook(stopwatch, encoder="tiny", strict=True, miner=mined))
     runner.train()
     print(

@@ -91,7 +91,6 @@ def test_an_unlabelled_pool_is_mined_by_text_alone(toy: ToyData) -> None:
         encoder=WordEncoder(),
         need=NeedRules(class_names=NAMES),
         targets=TargetRules(pool_share=0.05),
-        weights=WeightRules(budget=None),
     )
     done = miner.step(METRICS)
     raised = done.weights > 1
@@ -153,7 +152,7 @@ def test_what_a_pool_image_was_found_for_counts_as_shown_as_far_as_that_is_likel
 
 
 def test_a_context_raises_the_labelled_images_that_answer_it(toy: ToyData) -> None:
-    settings = {"weights": WeightRules(budget=None), "targets": COMPLETE_LABELS}
+    settings = {"targets": COMPLETE_LABELS}
     plain = make_miner(toy, **settings).step(METRICS)
     dark = make_miner(toy, contexts=["at night"], **settings).step(METRICS)
     assert [query.phrases[0] for query in dark.queries] == ["fork", "fork at night"]

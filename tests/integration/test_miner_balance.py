@@ -16,7 +16,7 @@ from hardmine.errors import IndexMismatch, InputError
 from hardmine.history.rounds import read_rounds
 from hardmine.index.search.exact import ExactIndex
 
-FULL_BALANCE = WeightRules(budget=None, balance=1.0)
+FULL_BALANCE = WeightRules(balance=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_classes_are_balanced_where_validation_tells_nothing_of_them(
     toy: ToyData, balance: float, tmp_path: Path
 ) -> None:
     record = tmp_path / "rounds.jsonl"
-    rules = WeightRules(budget=None, balance=balance)
+    rules = WeightRules(balance=balance)
     miner = make_miner(toy, weights=rules, rounds=record, targets=COMPLETE_LABELS)
     done = miner.step(EQUAL)
     assert done.queries == ()

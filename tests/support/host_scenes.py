@@ -27,7 +27,7 @@ BATCHES = NUM_IMAGES // BATCH_SIZE
 # balance adds must stand out from rounding in a few epochs.
 MINER = {
     "need": {"policy": "below:0.9", "patience": None},
-    "weights": {"budget": None, "balance": 1.0},
+    "weights": {"balance": 1.0},
 }
 
 

@@ -39,7 +39,7 @@ def train(root: Path, work: Path, **more: Any) -> Recorder:
     miner = {
         "contexts": ("at night",),
         "need": {"policy": "below:0.9"},
-        "weights": {"budget": None, "cap": 8.0},
+        "weights": {"cap": 8.0},
     }
     runner.register_hook(
         HardMiningHook(encoder=PixelEncoder(), clusters="kmeans:4+whole", miner=miner)

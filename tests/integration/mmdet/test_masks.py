@@ -22,7 +22,7 @@ def train(settings, **hook):
         loader.dataset.pipeline = with_masks(loader.dataset.pipeline)
     settings.custom_hooks = []
     runner = make_runner(settings)
-    miner = {"need": {"policy": "below:0.99"}, "weights": {"budget": None}}
+    miner = {"need": {"policy": "below:0.99"}}
     runner.register_hook(
         HardMiningHook(encoder=PixelEncoder(), clusters="kmeans:4+whole", miner=miner, **hook)
     )

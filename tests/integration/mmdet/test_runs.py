@@ -22,7 +22,7 @@ from hardmine_mmdet.safe_checkpoints import SAFE_GLOBALS  # resuming needs it fr
 # Untrained detectors find nothing: with a target AP as policy all classes are weak at once.
 MINER = {
     "need": {"policy": "below:0.9", "patience": None},
-    "weights": {"budget": None, "cap": 8.0},
+    "weights": {"cap": 8.0},
 }
 BATCHES = 6  # of four images, in an epoch of 24
 # Where only the draws are asked about, a detector that costs nothing.

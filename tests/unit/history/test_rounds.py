@@ -62,7 +62,7 @@ def make(number: int, ap: tuple[float, float] = (0.5, 0.1), **changes: object) -
             context_thresholds={"at night": 0.1},
             ratios=Ratios((0.5, 2.25), DensityRatio((0.1, -1 / 3), 0.7)),
             targets=TargetRules(missing=0.2, templates=("a {}",)),
-            weights=WeightRules(budget=None),
+            weights=WeightRules(cap=2.0),
             num_images=3,
             encoder="words",
             clusters="whole",

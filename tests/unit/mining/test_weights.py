@@ -49,11 +49,8 @@ TWO = hits([[0, 1], [1, -1]], [[1.0, 0.5], [0.8, -np.inf]])
         (TWO, [1.0, 0.5], {"balance": np.array([0.5, 1, 3])}, {"cap": 4}, [2, 2, 3]),
         # A cap of 1 turns boosts off.
         (TWO, [1.0, 1.0], {}, {"cap": 1}, [1, 1, 1]),
-        # No need, no budget: all equal.
+        # No need: all equal.
         (TWO, [0.0, 0.0], {}, {}, [1, 1, 1]),
-        (TWO, [1.0, 1.0], {}, {"budget": 0.0}, [1, 1, 1]),
-        # A budget that is not reached changes nothing.
-        (TWO, [1.0, 0.5], {}, {"budget": 0.9, "cap": 4}, [4, 2, 1]),
     ],
 )
 def test_weights(
@@ -63,7 +60,7 @@ def test_weights(
     rules: dict[str, float],
     expected: list[float],
 ) -> None:
-    limits = WeightRules(**{"budget": None, **rules})  # type: ignore[arg-type]
+    limits = WeightRules(**rules)
     weights = image_weights(found, need, num_images=3, rules=limits, **options)  # type: ignore[arg-type]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
@@ -71,22 +68,6 @@ def test_weights(
 def test_the_loops_defaults_are_those_of_the_function() -> None:
     found = hits([[0, 1]], [[1.0, 0.5]])
     assert image_weights(found, [1.0], num_images=9).max() == WeightRules().cap == 1.75
-
-
-def test_the_budget_is_the_share_of_draws_that_move() -> None:
-    rng = np.random.default_rng(0)
-    found = hits([rng.permutation(1000)[:200].tolist()], [rng.random(200).tolist()])
-    free = report_weights(
-        image_weights(found, [1.0], num_images=1000, rules=WeightRules(cap=10, budget=None))
-    )
-    assert free.moved_share > 0.15
-    weights = image_weights(found, [1.0], num_images=1000, rules=WeightRules(cap=10, budget=0.1))
-    assert report_weights(weights).moved_share == pytest.approx(0.1)
-    # As counted in draws: what comes on top of once an image, over many epochs.
-    sampler = HardMiningSampler(1000)
-    sampler.set_weights(weights)
-    drawn = np.mean([np.bincount(list(sampler), minlength=1000) for _ in range(200)], axis=0)
-    assert (drawn - 1).clip(0).sum() / 1000 == pytest.approx(0.1, abs=2e-3)
 
 
 def test_need_goes_in_as_it_comes_out_of_class_need() -> None:
@@ -124,7 +105,6 @@ def test_bad_input_is_refused(options: dict[str, object], message: str) -> None:
         ({"cap": 0.5}, "cap must be at least 1 .* got 0.5"),
         ({"cap": np.inf}, "cap must be at least 1"),
         ({"cap": "4"}, "cap must be at least 1 .* got '4'"),
-        ({"budget": 1.5}, r"budget must be a share of the draws in \[0, 1\], or None, got 1.5"),
         ({"balance": 2}, r"balance must be in \[0, 1\], got 2"),
     ],
 )
