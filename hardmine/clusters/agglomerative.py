@@ -48,4 +48,4 @@ def _from_merges(merges: Tensor) -> Dendrogram:
     parent = patches.scatter(1, absorbed, ids.gather(1, kept))
     height = torch.full((batch, count), torch.inf, dtype=merges.dtype)
     height.scatter_(1, absorbed, merges[:, :, 2])
-    return Dendrogram(parent, height, order=height)
+    return Dendrogram(parent, height)

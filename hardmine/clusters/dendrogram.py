@@ -17,14 +17,12 @@ class Dendrogram:
 
     Attributes:
         parent: (B, P) int64, the patch into which each patch is absorbed; the last is its own.
-        height: (B, P) distance at which each patch is absorbed; inf for the last.
-        order: (B, P) sort key of the merges, larger is later; equals ``height`` if heights never
-            decrease.
+        height: (B, P) distance at which each patch is absorbed; inf for the last. A later merge is
+            never lower.
     """
 
     parent: Tensor
     height: Tensor
-    order: Tensor
 
     def cut(self, k: int) -> Tensor:
         """Partition into min(k, P) clusters: (B, P) int64, the id of each patch's cluster."""
@@ -37,8 +35,8 @@ class Dendrogram:
 
     def _rank(self) -> Tensor:
         """(B, P): 0 for the last patch, 1 for the patch absorbed last, and so on."""
-        last_first = self.order.argsort(dim=1, descending=True, stable=True)
-        ranks = torch.arange(self.order.shape[1], device=self.order.device)
+        last_first = self.height.argsort(dim=1, descending=True, stable=True)
+        ranks = torch.arange(self.height.shape[1], device=self.height.device)
         return torch.empty_like(last_first).scatter_(1, last_first, ranks.expand_as(last_first))
 
     def _cluster_ids(self, roots: Tensor) -> Tensor:

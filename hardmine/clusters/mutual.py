@@ -67,7 +67,7 @@ def mutual_dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
         ids = ids.gather(1, kept)
     parent, height = parent[:, :count], height[:, :count]
     height = height.sqrt() if linkage == "ward" else height
-    return Dendrogram(parent, height, order=height)
+    return Dendrogram(parent, height)
 
 
 def _join_rows(

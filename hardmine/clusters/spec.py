@@ -1,6 +1,6 @@
 """The clustering spec: a short text used in configs, on the command line and in manifests.
 
-``METHOD[:VALUE][,KEY=VALUE,...,FLAG][+whole]``; a colon precedes the first option.
+``METHOD[:VALUE][,KEY=VALUE,...][+whole]``; a colon precedes the first option.
 
 ==============================  ================================================================
 ``whole``                       only the whole-image vector
@@ -13,10 +13,10 @@
 ``boxes``                       boxes given by the caller
 ==============================  ================================================================
 
-Agglomerative and tree have the options ``linkage=average|complete|ward`` (default: average and
-complete) and ``connect`` (only adjacent patches can merge). ``context=A`` adds A times the
-whole-image vector to each region's unit vector, so that a fork on a table scores above a fork-like
-streak on a wall. ``+whole`` adds the whole image as one more region.
+Agglomerative and tree have the option ``linkage=average|complete|ward`` (default: average and
+complete). ``context=A`` adds A times the whole-image vector to each region's unit vector, so that a
+fork on a table scores above a fork-like streak on a wall. ``+whole`` adds the whole image as one
+more region.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 from hardmine.errors import InputError
 
-Value = int | float | str | bool | tuple[int, ...]
+Value = int | float | str | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,9 @@ def _linkage(text: str) -> str:
     return text
 
 
-def _flag(text: str) -> bool:
-    if text:
-        raise ValueError
-    return True
-
-
 _COUNT = "a whole number of at least 1"
 _COUNTS = "a whole number of at least 1, or several as in 3/6"
 _LINKAGE = Option(_linkage, "average, complete or ward", "average")
-_CONNECT = Option(_flag, "given without a value", False)
 
 _CONTEXT = {"context": Option(_positive, "a number above 0, such as 0.4", 0.0)}
 
@@ -90,7 +83,6 @@ METHODS: dict[str, dict[str, Option]] = {
         "k": Option(_count, _COUNT),
         "t": Option(_positive, "a distance above 0"),
         "linkage": _LINKAGE,
-        "connect": _CONNECT,
         **_CONTEXT,
     },
     "pyramid": {"levels": Option(_count, _COUNT, 6), **_CONTEXT},
@@ -98,7 +90,6 @@ METHODS: dict[str, dict[str, Option]] = {
     "tree": {
         "k": Option(_counts, _COUNTS, (3, 6)),
         "linkage": replace(_LINKAGE, default="complete"),
-        "connect": _CONNECT,
         **_CONTEXT,
     },
 }
@@ -157,7 +148,7 @@ class ClusterSpec:
 
 
 def _option_text(name: str, value: Value) -> str:
-    return name if value is True else f"{name}={_value_text(value)}"
+    return f"{name}={_value_text(value)}"
 
 
 def _value_text(value: Value | None) -> str:

@@ -11,16 +11,15 @@ from hardmine.clusters import cluster, parse_spec
 
 counts = st.integers(1, 40)
 linkages = st.sampled_from(["", ",linkage=complete", ",linkage=ward"])
-connects = st.sampled_from(["", ",connect"])
 partitions = st.one_of(
     st.just("none"),
     st.builds("kmeans:{}".format, counts),
-    st.builds("agglomerative:k={}{}{}".format, counts, linkages, connects),
-    st.builds("agglomerative:t={}{}{}".format, st.floats(0.01, 2), linkages, connects),
+    st.builds("agglomerative:k={}{}".format, counts, linkages),
+    st.builds("agglomerative:t={}{}".format, st.floats(0.01, 2), linkages),
 )
 overlapping = st.one_of(
     st.builds("pyramid:{}".format, st.integers(1, 4)),
-    st.builds("tree:{}/{}{}{}".format, counts, counts, linkages, connects),
+    st.builds("tree:{}/{}{}".format, counts, counts, linkages),
     st.builds("kmeans:{}/{},context=0.5".format, counts, counts),
 )
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.feature_extraction.image import grid_to_graph
 
 from hardmine.clusters import cluster
 from hardmine.clusters.agglomerative import dendrogram
@@ -26,12 +25,11 @@ def textured(batch: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.normalize(shared + own, dim=-1)
 
 
-def reference(patches: torch.Tensor, linkage: str, *, connect: bool, **stop: float) -> np.ndarray:
+def reference(patches: torch.Tensor, linkage: str, **stop: float) -> np.ndarray:
     model = AgglomerativeClustering(
         **{"n_clusters": None, **stop},
         metric="euclidean" if linkage == "ward" else "cosine",
         linkage=linkage,
-        connectivity=grid_to_graph(HEIGHT, WIDTH) if connect else None,
     )
     return model.fit_predict(patches.flatten(0, 1).double().numpy())
 
@@ -41,23 +39,21 @@ def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
     return pairs == len(set(one.tolist())) == len(set(other.tolist()))
 
 
-@pytest.mark.parametrize("connect", [False, True])
 @pytest.mark.parametrize("linkage", LINKAGES)
-def test_partitions_equal_scikit_learn_s(linkage: str, connect: bool) -> None:
+def test_partitions_equal_scikit_learn_s(linkage: str) -> None:
     patches = textured(4)
-    options = f"linkage={linkage}" + ",connect" * connect
     for k in (1, 2, 5, 12, 30, 62, 63):
-        labels = cluster(patches, f"agglomerative:k={k},{options}", labels=True).labels
+        labels = cluster(patches, f"agglomerative:k={k},linkage={linkage}", labels=True).labels
         assert labels is not None
         for image, got in zip(patches, labels, strict=True):
-            expected = reference(image, linkage, connect=connect, n_clusters=k)
+            expected = reference(image, linkage, n_clusters=k)
             assert same_partition(expected, got.flatten().numpy()), k
     numbers = set()
     for t in (0.3, 0.5, 0.7, 0.9, 1.1, 1.5, 2.5):
-        labels = cluster(patches, f"agglomerative:t={t},{options}", labels=True).labels
+        labels = cluster(patches, f"agglomerative:t={t},linkage={linkage}", labels=True).labels
         assert labels is not None
         for image, got in zip(patches, labels, strict=True):
-            expected = reference(image, linkage, connect=connect, distance_threshold=t)
+            expected = reference(image, linkage, distance_threshold=t)
             assert same_partition(expected, got.flatten().numpy()), t
             numbers.add(int(got.max()) + 1)
     assert len(numbers) > 5  # the thresholds give many different cuts
@@ -83,23 +79,13 @@ def test_parallel_merging_ends_if_all_distances_are_equal(linkage: str) -> None:
         assert [len(set(names.tolist())) for names in tree.cut(k)] == [k, k]
 
 
-def test_a_connected_cluster_is_contiguous() -> None:
-    import scipy.ndimage
-
-    labels = cluster(textured(3), "agglomerative:k=8,connect", labels=True).labels
-    assert labels is not None
-    for image in labels.numpy():
-        for region in range(8):
-            assert scipy.ndimage.label(image == region)[1] == 1
-
-
 def test_tree_drops_duplicate_clusters() -> None:
     patches = textured(3)
     regions = cluster(patches, "tree:2/5/9,linkage=complete")
     for row in range(3):
         expected = set()
         for k in (2, 5, 9):
-            names = reference(patches[row], "complete", connect=False, n_clusters=k)
+            names = reference(patches[row], "complete", n_clusters=k)
             expected |= {tuple(np.flatnonzero(names == name)) for name in range(k)}
         got = regions.vectors[regions.image_rows == row]
         flat = patches[row].flatten(0, 1).double()

@@ -17,8 +17,6 @@ SPECS = [
     "agglomerative:k=4",
     "agglomerative:t=0.5,linkage=complete",
     "agglomerative:k=4,linkage=ward",
-    "agglomerative:k=4,connect",
-    "agglomerative:t=0.9,linkage=ward,connect",
     "pyramid:3",
     "tree:2/5+whole",
 ]

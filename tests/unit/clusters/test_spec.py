@@ -20,10 +20,7 @@ from hardmine.errors import InputError
         ("agglomerative:50", "agglomerative:k=50"),
         ("agglomerative:t=0.35", "agglomerative:t=0.35"),
         ("agglomerative:t=0.123456789", "agglomerative:t=0.123456789"),
-        (
-            "agglomerative:connect,linkage=complete,t=1",
-            "agglomerative:t=1,linkage=complete,connect",
-        ),
+        ("agglomerative:linkage=complete,t=1", "agglomerative:t=1,linkage=complete"),
         ("agglomerative:k=50,linkage=average", "agglomerative:k=50"),
         ("pyramid", "pyramid:6"),
         ("pyramid:levels=4", "pyramid:4"),
@@ -41,8 +38,8 @@ def test_canonical_text(text: str, canonical: str) -> None:
 
 
 def test_options_have_values_and_defaults() -> None:
-    spec = parse_spec("agglomerative:t=0.35,connect+whole")
-    assert spec == ClusterSpec("agglomerative", (("t", 0.35), ("connect", True)), whole=True)
+    spec = parse_spec("agglomerative:t=0.35,context=0.4+whole")
+    assert spec == ClusterSpec("agglomerative", (("t", 0.35), ("context", 0.4)), whole=True)
     assert spec.option("linkage") == "average"
     assert spec.option("k") is None
     assert spec.option("levels") is None
@@ -70,8 +67,8 @@ def test_options_have_values_and_defaults() -> None:
         ("agglomerative:t=0", "t must be a distance above 0"),
         ("agglomerative:t=nan", "t must be a distance above 0"),
         ("agglomerative:k=3,linkage=single", "average, complete or ward"),
-        ("agglomerative:k=3,conect", 'did you mean "connect"'),
-        ("agglomerative:k=3,connect=1", "given without a value"),
+        ("agglomerative:k=3,linkag=ward", 'did you mean "linkage"'),
+        ("agglomerative:k=3,linkage", 'average, complete or ward, got ""'),
         ("none:context=-1", "context must be a number above 0"),
     ],
 )
