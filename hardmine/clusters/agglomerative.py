@@ -27,7 +27,7 @@ def dendrogram(cosines: Tensor, linkage: str = "average") -> Dendrogram:
     batch, count, _ = cosines.shape
     merges = np.empty((batch, count - 1, 4))
     for row, image_cosines in enumerate(cosines.numpy()):
-        distance = 1.0 - squareform(image_cosines, checks=False).astype(np.float64)
+        distance = np.subtract(1.0, squareform(image_cosines, checks=False), dtype=np.float64)
         if linkage == "ward":
             distance = np.sqrt(np.maximum(2 * distance, 0))
         merges[row] = scipy.cluster.hierarchy.linkage(distance, linkage)

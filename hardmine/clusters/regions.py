@@ -148,8 +148,9 @@ def _replace_cancelled(
 
 def add_context(regions: Regions, whole: Tensor, share: float) -> Regions:
     """Add ``share`` times the whole-image vector to each region's vector, and normalise."""
-    image_vectors = F.normalize(whole, dim=1)[regions.image_rows]
-    return replace(regions, vectors=F.normalize(regions.vectors + share * image_vectors, dim=1))
+    vectors = (share * F.normalize(whole, dim=1)).index_select(0, regions.image_rows)
+    vectors += regions.vectors
+    return replace(regions, vectors=F.normalize(vectors, dim=1, out=vectors))
 
 
 def whole_regions(whole: Tensor) -> Regions:
@@ -171,7 +172,7 @@ def with_whole(regions: Regions, whole: Tensor) -> Regions:
     rows = torch.cat([regions.image_rows, added.image_rows])
     order = rows.argsort(stable=True)
     return Regions(
-        vectors=torch.cat([regions.vectors, added.vectors])[order],
+        vectors=torch.cat([regions.vectors, added.vectors]).index_select(0, order),
         image_rows=rows[order],
         boxes=torch.cat([regions.boxes, added.boxes])[order],
         mass=torch.cat([regions.mass, added.mass])[order],

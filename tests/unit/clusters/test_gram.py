@@ -52,6 +52,8 @@ def test_gram_equals_the_product_and_is_symmetric(
     # An image's cosines do not depend on its place in a batch.
     assert torch.equal(module.gram(patches[1:])[0], cosines[1])
     assert torch.equal(module.gram(patches[1:].clone())[0], cosines[1])
+    monkeypatch.setattr(module, "_HALVED_FROM", 0)  # oneDNN in two calls: the same bits
+    assert torch.equal(module.gram(patches), cosines)
 
 
 @pytest.mark.parametrize("in_bytes", [True, False])
@@ -69,6 +71,18 @@ def test_the_grid_is_exact_in_int8_and_in_float32(
     assert torch.equal(grid, whole_products(patches))
     cosines = (patches.double() @ patches.double().mT).float()
     torch.testing.assert_close(grid / grid_unit(count), cosines, rtol=0, atol=0.02)
+
+
+def test_the_scale_of_an_image_does_not_depend_on_the_image_before() -> None:
+    peaks = [9.0, 0.0, 1e-3, 0.2]
+    for steps in (127, 127.4, 126.6, 64.6, 64, 63.5, 63.4, 0.4, 300):  # of 1 / 512, as 0.2 has
+        peaks += [steps / 512, 0.2]
+    draw = torch.Generator().manual_seed(4)
+    patches = torch.rand(len(peaks), 20, 64, generator=draw) - 0.5
+    patches *= torch.tensor(peaks)[:, None, None]
+    patches[:, 3, 5] = torch.tensor(peaks) * (-1) ** torch.arange(len(peaks))
+    for images in (patches, patches.flip(0)):
+        assert torch.equal(cosine_grid(images), whole_products(images))
 
 
 def test_the_grid_is_the_same_on_cpus_with_fewer_instructions(
