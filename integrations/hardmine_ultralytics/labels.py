@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +25,9 @@ def read_dataset(
     Args:
         dataset: Of a loader, with ``labels``.
         names: Class names by number.
-        root: Of the data yaml. The ids of images that lie below it are their paths there, as
-            ``load_images`` reads them from the yaml: its indexes serve here, and those made here
-            serve the command line.
+        root: Of the data yaml. Ids are the paths of the images from there, without a leading
+            "..", as ``load_images`` reads them from the yaml: its indexes serve here, and those
+            made here serve the command line.
 
     Returns:
         Each image file once with its labels, and the row of each position of the data set in it.
@@ -42,9 +43,9 @@ def read_dataset(
         if row == len(labels):
             shape = label.get("shape") or _stored_size(path)
             labels.append({**label, "im_file": path, "shape": shape})
-            ids.append(Path(os.path.relpath(label["im_file"], root)).as_posix())
+            ids.append(re.sub(r"^(\.\./)+", "", os.path.relpath(label["im_file"], root)))
     images = from_ultralytics(labels, names)
-    if not any(each.startswith("../") for each in ids):
+    if len(set(ids)) == len(ids):
         images = replace(images, ids=np.array(ids))
     return images, np.array(positions)
 
