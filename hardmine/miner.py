@@ -24,6 +24,7 @@ from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, mined_round
 from hardmine.index import build_index
 from hardmine.index.base import Index
+from hardmine.index.coverage import check_coverage
 from hardmine.kept import Kept, KeptFolder
 from hardmine.mining.assess import Assessment, ValidationSet, assess, make_finder
 from hardmine.mining.checked import match_checks
@@ -138,8 +139,10 @@ class HardMiner:
                     templates=self.target_rules.templates,
                     num_rows=num_rows,
                 )
+                check_coverage(self.data.scores.index, self.data.ids, "training")
                 if validation is not None and validation.index is not None:
                     require_comparable(validation.index, self.data.scores)
+                    check_coverage(validation.index, validation.images.ids, "validation")
                 self._kept = None if kept is None else KeptFolder(kept)
                 self._use_contexts(self.contexts)
 
@@ -258,10 +261,7 @@ class HardMiner:
         """Compute the weights of a recorded round again, to the bit.
 
         Args:
-            done: One of those that ``read_rounds`` gives.
-
-        Returns:
-            The round, with weights and result.
+            done: One of those that ``read_rounds`` gives; returned with weights and result.
 
         Raises:
             IndexMismatch: If the weights are not those of the record.
@@ -275,9 +275,7 @@ class HardMiner:
         return self._state.to_state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume after the round where the state was taken.
-
-        The sampler gets its weights again.
+        """Resume after the round where the state was taken; the sampler gets its weights again.
 
         Load the sampler's own state after this one to resume in the middle of an epoch.
 

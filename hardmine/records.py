@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -143,6 +144,9 @@ class ImageSet:
             f"class_ids: expected {classes}, one a class name, got {len(self.class_ids)}",
         )
         _require(len(np.unique(self.ids)) == count, "image ids must be unique")
+        if len(set(self.class_names)) < classes:  # the labels of one would count for both
+            name, _ = Counter(self.class_names).most_common(1)[0]
+            raise InputError(f"class names must be unique, {name!r} is there twice")
 
     def __len__(self) -> int:
         return len(self.ids)

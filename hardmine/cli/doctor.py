@@ -52,12 +52,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
         versions = ", ".join(
             f"{each['name']} {each['version']}" for each in extra["packages"] if each["version"]
         )
-        lines.append(f"  {name:<11}{state:<15}{versions}".rstrip())
+        lines.append(f"  {name:<13}{state:<15}{versions}".rstrip())
         for each in extra["packages"]:
             if each["error"]:
-                lines.append(f"{'':13}{each['error']}")
+                lines.append(f"{'':15}{each['error']}")
         lines += dict.fromkeys(
-            f"{'':13}{each['install']}" for each in extra["packages"] if not each["works"]
+            f"{'':15}{each['install']}" for each in extra["packages"] if not each["works"]
         )
     return [*lines, "", *_cache_lines(found["machine"]), f"network   {_network(found['network'])}"]
 

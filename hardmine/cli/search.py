@@ -91,12 +91,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search and show the hits; exit status 1 if no query found an image."""
     from hardmine.datasets.arrow import saved_images
+    from hardmine.datasets.paths import SUFFIXES
     from hardmine.encoders import load_encoder
     from hardmine.index import open_index, stored_encoder
     from hardmine.index.search.exclude import search_excluding
 
     if not args.texts and not args.image:
         raise InputError("nothing to search for: give a TEXT, or an image with --image")
+    for text in args.texts:
+        if not text.strip():
+            raise InputError("a TEXT is empty; say what to search for")
+        if Path(text).suffix.lower() in SUFFIXES:
+            raise InputError(f"{text} is a file, not a text; search by its picture: --image {text}")
     if (args.export is None) != (args.out is None):
         raise InputError("--export FORMAT and --out FILE go together")
     encoder = (

@@ -219,6 +219,7 @@ def _locate_images(
         for rule in rules:
             if any((root / path).is_file() for path in _paths(tables, rule, sample)):
                 paths = _paths(tables, rule, range(count))
+                _require_as_many(tables, root, paths)
                 if check_files:
                     require_files(root, paths, tables.source, tables.image_entry)
                 return root, paths
@@ -231,6 +232,22 @@ def _locate_images(
             f"{tables.source.name!r}, or check_files=False to load the labels only"
         )
     return roots[0], paths
+
+
+def _require_as_many(tables: Tables, root: Path, paths: tuple[str, ...]) -> None:
+    """Refuse paths that make one file of two: names cut to "0001.jpg", of two cameras' folders."""
+    named = [name or url for name, url in zip(tables.file_names, tables.urls, strict=True)]
+    if len(set(paths)) == len(set(named)):
+        return
+    first_of: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        first = first_of.setdefault(path, row)
+        if named[first] != named[row]:
+            raise InputError(
+                f"{tables.source}: {tables.image_entry(first)} is {named[first]!r} and "
+                f"{tables.image_entry(row)} is {named[row]!r}, but below {root} there is only "
+                f"{path!r} for both; pass the folder that these names are relative to"
+            )
 
 
 def _paths(tables: Tables, rule: _PathRule, rows: range) -> tuple[str, ...]:

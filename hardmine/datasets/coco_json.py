@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from hardmine.datasets.instances import make_sizes
 from hardmine.datasets.json_rows import read_records
 from hardmine.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class ImageRecord(msgspec.Struct, gc=False):
@@ -160,12 +163,42 @@ def tables_of(path: Path, slices: Iterable[tuple[str, int, list[Any]]]) -> Table
             f"{path}: a COCO file needs 'images', 'annotations' and 'categories'; "
             f"this one has no {', '.join(sorted(missing))}"
         )
+    joined = boxes.join()
     return Tables(
         source=path,
-        categories=tuple(sorted(categories, key=attrgetter("id"))),
-        boxes=boxes.join(),
+        categories=_named_once(path, sorted(categories, key=attrgetter("id")), joined),
+        boxes=joined,
         **images.join(),
     )
+
+
+def _named_once(
+    path: Path, categories: Sequence[CategoryRecord], boxes: Boxes
+) -> tuple[CategoryRecord, ...]:
+    """Leave out categories without annotations whose name another one has.
+
+    Roboflow writes the group of its classes as a category, which may be called as a class is.
+    """
+    ids_of: dict[str, list[int]] = {}
+    for each in categories:
+        ids_of.setdefault(each.name, []).append(each.id)
+    repeated = {name: ids for name, ids in ids_of.items() if len(set(ids)) > 1}
+    if not repeated:
+        return tuple(categories)
+    used = set(boxes.category_ids.tolist())
+    left_out: set[int] = set()
+    for name, ids in repeated.items():
+        kept = [each for each in ids if each in used] or ids[:1]
+        if len(kept) > 1:
+            raise InputError(
+                f"{path}: the categories {kept[0]} and {kept[1]} are both called {name!r}, and "
+                "both have annotations; make them one, or give them different names"
+            )
+        left_out |= set(ids) - set(kept)
+        log.warning(
+            "%s: left out categories without annotations: another is called %r too", path, name
+        )
+    return tuple(each for each in categories if each.id not in left_out)
 
 
 class _ImageColumns:

@@ -90,7 +90,7 @@ def load_detections(
             unknown = np.unique(ids[found < 0])
             raise InputError(
                 f"{name}: {len(unknown)} {kind} ids are not in the image set, the first "
-                f"{unknown[0]!r}; was the detector run on other images?"
+                f"{unknown[0].item()!r}; was the detector run on other images?"
             )
     boxes[:, 2:] += boxes[:, :2]
     return Detections(image_rows, class_rows, boxes, scores)

@@ -94,7 +94,8 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         raise InputError(f"round {done.number} has no targets to explain: {cause}")
     row = int(rows_of(ids, [image_id])[0])
     if row < 0:
-        raise InputError(f"image {image_id!r} is not in the training set; ids look like {ids[0]!r}")
+        one = ids[0].item()
+        raise InputError(f"image {image_id!r} is not in the training set; ids look like {one!r}")
     result = done.result
     targets = result.targets.take(result.targets.image_rows == row)
     reasons = [

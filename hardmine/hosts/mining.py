@@ -17,11 +17,12 @@ from hardmine.encoders import load_encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history import Round
 from hardmine.hosts.images import num_instances
+from hardmine.hosts.index import open_or_build
 from hardmine.hosts.options import MiningOptions
 from hardmine.hosts.partners import PartnerTable
 from hardmine.hosts.scalars import summary
 from hardmine.hosts.states import StateFolder
-from hardmine.index import Index, build_index
+from hardmine.index import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.conditions import AUTO
@@ -105,7 +106,7 @@ class HostMining:
             self._require_named_contexts()
 
         def index_of(listed: ImageSet, place: str | Path) -> Index:
-            return build_index(
+            return open_or_build(
                 listed,
                 encoder,
                 place,

@@ -17,8 +17,10 @@ class MiningOptions:
 
     Attributes:
         encoder: A name for ``hardmine.load_encoder``, a mapping of its arguments, or an encoder.
-        index: Folder of the index; ``index.hmx`` in hardmine's work folder if None.
-        clusters: How to cluster the images if the index has to be built.
+        index: Folder of the index; ``index.hmx`` in hardmine's work folder if None. It may hold
+            more images than the trainer draws, and in another order.
+        clusters: How to cluster the images if the index has to be built; one that was clustered
+            in another way is refused.
         device: Device that embeds images; that of the model if None.
         batch_size: Images embedded at once.
         workers: Threads that decode images for the index; chosen by the number of cores if None.

@@ -12,7 +12,13 @@ from hardmine.addresses import as_path
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.index.remote import local_index
 from hardmine.index.storage.joined import is_joined, part_folders, read_parts
-from hardmine.index.storage.manifest import GRAPH_FOLDER, LANCE_FOLDER, Manifest, read_manifest
+from hardmine.index.storage.manifest import (
+    GRAPH_FOLDER,
+    LANCE_FOLDER,
+    MANIFEST,
+    Manifest,
+    read_manifest,
+)
 from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet, rows_of
 
@@ -130,11 +136,30 @@ def require_fit(
                 "open another index, or build one with these clusters"
             )
     if images is not None and images.fingerprint != manifest.images.fingerprint:
-        difference = _difference(folder, manifest, images)
+        changes = difference(folder, manifest, images)
         raise IndexMismatch(
-            f"{folder} was built from another list of images ({difference}); bring it up to date "
+            f"{folder} was built from another list of images ({changes}); bring it up to date "
             "with update_index (hardmine index update), or open it without images"
         )
+
+
+def holds_images(folder: Path, images: ImageSet) -> bool:
+    """Whether an index has all of some images, with others or in another order.
+
+    They have the same ids and file names there. False where the folder holds no single index, or
+    one of these very images.
+    """
+    if not (folder / MANIFEST).exists():
+        return False
+    manifest = read_manifest(folder)
+    if manifest.images.fingerprint == images.fingerprint:
+        return False
+    table = read_images(folder, manifest)
+    rows = rows_of(table.ids, images.ids)
+    if (rows < 0).any():
+        return False
+    pairs = zip(table.paths_of(rows), images.paths, strict=True)
+    return all(old.rpartition("/")[2] == new.rpartition("/")[2] for old, new in pairs)
 
 
 def _require_same_images(folder: Path, store: Store, images: ImageSet, count: int) -> None:
@@ -155,7 +180,7 @@ def _require_same_images(folder: Path, store: Store, images: ImageSet, count: in
         )
 
 
-def _difference(folder: Path, manifest: Manifest, images: ImageSet) -> str:
+def difference(folder: Path, manifest: Manifest, images: ImageSet) -> str:
     """How the images differ from the indexed ones, in words."""
     table = read_images(folder, manifest)
     rows = rows_of(table.ids, images.ids)
@@ -164,6 +189,9 @@ def _difference(folder: Path, manifest: Manifest, images: ImageSet) -> str:
         images.paths[row] != table.paths[old] for row, old in enumerate(rows.tolist()) if old >= 0
     )
     added, removed = int((~indexed).sum()), len(table) - int(indexed.sum())
+    if added == len(images) and removed == len(table) > 0 < added:
+        ids = images.ids[0].item(), table.ids[0].item()
+        return f"none of their ids is in it: {ids[0]!r} here, {ids[1]!r} there"
     if added == removed == moved == 0:
         return "the same images in another order"
     return f"since then {added} were added, {removed} removed, {moved} moved"

@@ -90,7 +90,7 @@ def read_mapping(
     if percent and 0 < np.nanmax(scores.ap, initial=0.0) <= 0.01:
         logger.warning(
             "no class has an AP above 1 %% where the metrics are read as percentages; if they are "
-            "fractions, leave out percent=True"
+            "fractions, leave out percent=True (--percent)"
         )
     return scores
 
@@ -110,7 +110,8 @@ def class_scores(
             continue
         # A float32 mean may exceed 1 by rounding, about one part in a million.
         if not 0 <= number <= limit * (1 + 1e-6):
-            hint = "" if percent or number < 0 else "; if these are percentages, pass percent=True"
+            hint = "; if these are percentages, give percent=True (in NeedRules), or --percent"
+            hint = "" if percent or number < 0 else hint
             raise InputError(
                 f"the AP of {name!r} must lie in 0 to {limit:g} (-1 or NaN if unknown), "
                 f"got {number:g}{hint}"

@@ -82,11 +82,11 @@ class HardMining:
             )
         if not trainer.args.val:
             raise InputError("val=False leaves nothing to mine by; train with val=True")
-        names = trainer.data["names"]
+        names, root = trainer.data["names"], trainer.data["path"]
         dataset = trainer.train_loader.dataset
-        images, positions = read_dataset(dataset, names)
+        images, positions = read_dataset(dataset, names, root)
         val_set = trainer.test_loader.dataset
-        val_images, val_rows = read_dataset(val_set, names)
+        val_images, val_rows = read_dataset(val_set, names, root)
         self._boxes = None
         if self._options.measure:
             files = [label["im_file"] for label in val_set.labels]

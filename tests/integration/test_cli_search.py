@@ -179,6 +179,8 @@ def test_pages_of_images_that_are_no_files(
     ("words", "message"),
     [
         pytest.param([], "nothing to search for", id="no query"),
+        pytest.param([" "], "a TEXT is empty", id="empty text"),
+        pytest.param(["a/cat.JPG"], "--image a/cat.JPG", id="a picture as text"),
         pytest.param(["cat", "--class", "dog"], "--ann", id="class without labels"),
         pytest.param(["cat", "--ids", "nowhere.txt"], "nowhere.txt", id="no such list"),
         pytest.param(["cat", "-k", "0"], "at least 1", id="k of zero"),

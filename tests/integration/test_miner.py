@@ -13,7 +13,14 @@ import torch
 from toy_data import NAMES, ToyData, WordEncoder, make_toy_data
 from toy_miner import COMPLETE_LABELS, FORK, METRICS, make_miner
 
-from hardmine import HardMiner, HardMiningSampler, NeedRules, TargetRules, WeightRules
+from hardmine import (
+    HardMiner,
+    HardMiningSampler,
+    NeedRules,
+    TargetRules,
+    ValidationSet,
+    WeightRules,
+)
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.history.rounds import read_rounds
 
@@ -74,12 +81,16 @@ def test_rows_are_matched_by_id_not_by_position(toy: ToyData) -> None:
     assert np.array_equal(relabelled.step(METRICS).weights, straight.weights[order])
 
 
-def test_images_that_the_index_lacks_count_as_their_labels_say(toy: ToyData) -> None:
+def test_images_that_the_index_lacks_count_as_their_labels_say(
+    toy: ToyData, caplog: pytest.LogCaptureFixture
+) -> None:
     ids = np.concatenate([toy.images.ids, [5]])
     done = make_miner(toy, dataset_ids=ids).step(METRICS)
     assert done.weights[-1] == 1.0
+    assert "are not in the index" not in caplog.text  # one that could not be read
     half = make_toy_data(150)
     wide = HardMiner(half.index, encoder=WordEncoder(), images=toy.images).step(METRICS)
+    assert f"{len(toy.images) - 150} of {len(toy.images)} training images are not" in caplog.text
     missing_forks = toy.present[:, FORK] & ~np.isin(toy.images.ids, half.index.ids)
     assert missing_forks.any()
     assert (wide.weights[missing_forks] > 1.5).all()
@@ -189,7 +200,7 @@ def test_explain_names_the_query_that_counts(toy: ToyData) -> None:
     other = miner.explain(toy.images.ids[int(np.argmin(done.weights))])
     assert other.weight == 1.0
     assert all(reason.boost == 0 for reason in other.reasons)
-    with pytest.raises(InputError, match="image 3 is not in the training set"):
+    with pytest.raises(InputError, match=r"image 3 is not in the training set; ids look like \d"):
         miner.explain(3)
 
 
@@ -286,5 +297,8 @@ def test_what_does_not_fit_is_refused_at_once(toy: ToyData) -> None:
     for contexts in ("at night", [3]):
         with pytest.raises(InputError, match="contexts must be a list of texts"):
             make_miner(toy, contexts=contexts)
+    elsewhere = ValidationSet(replace(toy.images, ids=toy.images.ids + 10**6), toy.index)
+    with pytest.raises(InputError, match="validation images is in their index"):
+        make_miner(toy, validation=elsewhere)
     with pytest.raises(InputError, match="only other ranks"):
         HardMiner(None, encoder=WordEncoder(), images=toy.images)

@@ -20,6 +20,7 @@ from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
     check_counts,
+    check_lengths,
     check_paths,
     check_proposals,
     check_readable,
@@ -34,7 +35,7 @@ from hardmine.index.builder.pipeline import Progress
 from hardmine.index.builder.plan import Plan, continues, require_same_plan
 from hardmine.index.builder.proposals import Proposals, proposals_fingerprint
 from hardmine.index.builder.remaining import NOT_READ, Remaining, find_remaining
-from hardmine.index.open import open_index
+from hardmine.index.open import difference, open_index
 from hardmine.index.storage.files import explain_os_errors, sync_folder
 from hardmine.index.storage.image_table import BROKEN, ImageTable
 from hardmine.index.storage.joined import is_joined
@@ -77,7 +78,8 @@ def build_index(
 
     A build may be killed at any moment: the same call then continues after the last finished
     shard and ends with the same bytes. A call with other images and the same settings continues
-    too: images that are embedded stay embedded. On a finished index it only opens it.
+    too: images that are embedded stay embedded. On a finished index it only opens it, and warns if
+    the files have changed since, by the length of 64 of them.
     Images that cannot be read are skipped, counted and listed with the reason. Under
     ``torch.distributed`` every rank calls this and makes its share of the shards, in a folder
     that all ranks see.
@@ -133,8 +135,9 @@ def build_index(
     build_folder = BuildFolder(folder)
     with RankGroup() as ranks:
         maker = executor_for(executor, ranks, images, encoder)
-        if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan)):
+        if resume and ranks.on_rank_zero(lambda: _is_finished(build_folder, plan, images)):
             ranks.on_rank_zero(lambda: tidy(build_folder, keep_update=True))
+            ranks.on_rank_zero(lambda: check_lengths(images, folder))
             return open_index(folder, encoder=encoder, images=images)
         with locked_for_all(ranks, folder):
             work = ranks.on_rank_zero(
@@ -176,7 +179,7 @@ def locked_for_all(ranks: RankGroup, folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_finished(build_folder: BuildFolder, plan: Plan) -> bool:
+def _is_finished(build_folder: BuildFolder, plan: Plan, images: ImageSet) -> bool:
     """Whether the folder holds the finished index.
 
     It is then opened without a lock: several trainings may start on it at once, also from a
@@ -185,7 +188,7 @@ def _is_finished(build_folder: BuildFolder, plan: Plan) -> bool:
     folder = build_folder.folder
     if not (folder / MANIFEST).exists():
         return False
-    _require_same_settings(folder, read_manifest(folder), plan)
+    _require_same_settings(folder, read_manifest(folder), plan, images)
     return True
 
 
@@ -222,7 +225,7 @@ def _prepare(
     if not resume:
         _require_own_folder(folder)
         _remove(build_folder)
-    if _is_finished(build_folder, plan):
+    if _is_finished(build_folder, plan, images):
         return None  # another process finished it before the lock was ours
     check_paths(images)
     check_readable(images)
@@ -295,7 +298,7 @@ def _require_own_folder(folder: Path) -> None:
         )
 
 
-def _require_same_settings(folder: Path, manifest: Manifest, plan: Plan) -> None:
+def _require_same_settings(folder: Path, manifest: Manifest, plan: Plan, images: ImageSet) -> None:
     """Refuse a finished index whose settings or images differ from the plan's."""
     settings = {
         "encoder": (manifest.encoder.fingerprint, plan.encoder),
@@ -310,10 +313,11 @@ def _require_same_settings(folder: Path, manifest: Manifest, plan: Plan) -> None
             "or replace it with resume=False (--restart)"
         )
     if manifest.images.fingerprint != plan.images:
+        changes = difference(folder, manifest, images)
         raise IndexMismatch(
             f"{folder} holds an index of {manifest.images.count} images, which are not the "
-            f"{plan.count} given; bring it up to date with update_index (hardmine index update), "
-            "or choose another folder"
+            f"{plan.count} given ({changes}); bring it up to date with update_index (hardmine "
+            "index update), or choose another folder"
         )
 
 

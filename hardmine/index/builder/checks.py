@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from hardmine.addresses import Address
 from hardmine.clusters import parse_spec
 from hardmine.errors import InputError
 from hardmine.index.builder.proposals import Proposals
-from hardmine.index.storage.image_table import ImageTable, check_path
+from hardmine.index.storage.image_table import FactColumns, ImageTable, check_path
+from hardmine.index.storage.manifest import read_manifest
+from hardmine.index.storage.read import read_images
 from hardmine.records import ImageSet
 
 log = logging.getLogger(__name__)
 
 _SAMPLE = 16  # images to try to read
+_LOOKED_AT = 64  # files to compare with a finished index
 
 
 def check_seed(seed: int) -> None:
@@ -91,6 +96,44 @@ def check_sizes(images: ImageSet, table: ImageTable) -> None:
         own_height,
         int(turned.sum()),
     )
+
+
+def check_lengths(images: ImageSet, folder: Path) -> None:
+    """Warn if files of a sample are not as long as those that a finished index was built from.
+
+    An index finds images by their names, so photos that were replaced since, or those of another
+    folder with the same names, would be weighed by what their predecessors show.
+    """
+    table = read_images(folder, read_manifest(folder))
+    if not len(table) or not isinstance(table.facts, FactColumns):
+        return
+    sample = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT, dtype=int)).tolist()
+    found = [(row, _length(images, row)) for row in sample]
+    then = dict(zip(sample, table.facts.lengths(sample), strict=True))
+    differ = [(row, now) for row, now in found if now is not None and 0 <= then[row] != now]
+    if differ:
+        row, now = differ[0]
+        log.warning(
+            "%s: %d of the %d image files that were looked at have changed since it was built, "
+            "such as %s (%d bytes then, %d now); bring it up to date with update_index (hardmine "
+            "index update), or build another one if these are other images",
+            folder,
+            len(differ),
+            len(sample),
+            images.path(row),
+            then[row],
+            now,
+        )
+
+
+def _length(images: ImageSet, row: int) -> int | None:
+    """Length of an image's file; None if it is none, or not on this machine."""
+    if images.reader is not None or isinstance(images.root, Address):
+        return None
+    try:
+        return images.path(row).stat().st_size
+    except OSError:
+        return None
 
 
 def check_readable(images: ImageSet) -> None:

@@ -71,11 +71,11 @@ class FactColumns(Sequence[FileFacts]):
 
     Attributes:
         columns: Arrow's table, with columns for those fields of ``FileFacts`` not in ``_LATER``.
-        read_later: Reads the columns of ``_LATER``.
+        read_later: Reads columns of ``_LATER``.
     """
 
     columns: Any
-    read_later: Callable[[], Any]
+    read_later: Callable[[Sequence[str]], Any]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -101,9 +101,14 @@ class FactColumns(Sequence[FileFacts]):
         sides = [as_numpy(self.columns[name]) for name in ("height", "width")]
         return np.stack(sides, axis=1).astype(np.int32)
 
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Length of some of the files when they were read; -1 if it was missing."""
+        found: list[int] = self.read_later(["bytes"])["bytes"].take(list(rows)).to_pylist()
+        return found
+
     @cached_property
     def _facts(self) -> tuple[FileFacts, ...]:
-        later = self.read_later()
+        later = self.read_later(_LATER)
         lists = [
             (later if name in _LATER else self.columns)[name].to_pylist()
             for name in FileFacts.__struct_fields__
@@ -253,7 +258,7 @@ def read_table(folder: Path, record: FileRecord, *, count: int) -> ImageTable:
         table = ImageTable(
             ids=as_numpy(ids) if ids.type == pa.int64() else np.array(ids.to_pylist(), np.str_),
             paths=TextColumn(read_paths, count),
-            facts=FactColumns(columns, lambda: read(_LATER)),
+            facts=FactColumns(columns, read),
             shards=as_numpy(columns["shard"]),
             slots=as_numpy(columns["slot"]),
         )

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -224,3 +225,18 @@ def test_what_cannot_be_mined_is_refused(trained) -> None:
 def test_partners_are_drawn_by_weight(trained) -> None:
     _, results = trained
     assert results["partners"] == {"mosaic": [5, 5, 5], "mixup": 5}
+
+
+def test_image_ids_are_those_of_the_yaml(data: Path) -> None:
+    from hardmine_ultralytics.labels import read_dataset
+
+    images = hardmine.load_images(data / "data.yaml")
+    label = {"shape": (64, 64), "cls": [[0]], "bboxes": [[0.5, 0.5, 0.2, 0.2]]}
+    labels = [{**label, "im_file": str(images.path(row))} for row in range(len(images))]
+    dataset = SimpleNamespace(labels=[*labels, labels[0]])
+    names = dict(enumerate(images.class_names))
+    found, positions = read_dataset(dataset, names, data)
+    assert found.ids.tolist() == images.ids.tolist()
+    assert positions.tolist() == [*range(len(images)), 0]
+    beside, _ = read_dataset(dataset, names, data / "pose")
+    assert beside.ids.tolist() == images.ids.tolist()

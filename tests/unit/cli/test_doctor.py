@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hardmine.cli import checks, trainers
+from hardmine.cli import checks, doctor, trainers
 from hardmine.cli.main import main
 
 
@@ -125,6 +125,14 @@ def test_a_probe_prints_json(packages: Path) -> None:
         "goodlib:answer": None,
         "goodlib:question": "AttributeError: goodlib has no question",
     }
+
+
+def test_names_of_extras_and_their_states_are_apart() -> None:
+    extra = {"works": True, "packages": []}
+    found = {"hardmine": "1", "python": "3", "platform": "x", "works": True, "packages": []}
+    found |= {"tiny": {"error": None}, "trainers": [], "extras": {"transformers": extra}}
+    found |= {"machine": {"error": "x"}, "network": {"host": "x", "reachable": True}}
+    assert any(re.fullmatch(r"  transformers +works", line) for line in doctor._lines(found))
 
 
 @pytest.mark.slow

@@ -294,3 +294,28 @@ def test_numbers_out_of_range_only_drop_their_box(coco: Writer, number: float, p
     assert instances.ids.tolist()[-2:] == [1, 2]
     assert np.isfinite(instances.boxes).all()
     assert np.isfinite(instances.areas).all()
+
+
+@pytest.mark.parametrize("group", [1, 9])
+def test_of_two_categories_with_one_name_the_one_with_annotations_is_kept(
+    coco: Writer, group: int
+) -> None:
+    names = {group: "dog", 7: "dog", 3: "traffic light"}
+    images = load_images(coco(categories=[{"id": n, "name": each} for n, each in names.items()]))
+    assert images.class_names == ("traffic light", "dog")
+    assert images.class_ids.tolist() == [3, 7]
+    assert images.class_counts.toarray().tolist() == [[0, 0], [1, 1]]
+    names = {3: "dog", 7: "dog"}
+    with pytest.raises(InputError, match="categories 3 and 7 are both called 'dog'"):
+        load_images(coco(categories=[{"id": n, "name": each} for n, each in names.items()]))
+
+
+def test_two_images_are_not_read_from_one_file(coco: Writer, tmp_path: Path) -> None:
+    names = ("left/1.png", "right/1.png")
+    listed = [{"id": row, "file_name": name} for row, name in enumerate(names)]
+    file = coco(images=listed, annotations=[])
+    with pytest.raises(InputError, match=r"images\[1\] \(id 1\) is 'right/1.png', but below"):
+        load_images(tmp_path / "train2017", annotations=file)
+    twice = [{"id": row, "file_name": "left/1.png"} for row in range(2)]
+    images = load_images(tmp_path / "train2017", annotations=coco(images=twice, annotations=[]))
+    assert images.paths == ("1.png", "1.png")  # one image listed twice

@@ -142,6 +142,7 @@ def test_errors_name_the_file_and_the_line(
         ({"names": None}, "names must be a list or a mapping"),
         ({"names": ["cat", True]}, r"names: entry 1 is True, not text; put it in quotes"),
         ({"names": {1: "cat", 2: "dog"}}, "names must be numbered 0 to 1"),
+        ({"names": ["cat", "cat"]}, "class names must be unique, 'cat' is there twice"),
         ({"nc": 3}, "nc is 3, but there are 2 names"),
         ({"train": None}, "no split 'train'; found val"),
         ({"train": "images/none"}, r"train: .*set/images/none does not exist"),

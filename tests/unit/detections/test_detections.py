@@ -318,11 +318,11 @@ def test_some_classes_alone(photo_images: ImageSet, photos: Path) -> None:
         ([{"image_id": 10}], "every entry must have image_id, category_id, bbox"),
         (
             [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}],
-            "1 image ids are not in the image set, the first .*99",
+            "1 image ids are not in the image set, the first 99",
         ),
         (
             [{"image_id": 10, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5}],
-            "1 class ids are not in the image set, the first .*2",
+            "1 class ids are not in the image set, the first 2",
         ),
         ([{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1], "score": 0.5}], "bbox"),
         # As many numbers as two boxes have.

@@ -14,7 +14,7 @@ import torch
 from pixel_images import PixelEncoder, write_image
 
 import hardmine
-from hardmine.errors import HardmineError, InputError
+from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.hosts import (
     HostMining,
     MiningOptions,
@@ -59,6 +59,32 @@ def make_mining(
         device="cpu",
         partners=partners,
     )
+
+
+def test_an_index_of_more_images_in_another_order_will_do(tmp_path) -> None:
+    paths = [tmp_path / f"{row}.jpg" for row in range(NUM_IMAGES + 3)]
+    for row, path in enumerate(paths):
+        write_image(path, row)
+    ids = np.arange(NUM_IMAGES + 3) * 10
+    encoder, place = PixelEncoder(), tmp_path / "whole.hmx"
+    whole = hardmine.images_from(paths[::-1], None, None, (), ids=ids[::-1])
+    hardmine.build_index(whole, encoder, place, clusters="none", quantize="int8")
+    mining = make_mining(tmp_path, encoder=encoder, index=place)
+    done = mining.after_validation(read)
+    assert done is not None
+    alone = make_mining(tmp_path, encoder=encoder).after_validation(read)
+    assert alone is not None
+    np.testing.assert_allclose(done.weights, alone.weights, rtol=0.05)  # int8 against float16
+    others = hardmine.images_from(paths[:NUM_IMAGES], None, None, (), ids=ids[:NUM_IMAGES] + 1)
+    place = tmp_path / "others.hmx"
+    hardmine.build_index(others, encoder, place, clusters="none")
+    with pytest.raises(IndexMismatch, match="none of their ids is in it: 0 here, 1 there"):
+        make_mining(tmp_path, encoder=encoder, index=place)
+    names = hardmine.images_from(paths[3:], None, None, (), ids=ids[:NUM_IMAGES])
+    place = tmp_path / "names.hmx"
+    hardmine.build_index(names, encoder, place, clusters="none")
+    with pytest.raises(IndexMismatch, match="12 moved"):  # the ids of other files
+        make_mining(tmp_path, encoder=encoder, index=place)
 
 
 def read(metrics: Any = None) -> ValidationResult:

@@ -343,7 +343,7 @@ def test_a_class_may_be_called_like_a_key_of_a_trainer() -> None:
 
 
 def test_percent_and_fraction_are_not_mixed_up(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InputError, match="if these are percentages, pass percent=True"):
+    with pytest.raises(InputError, match=r"percentages, give percent=True \(in NeedRules\)"):
         read_scores({"a": 0.9, "b": 31.0})
     early = read_scores({"a": 0.9, "b": 2.0}, percent=True)
     assert early.ap.tolist() == pytest.approx([0.009, 0.02])

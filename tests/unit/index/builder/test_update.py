@@ -206,3 +206,24 @@ def test_compacting_refuses_a_damaged_index(place: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(IndexDamaged, match="its content has changed"):
         compact_index(place / "out", shard_size=4)
+
+
+def test_opening_a_finished_index_says_if_files_have_changed(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = list_images(place / "images", range(10))
+
+    def messages() -> list[str]:
+        caplog.clear()
+        build_index(images, PixelEncoder(), place / "out", clusters="none")
+        return caplog.messages
+
+    (place / "images" / "1.jpg").touch()
+    (place / "images" / "2.jpg").unlink()  # as where images are on another machine
+    assert messages() == []
+    (place / "images" / "3.jpg").write_bytes(b"another")
+    (message,) = messages()
+    assert "1 of the 10 image files that were looked at have changed" in message
+    assert "3.jpg" in message
+    update(place, images)
+    assert messages() == []
