@@ -8,7 +8,7 @@ from typing import Any
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
 from hardmine.index import Index, build_index, open_index
-from hardmine.index.builder.checks import escape_names
+from hardmine.index.builder.checks import check_lengths, escape_names
 from hardmine.index.open import holds_images
 from hardmine.records import ImageSet
 
@@ -31,6 +31,7 @@ def open_or_build(
     folder = Path(place)
     with RankGroup() as ranks:
         holds = ranks.on_rank_zero(lambda: holds_images(folder, escape_names(images)))
-    if holds:
-        return open_index(folder, encoder=encoder, clusters=clusters)
+        if holds:
+            ranks.on_rank_zero(lambda: check_lengths(images, folder))
+            return open_index(folder, encoder=encoder, clusters=clusters)
     return build_index(images, encoder, folder, clusters=clusters, **options)

@@ -16,7 +16,7 @@ from hardmine.index.builder.proposals import Proposals
 from hardmine.index.storage.image_table import FactColumns, ImageTable, check_path
 from hardmine.index.storage.manifest import read_manifest
 from hardmine.index.storage.read import read_images
-from hardmine.records import ImageSet
+from hardmine.records import ImageSet, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +103,21 @@ def check_lengths(images: ImageSet, folder: Path) -> None:
 
     An index finds images by their names, so photos that were replaced since, or those of another
     folder with the same names, would be weighed by what their predecessors show.
+
+    Args:
+        images: All of them in the index, which may hold others too.
+        folder: Of the index.
     """
     table = read_images(folder, read_manifest(folder))
-    if not len(table) or not isinstance(table.facts, FactColumns):
+    if not len(images) or not isinstance(table.facts, FactColumns):
         return
-    sample = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT, dtype=int)).tolist()
-    found = [(row, _length(images, row)) for row in sample]
-    then = dict(zip(sample, table.facts.lengths(sample), strict=True))
-    differ = [(row, now) for row, now in found if now is not None and 0 <= then[row] != now]
+    sample = np.unique(np.linspace(0, len(images) - 1, _LOOKED_AT, dtype=int))
+    indexed = rows_of(table.ids, images.ids[sample]).tolist()
+    lengths = zip(sample.tolist(), table.facts.lengths(indexed), strict=True)
+    found = [(row, then, _length(images, row)) for row, then in lengths]
+    differ = [(row, then, now) for row, then, now in found if now is not None and 0 <= then != now]
     if differ:
-        row, now = differ[0]
+        row, then, now = differ[0]
         log.warning(
             "%s: %d of the %d image files that were looked at have changed since it was built, "
             "such as %s (%d bytes then, %d now); bring it up to date with update_index (hardmine "
@@ -121,7 +126,7 @@ def check_lengths(images: ImageSet, folder: Path) -> None:
             len(differ),
             len(sample),
             images.path(row),
-            then[row],
+            then,
             now,
         )
 

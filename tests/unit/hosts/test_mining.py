@@ -14,6 +14,7 @@ import torch
 from pixel_images import PixelEncoder, write_image
 
 import hardmine
+import hardmine.hosts.index
 from hardmine.errors import HardmineError, IndexMismatch, InputError
 from hardmine.hosts import (
     HostMining,
@@ -61,7 +62,9 @@ def make_mining(
     )
 
 
-def test_an_index_of_more_images_in_another_order_will_do(tmp_path) -> None:
+def test_an_index_of_more_images_in_another_order_will_do(
+    tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = [tmp_path / f"{row}.jpg" for row in range(NUM_IMAGES + 3)]
     for row, path in enumerate(paths):
         write_image(path, row)
@@ -75,6 +78,9 @@ def test_an_index_of_more_images_in_another_order_will_do(tmp_path) -> None:
     alone = make_mining(tmp_path, encoder=encoder).after_validation(read)
     assert alone is not None
     np.testing.assert_allclose(done.weights, alone.weights, rtol=0.05)  # int8 against float16
+    paths[2].write_bytes(paths[2].read_bytes() + b"x")
+    hardmine.hosts.index.open_or_build(whole.subset([-3, -1]), encoder, place, clusters="none")
+    assert "1 of the 2 image files that were looked at have changed" in caplog.text
     others = hardmine.images_from(paths[:NUM_IMAGES], None, None, (), ids=ids[:NUM_IMAGES] + 1)
     place = tmp_path / "others.hmx"
     hardmine.build_index(others, encoder, place, clusters="none")
