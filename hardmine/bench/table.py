@@ -184,11 +184,10 @@ def to_markdown(report: dict[str, Any]) -> str:
     """The tables of a report as Markdown."""
     schedule = report["schedule"]
     train, val, test = schedule["sizes"]
-    narrow = (
-        "" if schedule["width"] == Schedule.width else f" A detector of width {schedule['width']}"
-    )
+    narrow = schedule["width"] != Schedule.width
+    about = f" A detector of width {schedule['width']}" if narrow else report.get("rule", "")
     text = [
-        f"# Does mining help?{narrow}",
+        f"# Does mining help?{about}",
         "",
         "`hardmine bench training` trains a small one-stage detector on generated scenes of "
         f"{schedule['side']} × {schedule['side']} pixels: {train:,} training images unless a table "
