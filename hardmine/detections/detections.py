@@ -68,7 +68,9 @@ def load_detections(
         rows = list(source)
     try:
         image_ids = np.array([row["image_id"] for row in rows])
-        class_ids = np.array([row["category_id"] for row in rows], np.int64)
+        given = np.array([row["category_id"] for row in rows])
+        with np.errstate(invalid="ignore"):  # NaN is refused below
+            class_ids = given.astype(np.int64)
         boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(len(rows), 4)
         scores = np.array([row["score"] for row in rows], np.float64)
     except (KeyError, TypeError, ValueError) as error:
@@ -76,6 +78,11 @@ def load_detections(
             f"{name}: every entry must have image_id, category_id, bbox (4 numbers) and score, "
             f"got {error!r}"
         ) from None
+    if given.dtype.kind == "f" and (given != class_ids).any():
+        broken = int(np.flatnonzero(given != class_ids)[0])
+        raise InputError(
+            f"{name}: category_id must be a whole number, but entry {broken} has {given[broken]}"
+        )
     finite = np.isfinite(np.column_stack([boxes, scores])).all(axis=1)
     if not finite.all():
         broken = int(np.flatnonzero(~finite)[0])

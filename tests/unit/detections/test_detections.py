@@ -334,6 +334,14 @@ def test_some_classes_alone(photo_images: ImageSet, photos: Path) -> None:
             [{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}],
             "must be finite numbers, but entry 0 has .* score nan",
         ),
+        (
+            [{"image_id": 10, "category_id": 1.7, "bbox": [0, 0, 1, 1], "score": 0.5}],
+            "category_id must be a whole number, but entry 0 has 1.7",
+        ),
+        (
+            [{"image_id": 10, "category_id": float("nan"), "bbox": [0, 0, 1, 1], "score": 0.5}],
+            "category_id must be a whole number, but entry 0 has nan",
+        ),
         ("nowhere.json", r"no detections file at nowhere\.json"),
     ],
 )
