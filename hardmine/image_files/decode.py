@@ -133,12 +133,9 @@ def _decode(
             upright = rgb if transpose is None else rgb.transpose(transpose)
             upright.info["path"] = str(path)  # for encoders that look up vectors by path
             return upright, full or (upright.height, upright.width)
-    except UnidentifiedImageError:
-        # Pillow's message names an address in memory, and an index keeps what is wrong.
-        raise InputError(f"{path}: cannot be decoded: it is no image of a known format") from None
     except Exception as error:
         # Decoders raise many types of exception on broken files, SyntaxError among them.
-        raise InputError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
+        raise InputError(f"{path}: cannot be decoded: {_reason(error)}") from error
 
 
 def _divisor(full: tuple[int, int], hw: tuple[int, int]) -> int:
@@ -180,7 +177,16 @@ def size_of(image: Path | bytes, path: str | PathLike[str]) -> tuple[int, int]:
             width, height = opened.size
             return (width, height) if _orientation(opened) >= 5 else (height, width)
     except Exception as error:
-        raise InputError(f"{path}: cannot be decoded: {error or type(error).__name__}") from error
+        raise InputError(f"{path}: cannot be decoded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why an image cannot be decoded, in the same words each time: an index keeps them."""
+    # Pillow's words name an address in memory. Ultralytics, once imported, meets an unknown format
+    # by trying to install a decoder, and what is raised is how that failed.
+    if UnidentifiedImageError in (type(error), type(error.__context__)):
+        return "it is no image of a known format"
+    return str(error) or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:

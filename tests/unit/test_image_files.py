@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +137,38 @@ def test_a_broken_file_is_an_input_error(tmp_path: Path, suffix: str, kind: str)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_unknown_format_has_the_same_reason_where_ultralytics_is_imported(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "text.jpg"
+    path.write_bytes(b"this is no image")
+    script = (
+        "import sys; {}\n"
+        "from hardmine.image_files.decode import decode_image, image_size\n"
+        "for read in (image_size, lambda path: decode_image(open(path, 'rb').read(), path)):\n"
+        "    try:\n"
+        "        read(sys.argv[1])\n"
+        "    except Exception as error:\n"
+        "        print(error)\n"
+    )
+    if find_spec("ultralytics") is None:  # to import it here would change other tests
+        pytest.skip("needs pip install ultralytics")
+    for imported in (
+        "",
+        "import ultralytics.utils.patches, PIL.Image as P; "
+        "assert P.open.__module__ == 'ultralytics.utils.patches'",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(imported), str(path)],
+            env=os.environ | {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = [line for line in done.stdout.splitlines() if line.startswith(str(path))]
+        assert lines == [f"{path}: cannot be decoded: it is no image of a known format"] * 2
+
+
 def test_a_decompression_bomb_is_an_input_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
