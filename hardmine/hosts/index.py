@@ -29,9 +29,9 @@ def open_or_build(
         **options: More arguments of ``build_index``.
     """
     folder = Path(place)
+    named = escape_names(images)
     with RankGroup() as ranks:
-        holds = ranks.on_rank_zero(lambda: holds_images(folder, escape_names(images)))
-        if holds:
-            ranks.on_rank_zero(lambda: check_lengths(images, folder))
+        if ranks.on_rank_zero(lambda: holds_images(folder, named)):
+            ranks.on_rank_zero(lambda: check_lengths(named, folder))
             return open_index(folder, encoder=encoder, clusters=clusters)
     return build_index(images, encoder, folder, clusters=clusters, **options)
