@@ -83,9 +83,11 @@ def _show_wishes(values: dict[str, Any]) -> None:
             expected,
         )
     console.print(table)
+    known = values["num_labelled"]
     console.print(
-        f"{len(values['images'])} of {values['num_pool']:,} images; need is taken from "
-        f"{escape(values['need_from'])}",
+        f"{len(values['images'])} of {values['num_pool']:,} images"
+        + (f", {known:,} of which have labels and are left out" if known else "")
+        + f"; need is taken from {escape(values['need_from'])}",
         highlight=False,
     )
 

@@ -316,12 +316,9 @@ def _load(args: argparse.Namespace) -> ImageSet:
     from hardmine.datasets import load_images
 
     # Missing images are skipped and listed later, like others that cannot be read.
-    images = load_images(
+    return load_images(
         args.images, args.format, annotations=args.ann, split=args.split, check_files=False
     )
-    for note in images.notes:
-        console.print(f"{args.images}: {note}", highlight=False, soft_wrap=True)
-    return images
 
 
 def _proposals(args: argparse.Namespace, images: ImageSet) -> Proposals | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from hardmine.datasets.lvis import add_lvis_fields
 from hardmine.datasets.paths import all_inside, require_files
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, rows_of
+
+_log = logging.getLogger(__name__)
 
 
 def _last_parts(path: str | None, parts: int) -> str | None:
@@ -160,6 +163,7 @@ def _image_set(tables: Tables, root: Path, paths: tuple[str, ...]) -> ImageSet:
                 f"among 'images', the first is {first}"
             )
         notes = (f"left out {unknown} annotations of images that are not listed: first {first}",)
+        _log.warning("%s: %s", source, notes[0])
     instances, box_notes = make_instances(
         image_rows,
         class_rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +18,8 @@ from hardmine.datasets.objects_column import image_set_of
 from hardmine.datasets.paths import inside, require_files
 from hardmine.errors import InputError
 from hardmine.records import ImageSet
+
+_log = logging.getLogger(__name__)
 
 
 class _Label(msgspec.Struct):
@@ -104,6 +107,8 @@ def read(
     notes = tuple(
         f"left out {count} annotations of the type {kind}" for kind, count in skipped.items()
     )
+    for note in notes:
+        _log.warning("%s: %s", file, note)
     return replace(images, notes=(*images.notes, *notes))
 
 

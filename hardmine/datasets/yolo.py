@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from hardmine.datasets.yolo_labels import LABEL, label_path, read_labels
 from hardmine.errors import InputError
 from hardmine.image_files.decode import image_size
 from hardmine.records import ImageSet
+
+_log = logging.getLogger(__name__)
 
 
 def read(
@@ -207,10 +210,9 @@ def _image_set(root: Path, paths: tuple[str, ...], names: tuple[str, ...], file:
         ),
     )
     if unreadable:
-        notes = (
-            f"left out {len(unreadable)} images that cannot be decoded: first {unreadable[0]}",
-            *notes,
-        )
+        note = f"left out {len(unreadable)} images that cannot be decoded: first {unreadable[0]}"
+        _log.warning("%s: %s", file, note)
+        notes = (note, *notes)
     chosen = tuple(paths[row] for row in kept)
     return ImageSet(
         root=root,

@@ -104,7 +104,8 @@ class Collected:
         """
         wishes, picks = self.wanted.wishes, self.picks
         return {
-            "num_pool": len(space.index_of("pool")),
+            "num_pool": len(space.unlabelled_pool),
+            "num_labelled": int((~space.unlabelled_pool).sum()),
             "need_from": self.wanted.need_from,
             "wishes": [
                 {
@@ -136,7 +137,7 @@ class Collected:
 def make_wishes(
     space: Workspace, need: Mapping[str, float], conditions: Mapping[str, float]
 ) -> tuple[Wish, ...]:
-    """Find out which images of the pool fit what is weak.
+    """Find out which images of the pool fit what is weak, but for those that have labels.
 
     Args:
         space: Has the pool and the labelled images.
@@ -152,6 +153,7 @@ def make_wishes(
     def best(fit: Floats, value: float) -> tuple[npt.NDArray[np.int64], Floats]:
         """The candidates of a wish: rows and fits."""
         count = _MIN_CANDIDATES + int(_SPARE * MAX_BUDGET * value / total)
+        fit = np.where(space.unlabelled_pool, fit, 0.0)
         rows = np.argsort(-fit, kind="stable")[:count].astype(np.int64)
         rows = rows[fit[rows] >= _MIN_FIT]
         return rows, fit[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +80,18 @@ class Workspace:
         if self.images is None:
             return np.full(len(self.index), -1, np.int64)
         return self.images.rows_of(self.index.ids)
+
+    @cached_property
+    def unlabelled_pool(self) -> npt.NDArray[np.bool_]:
+        """(P,) which images of the pool are no file that has labels, of training or validation."""
+        pool = self.index_of("pool")
+        labelled: set[str] = set()
+        for index, images in ((self.index, self.images), (self.val_index, self.val_images)):
+            if index is not None and images is not None:
+                files = _files(index)
+                rows = index.rows_of(images.ids)
+                labelled.update(files[row] for row in rows[rows >= 0].tolist())
+        return np.fromiter((file not in labelled for file in _files(pool)), bool, len(pool))
 
     @cached_property
     def class_counts(self) -> scipy.sparse.csr_matrix:
@@ -243,6 +256,12 @@ def open_workspace(
         pool=None if pool is None else open_index(pool, encoder=loaded, device=device),
         folder=folder or index.resolve().with_suffix(".serve"),
     )
+
+
+def _files(index: Index) -> list[str]:
+    """Where each image of an index lies."""
+    root = index.root.resolve()
+    return [os.path.normpath(f"{root}/{path}") for path in index.paths]
 
 
 def _folder(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -59,9 +60,12 @@ def make_workspace(folder: Path) -> tuple[Workspace, ToyData]:
         paths=tuple(names),
         sizes=np.tile(np.int32([60, 100]), (120, 1)),
     )
-    unlabelled = make_toy_data(120, seed=9)
+    shutil.copytree(root, folder / "pool")
     pool = replace(
-        unlabelled.index.store, root=root, paths=tuple(reversed(names)), sizes=store.sizes
+        make_toy_data(120, seed=9).index.store,
+        root=folder / "pool",
+        paths=tuple(reversed(names)),
+        sizes=store.sizes,
     )
     images = replace(toy.images, class_names=("car", "fork<b>", "zebra"))
     detections = folder / "detections.json"

@@ -28,7 +28,8 @@ async function load() {
   by("status").textContent = "Nothing in the pool fits what is weak.";
   by("chosen").hidden = !answer.images.length;
   if (!answer.images.length) return;
-  by("about").textContent = `${counted(answer.images.length, "image")} of ${answer.num_pool.toLocaleString("en")}, in the order to label them. Need is taken from ${answer.need_from}. Each is the likeliest for what it is wanted for, less the more it is like one chosen before.`;
+  const known = answer.num_labelled ? `, ${answer.num_labelled.toLocaleString("en")} of which have labels and are left out` : "";
+  by("about").textContent = `${counted(answer.images.length, "image")} of ${answer.num_pool.toLocaleString("en")}${known}, in the order to label them. Need is taken from ${answer.need_from}. Each is the likeliest for what it is wanted for, less the more it is like one chosen before.`;
   by("wishes").tBodies[0].replaceChildren(...answer.wishes.toSorted((one, other) => other.need - one.need).map(line));
   by("wall").replaceChildren(...answer.images.map(picture));
   for (const link of document.querySelectorAll("[data-format]")) link.href = `/api/collect/export?format=${link.dataset.format}&budget=${budget}`;

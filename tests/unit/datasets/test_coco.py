@@ -150,7 +150,9 @@ def test_faulty_boxes_are_clipped_or_left_out(
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
-def test_annotations_of_unlisted_images_are_left_out(coco: Writer) -> None:
+def test_annotations_of_unlisted_images_are_left_out(
+    coco: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
     labels = [
         annotation(row, image_id=image, category_id=3, bbox=[1, 1, 2, 2])
         for row, image in enumerate([10, 99, 20])
@@ -162,6 +164,7 @@ def test_annotations_of_unlisted_images_are_left_out(coco: Writer) -> None:
         "left out 1 annotations of images that are not listed: "
         "first annotations[1] (id 1, image 99)",
     )
+    assert [line.partition(": ")[2] for line in caplog.messages] == list(images.notes)
 
 
 def one(**fields: Any) -> dict[str, Any]:

@@ -138,7 +138,9 @@ def test_parquet_files_of_a_hub(tmp_path: Path, image_file: ImageWriter) -> None
         load_images(folder)
 
 
-def test_datumaro(tmp_path: Path, image_file: ImageWriter) -> None:
+def test_datumaro(
+    tmp_path: Path, image_file: ImageWriter, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a.png", "b.png"):
         image_file(f"images/train/{name}")
     polygon = {"type": "polygon", "label_id": 0, "points": [5, 6, 8, 7, 6, 9]}
@@ -168,6 +170,7 @@ def test_datumaro(tmp_path: Path, image_file: ImageWriter) -> None:
         assert_two_boxes(images, ("a.png", "b.png"))
         assert (images.ids.tolist(), images.sizes.tolist()) == (["a", "b"], [[40, 60], [0, 0]])
         assert images.notes == ("left out 1 annotations of the type caption",)
+    assert sum(images.notes[0] in line for line in caplog.messages) == 2
     with pytest.raises(InputError, match="expected one Datumaro subset, found train; pass split="):
         load_images(tmp_path, split="val")
     polygon["label_id"] = 5

@@ -181,7 +181,9 @@ def test_a_malformed_yaml_is_an_error(tmp_path: Path, text: str, message: str) -
         load_images(file)
 
 
-def test_an_image_without_a_readable_header_is_left_out(dataset: Callable[..., Path]) -> None:
+def test_an_image_without_a_readable_header_is_left_out(
+    dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     root = dataset()
     (root / "labels/train/deep").mkdir()
     (root / "labels/train/deep/b.txt").write_text("0 0.5 0.5 1 1\n")
@@ -191,6 +193,7 @@ def test_an_image_without_a_readable_header_is_left_out(dataset: Callable[..., P
     assert images.instances is not None
     np.testing.assert_array_equal(images.instances.boxes, [[0, 0, 60, 40]])
     assert images.notes == ("left out 1 images that cannot be decoded: first images/train/a.png",)
+    assert [line.partition(": ")[2] for line in caplog.messages] == list(images.notes)
 
 
 @pytest.mark.parametrize("row", ["0 1e300 0.5 1e300 1", "0 nan 0.5 1 1", "0 1 1 1e200 1e200 0 inf"])

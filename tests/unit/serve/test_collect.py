@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from serve_site import make_workspace
 
 from hardmine.index.search.exact import ExactIndex, index_from_regions
-from hardmine.serve.collect import Wish, choose
+from hardmine.serve.collect import Wish, Wishes, choose, collect, make_wishes
 
 CLIPS, FRAMES = 12, 20
 
@@ -55,3 +58,27 @@ def test_the_budget_is_shared_by_need(pool: ExactIndex) -> None:
 def test_nothing_to_choose_from(pool: ExactIndex) -> None:
     assert choose([], pool, 5) == ()
     assert choose([wish("car", 0.5, np.zeros(CLIPS * FRAMES))], pool, 5) == ()
+
+
+def test_images_that_have_labels_are_not_chosen(tmp_path: Path) -> None:
+    """A pool that is the whole folder: what is labelled for training or validation is left out."""
+    space, _ = make_workspace(tmp_path)
+    assert space.images is not None
+    space = replace(
+        space,
+        pool=space.index,
+        images=space.images.subset(range(40)),
+        val_images=space.images.subset(range(40, 60)),
+    )
+    assert space.unlabelled_pool.tolist() == [False] * 60 + [True] * 60
+    wishes = make_wishes(space, {"car": 1.0}, {"at night": 0.5})
+    chosen = collect(Wishes(wishes, "a test"), space.index, 100)
+    rows = [pick.row for pick in chosen.picks]
+    assert len(rows) > 20
+    assert min(rows) >= 60
+    assert chosen.to_json(space)["num_labelled"] == 60
+
+
+def test_a_pool_of_other_files_is_taken_whole(tmp_path: Path) -> None:
+    space, _ = make_workspace(tmp_path)
+    assert space.unlabelled_pool.all()
