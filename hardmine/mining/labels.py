@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,8 @@ from hardmine.errors import InputError
 from hardmine.records import SIZE_EDGES, SIZES, ImageSet, rows_of
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,24 @@ def read_labels(
     absent = None if images.negatives is None else arrange(images.negatives)
     unknown = columns < 0
     if unknown.any():  # a class that the labels do not know is neither present nor absent
+        _log.warning(
+            "%d of %d classes are not among those of the labels, so they are found by text alone: "
+            "%s; the labels have %s",
+            int(unknown.sum()),
+            classes,
+            _some([name for name in class_names if name not in places]),
+            _some(images.class_names),
+        )
         missing = scipy.sparse.csc_matrix(np.tile(unknown, (count, 1)))
         unsure = arrange(unsure) + missing
     else:
         unsure = arrange(unsure)
     counts = arrange(images.class_counts, np.int64)
     return Labels(present, absent, unsure.tocsc(), labelled, tuple(by_size), counts)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def _column(matrix: scipy.sparse.csc_matrix, column: int) -> npt.NDArray[np.int32]:

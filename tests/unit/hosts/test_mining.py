@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -91,6 +92,19 @@ def test_an_index_of_more_images_in_another_order_will_do(
     hardmine.build_index(names, encoder, place, clusters="none")
     with pytest.raises(IndexMismatch, match="12 moved"):  # the ids of other files
         make_mining(tmp_path, encoder=encoder, index=place)
+
+
+def test_an_index_with_names_that_are_not_utf8_is_opened(tmp_path: Path) -> None:
+    names = [os.fsdecode(name) for name in (b"a.jpg", b"b.jpg", b"c\xff.jpg")]
+    for row, name in enumerate(names):
+        write_image(tmp_path / "images" / name, row)
+    whole = hardmine.load_images(tmp_path / "images")
+    assert whole.paths == tuple(names)
+    encoder, place = PixelEncoder(), tmp_path / "whole.hmx"
+    hardmine.build_index(whole, encoder, place, clusters="none")
+    part = whole.subset([1, 2])
+    opened = hardmine.hosts.index.open_or_build(part, encoder, place, clusters="none")
+    assert opened.ids.tolist() == names[:2]  # no build reads the third
 
 
 def read(metrics: Any = None) -> ValidationResult:

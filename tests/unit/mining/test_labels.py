@@ -78,11 +78,17 @@ def test_federated_labels_know_absence_only_where_it_was_verified() -> None:
     assert labels.status(1).tolist() == [0, 1, -1]  # 20 is present, if not exhaustively
 
 
-def test_classes_that_the_labels_lack_are_unknown_everywhere() -> None:
+def test_classes_that_the_labels_lack_are_unknown_everywhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read_labels(IMAGES, [10, 20, 30], NAMES)
+    assert caplog.messages == []
     labels = read_labels(IMAGES, [10, 20, 30], ("fork", "unicorn"))
     assert labels.status(0).tolist() == [0, 1, 0]
     assert labels.status(1).tolist() == [-1, -1, -1]
     assert labels.num_present().tolist() == [1, 0]
+    assert "1 of 2 classes are not among those of the labels" in caplog.text
+    assert "'unicorn'; the labels have 'car', 'fork'" in caplog.text
 
 
 def test_no_labels_at_all_make_a_pool_and_foreign_ids_an_error() -> None:
