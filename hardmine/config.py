@@ -17,6 +17,7 @@ from hardmine import defaults
 from hardmine.errors import InputError
 from hardmine.mining.conditions import read_contexts
 from hardmine.mining.need import NeedRules
+from hardmine.mining.policies import named_policy
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules
 
@@ -103,8 +104,12 @@ class Config:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     need: NeedRules = field(default_factory=NeedRules)
     targets: TargetRules = field(default_factory=TargetRules)
-    weights: WeightRules = field(default_factory=WeightRules)
+    weights: WeightRules | str = field(default_factory=WeightRules)
     miner: MinerConfig = field(default_factory=MinerConfig)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, str):
+            named_policy(self.weights)
 
 
 def load_config(path: str | Path) -> Config:
@@ -151,6 +156,8 @@ def miner_arguments(settings: Mapping[str, Any], *, name: str = "miner") -> dict
     for section, kind in (("need", NeedRules), ("targets", TargetRules), ("weights", WeightRules)):
         if isinstance(settings.get(section), Mapping):
             arguments[section] = _section(kind, dict(settings[section]), name, section)
+    if isinstance(settings.get("weights"), str):
+        named_policy(settings["weights"])
     return arguments
 
 
@@ -196,6 +203,8 @@ def _value(hint: Any, value: Any, name: str, place: str) -> Any:
             return None
         if option in (str, bool) and isinstance(value, option):
             return value
+        if is_dataclass(option) and (value is None or isinstance(value, dict)):
+            return _section(option, value, name, place)  # type: ignore[arg-type]
         if typing.get_origin(option) is collections.abc.Callable and callable(value):
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -211,7 +220,10 @@ def _value(hint: Any, value: Any, name: str, place: str) -> Any:
     written = [
         option for option in options if typing.get_origin(option) is not collections.abc.Callable
     ]
-    expected = " or ".join(_WORDS.get(option, "a list") for option in written)
+    expected = " or ".join(
+        "a mapping of settings" if is_dataclass(option) else _WORDS.get(option, "a list")
+        for option in written
+    )
     raise InputError(
         f"{name}: {place} must be {expected}, got {_describe(value)}{_hint(value, options)}"
     )

@@ -80,8 +80,9 @@ class HardMiner:
             are measured instead of being searched for every weak class.
         need: Which classes count as weak.
         targets: How queries and labels become targets.
-        weights: How far weights may lie apart, or a policy of one's own: a function of
-            (``RoundInputs``, ``MiningData``) that returns (N,) weights.
+        weights: How far weights may lie apart; ``"class-aware"`` for class-aware sampling instead;
+            or a policy of one's own, a function of (``RoundInputs``, ``MiningData``) that returns
+            (N,) weights.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
         kept: Folder in which ``hardmine serve`` keeps contexts and answers to checks; read again
@@ -100,7 +101,7 @@ class HardMiner:
         validation: ValidationSet | None = None,
         need: NeedRules | None = None,
         targets: TargetRules | None = None,
-        weights: WeightRules | WeightPolicy | None = None,
+        weights: WeightRules | WeightPolicy | str | None = None,
         rounds: str | Path | None = None,
         strict: bool = False,
         kept: str | Path | None = None,

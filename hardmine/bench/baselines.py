@@ -1,6 +1,7 @@
 """Label-only baselines: sampling weights that others compute without looking at the images.
 
-Images whose labels are not known get the mean weight of the others.
+Class-aware sampling, one of them, is in ``hardmine.mining.policies``. Images whose labels are not
+known get the mean weight of the others.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
+
+from hardmine.mining.policies import zeros_to_mean
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,17 +32,6 @@ def repeat_factors(counts: scipy.sparse.csr_matrix, *, threshold: float) -> Floa
     return np.asarray(weights.clip(min=1.0))
 
 
-def class_aware(counts: scipy.sparse.csr_matrix) -> Floats:
-    """Class-aware sampling: draw a class uniformly, then one of its images uniformly.
-
-    Args:
-        counts: (N, C) instances of each class in each image.
-    """
-    present = (counts > 0).astype(np.float64).tocsr()
-    num_images = np.maximum(np.asarray(present.sum(axis=0)).ravel(), 1)
-    return _zeros_to_mean(np.asarray(present.multiply(1 / num_images).sum(axis=1)).ravel())
-
-
 def inverse_ap(counts: scipy.sparse.csr_matrix, ap: Floats) -> Floats:
     """YOLOv5's image weights: each instance counts (1 - AP)² / number of instances of its class.
 
@@ -49,8 +41,4 @@ def inverse_ap(counts: scipy.sparse.csr_matrix, ap: Floats) -> Floats:
     """
     instances = np.maximum(np.asarray(counts.sum(axis=0)).ravel(), 1)
     class_weights = (1 - np.nan_to_num(ap)) ** 2 / instances
-    return _zeros_to_mean(np.asarray(counts.multiply(class_weights).sum(axis=1)).ravel())
-
-
-def _zeros_to_mean(weights: Floats) -> Floats:
-    return np.where(weights > 0, weights, weights[weights > 0].mean())
+    return zeros_to_mean(np.asarray(counts.multiply(class_weights).sum(axis=1)).ravel())

@@ -11,12 +11,13 @@ import numpy.typing as npt
 import scipy.sparse
 import torch
 
-from hardmine.bench.baselines import class_aware, inverse_ap, repeat_factors
+from hardmine.bench.baselines import inverse_ap, repeat_factors
 from hardmine.bench.scenarios import Scenario
 from hardmine.detections import Detections
 from hardmine.encoders import Encoder
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
+from hardmine.mining.policies import class_aware
 from hardmine.mining.targets import TargetRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler

@@ -27,6 +27,7 @@ from hardmine.mining.density_ratio import (
 )
 from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels, read_labels
+from hardmine.mining.policies import POLICIES, named_policy
 from hardmine.mining.queries import Queries, name_phrases
 from hardmine.mining.scores import ScoreCache, mean_vectors_of
 from hardmine.mining.targets import TargetRules, Targets, split_targets
@@ -205,7 +206,7 @@ class RoundInputs:
     clusters: str = ""
 
 
-# A policy of one's own: the round's inputs and the data -> (N,) weights.
+# A policy: the round's inputs and the data -> (N,) weights.
 WeightPolicy: TypeAlias = Callable[[RoundInputs, MiningData], Floats]
 
 
@@ -293,21 +294,26 @@ def mine(
 
 
 def rules_or_policy(
-    weights: WeightRules | WeightPolicy | None,
+    weights: WeightRules | WeightPolicy | str | None,
 ) -> tuple[WeightRules | None, WeightPolicy | None]:
-    """Tell rules from a policy of one's own; None is the default rules."""
+    """Tell rules from a policy, one's own or one that has a name; None is the default rules."""
     if weights is None or isinstance(weights, WeightRules):
         return weights or WeightRules(), None
+    if isinstance(weights, str):
+        return None, named_policy(weights)
     if not callable(weights):
         raise InputError(
-            "weights must be WeightRules or a function of (RoundInputs, MiningData), "
-            f"got {weights!r}"
+            "weights must be WeightRules, the name of a policy, or a function of (RoundInputs, "
+            f"MiningData), got {weights!r}"
         )
     return None, weights
 
 
 def policy_name(policy: WeightPolicy) -> str:
-    """The name of a policy of one's own, for the record."""
+    """The name of a policy, for the record."""
+    for name, named in POLICIES.items():
+        if policy is named:
+            return name
     return getattr(policy, "__name__", type(policy).__name__)
 
 

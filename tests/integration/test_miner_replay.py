@@ -101,6 +101,19 @@ def test_a_policy_of_ones_own_makes_the_weights_and_is_recorded(
         make_miner(toy).replay(recorded[-1])
 
 
+def test_class_aware_sampling_is_a_policy_with_a_name(toy: ToyData, tmp_path: Path) -> None:
+    record = tmp_path / "rounds.jsonl"
+    miner, run = train(toy, record, weights="class-aware")
+    labels = toy.images.class_counts.toarray() > 0
+    expected = (labels / labels.sum(axis=0)).sum(axis=1)
+    expected[expected == 0] = expected[expected > 0].mean()
+    np.testing.assert_allclose(run[0].weights, expected)
+    assert np.array_equal(run[0].weights, run[-1].weights)
+    recorded = read_rounds(record)
+    assert recorded[-1].inputs.policy == "class-aware"
+    assert np.array_equal(miner.replay(recorded[-1]).weights, run[-1].weights)
+
+
 def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:
     def short(inputs: RoundInputs, data: MiningData) -> npt.NDArray[np.float64]:
         return np.ones(3)
@@ -111,7 +124,7 @@ def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:
     for policy in (short, negative):
         done = make_miner(toy, weights=policy).step(METRICS)
         assert f"the weight policy {policy.__name__} must return 300 finite weights" in done.error
-    with pytest.raises(InputError, match="weights must be WeightRules or a function"):
+    with pytest.raises(InputError, match="weights must be WeightRules, the name of a policy, or"):
         make_miner(toy, weights=3.0)
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from hardmine.bench.baselines import class_aware, inverse_ap, repeat_factors
+from hardmine.bench.baselines import inverse_ap, repeat_factors
 from hardmine.detections import Detections
 from hardmine.encoders import Encoder
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
+from hardmine.mining.policies import class_aware
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
