@@ -17,9 +17,8 @@ from hardmine import defaults
 from hardmine.errors import InputError
 from hardmine.mining.conditions import read_contexts
 from hardmine.mining.need import NeedRules
-from hardmine.mining.policies import named_policy
 from hardmine.mining.targets import TargetRules
-from hardmine.mining.weights import WeightRules
+from hardmine.mining.weights import WeightRules, named_rules
 
 T = TypeVar("T")
 
@@ -104,12 +103,8 @@ class Config:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     need: NeedRules = field(default_factory=NeedRules)
     targets: TargetRules = field(default_factory=TargetRules)
-    weights: WeightRules | str = field(default_factory=WeightRules)
+    weights: WeightRules = field(default_factory=WeightRules)
     miner: MinerConfig = field(default_factory=MinerConfig)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.weights, str):
-            named_policy(self.weights)
 
 
 def load_config(path: str | Path) -> Config:
@@ -157,7 +152,7 @@ def miner_arguments(settings: Mapping[str, Any], *, name: str = "miner") -> dict
         if isinstance(settings.get(section), Mapping):
             arguments[section] = _section(kind, dict(settings[section]), name, section)
     if isinstance(settings.get("weights"), str):
-        named_policy(settings["weights"])
+        arguments["weights"] = named_rules(settings["weights"])
     return arguments
 
 
@@ -194,6 +189,8 @@ def _unknown_key(name: str, place: str, key: str, known: list[str]) -> str:
 
 
 def _value(hint: Any, value: Any, name: str, place: str) -> Any:
+    if hint is WeightRules and isinstance(value, str):
+        return named_rules(value)
     if is_dataclass(hint):
         return _section(hint, value, name, place)  # type: ignore[arg-type]
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
@@ -203,8 +200,6 @@ def _value(hint: Any, value: Any, name: str, place: str) -> Any:
             return None
         if option in (str, bool) and isinstance(value, option):
             return value
-        if is_dataclass(option) and (value is None or isinstance(value, dict)):
-            return _section(option, value, name, place)  # type: ignore[arg-type]
         if typing.get_origin(option) is collections.abc.Callable and callable(value):
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -220,10 +215,7 @@ def _value(hint: Any, value: Any, name: str, place: str) -> Any:
     written = [
         option for option in options if typing.get_origin(option) is not collections.abc.Callable
     ]
-    expected = " or ".join(
-        "a mapping of settings" if is_dataclass(option) else _WORDS.get(option, "a list")
-        for option in written
-    )
+    expected = " or ".join(_WORDS.get(option, "a list") for option in written)
     raise InputError(
         f"{name}: {place} must be {expected}, got {_describe(value)}{_hint(value, options)}"
     )

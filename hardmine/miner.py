@@ -80,9 +80,9 @@ class HardMiner:
             are measured instead of being searched for every weak class.
         need: Which classes count as weak.
         targets: How queries and labels become targets.
-        weights: How far weights may lie apart; ``"class-aware"`` for class-aware sampling instead;
-            or a policy of one's own, a function of (``RoundInputs``, ``MiningData``) that returns
-            (N,) weights.
+        weights: How far weights may lie apart; ``"class-aware"`` draws all classes alike; or a
+            policy of one's own, a function of (``RoundInputs``, ``MiningData``) that returns (N,)
+            weights.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
         kept: Folder in which ``hardmine serve`` keeps contexts and answers to checks; read again
@@ -337,7 +337,7 @@ class HardMiner:
             found_before=before.conditions,
         )
         # 2. Scores, trust, targets, weights.
-        ratios = find_ratios(data, self.validation, assessment.matches)
+        ratios = find_ratios(data, self.validation, assessment.matches, self.weight_rules)
         inputs = self._round_inputs(assessment, ratios, kept, data)
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts of the class

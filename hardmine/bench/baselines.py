@@ -1,6 +1,6 @@
 """Label-only baselines: sampling weights that others compute without looking at the images.
 
-Class-aware sampling, one of them, is in ``hardmine.mining.policies``. Images whose labels are not
+Class-aware sampling, one of them, is in ``hardmine.mining.balance``. Images whose labels are not
 known get the mean weight of the others.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
-
-from hardmine.mining.policies import zeros_to_mean
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,4 +39,5 @@ def inverse_ap(counts: scipy.sparse.csr_matrix, ap: Floats) -> Floats:
     """
     instances = np.maximum(np.asarray(counts.sum(axis=0)).ravel(), 1)
     class_weights = (1 - np.nan_to_num(ap)) ** 2 / instances
-    return zeros_to_mean(np.asarray(counts.multiply(class_weights).sum(axis=1)).ravel())
+    weights = np.asarray(counts.multiply(class_weights).sum(axis=1)).ravel()
+    return np.where(weights > 0, weights, weights[weights > 0].mean())

@@ -17,7 +17,7 @@ from hardmine.detections import Detections
 from hardmine.encoders import Encoder
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
-from hardmine.mining.policies import class_aware
+from hardmine.mining.balance import class_aware
 from hardmine.mining.targets import TargetRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
@@ -80,6 +80,7 @@ STRATEGIES: dict[str, Strategy] = {
         _CLASS_AWARE, about="class-aware, oracle: draws fine classes twice as often", oracle=True
     ),
     "hardmine": _HARDMINE,
+    "hardmine-class-aware": Strategy("hardmine, class-aware", mining={"weights": "class-aware"}),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from hardmine.mining.labels import Labels
 from hardmine.mining.queries import Queries
@@ -67,6 +68,44 @@ def balance_factors(
     unlabelled = _worth(labels, ratios)[found.class_rows] * found.probabilities
     np.add.at(factors, found.image_rows, unlabelled)
     factors *= _by_confusion(factors, labels, found, mistaken_for)
+    return np.asarray(factors.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
+
+
+def class_aware(counts: scipy.sparse.spmatrix) -> Floats:
+    """Class-aware sampling: draw a class uniformly, then one of its images uniformly.
+
+    Args:
+        counts: (N, C) objects of each class in each image.
+
+    Returns:
+        (N,) weights. The mean image with objects has 1; so has an image without.
+    """
+    present = (counts > 0).astype(np.float64).tocsr()
+    worth = np.asarray(present @ _alike(present))
+    return np.where(worth > 0, worth, 1.0)
+
+
+def _alike(present: scipy.sparse.csr_matrix) -> Floats:
+    """(C,) worth of each class in an image, so that all come alike and the mean image has 1."""
+    worth = 1 / np.asarray(present.sum(axis=0)).ravel().clip(min=1)
+    images = np.asarray(present @ worth)
+    return worth / _mean(images[images > 0]) if (images > 0).any() else worth
+
+
+def alike_factors(queries: Queries, targets: Targets, labels: Labels) -> Floats:
+    """Draw all classes alike: (N,) factors, those of ``class_aware``.
+
+    An image of an unlabelled pool has the expected worth of the classes it was found for more.
+
+    Args:
+        queries: The queries of the round.
+        targets: The images they found.
+        labels: Of N images.
+    """
+    found = _found_in_pools(queries, targets)
+    present = (labels.objects() > 0).astype(np.float64).tocsr()
+    factors = class_aware(present)
+    np.add.at(factors, found.image_rows, _alike(present)[found.class_rows] * found.probabilities)
     return np.asarray(factors.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
 
 

@@ -15,7 +15,13 @@ from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.mining.assess import ValidationSet
-from hardmine.mining.balance import balance_factors, class_balance, class_ratios
+from hardmine.mining.balance import (
+    alike_factors,
+    balance_factors,
+    class_aware,
+    class_balance,
+    class_ratios,
+)
 from hardmine.mining.checked import CheckedLabels
 from hardmine.mining.confusion import Confusion
 from hardmine.mining.contexts import PLAIN, context_phrases
@@ -27,12 +33,11 @@ from hardmine.mining.density_ratio import (
 )
 from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels, read_labels
-from hardmine.mining.policies import POLICIES, named_policy
 from hardmine.mining.queries import Queries, name_phrases
 from hardmine.mining.scores import ScoreCache, mean_vectors_of
 from hardmine.mining.targets import TargetRules, Targets, split_targets
 from hardmine.mining.trust import Trust, measure_trust
-from hardmine.mining.weights import WeightRules, image_weights
+from hardmine.mining.weights import WeightRules, image_weights, named_rules
 from hardmine.records import ImageSet
 
 Floats = npt.NDArray[np.float64]
@@ -134,6 +139,7 @@ def find_ratios(
     data: MiningData,
     validation: ValidationSet | None,
     matches: Matches | None,
+    rules: WeightRules | None = None,
 ) -> Ratios:
     """Compare what the detector misses on validation images with what training shows.
 
@@ -144,6 +150,7 @@ def find_ratios(
         data: Index and labels of the training images.
         validation: Validation images with labels, and an index if their look is to count.
         matches: Of the detector on them; None if that is not known.
+        rules: Say how classes are balanced; those of a training loop by default.
     """
     if matches is None or validation is None:
         return Ratios()
@@ -154,7 +161,9 @@ def find_ratios(
     known = tuple(classes.tolist())
     if index is None:
         return Ratios(known)
-    shown = _sums(objects, 1) * class_balance(data.labels, classes)
+    alike = rules is not None and rules.classes == "alike"
+    balanced = class_aware(objects) if alike else class_balance(data.labels, classes)
+    shown = _sums(objects, 1) * balanced
     rows = sample_rows(len(data))
     density = fit_density_ratio(
         _sums(missed, 1),
@@ -206,7 +215,7 @@ class RoundInputs:
     clusters: str = ""
 
 
-# A policy: the round's inputs and the data -> (N,) weights.
+# A policy of one's own: the round's inputs and the data -> (N,) weights.
 WeightPolicy: TypeAlias = Callable[[RoundInputs, MiningData], Floats]
 
 
@@ -266,22 +275,10 @@ def mine(
         return MiningResult(trust, targets, ones, ones, weights)
     # 4. Balance and weights.
     limits = inputs.weights or WeightRules()
-    balance, density_ratio = np.ones(len(data)), np.ones(len(data))
-    if limits.balance > 0:
-        classes, density = inputs.ratios.classes, inputs.ratios.density
-        if density is not None:
-            density_ratio = _density_ratio(density, data)
-        balance = balance_factors(
-            queries,
-            targets,
-            data.labels,
-            ratios=None if classes is None else np.array(classes),
-            mistaken_for=[
-                (row, other, rules.mistaken * share)
-                for row, other, share in inputs.confusion.mistaken_for
-            ],
-        )
-        balance = (balance * density_ratio) ** limits.balance
+    density_ratio = np.ones(len(data))
+    if limits.balance > 0 and inputs.ratios.density is not None:
+        density_ratio = _density_ratio(inputs.ratios.density, data)
+    balance = _balance(inputs, limits, targets, data.labels, density_ratio)
     weights = image_weights(
         targets,
         queries.need,
@@ -293,27 +290,46 @@ def mine(
     return MiningResult(trust, targets, balance, density_ratio, weights)
 
 
+def _balance(
+    inputs: RoundInputs, limits: WeightRules, targets: Targets, labels: Labels, density: Floats
+) -> Floats:
+    """(N,) factors, how often each image would be drawn if no class were weak."""
+    if limits.classes == "alike":
+        return alike_factors(inputs.queries, targets, labels) * density**limits.balance
+    if limits.balance == 0:
+        return np.ones(len(labels))
+    classes = inputs.ratios.classes
+    balance = balance_factors(
+        inputs.queries,
+        targets,
+        labels,
+        ratios=None if classes is None else np.array(classes),
+        mistaken_for=[
+            (row, other, inputs.targets.mistaken * share)
+            for row, other, share in inputs.confusion.mistaken_for
+        ],
+    )
+    return np.asarray((balance * density) ** limits.balance)
+
+
 def rules_or_policy(
     weights: WeightRules | WeightPolicy | str | None,
 ) -> tuple[WeightRules | None, WeightPolicy | None]:
-    """Tell rules from a policy, one's own or one that has a name; None is the default rules."""
+    """Tell rules, or their name, from a policy of one's own; None is the default rules."""
+    if isinstance(weights, str):
+        return named_rules(weights), None
     if weights is None or isinstance(weights, WeightRules):
         return weights or WeightRules(), None
-    if isinstance(weights, str):
-        return None, named_policy(weights)
     if not callable(weights):
         raise InputError(
-            "weights must be WeightRules, the name of a policy, or a function of (RoundInputs, "
+            "weights must be WeightRules, the name of some, or a function of (RoundInputs, "
             f"MiningData), got {weights!r}"
         )
     return None, weights
 
 
 def policy_name(policy: WeightPolicy) -> str:
-    """The name of a policy, for the record."""
-    for name, named in POLICIES.items():
-        if policy is named:
-            return name
+    """The name of a policy of one's own, for the record."""
     return getattr(policy, "__name__", type(policy).__name__)
 
 

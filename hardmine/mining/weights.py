@@ -29,12 +29,19 @@ class WeightRules:
             and by look, and classes come as often as those they are mistaken for, in [0, 1]. 0: not
             at all. 1: as often as it is missed. 0.5: by the square root of that, as another view of
             the same image is worth less than the first.
+        classes: ``"missed"`` draws classes as ``balance`` says. ``"alike"`` draws each class as
+            often as any other, as class-aware sampling does, and ``balance`` counts for look alone.
     """
 
     cap: float = 1.75
     balance: float = 0.5
+    classes: str = "missed"
 
     def __post_init__(self) -> None:
+        if self.classes not in ("missed", "alike"):
+            raise InputError(
+                f'WeightRules.classes must be "missed" or "alike", got {self.classes!r}'
+            )
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
         _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
 
@@ -43,6 +50,20 @@ def _require(name: str, value: object, low: float, high: float, expected: str) -
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (low <= float(value) <= high and np.isfinite(float(value))):  # type: ignore[arg-type]
         raise InputError(f"WeightRules.{name} must be {expected}, got {value!r}")
+
+
+NAMED_RULES = {"class-aware": WeightRules(cap=1.0, classes="alike")}
+
+
+def named_rules(name: str) -> WeightRules:
+    """The rules of a name.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if name not in NAMED_RULES:
+        raise InputError(f"weights has no rules called {name!r}; known: {', '.join(NAMED_RULES)}")
+    return NAMED_RULES[name]
 
 
 def image_weights(

@@ -101,17 +101,22 @@ def test_a_policy_of_ones_own_makes_the_weights_and_is_recorded(
         make_miner(toy).replay(recorded[-1])
 
 
-def test_class_aware_sampling_is_a_policy_with_a_name(toy: ToyData, tmp_path: Path) -> None:
+def test_all_classes_alike_times_the_root_of_the_density_ratio(
+    toy: ToyData, tmp_path: Path
+) -> None:
     record = tmp_path / "rounds.jsonl"
-    miner, run = train(toy, record, weights="class-aware")
+    _, run = train(toy, record, weights="class-aware")
     labels = toy.images.class_counts.toarray() > 0
     expected = (labels / labels.sum(axis=0)).sum(axis=1)
     expected[expected == 0] = expected[expected > 0].mean()
-    np.testing.assert_allclose(run[0].weights, expected)
-    assert np.array_equal(run[0].weights, run[-1].weights)
-    recorded = read_rounds(record)
-    assert recorded[-1].inputs.policy == "class-aware"
-    assert np.array_equal(miner.replay(recorded[-1]).weights, run[-1].weights)
+    density = run[-1].result.density_ratio
+    assert density.max() > 1.5 * density.min()
+    ratio = run[-1].weights / expected / np.sqrt(density)
+    np.testing.assert_allclose(ratio, ratio[0])
+    assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, run[-1].weights)
+    # Without predicted boxes it is class-aware sampling alone, whatever the AP.
+    alone = make_miner(toy, weights="class-aware").step(METRICS)
+    np.testing.assert_allclose(alone.weights / alone.weights.mean(), expected / expected.mean())
 
 
 def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:
@@ -124,7 +129,9 @@ def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:
     for policy in (short, negative):
         done = make_miner(toy, weights=policy).step(METRICS)
         assert f"the weight policy {policy.__name__} must return 300 finite weights" in done.error
-    with pytest.raises(InputError, match="weights must be WeightRules, the name of a policy, or"):
+    with pytest.raises(
+        InputError, match="weights must be WeightRules, the name of some, or a function"
+    ):
         make_miner(toy, weights=3.0)
 
 

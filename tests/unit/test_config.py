@@ -77,11 +77,11 @@ def test_rules_may_be_mappings() -> None:
         miner_arguments({"cap": 4})
 
 
-def test_weights_may_name_a_policy() -> None:
-    assert read_config({"weights": "class-aware"}).weights == "class-aware"
-    assert read_config({"weights": None}).weights == WeightRules()
-    assert miner_arguments({"weights": "class-aware"}) == {"weights": "class-aware"}
-    with pytest.raises(HardmineError, match="weights has no policy 'class-awar'; known: class-"):
+def test_weights_may_be_the_name_of_rules() -> None:
+    named = WeightRules(cap=1.0, classes="alike")
+    assert read_config({"weights": "class-aware"}).weights == named
+    assert miner_arguments({"weights": "class-aware"}) == {"weights": named}
+    with pytest.raises(HardmineError, match="no rules called 'class-awar'; known: class-aware"):
         miner_arguments({"weights": "class-awar"})
 
 
@@ -91,9 +91,9 @@ def test_weights_may_name_a_policy() -> None:
         ([], "the file must be a mapping"),
         ({"wieghts": {}}, "unknown key 'wieghts'; did you mean 'weights'"),
         ({"weights": {"balanse": 1}}, "unknown key 'weights.balanse'; did you mean 'balance'"),
-        ({"weights": {"xyz": 1}}, "known: cap, balance"),
-        ({"weights": "uniform"}, "weights has no policy 'uniform'; known: class-aware"),
-        ({"weights": 3}, "weights must be a mapping of settings or text, got 3"),
+        ({"weights": {"xyz": 1}}, "known: cap, balance, classes"),
+        ({"weights": "uniform"}, "weights has no rules called 'uniform'; known: class-aware"),
+        ({"weights": {"classes": "same"}}, 'classes must be "missed" or "alike", got .same.'),
         ({"weights": {"cap": "4"}}, r"weights.cap must be a number, got '4' \(str\); YAML reads"),
         ({"weights": {"cap": True}}, "weights.cap must be a number, got True"),
         ({"sampler": {"seed": 1.5}}, "sampler.seed must be a whole number"),

@@ -20,7 +20,7 @@ from hardmine.encoders import Encoder
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
-from hardmine.mining.policies import class_aware
+from hardmine.mining.balance import class_aware
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -165,6 +165,7 @@ STRATEGIES: dict[str, Strategy] = {
     "class-aware": _fixed("class-aware", lambda data: class_aware(data.counts)),
     "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
     "hardmine": Strategy("hardmine", hardmine()),
+    "hardmine-class-aware": Strategy("hardmine, class-aware", hardmine(weights="class-aware")),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)

@@ -11,7 +11,7 @@ import torch
 
 from hardmine.bench.baselines import inverse_ap, repeat_factors
 from hardmine.draws import draw_counts
-from hardmine.mining.policies import class_aware
+from hardmine.mining.balance import class_aware
 
 COUNTS = scipy.sparse.csr_matrix(
     np.array([[2, 0, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0], [3, 0, 1], [1, 0, 0], [0, 0, 0]])

@@ -10,7 +10,12 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse
 
-from hardmine.mining.balance import balance_factors, class_balance, class_ratios
+from hardmine.mining.balance import (
+    alike_factors,
+    balance_factors,
+    class_balance,
+    class_ratios,
+)
 from hardmine.mining.labels import Labels
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import HIT, Targets
@@ -92,6 +97,30 @@ def test_images_are_worth_their_objects_by_class() -> None:
     # Where validation does not tell, a class counts by one over the root of its objects.
     worth = counts[:3] @ (1 / np.sqrt(counts.sum(axis=0)))
     np.testing.assert_allclose(class_balance(labels, None)[:3], worth / worth.mean())
+
+
+def test_all_classes_alike_and_the_expected_worth_in_a_pool() -> None:
+    first = len(SHOWN)
+    queries = Queries(
+        (("bus",), ("bus", "night")), np.array([BUS, BUS]), ("", "at night"), np.ones(2)
+    )
+    hits = Targets(
+        np.array([0, 1], np.int32),
+        np.array([first, first + 1]),
+        np.full(2, HIT, np.int8),
+        np.array([0.5, 0.5], np.float32),
+        np.zeros(2, np.float32),
+    )
+    shown = np.concatenate([SHOWN, np.zeros((2, 3), bool)])
+    nothing = scipy.sparse.csc_matrix(shown.shape, dtype=bool)
+    labels = Labels(scipy.sparse.csc_matrix(shown), None, nothing, np.arange(len(shown)) < first)
+    factors = alike_factors(queries, hits, labels)
+    assert factors[:first].mean() == pytest.approx(1)
+    # Each class is drawn once; cars come with trams as well, and trams with cars.
+    by_class = factors[:first] @ SHOWN
+    np.testing.assert_allclose(by_class / by_class[BUS], [1 + 15 / 15, 1, 1 + 3 / 15])
+    bus = factors[:first][SHOWN[:, BUS]][0]
+    np.testing.assert_allclose(factors[first:], [1 + bus / 2, 1])
 
 
 def test_a_class_that_is_shown_less_is_raised_by_all_that_it_is_mistaken_for() -> None:
