@@ -19,12 +19,16 @@ def find_sampler(loader: Any, *, advice: str) -> HardMiningSampler:
     Raises:
         InputError: If the loader has another sampler.
     """
-    inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    batches = getattr(loader, "batch_sampler", None)
+    # Accelerate wraps the batch sampler whose batches it shards.
+    inner = getattr(getattr(batches, "batch_sampler", batches), "sampler", None)
     outer = getattr(loader, "sampler", None)
     for sampler in (outer, inner):
         if isinstance(sampler, HardMiningSampler):
             return sampler
     found = inner if inner is not None else outer
+    if found is None:
+        raise InputError(f"a {type(loader).__name__} to train from has no sampler; {advice}")
     raise InputError(f"the training loader draws with {type(found).__name__}; {advice}")
 
 

@@ -150,7 +150,7 @@ class HostMining:
         if result is None:
             return None
         if result.detections_error:
-            self._warn(
+            self.warn(
                 "mining without the predicted boxes, which cannot be read: "
                 f"{result.detections_error}"
             )
@@ -161,7 +161,7 @@ class HostMining:
         self._set_partner_weights(done.weights, done.number)
         self._info(summary(done))
         for note in done.notes:
-            self._warn(note)
+            self.warn(note)
         return done
 
     def state(self, samplers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class HostMining:
     def load_state(self, state: dict[str, Any] | None) -> None:
         """Resume from a state; None, where the checkpoint has none, leaves a warning."""
         if state is None:
-            self._warn(
+            self.warn(
                 "the checkpoint to resume from was saved without hardmine; all images are drawn "
                 "equally often until the next validation"
             )
@@ -227,7 +227,7 @@ class HostMining:
                 raise error or HardmineError(f"rank 0 cannot mine by this validation: {failure}")
             self._error(f"cannot mine by this validation; the weights stay as they are: {failure}")
         elif unusable:
-            self._warn(
+            self.warn(
                 "nothing to mine by in this validation; the weights stay as they are: " + unusable
             )
         else:
@@ -251,7 +251,7 @@ class HostMining:
         if rank_and_world_size()[0] == 0:
             self._log.info(f"hardmine: {message}")
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Log a warning, once a run."""
         if rank_and_world_size()[0] == 0 and message not in self._warned:
             self._warned.add(message)

@@ -33,8 +33,8 @@ else:
     from pytorch_lightning import Callback  # type: ignore[assignment]
 
 _ADVICE = (
-    "give the sampler of HardMining to the training DataLoader, and "
-    "use_distributed_sampler=False to the Trainer"
+    "give the sampler of HardMining to the one training DataLoader, also where that is made anew, "
+    "and use_distributed_sampler=False to the Trainer"
 )
 
 
@@ -137,19 +137,22 @@ class HardMining(Callback):
                 self._trained = state["batches"]
                 state = self._states.newest(self._trained, state)
             self._mining.load_state(state)
+        # A run that is resumed within an epoch begins none: batches of an earlier run do not count.
+        self._batches = 0
+        self._epoch_over = False
         self._epoch = self._sampler.epoch
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Check that the loader draws with the sampler, from the images."""
+        self._check_sampler(trainer)
         loader = trainer.train_dataloader
-        if find_sampler(loader, advice=_ADVICE) is not self._sampler:
-            raise InputError(f"the training loader draws with another HardMiningSampler; {_ADVICE}")
         if self._dataset_ids is None:
             require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Count batches from here."""
+        """Count batches from here; the loader may be a new one."""
+        self._check_sampler(trainer)
         self._epoch = trainer.current_epoch
         self._batches = 0
         self._epoch_over = False
@@ -214,6 +217,10 @@ class HardMining(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until training begins; Lightning calls this."""
         self._loaded = state_dict or None
+
+    def _check_sampler(self, trainer: Any) -> None:
+        if find_sampler(trainer.train_dataloader, advice=_ADVICE) is not self._sampler:
+            raise InputError(f"the training loader draws with another HardMiningSampler; {_ADVICE}")
 
     def _mining_of(self, trainer: Any) -> HostMining | None:
         """None in the sanity check, and in ``trainer.validate`` before or after training."""

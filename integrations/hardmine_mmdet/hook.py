@@ -121,6 +121,8 @@ class HardMiningHook(Hook):  # type: ignore[misc]
 
     def before_train(self, runner: Runner) -> None:
         """Find the sampler, open or build the index, and resume from a checkpoint."""
+        if sum(isinstance(hook, HardMiningHook) for hook in runner.hooks) > 1:
+            raise InputError("custom_hooks has more than one HardMiningHook, and each would mine")
         self._training = True
         self._sampler = training_sampler(runner.train_loop)
         self._work_folder = Path(runner.work_dir) / "hardmine"

@@ -52,6 +52,7 @@ def read_dataset(dataset: Any) -> DatasetImages:
     class_names = _class_names(leaves)
     row_of_path: dict[str, int] = {}
     infos: list[dict[str, Any]] = []
+    labelled_anew: set[str] = set()
     leaf_rows = []
     for leaf in leaves:
         rows = np.empty(len(leaf), np.int64)
@@ -61,8 +62,17 @@ def read_dataset(dataset: Any) -> DatasetImages:
             row = row_of_path.setdefault(path, len(infos))
             if row == len(infos):
                 infos.append(info | {"img_path": path})
+            elif _boxes(info) != _boxes(infos[row]):
+                labelled_anew.add(path)
             rows[position] = row
         leaf_rows.append(rows)
+    if labelled_anew:
+        logger.warning(
+            "%d images have other labels where they come again, such as %s; mining reads those of "
+            "the first time, so join the annotation files",
+            len(labelled_anew),
+            min(labelled_anew),
+        )
     image_rows = np.empty(len(leaf_of), np.int64)
     for number, rows in enumerate(leaf_rows):
         chosen = leaf_of == number
@@ -71,6 +81,10 @@ def read_dataset(dataset: Any) -> DatasetImages:
     for leaf in leaves:
         images = _with_federated_labels(images, leaf)
     return DatasetImages(images, image_rows)
+
+
+def _boxes(info: dict[str, Any]) -> list[tuple[float, ...]]:
+    return sorted((one["bbox_label"], *one["bbox"]) for one in info.get("instances", ()))
 
 
 def wrappers(dataset: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hardmine.hosts import (
     MiningOptions,
     PartnerTable,
     ValidationResult,
+    find_sampler,
     load_state,
     require_order,
     save_state,
@@ -29,6 +30,10 @@ from hardmine.records import ImageSet
 from hardmine_transformers.predictions import EvaluatedBoxes, boxes_of_evaluation
 
 _FILE = "hardmine.pt"
+_ADVICE = (
+    "a get_train_dataloader of your own must take the sampler of self._get_train_sampler(), which "
+    "HardMining.attach sets"
+)
 
 
 class HardMining(TrainerCallback):
@@ -96,6 +101,22 @@ class HardMining(TrainerCallback):
                 "the trainer needs a train_dataset with a length to draw from, got "
                 f"{type(trainer.train_dataset).__name__}"
             )
+        if any(isinstance(each, HardMining) for each in trainer.callback_handler.callbacks):
+            raise InputError("a HardMining is attached to this trainer already, and two would mine")
+        strategy = getattr(args, "train_sampling_strategy", "random")
+        if getattr(args, "group_by_length", False):  # of transformers 4
+            strategy = "group_by_length"
+        if strategy != "random":
+            raise InputError(
+                f"train_sampling_strategy={strategy!r} chooses the order of the images, so none "
+                "can be drawn more often; leave it at 'random'"
+            )
+        if isinstance(trainer.eval_dataset, dict) and self._metric is None:
+            first = next(iter(trainer.eval_dataset), "")
+            raise InputError(
+                f"the trainer evaluates several data sets ({', '.join(trainer.eval_dataset)}); say "
+                f"which counts, as in HardMining(metric='eval_{first}')"
+            )
         if self._dataset_ids is None:
             require_order(trainer.train_dataset, self._images)
         seed = args.seed if args.data_seed is None else args.data_seed
@@ -126,6 +147,8 @@ class HardMining(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open or build the index, and resume from a checkpoint."""
         loader = kwargs["train_dataloader"]
+        if find_sampler(loader, advice=_ADVICE) is not self._sampler:
+            raise InputError(f"the trainer draws with another HardMiningSampler; {_ADVICE}")
         self._steps_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
         self._mining = HostMining(
             self._options,
@@ -141,6 +164,7 @@ class HardMining(TrainerCallback):
         # A search of hyperparameters trains many times: each starts from equal weights.
         self._sampler.load_state_dict(self._fresh)
         self._saved_at = -1
+        self._begun_at = state.global_step
         if self._checkpoint is not None:
             self._mining.load_state(load_state(Path(self._checkpoint) / _FILE))
 
@@ -152,7 +176,10 @@ class HardMining(TrainerCallback):
         self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
     ) -> None:
         """Mine: read AP by class, step the miner, log the round."""
-        if self._mining is None or state.global_step == 0:
+        # With eval_on_start a resumed run evaluates what the run before it has mined.
+        if self._mining is None or state.global_step == self._begun_at:
+            return
+        if not self._is_mined(metrics):
             return
         done = self._mining.after_validation(lambda: self._read(metrics))
         if done is not None:
@@ -178,6 +205,22 @@ class HardMining(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluations after training are not mined."""
         self._mining = None
+
+    def _is_mined(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether an evaluation is that of the trainer, not one of the training images or a test.
+
+        Its prefix, which the Trainer gives to all keys, tells.
+        """
+        timed = [key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")]
+        prefix = timed[0] if len(timed) == 1 else "eval"
+        if prefix == "eval" or (self._metric or "").startswith(prefix):
+            return True
+        assert self._mining is not None
+        self._mining.warn(
+            f"evaluations with metric_key_prefix={prefix!r} are not mined; to mine by them, give "
+            f"HardMining(metric={prefix!r})"
+        )
+        return False
 
     def _read(self, metrics: Any) -> ValidationResult:
         names = (self._val_images or self._images).class_names

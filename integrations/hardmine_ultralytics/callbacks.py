@@ -64,6 +64,9 @@ class HardMining:
                 f"ultralytics {installed} trains on several devices without callbacks, so nothing "
                 f"would be mined; pip install 'ultralytics>={_OLDEST}'"
             )
+        attached = [each for functions in model.callbacks.values() for each in functions]
+        if any(isinstance(getattr(each, "__self__", None), HardMining) for each in attached):
+            raise InputError("a HardMining is attached to this model already, and two would mine")
         for event in ("on_pretrain_routine_end", "on_train_epoch_start", "on_fit_epoch_end"):
             model.add_callback(event, getattr(self, event))
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from host_scenes import (
 )
 from pixel_images import PixelEncoder
 from torchmetrics.detection import MeanAveragePrecision
-from transformers import RTDetrImageProcessor, Trainer, TrainingArguments
+from transformers import RTDetrImageProcessor, Trainer, TrainerCallback, TrainingArguments
 
 from hardmine.hosts import PartnerTable
 from hardmine_transformers import HardMining
@@ -35,9 +36,13 @@ def train(
     fail: bool = False,
     times: int = 1,
     save_every: int | None = None,
+    evaluate_training: bool = False,
     **more: Any,
 ) -> Trained:
-    """Train once or more times; ``fail`` leaves AP by class out of the metrics."""
+    """Train once or more times; ``fail`` leaves AP by class out of the metrics.
+
+    ``evaluate_training`` evaluates once more in each epoch, under the prefix "train".
+    """
     train_images, val_images = load_scenes(scenes)
     val_set = SceneDataset(val_images)
     table = PartnerTable(len(train_images)) if partners else None
@@ -94,9 +99,24 @@ def train(
         miner=MINER,
         partners=table,
     ).attach(trainer)
+    if evaluate_training:
+        trainer.add_callback(_EvaluatesMore(trainer))
     for _ in range(times):
         trainer.train(resume_from_checkpoint=str(resume) if isinstance(resume, Path) else resume)
     for line in trainer.state.log_history:
         for name, value in line.items():
             model.trained.scalars.setdefault(name, []).append(value)
     return model.trained
+
+
+class _EvaluatesMore(TrainerCallback):
+    """What users do to see AP on the training images."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Evaluate; the images are those of the validation, as only the prefix is asked about."""
+        planned = copy.copy(control)  # an evaluation takes back that one is due
+        self._trainer.evaluate(self._trainer.eval_dataset, metric_key_prefix="train")
+        return planned

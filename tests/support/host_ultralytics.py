@@ -212,6 +212,15 @@ def refusal(**settings: Any) -> str:
     return ""
 
 
+def refused_twice(model: Any) -> str:
+    """The error where a second object is attached to a model."""
+    try:
+        HardMining().attach(HardMining().attach(model))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def refused_version() -> str:
     """The error where Ultralytics is too old."""
     with mock.patch.object(ultralytics, "__version__", "8.4.139"):
@@ -299,6 +308,7 @@ def main(data: Path, work: Path) -> None:
         refusal(val=False),
         refusal(task="classify"),
         refused_version(),
+        refused_twice(YOLO(str(small_config("yolo11", work)))),
     ]
     results["scores"] = {task: own_scores(task) for task in ("segment", "pose")}
     results["partners"] = draw_partners()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from host_lightning import train
-from host_scenes import BATCHES, NUM_IMAGES, load_scenes
+from host_scenes import BATCHES, MINER, NUM_IMAGES, load_scenes
 from pixel_images import PixelEncoder
 from torchdata.stateful_dataloader import StatefulDataLoader
 from torchmetrics.detection import MeanAveragePrecision
@@ -49,15 +49,21 @@ def test_validation_within_an_epoch_takes_effect_at_the_next(scenes, tmp_path) -
 
 def callback(scenes, sampler):
     images, _ = load_scenes(scenes)
-    return HardMining("unused.hmx", sampler=sampler, images=images, encoder=PixelEncoder())
+    encoder, index = PixelEncoder(), scenes / "lightning.hmx"
+    return HardMining(
+        index, sampler=sampler, images=images, encoder=encoder, clusters="none", miner=MINER
+    )
 
 
 class Trainer:
     """The part of a trainer that the checks look at."""
 
     world_size = 2
+    num_training_batches = NUM_IMAGES
+    ckpt_path = None
 
-    def __init__(self, sampler) -> None:
+    def __init__(self, sampler, folder=None) -> None:
+        self.default_root_dir = folder
         data = list(range(NUM_IMAGES))
         self.train_dataloader = torch.utils.data.DataLoader(data, sampler=sampler)
 
@@ -72,6 +78,27 @@ def test_a_wrapped_sampler_is_refused(scenes) -> None:
         callback(scenes, ours).on_train_start(Trainer(wrapped), None)
     with pytest.raises(InputError, match="draws with another HardMiningSampler"):
         callback(scenes, ours).on_train_start(Trainer(HardMiningSampler(NUM_IMAGES)), None)
+    # reload_dataloaders_every_n_epochs makes new loaders.
+    with pytest.raises(InputError, match="draws with another HardMiningSampler"):
+        callback(scenes, ours).on_train_epoch_start(Trainer(HardMiningSampler(NUM_IMAGES)), None)
+    several = Trainer(ours)
+    several.train_dataloader = {"a": several.train_dataloader}
+    with pytest.raises(InputError, match=r"a dict to train from has no sampler; .*the one train"):
+        callback(scenes, ours).on_train_start(several, None)
+
+
+def test_batches_of_an_earlier_training_do_not_count(scenes, tmp_path) -> None:
+    """A training that is resumed within an epoch begins none, and may follow another."""
+    sampler = HardMiningSampler(NUM_IMAGES)
+    mining, trainer = callback(scenes, sampler), Trainer(sampler, tmp_path)
+    module = torch.nn.Linear(1, 1)
+    module.device = "cpu"
+    for _ in range(2):
+        mining.on_fit_start(trainer, module)
+        mining.on_train_start(trainer, module)
+        for batch_idx, _ in zip(range(3), trainer.train_dataloader, strict=False):
+            mining.on_train_batch_end(trainer, module, None, None, batch_idx)
+        assert mining.state_dict()["samplers"][0]["position"] == 3
 
 
 def test_a_sampler_that_leaves_sharding_to_the_host_is_refused(scenes) -> None:

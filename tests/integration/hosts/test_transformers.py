@@ -13,6 +13,7 @@ from host_transformers import train
 
 from hardmine import HardMiningSampler
 from hardmine.errors import InputError
+from hardmine.history import read_rounds
 from hardmine_transformers import HardMining
 
 
@@ -56,6 +57,49 @@ def test_a_second_training_starts_from_equal_weights(scenes, tmp_path) -> None:
     first, second = train(scenes, tmp_path, epochs=1, times=2).epochs()
     assert first == second
     assert sorted(second) == list(range(NUM_IMAGES))
+
+
+def test_only_new_evaluations_of_the_trainers_own_are_mined(
+    scenes, one_epoch, tmp_path, caplog
+) -> None:
+    """Not what eval_on_start evaluates again when a run is resumed, and not the training images."""
+    resume, more = one_epoch / "checkpoint-6", {"eval_on_start": True, "evaluate_training": True}
+    train(scenes, tmp_path, resume=resume, **more)
+    rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
+    assert [done.number for done in rounds] == [2]
+    assert "metric_key_prefix='train' are not mined" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"train_sampling_strategy": "group_by_length"}, "'group_by_length' chooses the order"),
+        ({"group_by_length": True}, "'group_by_length' chooses the order"),
+        ({"eval_dataset": {"day": [], "night": []}}, r"\(day, night\).*metric='eval_day'"),
+        (
+            {"callbacks": [HardMining("unused.hmx", images=None)]},
+            "attached to this trainer already",
+        ),
+    ],
+)
+def test_what_cannot_be_mined_is_refused(settings, reason) -> None:
+    args = SimpleNamespace(**settings)
+    trainer = SimpleNamespace(
+        args=args,
+        train_dataset=range(3),
+        eval_dataset=settings.get("eval_dataset"),
+        callback_handler=SimpleNamespace(callbacks=settings.get("callbacks", [])),
+    )
+    with pytest.raises(InputError, match=reason):
+        HardMining("unused.hmx", images=None).attach(trainer)
+
+
+def test_a_loader_with_a_sampler_of_its_own_is_refused() -> None:
+    loader = torch.utils.data.DataLoader(range(3), shuffle=True)
+    with pytest.raises(InputError, match="draws with RandomSampler; a get_train_dataloader of"):
+        HardMining("unused.hmx", images=None).on_train_begin(
+            None, None, None, train_dataloader=loader
+        )
 
 
 def test_a_data_set_without_length_is_refused(scenes) -> None:

@@ -215,11 +215,12 @@ def test_ap_is_that_of_the_models_own_task(trained, task) -> None:
 
 def test_what_cannot_be_mined_is_refused(trained) -> None:
     _, results = trained
-    rect, val, task, version = results["refused"]
+    rect, val, task, version, twice = results["refused"]
     assert "train with rect=False" in rect
     assert "train with val=True" in val
     assert "task='classify' has no AP by class" in task
     assert "pip install 'ultralytics>=8.4.140'" in version
+    assert "attached to this model already" in twice
 
 
 def test_partners_are_drawn_by_weight(trained) -> None:

@@ -165,3 +165,16 @@ def test_lvis_keeps_its_absent_classes(photos, tmp_path) -> None:
         [row] = images.rows_of([image["id"]])
         expected = {column[by_id[c]] for c in image["neg_category_ids"]}
         assert set(images.negatives[row].nonzero()[1].tolist()) == expected
+
+
+def test_other_labels_of_the_same_images_are_said(scenes, tmp_path, caplog) -> None:
+    """As where one annotation file has the cars and another the people."""
+    train, _ = scenes
+    content = json.loads((train / "labels.json").read_text())
+    content["annotations"] = content["annotations"][:1]
+    (tmp_path / "few.json").write_text(json.dumps(content))
+    whole, few = coco(train, train=True), coco(train, train=True, ann_file=f"{tmp_path}/few.json")
+    read_dataset(build({"type": "ConcatDataset", "datasets": [whole, whole]}))
+    assert "other labels" not in caplog.text
+    read_dataset(build({"type": "ConcatDataset", "datasets": [whole, few]}))
+    assert "images have other labels where they come again, such as" in caplog.text

@@ -272,6 +272,13 @@ def test_another_sampler_is_refused_before_training(scenes, tmp_path) -> None:
         train(scenes, tmp_path, **INSTANT, **{"train_dataloader.sampler": sampler})
 
 
+def test_two_hooks_are_refused(scenes, tmp_path) -> None:
+    """A base config may have one already."""
+    settings = config(*scenes, tmp_path, custom_hooks=[{"type": "HardMiningHook"}] * 2, **INSTANT)
+    with pytest.raises(InputError, match="more than one HardMiningHook"):
+        make_runner(settings).train()
+
+
 @pytest.mark.parametrize(
     ("loop", "infinite", "reason"),
     [
