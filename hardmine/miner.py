@@ -139,6 +139,7 @@ class HardMiner:
                     class_names=self.class_names,
                     templates=self.target_rules.templates,
                     num_rows=num_rows,
+                    dataset=None if sampler is None else sampler.dataset,
                 )
                 check_coverage(self.data.scores.index, self.data.ids, "training")
                 if validation is not None and validation.index is not None:

@@ -6,7 +6,6 @@ from hardmine.hosts.images import (
     gather_predictions,
     image_ids,
     predicted_boxes,
-    require_order,
     unique_ids,
 )
 from hardmine.hosts.loaders import SkippedBatches, find_sampler
@@ -15,6 +14,7 @@ from hardmine.hosts.options import MiningOptions
 from hardmine.hosts.partners import PartnerTable
 from hardmine.hosts.scalars import scalars
 from hardmine.hosts.states import StateFolder, load_state, save_state, state_after_epoch
+from hardmine.mining.order import require_order
 
 __all__ = [
     "HostMining",

@@ -33,6 +33,7 @@ from hardmine.mining.density_ratio import (
 )
 from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels, read_labels
+from hardmine.mining.order import require_order
 from hardmine.mining.queries import Queries, name_phrases
 from hardmine.mining.scores import ScoreCache, mean_vectors_of
 from hardmine.mining.targets import TargetRules, Targets, split_targets
@@ -81,6 +82,7 @@ def match_data(
     class_names: Sequence[str],
     templates: str | Sequence[str] = "short",
     num_rows: int | None = None,
+    dataset: Any = None,
 ) -> MiningData:
     """Match index, labels and training loop by image id.
 
@@ -93,10 +95,14 @@ def match_data(
         class_names: C names.
         templates: Put around each phrase.
         num_rows: Rows of the sampler, to check the ids against; None for no check.
+        dataset: What the sampler draws from, whose order is checked where it tells it; None for no
+            check.
     """
     if index is None or encoder is None:
         raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
     if ids is None:
+        if dataset is not None and images is not None:
+            require_order(dataset, images)
         ids = (index if images is None else images).ids
     image_ids, names = np.asarray(ids), tuple(class_names)
     if num_rows is not None and num_rows != len(image_ids):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from torch.utils.data import Subset
 
 import hardmine
 from hardmine.errors import InputError
-from hardmine.hosts.images import num_instances, predicted_boxes, require_order
+from hardmine.hosts.images import num_instances, predicted_boxes
 from hardmine.records import ImageSet
 
 
@@ -40,16 +37,3 @@ def test_predictions_are_found_by_id() -> None:
         predicted_boxes([{"img_id": 9, **found}], make_images())
     with pytest.raises(InputError, match=r"1 validated images are not .* img_id 8"):
         predicted_boxes([{"img_id": 8, **found}], make_images())
-
-
-def test_a_data_set_in_another_order_is_refused() -> None:
-    hf = pytest.importorskip("datasets")
-    images = make_images()
-    rows = hf.Dataset.from_dict({"image_id": [7, 9]}).with_transform(lambda batch: 1 / 0)
-    told = [SimpleNamespace(ids=[7, 9]), rows, Subset(SimpleNamespace(ids=[9, 7]), [1, 0])]
-    untold = [SimpleNamespace(ids=[("root", "a"), ("root", "b")]), SimpleNamespace(ids=[9, 8]), [0]]
-    for fitting in (*told, *untold):
-        require_order(fitting, images)
-    for other in (SimpleNamespace(ids=[9, 7]), Subset(told[0], [1, 0]), rows.select([1, 0])):
-        with pytest.raises(InputError, match="at 0 has the id 9, which images has at 1; give"):
-            require_order(other, images)
