@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -64,8 +65,13 @@ def test_collecting(
 ) -> None:
     """The table, the JSON and the export say the same; the budget and kept contexts count."""
     index, ann = built
-    command = ["collect", index, "--ann", ann, "--pool", index, "--budget", "5"]
-    capsys.readouterr()
+    copies = shutil.copytree(Path(index).parent / "train" / "images", tmp_path / "pool")
+    pool = tmp_path / "pool.hmx"
+    build_index(load_images(copies), load_encoder("tiny"), pool, clusters="kmeans:2", workers=1)
+    command = ["collect", index, "--ann", ann, "--budget", "5", "--pool"]
+    assert main([*command, index]) == 1
+    assert "0 of 6 images, 6 of which have labels and are left out" in capsys.readouterr().err
+    command.append(str(pool))
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     chosen = [(one["id"], one["wish"]) for one in found["images"]]
@@ -73,7 +79,7 @@ def test_collecting(
     assert sum(one["num_chosen"] for one in found["wishes"]) == 5
     assert main(command) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [(int(line[3]), line[1]) for line in lines] == chosen
+    assert [(line[3], line[1]) for line in lines] == chosen
     file = tmp_path / "to-label.json"
     assert main([*command, "--export", "coco", "--out", str(file)]) == 0
     exported = json.loads(file.read_text())["annotations"]

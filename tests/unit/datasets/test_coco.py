@@ -164,7 +164,7 @@ def test_annotations_of_unlisted_images_are_left_out(
         "left out 1 annotations of images that are not listed: "
         "first annotations[1] (id 1, image 99)",
     )
-    assert [line.partition(": ")[2] for line in caplog.messages] == list(images.notes)
+    assert sum(images.notes[0] in line for line in caplog.messages) == 1
 
 
 def one(**fields: Any) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_an_image_without_a_readable_header_is_left_out(
     assert images.instances is not None
     np.testing.assert_array_equal(images.instances.boxes, [[0, 0, 60, 40]])
     assert images.notes == ("left out 1 images that cannot be decoded: first images/train/a.png",)
-    assert [line.partition(": ")[2] for line in caplog.messages] == list(images.notes)
+    assert sum(images.notes[0] in line for line in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("row", ["0 1e300 0.5 1e300 1", "0 nan 0.5 1 1", "0 1 1 1e200 1e200 0 inf"])
