@@ -47,6 +47,7 @@ class Explanation:
             mistaken for, and by its density ratio.
         density_ratio: How many times as often validation misses objects in images like it as
             training shows them.
+        boosts: Whether boosts count in the weight; with a cap of 1 they do not.
     """
 
     image_id: Any
@@ -55,6 +56,7 @@ class Explanation:
     reasons: tuple[Reason, ...]
     balance: float = 1.0
     density_ratio: float = 1.0
+    boosts: bool = True
 
     def __str__(self) -> str:
         lines = [
@@ -71,6 +73,8 @@ class Explanation:
             )
         if not self.reasons:
             lines.append("  it answers no query")
+        elif not self.boosts:
+            lines.append("  boosts do not count: the cap is 1")
         if self.balance != 1:
             lines.append(f"  balance of classes, misses and confusion: factor {self.balance:.3f}")
         if self.density_ratio != 1:
@@ -97,6 +101,7 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         one = ids[0].item()
         raise InputError(f"image {image_id!r} is not in the training set; ids look like {one!r}")
     result = done.result
+    rules = None if done.inputs is None else done.inputs.weights
     targets = result.targets.take(result.targets.image_rows == row)
     reasons = [
         Reason(
@@ -121,4 +126,5 @@ def explain_image(done: Round, ids: npt.NDArray[Any], image_id: Any) -> Explanat
         reasons=tuple(sorted(reasons, key=lambda reason: -reason.boost)),
         balance=float(result.balance[row]),
         density_ratio=float(result.density_ratio[row]),
+        boosts=rules is None or rules.cap > 1,
     )

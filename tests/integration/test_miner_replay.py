@@ -115,7 +115,10 @@ def test_all_classes_alike_times_the_root_of_the_density_ratio(
     np.testing.assert_allclose(ratio, ratio[0])
     assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, run[-1].weights)
     # Without predicted boxes it is class-aware sampling alone, whatever the AP.
-    alone = make_miner(toy, weights="class-aware").step(METRICS)
+    plain = make_miner(toy, weights="class-aware")
+    alone = plain.step(METRICS)
+    boosted = toy.images.ids[alone.result.targets.image_rows[0]]
+    assert "boosts do not count: the cap is 1" in str(plain.explain(boosted))
     np.testing.assert_allclose(alone.weights / alone.weights.mean(), expected / expected.mean())
 
 
