@@ -149,10 +149,10 @@ def miner_arguments(settings: Mapping[str, Any], *, name: str = "miner") -> dict
     if "contexts" in settings:
         arguments["contexts"] = read_contexts(settings["contexts"])
     for section, kind in (("need", NeedRules), ("targets", TargetRules), ("weights", WeightRules)):
-        if isinstance(settings.get(section), Mapping):
-            arguments[section] = _section(kind, dict(settings[section]), name, section)
-    if isinstance(settings.get("weights"), str):
-        arguments["weights"] = named_rules(settings["weights"])
+        given = settings.get(section)
+        if isinstance(given, Mapping | str):
+            given = given if isinstance(given, str) else dict(given)
+            arguments[section] = _value(kind, given, name, section)
     return arguments
 
 
@@ -190,7 +190,10 @@ def _unknown_key(name: str, place: str, key: str, known: list[str]) -> str:
 
 def _value(hint: Any, value: Any, name: str, place: str) -> Any:
     if hint is WeightRules and isinstance(value, str):
-        return named_rules(value)
+        try:
+            return named_rules(value)
+        except InputError as error:
+            raise InputError(f"{name}, {place}: {error}") from None
     if is_dataclass(hint):
         return _section(hint, value, name, place)  # type: ignore[arg-type]
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)

@@ -80,16 +80,18 @@ def class_aware(counts: scipy.sparse.spmatrix) -> Floats:
     Returns:
         (N,) weights. The mean image with objects has 1; so has an image without.
     """
+    return _alike(counts)[0]
+
+
+def _alike(counts: scipy.sparse.spmatrix) -> tuple[Floats, Floats]:
+    """(N,) weights of ``class_aware``, and the (C,) worth of each class in an image."""
     present = (counts > 0).astype(np.float64).tocsr()
-    worth = np.asarray(present @ _alike(present))
-    return np.where(worth > 0, worth, 1.0)
-
-
-def _alike(present: scipy.sparse.csr_matrix) -> Floats:
-    """(C,) worth of each class in an image, so that all come alike and the mean image has 1."""
     worth = 1 / np.asarray(present.sum(axis=0)).ravel().clip(min=1)
     images = np.asarray(present @ worth)
-    return worth / _mean(images[images > 0]) if (images > 0).any() else worth
+    if (images > 0).any():
+        worth /= _mean(images[images > 0])
+    images = np.asarray(present @ worth)
+    return np.where(images > 0, images, 1.0), worth
 
 
 def alike_factors(queries: Queries, targets: Targets, labels: Labels) -> Floats:
@@ -103,9 +105,8 @@ def alike_factors(queries: Queries, targets: Targets, labels: Labels) -> Floats:
         labels: Of N images.
     """
     found = _found_in_pools(queries, targets)
-    present = (labels.objects() > 0).astype(np.float64).tocsr()
-    factors = class_aware(present)
-    np.add.at(factors, found.image_rows, _alike(present)[found.class_rows] * found.probabilities)
+    factors, worth = _alike(labels.objects())
+    np.add.at(factors, found.image_rows, worth[found.class_rows] * found.probabilities)
     return np.asarray(factors.clip(1 / _MAX_FACTOR, _MAX_FACTOR))
 
 

@@ -62,7 +62,7 @@ def named_rules(name: str) -> WeightRules:
         InputError: If there are none.
     """
     if name not in NAMED_RULES:
-        raise InputError(f"weights has no rules called {name!r}; known: {', '.join(NAMED_RULES)}")
+        raise InputError(f"there are no rules called {name!r}; known: {', '.join(NAMED_RULES)}")
     return NAMED_RULES[name]
 
 

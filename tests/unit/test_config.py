@@ -81,7 +81,9 @@ def test_weights_may_be_the_name_of_rules() -> None:
     named = WeightRules(cap=1.0, classes="alike")
     assert read_config({"weights": "class-aware"}).weights == named
     assert miner_arguments({"weights": "class-aware"}) == {"weights": named}
-    with pytest.raises(HardmineError, match="no rules called 'class-awar'; known: class-aware"):
+    with pytest.raises(
+        HardmineError, match="miner, weights: there are no rules called 'class-awar'"
+    ):
         miner_arguments({"weights": "class-awar"})
 
 
@@ -92,7 +94,10 @@ def test_weights_may_be_the_name_of_rules() -> None:
         ({"wieghts": {}}, "unknown key 'wieghts'; did you mean 'weights'"),
         ({"weights": {"balanse": 1}}, "unknown key 'weights.balanse'; did you mean 'balance'"),
         ({"weights": {"xyz": 1}}, "known: cap, balance, classes"),
-        ({"weights": "uniform"}, "weights has no rules called 'uniform'; known: class-aware"),
+        (
+            {"weights": "uniform"},
+            "my.yaml, weights: there are no rules called .uniform.; known: class-",
+        ),
         ({"weights": {"classes": "same"}}, 'classes must be "missed" or "alike", got .same.'),
         ({"weights": {"cap": "4"}}, r"weights.cap must be a number, got '4' \(str\); YAML reads"),
         ({"weights": {"cap": True}}, "weights.cap must be a number, got True"),

@@ -136,7 +136,6 @@ def test_a_broken_file_is_an_input_error(tmp_path: Path, suffix: str, kind: str)
         open_image(path)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_unknown_format_has_the_same_reason_where_ultralytics_is_imported(
     tmp_path: Path,
 ) -> None:
@@ -169,6 +168,7 @@ def test_an_unknown_format_has_the_same_reason_where_ultralytics_is_imported(
         assert lines == [f"{path}: cannot be decoded: it is no image of a known format"] * 2
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_an_input_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
