@@ -26,7 +26,13 @@ from hardmine.index import build_index
 from hardmine.index.base import Index
 from hardmine.index.coverage import check_coverage
 from hardmine.kept import Kept, KeptFolder
-from hardmine.mining.assess import Assessment, ValidationSet, assess, make_finder
+from hardmine.mining.assess import (
+    Assessment,
+    ValidationSet,
+    assess,
+    check_validation,
+    make_finder,
+)
 from hardmine.mining.checked import match_checks
 from hardmine.mining.conditions import ConditionFinder, read_contexts
 from hardmine.mining.mine import (
@@ -41,7 +47,6 @@ from hardmine.mining.mine import (
     rules_or_policy,
 )
 from hardmine.mining.need import NeedRules
-from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules
@@ -58,9 +63,8 @@ class HardMiner:
 
     need -> queries -> scores -> trust -> targets -> weights -> sampler
 
-    Under torch.distributed every rank makes a miner and calls ``step``. Rank 0 mines, and all ranks
-    get the same weights. The other ranks may pass ``index=None`` and ``encoder=None``, and any
-    metrics.
+    Under torch.distributed every rank makes a miner and calls ``step``, and rank 0 mines for all.
+    The others may pass ``index=None``, ``encoder=None`` and any metrics.
 
     A round that fails keeps the last weights and logs the cause; training goes on.
 
@@ -80,9 +84,9 @@ class HardMiner:
             are measured instead of being searched for every weak class.
         need: Which classes count as weak.
         targets: How queries and labels become targets.
-        weights: How far weights may lie apart; ``"class-aware"`` draws all classes alike; or a
-            policy of one's own, a function of (``RoundInputs``, ``MiningData``) that returns (N,)
-            weights.
+        weights: How far weights may lie apart; ``"class-aware"`` draws all classes alike,
+            ``"look"`` leaves them as they are; or a policy of one's own, a function of
+            (``RoundInputs``, ``MiningData``) that returns (N,) weights.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
         kept: Folder in which ``hardmine serve`` keeps contexts and answers to checks; read again
@@ -142,9 +146,7 @@ class HardMiner:
                     dataset=None if sampler is None else sampler.dataset,
                 )
                 check_coverage(self.data.scores.index, self.data.ids, "training")
-                if validation is not None and validation.index is not None:
-                    require_comparable(validation.index, self.data.scores)
-                    check_coverage(validation.index, validation.images.ids, "validation")
+                check_validation(validation, self.data.scores, self.weight_rules)
                 self._kept = None if kept is None else KeptFolder(kept)
                 self._use_contexts(self.contexts)
 
@@ -166,8 +168,7 @@ class HardMiner:
     ) -> HardMiner:
         """Load images and encoder, open or build the index, and make the miner.
 
-        The validation images, if any, get an index too. Under torch.distributed every rank calls
-        this and embeds its share of the images.
+        Validation images get an index too. Under torch.distributed every rank embeds its share.
 
         Args:
             config: Of ``load_config``.
@@ -341,8 +342,7 @@ class HardMiner:
         ratios = find_ratios(data, self.validation, assessment.matches, self.weight_rules)
         inputs = self._round_inputs(assessment, ratios, kept, data)
         result = mine(inputs, data, policy=self.policy)
-        # 3. The record, and what the next round starts from. Patience counts boosts of the class
-        #    itself: need in a context is measured anew in each round.
+        # 3. The record, and what the next round starts from. Patience counts boosts by class.
         done = mined_round(
             before.number + 1, assessment, inputs, result, labels=data.labels, notes=kept.notes
         )

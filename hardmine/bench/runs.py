@@ -212,10 +212,11 @@ def run_strategy(
         seed=seed,
     )
     epochs = schedule.epochs * scenario.spec.times_epochs
+    first = 3 * epochs // 4 if strategy.late else 0
     draws = np.zeros(len(scenario.train), np.int64)
     val_ap = []
     for epoch in range(epochs):
-        if sampler.needs_validation:
+        if sampler.needs_validation and epoch >= first:
             ap, found = (
                 first_validation if epoch == 0 else evaluate(trainer, setup.val, scenario.val)
             )

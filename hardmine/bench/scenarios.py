@@ -21,7 +21,8 @@ from hardmine.scenes import write_split
 
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
-_EVERYWHERE = ("uniform", "inverse-ap", "hardmine", "hardmine-class-aware")
+_EVERYWHERE = ("uniform", "inverse-ap", "hardmine", "hardmine-class-aware", "hardmine-late")
+_AT_NIGHT = (*_EVERYWHERE, "hardmine-look-late", "class-aware")
 _RARE_NIGHT = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
 _COMMON_NIGHT = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
 _CONTEXTS = ("at night", "in the rain", "in fog")
@@ -94,7 +95,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         _COMMON_NIGHT,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=(*_EVERYWHERE, "class-aware", "auto", "no-contexts"),
+        strategies=(*_AT_NIGHT, "auto", "no-contexts"),
     ),
     "confusable": ScenarioSpec(
         "fine classes: one colour of eight kinds is a class of its own, easily mistaken for the "
@@ -136,7 +137,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         train_share=0.2,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=(*_EVERYWHERE, "class-aware"),
+        strategies=_AT_NIGHT,
     ),
     "long-tail-long": ScenarioSpec(
         "a long schedule: the same long tail in a tenth of the images, each seen 57 times",
@@ -153,7 +154,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         times_epochs=3,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=(*_EVERYWHERE, "class-aware"),
+        strategies=_AT_NIGHT,
     ),
 }
 

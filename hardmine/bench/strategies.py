@@ -35,6 +35,7 @@ class Strategy:
         about: Its name in tables.
         baseline: Computes weights from labels and AP; None if it does not draw by labels alone.
         mining: Arguments of ``HardMiner``; None if it does not mine.
+        late: Whether it draws uniformly until the last quarter of the epochs.
         whole_image: Whether mining has one vector an image instead of its regions.
         known_share: Share of the images whose labels the sampler knows. The detector learns from
             all labels.
@@ -45,6 +46,7 @@ class Strategy:
     about: str
     baseline: Baseline | None = None
     mining: Mapping[str, Any] | None = None
+    late: bool = False
     whole_image: bool = False
     known_share: float = 1.0
     oracle: bool = False
@@ -81,6 +83,10 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "hardmine": _HARDMINE,
     "hardmine-class-aware": Strategy("hardmine, class-aware", mining={"weights": "class-aware"}),
+    "hardmine-late": Strategy("hardmine, in the last quarter alone", mining={}, late=True),
+    "hardmine-look-late": Strategy(
+        "hardmine, look, in the last quarter alone", mining={"weights": "look"}, late=True
+    ),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
     ),

@@ -227,7 +227,7 @@ def mined_round(
         draws=report_weights(result.weights, labels.objects()),
         digest=weights_digest(result.weights),
         conditions=assessment.conditions,
-        notes=(*assessment.need.unmatched, *notes),
+        notes=(*assessment.need.unmatched, *inputs.notes, *notes),
         weights=result.weights,
         result=result,
     )

@@ -26,6 +26,7 @@ from hardmine.index import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.conditions import AUTO
+from hardmine.mining.mine import rules_or_policy
 from hardmine.mining.need import NeedRules
 from hardmine.records import ClassScores, ImageSet
 from hardmine.sampler import HardMiningSampler
@@ -103,7 +104,7 @@ class HostMining:
         encoder = load_encoder(**({"device": options.device or device} | arguments))
 
         if val_images is None or not (measure and options.measure):
-            self._require_named_contexts()
+            self._require_no_boxes_needed()
 
         def index_of(listed: ImageSet, place: str | Path) -> Index:
             return open_or_build(
@@ -133,6 +134,12 @@ class HostMining:
         self.miner = HardMiner(
             index, sampler, encoder=encoder, images=images, dataset_ids=dataset_ids, **settings
         )
+        rules = self.miner.weight_rules
+        if rules is not None and rules.look_alone and options.begin == 0:
+            self.warn(
+                'weights="look" gain at the end of a training and cost before it: set begin= to '
+                "the number of validations before the last epoch or two"
+            )
 
     def after_validation(self, read: Callable[[], ValidationResult]) -> Round | None:
         """Count a validation and, if a round is due, mine by it.
@@ -234,13 +241,19 @@ class HostMining:
             return result or ValidationResult(None)
         return None
 
-    def _require_named_contexts(self) -> None:
-        """Refuse to find contexts where nothing shows them, before an index is built."""
+    def _require_no_boxes_needed(self) -> None:
+        """Refuse what follows predicted boxes where there are none, before an index is built."""
+        needs = {}
         if AUTO in self.options.miner.get("contexts", ()):
+            needs[f"contexts={AUTO!r}"] = 'name the contexts, such as ["at night"]'
+        rules, _ = rules_or_policy(self.options.miner.get("weights"))
+        if rules is not None and rules.look_alone:
+            needs['weights="look"'] = "leave it out"
+        for what, instead in needs.items():
             raise InputError(
-                f"contexts={AUTO!r} needs the boxes predicted on the validation images, which are "
-                "not handed over here (no validation images, a trainer that keeps no boxes, or "
-                'measure=False); name the contexts, such as ["at night"]'
+                f"{what} needs the boxes predicted on the validation images, which are not handed "
+                "over here (no validation images, a trainer that keeps no boxes, or "
+                f"measure=False); {instead}"
             )
 
     def _set_partner_weights(self, weights: Any, number: int) -> None:

@@ -149,8 +149,8 @@ def find_ratios(
 ) -> Ratios:
     """Compare what the detector misses on validation images with what training shows.
 
-    For the look of images, training is taken as it is drawn when classes are balanced: rare classes
-    may stand where what is missed does not, and then it is shown even less.
+    For the look of images, training is taken as it is drawn when classes are balanced, if they are:
+    rare classes may stand where what is missed does not, and then it is shown even less.
 
     Args:
         data: Index and labels of the training images.
@@ -167,9 +167,12 @@ def find_ratios(
     known = tuple(classes.tolist())
     if index is None:
         return Ratios(known)
-    alike = rules is not None and rules.classes == "alike"
-    balanced = class_aware(objects) if alike else class_balance(data.labels, classes)
-    shown = _sums(objects, 1) * balanced
+    shown = _sums(objects, 1)
+    how = "missed" if rules is None else rules.classes
+    if how == "alike":
+        shown = shown * class_aware(objects)
+    elif how == "missed":
+        shown = shown * class_balance(data.labels, classes)
     rows = sample_rows(len(data))
     density = fit_density_ratio(
         _sums(missed, 1),
@@ -219,6 +222,16 @@ class RoundInputs:
     num_images: int = 0
     encoder: str = ""
     clusters: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the draws to come."""
+        if self.weights is None or not self.weights.look_alone or self.ratios.density is not None:
+            return ()
+        return (
+            "all images are drawn equally often: the weights follow the look of images on which "
+            "objects are missed, and this validation came without predicted boxes or missed none",
+        )
 
 
 # A policy of one's own: the round's inputs and the data -> (N,) weights.
@@ -302,6 +315,8 @@ def _balance(
     """(N,) factors, how often each image would be drawn if no class were weak."""
     if limits.classes == "alike":
         return alike_factors(inputs.queries, targets, labels) * density**limits.balance
+    if limits.classes == "unchanged":
+        return np.asarray(density**limits.balance)
     if limits.balance == 0:
         return np.ones(len(labels))
     classes = inputs.ratios.classes

@@ -30,7 +30,8 @@ class WeightRules:
             at all. 1: as often as it is missed. 0.5: by the square root of that, as another view of
             the same image is worth less than the first.
         classes: ``"missed"`` draws classes as ``balance`` says. ``"alike"`` draws each class as
-            often as any other, as class-aware sampling does, and ``balance`` counts for look alone.
+            often as any other, as class-aware sampling does, and ``"unchanged"`` as often as
+            training shows it; ``balance`` then counts for look alone.
     """
 
     cap: float = 1.75
@@ -38,12 +39,18 @@ class WeightRules:
     classes: str = "missed"
 
     def __post_init__(self) -> None:
-        if self.classes not in ("missed", "alike"):
+        if self.classes not in ("missed", "alike", "unchanged"):
             raise InputError(
-                f'WeightRules.classes must be "missed" or "alike", got {self.classes!r}'
+                'WeightRules.classes must be "missed", "alike" or "unchanged", '
+                f"got {self.classes!r}"
             )
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
         _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
+
+    @property
+    def look_alone(self) -> bool:
+        """Whether draws follow nothing but the look of what validation misses."""
+        return self.classes == "unchanged" and self.cap == 1
 
 
 def _require(name: str, value: object, low: float, high: float, expected: str) -> None:
@@ -52,7 +59,10 @@ def _require(name: str, value: object, low: float, high: float, expected: str) -
         raise InputError(f"WeightRules.{name} must be {expected}, got {value!r}")
 
 
-NAMED_RULES = {"class-aware": WeightRules(cap=1.0, classes="alike")}
+NAMED_RULES = {
+    "class-aware": WeightRules(cap=1.0, classes="alike"),
+    "look": WeightRules(cap=1.0, balance=1.0, classes="unchanged"),
+}
 
 
 def named_rules(name: str) -> WeightRules:

@@ -137,6 +137,11 @@ class HardMining(Callback):
                 self._trained = state["batches"]
                 state = self._states.newest(self._trained, state)
             self._mining.load_state(state)
+        elif self._sampler.weights.min() < self._sampler.weights.max():
+            self._mining.warn(
+                "the sampler has weights of an earlier training, or your own, and training begins "
+                "by drawing with them; make a new sampler to begin with equal draws"
+            )
         # A run that is resumed within an epoch begins none: batches of an earlier run do not count.
         self._batches = 0
         self._epoch_over = False

@@ -79,6 +79,16 @@ def test_a_second_call_runs_only_what_is_missing(finished) -> None:
     assert json.loads(added)["strategy"] == "whole-image"
 
 
+def test_a_late_strategy_mines_in_the_last_quarter_alone(finished, tmp_path) -> None:
+    folder, _ = finished
+    results = tmp_path / "late.jsonl"
+    names = ["hardmine", "hardmine-late"]
+    run_strategies("night", 0, names, work=folder, results=results, schedule=QUICK)
+    whole, late = (json.loads(line) for line in results.read_text().splitlines())
+    assert (len(whole["val_ap"]), len(late["val_ap"])) == (2, 1)
+    assert whole["class_draws"] != late["class_draws"]
+
+
 def test_zero_seeds_are_refused(tmp_path, capsys) -> None:
     assert main(["bench", "training", "--work", str(tmp_path), "--seeds", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err

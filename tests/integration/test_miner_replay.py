@@ -14,8 +14,9 @@ from toy_miner import FORK, METRICS, detections_of, make_miner
 from hardmine import HardMiner, HardMiningSampler, NeedRules, ValidationSet
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.history.rounds import Round, read_rounds
+from hardmine.mining.density_ratio import fit_density_ratio
 from hardmine.mining.mine import MiningData, RoundInputs
-from hardmine.mining.scores import ScoreCache
+from hardmine.mining.scores import ScoreCache, mean_vectors_of
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,34 @@ def test_all_classes_alike_times_the_root_of_the_density_ratio(
     boosted = toy.images.ids[alone.result.targets.image_rows[0]]
     assert "boosts do not count: the cap is 1" in str(plain.explain(boosted))
     np.testing.assert_allclose(alone.weights / alone.weights.mean(), expected / expected.mean())
+
+
+def test_look_alone_draws_by_the_density_ratio(toy: ToyData, tmp_path: Path) -> None:
+    record = tmp_path / "rounds.jsonl"
+    _, run = train(toy, record, weights="look")
+    # What is missed are forks at night; training is taken as it is labelled.
+    objects = np.asarray(toy.images.class_counts.sum(axis=1)).ravel()
+    val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
+    forks = val.images.class_counts.toarray()[:, FORK]
+    vectors = [mean_vectors_of(data.index, np.arange(len(data.images))) for data in (val, toy)]
+    ratio = fit_density_ratio(np.where(val.night, forks, 0), vectors[0], objects, vectors[1])
+    assert ratio is not None
+    np.testing.assert_allclose(run[-1].weights, ratio.of(vectors[1]))
+    assert run[-1].weights[toy.night].mean() > 1.5 * run[-1].weights[~toy.night].mean()
+    assert run[-1].notes == ()
+    assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, run[-1].weights)
+
+
+def test_look_alone_needs_validation_images_and_predicted_boxes(toy: ToyData) -> None:
+    for validation in (None, ValidationSet(toy.images)):
+        with pytest.raises(
+            InputError, match=r'weights="look" follow .*ValidationSet\(images, index'
+        ):
+            make_miner(toy, weights="look", validation=validation)
+    miner = make_miner(toy, weights="look", validation=ValidationSet(toy.images, toy.index))
+    done = miner.step(METRICS)
+    assert np.array_equal(done.weights, np.ones(len(toy.images)))
+    assert any("all images are drawn equally often" in note for note in done.notes)
 
 
 def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:

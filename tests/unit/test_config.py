@@ -78,6 +78,8 @@ def test_rules_may_be_mappings() -> None:
 
 
 def test_weights_may_be_the_name_of_rules() -> None:
+    look = WeightRules(cap=1.0, balance=1.0, classes="unchanged")
+    assert read_config({"weights": "look"}).weights == look
     named = WeightRules(cap=1.0, classes="alike")
     assert read_config({"weights": "class-aware"}).weights == named
     assert miner_arguments({"weights": "class-aware"}) == {"weights": named}
@@ -98,7 +100,10 @@ def test_weights_may_be_the_name_of_rules() -> None:
             {"weights": "uniform"},
             "my.yaml, weights: there are no rules called .uniform.; known: class-",
         ),
-        ({"weights": {"classes": "same"}}, 'classes must be "missed" or "alike", got .same.'),
+        (
+            {"weights": {"classes": "same"}},
+            'classes must be "missed", "alike" or "unchanged", got .same.',
+        ),
         ({"weights": {"cap": "4"}}, r"weights.cap must be a number, got '4' \(str\); YAML reads"),
         ({"weights": {"cap": True}}, "weights.cap must be a number, got True"),
         ({"sampler": {"seed": 1.5}}, "sampler.seed must be a whole number"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -17,11 +16,11 @@ from hardmine.detections import Detections, average_precision_from_matches, matc
 from hardmine.sampler import HardMiningSampler
 from tests.benchmarks.roads.judge import judge
 from tests.benchmarks.roads.photos import RoadPhotos
-from tests.benchmarks.roads.setup import LEARNING_RATE, Setup, open_setup, settings_hash
+from tests.benchmarks.roads.setup import Setup, open_setup, settings_hash
 from tests.benchmarks.roads.splits import SCENARIOS
 from tests.benchmarks.roads.strategies import STRATEGIES, DrawData, RoundView, told_factors
 from tests.benchmarks.roads.training import RoadTrainer
-from tests.benchmarks.roads.warmup import warmed_up
+from tests.benchmarks.roads.warmup import round_sampler, train_round, warmed_up
 
 Run = dict[str, Any]
 
@@ -50,12 +49,13 @@ def run_once(
         "settings": settings_hash(scenario, passes),
     }
     recorded = any(all(run[name] == value for name, value in key.items()) for run in read(results))
-    if recorded or (strategy == "told" and SCENARIOS[scenario].condition is None):
+    if recorded or (strategy.startswith("told") and SCENARIOS[scenario].condition is None):
         return False
     setup = open_setup(photos, scenario, passes, seed)
-    trainer, found = warmed_up(setup)
+    first = setup.regime.rounds if STRATEGIES[strategy].late else 1
+    trainer, found = warmed_up(setup, rounds=first - 1)
     started, cpu_started = time.perf_counter(), time.process_time()
-    outcome = _train(setup, trainer, found, strategy)
+    outcome = _train(setup, trainer, found, strategy, first)
     run = {
         **key,
         **outcome,
@@ -89,21 +89,17 @@ def _append(results: Path, run: Run) -> None:
         os.close(file)
 
 
-def _train(setup: Setup, trainer: RoadTrainer, found: Detections, strategy: str) -> Run:
-    """Train a warmed-up detector on one strategy's draws, then test it."""
-    regime, num_train = setup.regime, len(setup.train)
-    sampler = HardMiningSampler(
-        num_train, epoch_length=round(regime.round_passes * num_train), seed=setup.seed
-    )
-    # The strategies' draws are not those of the warm-up again.
-    sampler.set_epoch(math.ceil(regime.warmup_passes))
+def _train(setup: Setup, trainer: RoadTrainer, found: Detections, strategy: str, first: int) -> Run:
+    """Train a detector on one strategy's draws from the first of its rounds on, then test it."""
+    num_train = len(setup.train)
+    sampler = round_sampler(setup, rounds=first - 1)
     rule = STRATEGIES[strategy].start(draw_data(setup, sampler))
     val_ap: list[list[float]] = []
     rounds: list[dict[str, float]] = []
     mining_seconds = 0.0
-    for number in range(1, regime.rounds + 1):
-        if number == 1 or STRATEGIES[strategy].validates:
-            if number > 1:
+    for number in range(first, setup.regime.rounds + 1):
+        if number == first or STRATEGIES[strategy].validates:
+            if number > first:
                 found = trainer.detect_photos(
                     setup.pixels, torch.from_numpy(setup.split.val), setup.val.sizes
                 )
@@ -114,14 +110,7 @@ def _train(setup: Setup, trainer: RoadTrainer, found: Detections, strategy: str)
             mining_seconds += time.perf_counter() - mining_started
         rows = np.fromiter(sampler, np.int64)
         rounds.append(_shares(setup, rows))
-        first = number - 1
-        trainer.train(
-            setup.examples,
-            torch.from_numpy(rows),
-            lambda share, first=first: (  # type: ignore[misc]
-                LEARNING_RATE * (0.5 + 0.5 * math.cos(math.pi * (first + share) / regime.rounds))
-            ),
-        )
+        train_round(setup, trainer, number, rows)
     test_found = trainer.detect_photos(
         setup.pixels, torch.from_numpy(setup.split.test), setup.test.sizes
     )

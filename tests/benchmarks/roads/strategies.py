@@ -7,7 +7,7 @@ A strategy of one's own is an entry of ``STRATEGIES``; mining with other weights
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,11 +86,13 @@ class Strategy:
         about: Its name in tables.
         start: Gets a run's data, and returns the rule of its rounds.
         validates: Whether weights depend on validations; if not, the first rule's stay.
+        late: Whether it draws uniformly until the last round.
     """
 
     about: str
     start: Callable[[DrawData], Rule]
     validates: bool = True
+    late: bool = False
 
 
 def told_factors(train_shows: npt.NDArray[np.bool_], val_shows: npt.NDArray[np.bool_]) -> Floats:
@@ -166,6 +168,7 @@ STRATEGIES: dict[str, Strategy] = {
     "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
     "hardmine": Strategy("hardmine", hardmine()),
     "hardmine-class-aware": Strategy("hardmine, class-aware", hardmine(weights="class-aware")),
+    "hardmine-look": Strategy("hardmine, look", hardmine(weights="look")),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
@@ -178,3 +181,12 @@ STRATEGIES: dict[str, Strategy] = {
         "told, by the square root: half way there", lambda data: np.sqrt(data.told)
     ),
 }
+STRATEGIES |= {
+    f"{name}-late": replace(
+        STRATEGIES[name], about=f"{STRATEGIES[name].about}, in the last round alone", late=True
+    )
+    for name in ("class-aware", "inverse-ap", "hardmine", "hardmine-class-aware", "hardmine-look")
+}
+STRATEGIES["told-late"] = replace(
+    STRATEGIES["told"], about="told, in the last round alone", late=True
+)

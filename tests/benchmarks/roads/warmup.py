@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +18,25 @@ from tests.benchmarks.roads.setup import LEARNING_RATE, SIZE, Setup, settings_ha
 from tests.benchmarks.roads.training import RoadTrainer
 
 
-def warmed_up(setup: Setup) -> tuple[RoadTrainer, Detections]:
-    """Load or train the warmed-up detector, and what it finds on the validation photos."""
-    path = warmup_path(setup.photos.work, setup.scenario, setup.passes, setup.seed)
+def warmed_up(setup: Setup, *, rounds: int = 0) -> tuple[RoadTrainer, Detections]:
+    """Load or train the warmed-up detector, and what it finds on the validation photos.
+
+    Args:
+        setup: Of the split.
+        rounds: Uniform rounds that follow the warm-up.
+    """
+    path = warmup_path(setup.photos.work, setup.scenario, setup.passes, setup.seed, rounds)
     path.parent.mkdir(parents=True, exist_ok=True)
     trainer = new_trainer(setup)
     with _locked(path.with_suffix(".lock")):
         if not path.exists():
-            _train(setup, trainer)
+            if rounds:
+                trainer, _ = warmed_up(setup)
+                sampler = round_sampler(setup)
+                for number in range(1, rounds + 1):
+                    train_round(setup, trainer, number, np.fromiter(sampler, np.int64))
+            else:
+                _train(setup, trainer)
             found = trainer.detect_photos(
                 setup.pixels, torch.from_numpy(setup.split.val), setup.val.sizes
             )
@@ -37,9 +49,36 @@ def warmed_up(setup: Setup) -> tuple[RoadTrainer, Detections]:
     return trainer, Detections(**{key: value.numpy() for key, value in state["found"].items()})
 
 
-def warmup_path(work: Path, scenario: str, passes: str, seed: int) -> Path:
+def warmup_path(work: Path, scenario: str, passes: str, seed: int, rounds: int = 0) -> Path:
     """Where the warmed-up detector of a split is kept."""
-    return work / "warmup" / f"{scenario}-{passes}-{seed}-{settings_hash(scenario, passes)}.pt"
+    more = f"-{rounds}" if rounds else ""
+    return (
+        work / "warmup" / f"{scenario}-{passes}-{seed}{more}-{settings_hash(scenario, passes)}.pt"
+    )
+
+
+def round_sampler(setup: Setup, *, rounds: int = 0) -> HardMiningSampler:
+    """The sampler of the rounds, after some of them. Its draws are not those of the warm-up."""
+    regime, num_train = setup.regime, len(setup.train)
+    sampler = HardMiningSampler(
+        num_train, epoch_length=round(regime.round_passes * num_train), seed=setup.seed
+    )
+    sampler.set_epoch(math.ceil(regime.warmup_passes) + rounds)
+    return sampler
+
+
+def train_round(
+    setup: Setup, trainer: RoadTrainer, number: int, rows: npt.NDArray[np.int64]
+) -> None:
+    """Train one round, from 1; the learning rate falls over all rounds along a cosine."""
+    trainer.train(
+        setup.examples,
+        torch.from_numpy(rows),
+        lambda share: (
+            LEARNING_RATE
+            * (0.5 + 0.5 * math.cos(math.pi * (number - 1 + share) / setup.regime.rounds))
+        ),
+    )
 
 
 def new_trainer(setup: Setup) -> RoadTrainer:

@@ -101,6 +101,18 @@ def test_batches_of_an_earlier_training_do_not_count(scenes, tmp_path) -> None:
         assert mining.state_dict()["samplers"][0]["position"] == 3
 
 
+def test_weights_of_an_earlier_training_are_said(scenes, tmp_path, caplog) -> None:
+    sampler = HardMiningSampler(NUM_IMAGES)
+    mining, trainer = callback(scenes, sampler), Trainer(sampler, tmp_path)
+    module = torch.nn.Linear(1, 1)
+    module.device = "cpu"
+    mining.on_fit_start(trainer, module)
+    assert "weights of an earlier training" not in caplog.text
+    sampler.set_weights([2.0] + [1.0] * (NUM_IMAGES - 1))
+    mining.on_fit_start(trainer, module)
+    assert "weights of an earlier training" in caplog.text
+
+
 def test_a_sampler_that_leaves_sharding_to_the_host_is_refused(scenes) -> None:
     sampler = HardMiningSampler(NUM_IMAGES, sharded_by="host")
     with pytest.raises(InputError, match="each process would draw all images"):

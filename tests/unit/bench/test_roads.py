@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from tests.benchmarks.roads.detector import (
 )
 from tests.benchmarks.roads.judge import judge
 from tests.benchmarks.roads.photos import ROADS, require_photos
+from tests.benchmarks.roads.setup import REGIMES
 from tests.benchmarks.roads.splits import (
     SCENARIOS,
     Split,
@@ -36,6 +38,7 @@ from tests.benchmarks.roads.splits import (
 )
 from tests.benchmarks.roads.strategies import told_factors
 from tests.benchmarks.roads.table import build_report, part_means, to_markdown, write_table
+from tests.benchmarks.roads.warmup import round_sampler
 
 HEIGHT, WIDTH = 64, 96
 
@@ -284,6 +287,16 @@ def test_retrieval_compares_each_clustering_with_one_vector_a_photo() -> None:
     text = retrieval.to_markdown(report)
     assert "| `kmeans:10` | 10 | 19.0 / +4.0 ± 2.0 |" in text
     assert "| `kmeans:10` | 12 | 26 |" in text
+
+
+@pytest.mark.parametrize("passes", REGIMES)
+def test_rounds_draw_the_same_whether_or_not_those_before_are_trained_anew(passes: str) -> None:
+    setup = SimpleNamespace(regime=REGIMES[passes], train=range(10), seed=3)
+    sampler = round_sampler(setup)
+    draws = [list(sampler) for _ in range(REGIMES[passes].rounds)]
+    last = len(draws) - 1
+    assert list(round_sampler(setup, rounds=last)) == draws[last]
+    assert draws[0] != draws[last]
 
 
 def test_seeds_are_read_as_ranges_and_lists() -> None:

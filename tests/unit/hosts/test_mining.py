@@ -116,7 +116,16 @@ def test_contexts_cannot_be_found_without_predicted_boxes(tmp_path) -> None:
         make_mining(tmp_path, miner={"contexts": "auto"})
     with pytest.raises(InputError, match="measure=False"):
         make_mining(tmp_path, keeps_boxes=True, measure=False, miner={"contexts": "auto"})
+    with pytest.raises(InputError, match=r'weights="look" needs the boxes .*; leave it out'):
+        make_mining(tmp_path, miner={"weights": "look"})
     assert not (tmp_path / "hardmine").exists()
+
+
+def test_weights_that_gain_at_the_end_alone_are_said(tmp_path, caplog) -> None:
+    make_mining(tmp_path, keeps_boxes=True, begin=9, miner={"weights": "look"})
+    assert "set begin=" not in caplog.text
+    make_mining(tmp_path, keeps_boxes=True, miner={"weights": "look"})
+    assert "set begin=" in caplog.text
 
 
 def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
