@@ -83,6 +83,9 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "hardmine": _HARDMINE,
     "hardmine-class-aware": Strategy("hardmine, class-aware", mining={"weights": "class-aware"}),
+    "class-aware-late": replace(
+        _CLASS_AWARE, about="class-aware, in the last quarter alone", late=True
+    ),
     "hardmine-late": Strategy("hardmine, in the last quarter alone", mining={}, late=True),
     "hardmine-look-late": Strategy(
         "hardmine, look, in the last quarter alone", mining={"weights": "look"}, late=True

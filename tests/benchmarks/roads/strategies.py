@@ -86,7 +86,8 @@ class Strategy:
         about: Its name in tables.
         start: Gets a run's data, and returns the rule of its rounds.
         validates: Whether weights depend on validations; if not, the first rule's stay.
-        late: Whether it draws uniformly until the last round.
+        late: Whether it draws uniformly until the last round, so that strategies can share what
+            comes before it.
     """
 
     about: str
@@ -159,7 +160,7 @@ def hardmine(*, measured: bool = True, **options: Any) -> Callable[[DrawData], R
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "uniform": _fixed("uniform", lambda data: np.ones(len(data.ids))),
+    "uniform": replace(_fixed("uniform", lambda data: np.ones(len(data.ids))), late=True),
     "repeat": _fixed(
         "repeat factors (LVIS), threshold 0.1",
         lambda data: repeat_factors(data.counts, threshold=0.1),

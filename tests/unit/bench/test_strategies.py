@@ -22,4 +22,4 @@ def test_every_strategy_is_compared_somewhere() -> None:
 
 def test_a_fair_baseline_knows_all_labels_and_nothing_more() -> None:
     fair = {name for name, strategy in STRATEGIES.items() if strategy.fair_baseline}
-    assert fair == {"repeat", "class-aware", "inverse-ap"}
+    assert fair == {"repeat", "class-aware", "class-aware-late", "inverse-ap"}
