@@ -95,6 +95,7 @@ class HostMining:
         self.options = options
         self.sampler = sampler
         self.validations = 0
+        self._begun_at: int | None = None  # number of the validation that was mined first
         self._run = uuid4().hex
         self._log = log or logging.getLogger(__name__)
         self._partners = partners
@@ -137,21 +138,26 @@ class HostMining:
         rules = self.miner.weight_rules
         if rules is not None and rules.look_alone and options.begin == 0:
             self.warn(
-                'weights="look" gain at the end of a training and cost before it: set begin= to '
-                "the number of validations before the last epoch or two"
+                'weights="look" gain at the end of a training and cost before it; set begin=, '
+                "such as 0.75 for its last quarter"
             )
 
-    def after_validation(self, read: Callable[[], ValidationResult]) -> Round | None:
+    def after_validation(
+        self, read: Callable[[], ValidationResult], *, progress: float
+    ) -> Round | None:
         """Count a validation and, if a round is due, mine by it.
 
         Args:
             read: Reads the validation. All ranks call it, and rank 0's result counts.
+            progress: Share of the training that is done.
 
         Returns:
             The round; None if there was none, or if it failed and the weights stayed.
         """
         self.validations += 1
-        if not self.options.is_due(self.validations):
+        if self._begun_at is None and self.options.begins(self.validations, progress):
+            self._begun_at = self.validations
+        if self._begun_at is None or (self.validations - self._begun_at) % self.options.interval:
             return None
         result = self._read(read)
         if result is None:
@@ -182,6 +188,7 @@ class HostMining:
             "run": self._run,
             "miner": self.miner.state_dict(),
             "validations": self.validations,
+            "begun_at": self._begun_at,
             "samplers": list(samplers),
         }
 
@@ -207,6 +214,7 @@ class HostMining:
             return
         self.miner.load_state_dict(state["miner"])
         self.validations = int(state["validations"])
+        self._begun_at = state.get("begun_at")
         self._run = state.get("run", self._run)
         weights = state["miner"]["weights"]
         if weights is not None:

@@ -117,7 +117,9 @@ class HardMining(HookBase):  # type: ignore[misc]
         if not self.evaluator.finished:
             return
         self.evaluator.finished = False
-        done = self._mining.after_validation(self._read)
+        done = self._mining.after_validation(
+            self._read, progress=(self.trainer.iter + 1) / self.trainer.max_iter
+        )
         if done is not None:
             self.trainer.storage.put_scalars(**scalars(done), smoothing_hint=False)
             self._restart_loader()

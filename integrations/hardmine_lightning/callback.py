@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -154,6 +155,11 @@ class HardMining(Callback):
         if self._dataset_ids is None:
             require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
+        if 0 < self._options.begin < 1 and not math.isfinite(trainer.estimated_stepping_batches):
+            raise InputError(
+                f"begin={self._options.begin} is a share of the training, which has no end; set "
+                "max_epochs or max_steps, or give begin as a number of validations"
+            )
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Count batches from here; the loader may be a new one."""
@@ -202,7 +208,10 @@ class HardMining(Callback):
         mining = self._mining_of(trainer)
         if mining is None:
             return
-        done = mining.after_validation(lambda: self._read(trainer))
+        done = mining.after_validation(
+            lambda: self._read(trainer),
+            progress=trainer.global_step / trainer.estimated_stepping_batches,
+        )
         if done is not None:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(done), step=trainer.global_step)

@@ -181,7 +181,9 @@ class HardMining(TrainerCallback):
             return
         if not self._is_mined(metrics):
             return
-        done = self._mining.after_validation(lambda: self._read(metrics))
+        done = self._mining.after_validation(
+            lambda: self._read(metrics), progress=state.global_step / state.max_steps
+        )
         if done is not None:
             self._trainer.log(scalars(done))
         if self._saved_at == state.global_step:

@@ -135,7 +135,9 @@ class HardMining:
         # The loader has drawn ahead, into the next epoch.
         trainer.train_loader.reset()
         self._sampler.load_state_dict(state_after_epoch(self._sampler, trainer.epoch))
-        done = self._mining.after_validation(lambda: self._read(trainer.validator))
+        done = self._mining.after_validation(
+            lambda: self._read(trainer.validator), progress=(trainer.epoch + 1) / trainer.epochs
+        )
         if done is not None and trainer.metrics is not None:  # rank 0 alone has metrics
             trainer.metrics = {**trainer.metrics, **scalars(done)}
         state = self._mining.state([self._sampler.state_dict()])

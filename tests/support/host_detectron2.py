@@ -169,6 +169,7 @@ def train(
     partners: bool = False,
     fail: bool = False,
     save_every: int | None = None,
+    begin: float = 0,
     **more: Any,
 ) -> Trained:
     """Train; ``fail`` stores an AP that cannot be."""
@@ -183,6 +184,7 @@ def train(
         folder=work / "hardmine",
         encoder=PixelEncoder(),
         clusters="none",
+        begin=begin,
         miner=MINER,
         partners=table,
     )

@@ -37,6 +37,7 @@ def train(
     fail: bool = False,
     save_every: int | None = None,
     library: str = "lightning",
+    begin: float = 0,
     loader: Any = DataLoader,
     **more: Any,
 ) -> Trained:
@@ -87,6 +88,7 @@ def train(
         metric="nothing" if fail else None,
         encoder=PixelEncoder(),
         clusters="none",
+        begin=begin,
         miner=MINER,
         partners=table,
     )

@@ -65,6 +65,7 @@ def train(
     partners: bool = False,
     fail: bool = False,
     save_every: int | None = None,
+    begin: float = 0,
     **more: Any,
 ) -> Trained:
     """Train; ``fail`` hides AP by class from the hook."""
@@ -117,6 +118,7 @@ def train(
         val_index=str(scenes / "mmdet-val.hmx"),
         encoder=PixelEncoder(),
         clusters="none",
+        begin=begin,
         miner=MINER,
     )
     runner.register_hook(hook)

@@ -37,6 +37,7 @@ def train(
     times: int = 1,
     save_every: int | None = None,
     evaluate_training: bool = False,
+    begin: float = 0,
     **more: Any,
 ) -> Trained:
     """Train once or more times; ``fail`` leaves AP by class out of the metrics.
@@ -96,6 +97,7 @@ def train(
         val_images=val_images,
         encoder=PixelEncoder(),
         clusters="none",
+        begin=begin,
         miner=MINER,
         partners=table,
     ).attach(trainer)

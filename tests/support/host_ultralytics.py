@@ -58,6 +58,7 @@ def train(
     stop_after: int | None = None,
     out_of_memory_at: int | None = None,
     fail: bool = False,
+    begin: float = 0,
     **more: Any,
 ) -> dict[str, Any]:
     """Train; returns the files of each batch, what was logged, and the boxes of the validations.
@@ -69,7 +70,9 @@ def train(
     each round fail.
     """
     model = YOLO(str(resume or small_config(config, work)))
-    mining = HardMining(data / "index.hmx", encoder=PixelEncoder(), clusters="none", miner=MINER)
+    mining = HardMining(
+        data / "index.hmx", encoder=PixelEncoder(), clusters="none", begin=begin, miner=MINER
+    )
     mining.attach(model)
     batches: list[list[str]] = []
     logged: list[dict[str, float]] = []
@@ -286,6 +289,7 @@ def main(data: Path, work: Path) -> None:
             data, work / "ranks-rest", resume=work / "ranks" / "copy.pt"
         ),
         "yolo11": train(data, work / "yolo11", copy_after=1),
+        "late": train(data, work / "late", begin=0.5),
         "yolo11-seg": train(
             data,
             work / "yolo11-seg",

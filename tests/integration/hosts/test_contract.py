@@ -216,6 +216,16 @@ def test_training_resumes_from_the_last_step_of_an_epoch(stepwise, host, train, 
     assert resumed.batches == trained.batches[12:]
 
 
+def test_mining_begins_after_a_share_of_the_training(train, tmp_path) -> None:
+    trained = train(tmp_path, epochs=EPOCHS, begin=0.5)
+    plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=SEED)
+    for epoch in range(2):
+        plain.set_epoch(epoch)
+        assert trained.epochs()[epoch] == list(plain)
+    assert sorted(trained.epochs()[2]) != list(range(NUM_IMAGES))
+    assert len(read_rounds(tmp_path / "hardmine" / "rounds.jsonl")) == 2
+
+
 def test_a_failing_round_leaves_training_alone(train, tmp_path) -> None:
     trained = train(tmp_path, fail=True)
     plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=SEED)

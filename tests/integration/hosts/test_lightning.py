@@ -47,11 +47,17 @@ def test_validation_within_an_epoch_takes_effect_at_the_next(scenes, tmp_path) -
     assert len(trained.batches) == 2 * BATCHES
 
 
-def callback(scenes, sampler):
+def callback(scenes, sampler, **options):
     images, _ = load_scenes(scenes)
     encoder, index = PixelEncoder(), scenes / "lightning.hmx"
     return HardMining(
-        index, sampler=sampler, images=images, encoder=encoder, clusters="none", miner=MINER
+        index,
+        sampler=sampler,
+        images=images,
+        encoder=encoder,
+        clusters="none",
+        miner=MINER,
+        **options,
     )
 
 
@@ -85,6 +91,14 @@ def test_a_wrapped_sampler_is_refused(scenes) -> None:
     several.train_dataloader = {"a": several.train_dataloader}
     with pytest.raises(InputError, match=r"a dict to train from has no sampler; .*the one train"):
         callback(scenes, ours).on_train_start(several, None)
+
+
+def test_a_share_of_a_training_without_an_end_is_refused(scenes) -> None:
+    sampler = HardMiningSampler(NUM_IMAGES)
+    trainer = Trainer(sampler)
+    trainer.estimated_stepping_batches = float("inf")
+    with pytest.raises(InputError, match=r"begin=0.75 is a share of the training, w"):
+        callback(scenes, sampler, begin=0.75).on_train_start(trainer, None)
 
 
 def test_batches_of_an_earlier_training_do_not_count(scenes, tmp_path) -> None:

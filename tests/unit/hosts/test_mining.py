@@ -74,9 +74,9 @@ def test_an_index_of_more_images_in_another_order_will_do(
     whole = hardmine.images_from(paths[::-1], None, None, (), ids=ids[::-1])
     hardmine.build_index(whole, encoder, place, clusters="none", quantize="int8")
     mining = make_mining(tmp_path, encoder=encoder, index=place)
-    done = mining.after_validation(read)
+    done = mining.after_validation(read, progress=0)
     assert done is not None
-    alone = make_mining(tmp_path, encoder=encoder).after_validation(read)
+    alone = make_mining(tmp_path, encoder=encoder).after_validation(read, progress=0)
     assert alone is not None
     np.testing.assert_allclose(done.weights, alone.weights, rtol=0.05)  # int8 against float16
     paths[2].write_bytes(paths[2].read_bytes() + b"x")
@@ -132,7 +132,7 @@ def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
     table = PartnerTable(NUM_IMAGES)
     mining = make_mining(tmp_path, partners=table)
     with caplog.at_level(logging.INFO, logger="hardmine.hosts"):
-        done = mining.after_validation(read)
+        done = mining.after_validation(read, progress=0)
     weights = mining.sampler.weights
     expected = NUM_IMAGES * weights / weights.sum()
     drawn = Counter(table.rows.tolist())
@@ -154,10 +154,31 @@ def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
 
 def test_validations_are_mined_at_their_interval(tmp_path) -> None:
     mining = make_mining(tmp_path, begin=1, interval=2)
-    mined = [mining.after_validation(read) is not None for _ in range(5)]
+    mined = [mining.after_validation(read, progress=0) is not None for _ in range(5)]
     assert mined == [False, True, False, True, False]
     with pytest.raises(InputError, match="interval must be at least 1"):
         MiningOptions(interval=0)
+
+
+def test_mining_begins_after_a_share_of_the_training(tmp_path) -> None:
+    late = {"begin": 0.75, "interval": 2}
+    mining = make_mining(tmp_path, **late)
+
+    def mined(numbers: range) -> list[int]:
+        return [
+            number
+            for number in numbers
+            if mining.after_validation(read, progress=number / 12) is not None
+        ]
+
+    assert mined(range(1, 11)) == [9]
+    state = mining.state([mining.sampler.state_dict()])
+    mining = make_mining(tmp_path, **late)
+    mining.load_state(state)
+    assert mined(range(11, 13)) == [11]
+    for begin in (-1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=f"share of the training below 1, got {begin}"):
+            MiningOptions(begin=begin)
 
 
 def broken() -> ValidationResult:
@@ -176,9 +197,9 @@ def broken() -> ValidationResult:
 )
 def test_a_validation_without_use_leaves_the_weights(tmp_path, caplog, reader, message) -> None:
     mining = make_mining(tmp_path)
-    mining.after_validation(read)
+    mining.after_validation(read, progress=0)
     before = mining.sampler.weights.copy()
-    assert mining.after_validation(reader) is None
+    assert mining.after_validation(reader, progress=0) is None
     np.testing.assert_array_equal(mining.sampler.weights, before)
     assert mining.validations == 2
     assert len([line for line in caplog.messages if re.search(message, line)]) == 1
@@ -187,13 +208,13 @@ def test_a_validation_without_use_leaves_the_weights(tmp_path, caplog, reader, m
 @pytest.mark.parametrize("reader", [broken, lambda: read({"cow": 0.3})])
 def test_strict_raises(tmp_path, reader) -> None:
     with pytest.raises((KeyError, HardmineError)):
-        make_mining(tmp_path, strict=True).after_validation(reader)
+        make_mining(tmp_path, strict=True).after_validation(reader, progress=0)
 
 
 def test_a_warning_is_logged_once(tmp_path, caplog) -> None:
     mining = make_mining(tmp_path)
     for _ in range(3):
-        mining.after_validation(lambda: ValidationResult(None))
+        mining.after_validation(lambda: ValidationResult(None), progress=0)
     assert len(caplog.messages) == 1
 
 
@@ -201,7 +222,7 @@ def test_a_state_restores_weights_partners_and_place(tmp_path) -> None:
     mining = make_mining(tmp_path)
     stream = iter(mining.sampler)
     first = [next(stream) for _ in range(5)]
-    mining.after_validation(read)
+    mining.after_validation(read, progress=0)
     state = mining.state([mining.sampler.state_dict(used=5)])
     table = PartnerTable(NUM_IMAGES)
     resumed = make_mining(tmp_path, partners=table)
