@@ -21,8 +21,9 @@ from hardmine.scenes import write_split
 
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
-_EVERYWHERE = ("uniform", "inverse-ap", "hardmine", "hardmine-class-aware", "hardmine-late")
-_AT_NIGHT = (*_EVERYWHERE, "hardmine-look-late", "class-aware", "class-aware-late")
+_EVERYWHERE = ("uniform", "inverse-ap", "hardmine", "hardmine-class-aware")
+_LATE = (*_EVERYWHERE, "hardmine-late", "class-aware")
+_AT_NIGHT = (*_LATE, "hardmine-look-late", "class-aware-late")
 _RARE_NIGHT = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
 _COMMON_NIGHT = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
 _CONTEXTS = ("at night", "in the rain", "in fog")
@@ -76,8 +77,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         "rare classes: the most frequent has 100 times as many objects as the rarest",
         {"tail": 100.0},
         strategies=(
-            *_EVERYWHERE,
-            "class-aware",
+            *_LATE,
             "repeat",
             "no-confusers",
             "no-mistaken",
@@ -128,7 +128,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         "the same long tail in a fifth of the images, each drawn five times as often",
         {"tail": 100.0},
         train_share=0.2,
-        strategies=(*_EVERYWHERE, "class-aware", "class-aware-late"),
+        strategies=(*_LATE, "class-aware-late"),
     ),
     "night-small": ScenarioSpec(
         "night as rare, in a fifth of the images, each drawn five times as often",
@@ -144,7 +144,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         {"tail": 100.0},
         train_share=0.1,
         times_epochs=3,
-        strategies=(*_EVERYWHERE, "class-aware"),
+        strategies=_LATE,
     ),
     "night-long": ScenarioSpec(
         "a long schedule: night as rare, in a tenth of the images, each seen 57 times",
