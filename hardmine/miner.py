@@ -76,9 +76,8 @@ class HardMiner:
         dataset_ids: Image ids in the order of the sampler's rows, where that is not the order of
             ``images`` (or, without labels, of the index). Ids without labels are a pool.
         contexts: Contexts that every weak class is combined with, such as
-            ``["at night", "a wet {}"]``. ``"auto"`` finds them: after each validation, those of a
-            list of 229 in which objects are missed or detections are false. ``["auto", "under
-            our floodlights"]`` tries more texts.
+            ``["at night", "a wet {}"]``. ``"auto"`` finds those of a list of 229 in which objects
+            are missed or detections are false; ``["auto", "under our floodlights"]`` tries more.
         validation: The validation images that ``val_detections`` of ``step`` belong to. With an
             index, images like those on which objects are missed are drawn more often, and contexts
             are measured instead of being searched for every weak class.
@@ -89,8 +88,7 @@ class HardMiner:
             (``RoundInputs``, ``MiningData``) that returns (N,) weights.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
-        kept: Folder in which ``hardmine serve`` keeps contexts and answers to checks; read again
-            in each round, also while others write there.
+        kept: Folder of ``hardmine serve`` with contexts and answers to checks, read in each round.
     """
 
     def __init__(
@@ -147,6 +145,8 @@ class HardMiner:
                 )
                 check_coverage(self.data.scores.index, self.data.ids, "training")
                 check_validation(validation, self.data.scores, self.weight_rules)
+                if validation is not None and validation.index is not None:
+                    check_coverage(validation.index, validation.images.ids, "validation")
                 self._kept = None if kept is None else KeptFolder(kept)
                 self._use_contexts(self.contexts)
 

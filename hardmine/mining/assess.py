@@ -13,7 +13,6 @@ from hardmine.detections import Matches, match_detections
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
-from hardmine.index.coverage import check_coverage
 from hardmine.mining.conditions import AUTO, Condition, ConditionFinder, vocabulary
 from hardmine.mining.confusion import Confusion, measure_confusion
 from hardmine.mining.contexts import ContextNeed, measure_contexts
@@ -304,12 +303,11 @@ def check_validation(
         rules: Of the weights; None if a policy of one's own makes them.
 
     Raises:
-        InputError: If their index cannot be compared with that of the training images, holds too
-            few of them, or is missing where the weights follow nothing else.
+        InputError: If their index cannot be compared with that of the training images, or is
+            missing where the weights follow nothing else.
     """
     if validation is not None and validation.index is not None:
         require_comparable(validation.index, scores)
-        check_coverage(validation.index, validation.images.ids, "validation")
     elif rules is not None and rules.look_alone:
         raise InputError(
             'weights="look" follow the look of validation images on which objects are missed: make '
