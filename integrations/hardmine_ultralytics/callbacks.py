@@ -114,6 +114,11 @@ class HardMining:
             device=str(trainer.device),
             partners=self._table,
         )
+        if trainer.args.single_cls:
+            self._mining.warn(
+                f"single_cls=True leaves one class called {names[0]!r}, and no text finds that; "
+                'mine by look: miner={"weights": "look"}'
+            )
         if trainer.start_epoch > 0:
             self._mining.load_state(self._states.load(trainer.start_epoch - 1))
         else:

@@ -110,9 +110,10 @@ def train(
         if trainer.epoch == copy_after:
             shutil.copy(trainer.last, work / "copy.pt")
 
-    happened = {"batches": batches, "logged": logged, "boxes": boxes}
+    happened: dict[str, Any] = {"batches": batches, "logged": logged, "boxes": boxes}
 
     def write(trainer: Any) -> None:
+        happened["warned"] = sorted(mining._mining._warned)
         work.mkdir(exist_ok=True)
         file = work / f"rank{os.environ.get('RANK', '0')}.json"
         file.write_text(json.dumps(happened))
@@ -289,7 +290,7 @@ def main(data: Path, work: Path) -> None:
             data, work / "ranks-rest", resume=work / "ranks" / "copy.pt"
         ),
         "yolo11": train(data, work / "yolo11", copy_after=1),
-        "late": train(data, work / "late", begin=0.5),
+        "late": train(data, work / "late", begin=0.5, single_cls=True),
         "yolo11-seg": train(
             data,
             work / "yolo11-seg",

@@ -198,6 +198,12 @@ def test_mining_begins_after_a_share_of_the_training(data, trained) -> None:
     assert len(read_rounds(work / "late" / "run" / "hardmine" / "rounds.jsonl")) == 2
 
 
+def test_a_single_class_that_no_text_finds_is_said(trained) -> None:
+    _, results = trained
+    assert any("one class called 'item'" in line for line in results["late"]["warned"])
+    assert not any("single_cls" in line for line in results["yolo11"]["warned"])
+
+
 def test_a_failing_round_leaves_training_alone(data, trained) -> None:
     work, results = trained
     batches = results["failing"]["batches"]
