@@ -138,7 +138,7 @@ class HostMining:
         rules = self.miner.weight_rules
         if rules is not None and rules.look_alone and options.begin == 0:
             self.warn(
-                'weights="look" gain at the end of a training and cost before it; set begin=, '
+                'weights="look" gains at the end of a training and costs before it; set begin=, '
                 "such as 0.75 for its last quarter"
             )
 

@@ -310,8 +310,8 @@ def check_validation(
         require_comparable(validation.index, scores)
     elif rules is not None and rules.look_alone:
         raise InputError(
-            'weights="look" follow the look of validation images on which objects are missed: make '
-            "the miner with validation=ValidationSet(images, index)"
+            'weights="look" follows the look of validation images on which objects are missed: '
+            "make the miner with validation=ValidationSet(images, index)"
         )
 
 

@@ -142,7 +142,7 @@ def test_look_alone_draws_by_the_density_ratio(toy: ToyData, tmp_path: Path) -> 
 def test_look_alone_needs_validation_images_and_predicted_boxes(toy: ToyData) -> None:
     for validation in (None, ValidationSet(toy.images)):
         with pytest.raises(
-            InputError, match=r'weights="look" follow .*ValidationSet\(images, index'
+            InputError, match=r'weights="look" follows .*ValidationSet\(images, index'
         ):
             make_miner(toy, weights="look", validation=validation)
     miner = make_miner(toy, weights="look", validation=ValidationSet(toy.images, toy.index))
