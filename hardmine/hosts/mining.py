@@ -251,18 +251,18 @@ class HostMining:
 
     def _require_no_boxes_needed(self) -> None:
         """Refuse what follows predicted boxes where there are none, before an index is built."""
-        needs = {}
-        if AUTO in self.options.miner.get("contexts", ()):
-            needs[f"contexts={AUTO!r}"] = 'name the contexts, such as ["at night"]'
         rules, _ = rules_or_policy(self.options.miner.get("weights"))
-        if rules is not None and rules.look_alone:
-            needs['weights="look"'] = "leave it out"
-        for what, instead in needs.items():
-            raise InputError(
-                f"{what} needs the boxes predicted on the validation images, which are not handed "
-                "over here (no validation images, a trainer that keeps no boxes, or "
-                f"measure=False); {instead}"
-            )
+        if AUTO in self.options.miner.get("contexts", ()):
+            what, instead = f"contexts={AUTO!r}", 'name the contexts, such as ["at night"]'
+        elif rules is not None and rules.look_alone:
+            what, instead = 'weights="look"', "leave it out"
+        else:
+            return
+        raise InputError(
+            f"{what} needs the boxes predicted on the validation images, which are not handed over "
+            "here (no validation images, a trainer that keeps no boxes, or measure=False); "
+            f"{instead}"
+        )
 
     def _set_partner_weights(self, weights: Any, number: int) -> None:
         if self._partners is not None:

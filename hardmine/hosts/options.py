@@ -61,6 +61,11 @@ class MiningOptions:
             )
         object.__setattr__(self, "miner", miner_arguments(self.miner))
 
+    @property
+    def begins_at_share(self) -> bool:
+        """Whether ``begin`` is a share of the training."""
+        return 0 < self.begin < 1
+
     def begins(self, validation: int, progress: float) -> bool:
         """Whether mining has begun at a validation.
 
@@ -68,6 +73,6 @@ class MiningOptions:
             validation: Its number, from 1.
             progress: Share of the training that is done.
         """
-        if 0 < self.begin < 1:
+        if self.begins_at_share:
             return progress >= self.begin - 1e-9  # 9 of 12 epochs are 0.75
         return validation > self.begin

@@ -155,7 +155,7 @@ class HardMining(Callback):
         if self._dataset_ids is None:
             require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
-        if 0 < self._options.begin < 1 and not math.isfinite(trainer.estimated_stepping_batches):
+        if self._options.begins_at_share and math.isinf(trainer.estimated_stepping_batches):
             raise InputError(
                 f"begin={self._options.begin} is a share of the training, which has no end; set "
                 "max_epochs or max_steps, or give begin as a number of validations"
@@ -208,10 +208,10 @@ class HardMining(Callback):
         mining = self._mining_of(trainer)
         if mining is None:
             return
-        done = mining.after_validation(
-            lambda: self._read(trainer),
-            progress=trainer.global_step / trainer.estimated_stepping_batches,
-        )
+        progress = 0.0
+        if self._options.begins_at_share:  # Lightning cannot always estimate the length
+            progress = trainer.global_step / trainer.estimated_stepping_batches
+        done = mining.after_validation(lambda: self._read(trainer), progress=progress)
         if done is not None:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(done), step=trainer.global_step)

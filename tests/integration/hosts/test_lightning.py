@@ -93,6 +93,22 @@ def test_a_wrapped_sampler_is_refused(scenes) -> None:
         callback(scenes, ours).on_train_start(several, None)
 
 
+def test_a_length_that_cannot_be_estimated_matters_to_a_share_alone(
+    scenes, tmp_path, monkeypatch
+) -> None:
+    """Some releases raise where batches are accumulated by a schedule."""
+    import lightning.pytorch as pl
+
+    def unknown(self):
+        raise RuntimeError("cannot be estimated")
+
+    monkeypatch.setattr(pl.Trainer, "estimated_stepping_batches", property(unknown))
+    trained = train(scenes, tmp_path)
+    assert len(trained.scalars["hardmine/effective_size"]) == 2
+    with pytest.raises(RuntimeError, match="cannot be estimated"):
+        train(scenes, tmp_path / "share", begin=0.5)
+
+
 def test_a_share_of_a_training_without_an_end_is_refused(scenes) -> None:
     sampler = HardMiningSampler(NUM_IMAGES)
     trainer = Trainer(sampler)
