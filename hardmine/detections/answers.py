@@ -26,23 +26,22 @@ def similarity_to_texts(
         against: (X, D) vectors of opposite texts, whose similarity is subtracted.
 
     Returns:
-        (X, N); -inf where the index lacks the image.
+        (X, N); -inf where the index lacks the image, or its regions, as it could not be read.
 
     Raises:
         InputError: If the index holds none of the images.
     """
     rows = index.rows_of(images.ids)
-    present = rows >= 0
-    if not present.any():
+    if not (rows >= 0).any():
         raise InputError(
             f"the index holds none of the {len(images)} validation images (ids such as "
             f"{index.ids[0] if len(index) else 'none'} against {images.ids[0]}); slices need an "
             "index of the validation images: build one, or give it with --val-index"
         )
-    scores = np.full((len(vectors), len(images)), -np.inf)
-    scores[:, present] = index.scores(vectors)[:, rows[present]]
+    scores = np.where(rows >= 0, index.scores(vectors)[:, rows], -np.inf).astype(np.float64)
     if against is not None:
-        scores[:, present] -= index.scores(against)[:, rows[present]]
+        present = np.isfinite(scores)
+        scores[present] -= index.scores(against)[:, rows][present]
     return scores
 
 

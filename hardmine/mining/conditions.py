@@ -105,7 +105,7 @@ class ConditionFinder:
 
     Args:
         images: Validation images with labels.
-        index: Holds them; those that it lacks are left out.
+        index: Holds them; those that it lacks, or has no regions of, are left out.
         encoder: The one that made the index.
         class_names: Objects and detections of other classes do not count.
         conditions: What is tried.
@@ -150,9 +150,10 @@ class ConditionFinder:
         return tuple(one for one in found if one.matters or one.text in kept)
 
     def known(self, outcomes: Outcomes) -> Outcomes:
-        """Those of the classes that count, in images that the index holds."""
+        """Those of the classes that count, in images that the index has regions of."""
         rows = self._rows[outcomes.image_rows]
-        return outcomes.take(self._known[outcomes.class_rows] & (rows >= 0))
+        indexed = (rows >= 0) & self._means.any(axis=1)[rows]
+        return outcomes.take(self._known[outcomes.class_rows] & indexed)
 
     def vectors(self, group: Outcomes) -> npt.NDArray[np.float32]:
         """(M, D) unit vectors of places: of the region that fits best, and the whole image."""
@@ -176,7 +177,7 @@ class ConditionFinder:
         return self._kept[1]
 
     def image_vectors(self) -> npt.NDArray[np.float32]:
-        """(N, D) unit vectors of the images; zeros of one that the index lacks."""
+        """(N, D) unit vectors of the images; zeros of one without regions in the index."""
         vectors = _unit(self._means[self._rows].astype(np.float32))
         vectors[self._rows < 0] = 0
         return vectors

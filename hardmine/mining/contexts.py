@@ -67,7 +67,7 @@ def measure_contexts(
     Args:
         images: Validation images with labels.
         matches: Of the detector on them.
-        index: Holds the validation images; those it lacks are left out.
+        index: Holds the validation images; those it lacks, or has no regions of, are left out.
         contexts: Such as ``"at night"`` or ``"a wet {}"``.
         encoder: The one that made the index.
         draws: Bootstrap draws for the intervals.
@@ -77,7 +77,7 @@ def measure_contexts(
         for texts in ([context_phrases(text) for text in contexts], [PLAIN] * len(contexts))
     )
     added = similarity_to_texts(images, index, vectors, against=plain)
-    present = index.rows_of(images.ids) >= 0
+    present = np.isfinite(added).all(axis=0)
     slices = measure_slices(
         matches,
         answering(added, share=ANSWERING_SHARE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,6 +101,7 @@ class HardMining(Callback):
         self._computed: Any = None
         self._boxes: KeptBoxes | None = None
         self._batches = self._trained = self._epoch = 0
+        self._share_of_epoch = 0.0
         self._epoch_over = False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -155,7 +155,7 @@ class HardMining(Callback):
         if self._dataset_ids is None:
             require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
-        if self._options.begins_at_share and math.isinf(trainer.estimated_stepping_batches):
+        if self._options.begins_at_share and trainer.max_epochs < 0 and trainer.max_steps < 0:
             raise InputError(
                 f"begin={self._options.begin} is a share of the training, which has no end; set "
                 "max_epochs or max_steps, or give begin as a number of validations"
@@ -174,6 +174,7 @@ class HardMining(Callback):
         """Count the batches that training used; the loader has drawn more."""
         self._batches += 1
         self._trained += 1
+        self._share_of_epoch = (batch_idx + 1) / trainer.num_training_batches
         self._epoch_over = batch_idx + 1 >= trainer.num_training_batches
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -208,10 +209,9 @@ class HardMining(Callback):
         mining = self._mining_of(trainer)
         if mining is None:
             return
-        progress = 0.0
-        if self._options.begins_at_share:  # Lightning cannot always estimate the length
-            progress = trainer.global_step / trainer.estimated_stepping_batches
-        done = mining.after_validation(lambda: self._read(trainer), progress=progress)
+        done = mining.after_validation(
+            lambda: self._read(trainer), progress=self._progress(trainer)
+        )
         if done is not None:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(done), step=trainer.global_step)
@@ -240,6 +240,15 @@ class HardMining(Callback):
         """None in the sanity check, and in ``trainer.validate`` before or after training."""
         within_training = trainer.state.fn == "fit" and not trainer.sanity_checking
         return self._mining if within_training else None
+
+    def _progress(self, trainer: Any) -> float:
+        """Share of the training that is done, by epochs or by steps, whichever ends it first."""
+        shares = [0.0]
+        if trainer.max_epochs > 0:
+            shares.append((trainer.current_epoch + self._share_of_epoch) / trainer.max_epochs)
+        if trainer.max_steps > 0:
+            shares.append(trainer.global_step / trainer.max_steps)
+        return max(shares)
 
     def _read(self, trainer: Any) -> ValidationResult:
         names = (self._val_images or self._images).class_names

@@ -201,7 +201,9 @@ class HardMining(TrainerCallback):
             # The Trainer draws the epoch from its start again, and skips what was trained.
             sampler = self._sampler.state_dict(used=0)
         self._saved_at = state.global_step
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        # Each trial of a search of hyperparameters has a folder of its own.
+        run = self._trainer._get_output_dir(getattr(self._trainer, "_trial", None))
+        folder = Path(run) / f"checkpoint-{state.global_step}"
         save_state(folder / _FILE, self._mining.state([sampler]))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

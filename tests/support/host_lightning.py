@@ -39,9 +39,13 @@ def train(
     library: str = "lightning",
     begin: float = 0,
     loader: Any = DataLoader,
+    optimizers: int = 1,
     **more: Any,
 ) -> Trained:
-    """Train; ``fail`` hides the metric, and what is logged has no AP by class."""
+    """Train; ``fail`` hides the metric, and what is logged has no AP by class.
+
+    Several ``optimizers`` are stepped by hand, one after the other.
+    """
     if library == "lightning":
         import lightning.pytorch as pl
     else:
@@ -52,9 +56,15 @@ def train(
             super().__init__()
             self.detector = Detector(len(train_images.class_names))
             self.map = MeanAveragePrecision(backend="faster_coco_eval")
+            self.automatic_optimization = optimizers == 1
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return self.detector(**batch)["loss"]
+            loss = self.detector(**batch)["loss"]
+            if not self.automatic_optimization:
+                self.manual_backward(loss)
+                for optimizer in self.optimizers():
+                    optimizer.step()
+            return loss
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             found = self.detector(batch["pixel_values"])
@@ -65,7 +75,8 @@ def train(
             self.map.reset()
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=1e-3)
+            made = [torch.optim.SGD(self.parameters(), lr=1e-3) for _ in range(optimizers)]
+            return made if optimizers > 1 else made[0]
 
     class Logger(pl.loggers.logger.Logger):  # type: ignore[misc,name-defined]
         name, version = "test", 0
@@ -105,7 +116,7 @@ def train(
     module = Module()
     val_loader = DataLoader(SceneDataset(val_images), BATCH_SIZE, collate_fn=collate)
     trainer = pl.Trainer(
-        max_epochs=epochs,
+        **{"max_epochs": epochs} | more,
         accelerator="cpu",
         default_root_dir=work,
         callbacks=callbacks,
@@ -113,7 +124,6 @@ def train(
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **more,
     )
     trainer.fit(
         module,

@@ -12,6 +12,7 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from hardmine import HardMiningSampler
 from hardmine.errors import InputError
+from hardmine.history import read_rounds
 from hardmine_lightning import HardMining
 from hardmine_lightning.metrics import find_mean_average_precision
 
@@ -65,6 +66,7 @@ class Trainer:
     """The part of a trainer that the checks look at."""
 
     world_size = 2
+    max_epochs, max_steps = 2, -1
     num_training_batches = NUM_IMAGES
     ckpt_path = None
 
@@ -93,26 +95,25 @@ def test_a_wrapped_sampler_is_refused(scenes) -> None:
         callback(scenes, ours).on_train_start(several, None)
 
 
-def test_a_length_that_cannot_be_estimated_matters_to_a_share_alone(
-    scenes, tmp_path, monkeypatch
-) -> None:
-    """Some releases raise where batches are accumulated by a schedule."""
-    import lightning.pytorch as pl
-
-    def unknown(self):
-        raise RuntimeError("cannot be estimated")
-
-    monkeypatch.setattr(pl.Trainer, "estimated_stepping_batches", property(unknown))
-    trained = train(scenes, tmp_path)
-    assert len(trained.scalars["hardmine/effective_size"]) == 2
-    with pytest.raises(RuntimeError, match="cannot be estimated"):
-        train(scenes, tmp_path / "share", begin=0.5)
+@pytest.mark.parametrize(
+    "length",
+    [
+        {"max_epochs": 4},
+        {"max_epochs": 4, "optimizers": 2},  # Lightning counts a step of each
+        {"max_epochs": 4, "accumulate_grad_batches": 2},
+        {"max_epochs": -1, "max_steps": 4 * BATCHES},
+        {"max_epochs": 100, "max_steps": 4 * BATCHES},
+    ],
+)
+def test_a_share_is_one_of_what_ends_first(scenes, tmp_path, length) -> None:
+    train(scenes, tmp_path, begin=0.75, **length)
+    assert len(read_rounds(tmp_path / "hardmine" / "rounds.jsonl")) == 2
 
 
 def test_a_share_of_a_training_without_an_end_is_refused(scenes) -> None:
     sampler = HardMiningSampler(NUM_IMAGES)
     trainer = Trainer(sampler)
-    trainer.estimated_stepping_batches = float("inf")
+    trainer.max_epochs = -1
     with pytest.raises(InputError, match=r"begin=0.75 is a share of the training, w"):
         callback(scenes, sampler, begin=0.75).on_train_start(trainer, None)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from host_scenes import NUM_IMAGES, load_scenes
 from host_transformers import train
+from transformers import Trainer
 
 from hardmine import HardMiningSampler
 from hardmine.errors import InputError
@@ -68,6 +69,27 @@ def test_only_new_evaluations_of_the_trainers_own_are_mined(
     rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
     assert [done.number for done in rounds] == [2]
     assert "metric_key_prefix='train' are not mined" in caplog.text
+
+
+def test_each_trial_of_a_search_keeps_its_own_state(scenes, tmp_path, monkeypatch) -> None:
+    """A search trains with trials, whose checkpoints lie in folders of their own."""
+
+    def folder_of_trial(self, trial):
+        return str(Path(self.args.output_dir) / (f"run-{trial['number']}" if trial else ""))
+
+    def begin_trial(self, trial):
+        self._trial = {"number": 3}
+
+    monkeypatch.setattr(Trainer, "_hp_search_setup", begin_trial)
+    save = Trainer._save_checkpoint
+    monkeypatch.setattr(
+        Trainer, "_save_checkpoint", lambda self, model, trial: save(self, model, self._trial)
+    )
+    monkeypatch.setattr(Trainer, "_get_output_dir", folder_of_trial)
+    train(scenes, tmp_path, epochs=1)
+    kept = [path.name for path in (tmp_path / "run-3" / "checkpoint-6").iterdir()]
+    assert {"hardmine.pt", "trainer_state.json"} <= set(kept)
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hardmine.errors import InputError
 from hardmine.index import index_from_regions
 from hardmine.mining.assess import ValidationSet, make_finder
 from hardmine.mining.conditions import Condition, ConditionFinder, read_contexts, vocabulary
+from hardmine.mining.contexts import measure_contexts
 from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet, Instances
 
@@ -204,6 +205,36 @@ def test_a_sure_but_small_effect_is_left_out() -> None:
     assert not found.matters
     assert replace(found, missed=0.85).matters
     assert replace(found, false=0.81).matters
+
+
+def test_images_without_regions_count_as_those_that_the_index_lacks(setup) -> None:
+    images, finder, dark = setup
+    matches = detect(images, np.where(dark, 0.3, 0.9))
+    contexts = ["at night", "in the rain"]
+    lacking = np.arange(0, NUM, 10)
+    readable = np.setdiff1d(np.arange(NUM), lacking)
+    means, whole = finder.index.mean_vectors(), np.float32([[0, 0, 1, 1]])
+    outcomes = []
+    for num_regions, rows in (
+        (np.where(np.isin(np.arange(NUM), lacking), 0, 1), np.arange(NUM)),
+        (np.ones(len(readable), np.int64), readable),
+    ):
+        index = index_from_regions(
+            means[readable],
+            np.concatenate([[0], np.cumsum(num_regions)]),
+            whole.repeat(len(readable), axis=0),
+            ids=images.ids[rows],
+            sizes=images.sizes[rows],
+        )
+        finder = ConditionFinder(
+            images, index, Axes(), class_names=images.class_names, conditions=WORDS
+        )
+        outcomes.append(
+            (finder.find(matches), measure_contexts(images, matches, index, contexts, Axes()))
+        )
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0]
+    assert outcomes[0][1].thresholds["at night"] > 0
 
 
 def test_the_vocabulary_is_large_and_extendable() -> None:
