@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import logsumexp
 
 from hardmine.detections import Matches, find_outcomes
 from hardmine.records import ImageSet, names_to_rows
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 MAX_RATIO = 20.0  # and 1 / 20 at least
 _NUM_TRAIN = 20_000  # training images that a fit looks at
-_PRIOR_DEVIATION = 1.0  # of the log ratio over the training images, before anything is seen
+_PRIOR_DEVIATION = 0.3  # of the log ratio over the training images, before anything is seen
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DensityRatio:
 
     Attributes:
         direction: D numbers, from what training shows often to what validation misses.
-        offset: Makes the two alike in weight.
+        offset: Makes the ratio 1 on average over training.
     """
 
     direction: tuple[float, ...]
@@ -59,10 +59,12 @@ def fit_density_ratio(
     shown: npt.NDArray[Any],
     shown_vectors: npt.NDArray[np.floating],
 ) -> DensityRatio | None:
-    """Fit the ratio by logistic regression: is this a missed object, or one that training shows?
+    """Fit the ratio, so that training drawn by it looks on average like what is missed.
 
-    Both sides weigh as much as the validation images are worth as a sample, and the direction has
-    a Gaussian prior around zero. So few images, or images that do not differ, give a ratio near 1.
+    Of all ratios that do, the one that changes draws least is the exponential of a linear function
+    (entropy balancing; KLIEP among estimators of density ratios). A Gaussian prior around no change
+    at all keeps the average back, the more so the fewer validation images tell it: few images, or
+    images that do not differ, give a ratio near 1.
 
     Args:
         missed: (V,) objects missed in each validation image.
@@ -78,32 +80,35 @@ def fit_density_ratio(
         used = (counts > 0) & vectors.any(axis=1)
         if not used.any():
             return None
-        sides.append((counts[used].astype(np.float64), vectors[used].astype(np.float64)))
-    (positive, inside), (negative, outside) = sides
+        shares = counts[used].astype(np.float64)
+        sides.append((shares / shares.sum(), vectors[used].astype(np.float64)))
+    (wanted, inside), (drawn, outside) = sides
     # 1. Features of mean 0 and mean squared length 1 over training.
-    centre = np.average(outside, axis=0, weights=negative)
-    length = np.sqrt(np.average(((outside - centre) ** 2).sum(axis=1), weights=negative))
+    centre = drawn @ outside
+    features = outside - centre
+    length = np.sqrt(drawn @ (features**2).sum(axis=1))
     if length < 1e-9:
         return None
-    features = (np.concatenate([inside, outside]) - centre) / length
-    # 2. Kish's effective sample size of validation is the weight of each side.
-    size = positive.sum() ** 2 / (positive**2).sum()
-    weights = np.concatenate([positive / positive.sum(), negative / negative.sum()]) * size
-    signs = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])
+    features /= length
+    target = (wanted @ inside - centre) / length
+    # 2. As many images as validation is worth as a sample, by Kish's effective size.
+    size = 1 / (wanted**2).sum()
 
     # 3. Penalised likelihood; convex, so the start does not matter.
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        margins = signs * (features @ parameters[:-1] + parameters[-1])
-        slopes = -weights * signs * expit(-margins)
-        gradient = np.append(slopes @ features, slopes.sum())
-        gradient[:-1] += parameters[:-1] / _PRIOR_DEVIATION**2
-        penalty = (parameters[:-1] ** 2).sum() / (2 * _PRIOR_DEVIATION**2)
-        return float(weights @ np.logaddexp(0, -margins) + penalty), gradient
+    def loss(direction: Floats) -> tuple[float, Floats]:
+        logs = features @ direction + np.log(drawn)
+        total = logsumexp(logs)
+        gradient = size * (np.exp(logs - total) @ features - target)
+        penalty = direction @ direction / (2 * _PRIOR_DEVIATION**2)
+        value = size * (total - target @ direction) + penalty
+        return float(value), gradient + direction / _PRIOR_DEVIATION**2
 
-    start = np.zeros(features.shape[1] + 1)
+    start = np.zeros(features.shape[1])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    direction = found[:-1] / length
-    return DensityRatio(tuple(direction.tolist()), float(found[-1] - direction @ centre))
+    direction = found / length
+    # The ratio is 1 on average over training.
+    offset = -logsumexp(features @ found + np.log(drawn)) - direction @ centre
+    return DensityRatio(tuple(direction.tolist()), float(offset))
 
 
 def count_objects(

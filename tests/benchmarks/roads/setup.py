@@ -121,8 +121,10 @@ def open_setup(photos: RoadPhotos, scenario: str, passes: str, seed: int) -> Set
 
 def settings_of(scenario: str, passes: str) -> dict[str, Any]:
     """What a result depends on besides seed and strategy, as plain values."""
+    spec = asdict(SCENARIOS[scenario])
+    del spec["about"]  # words for people
     return {
-        "scenario": {"name": scenario, **asdict(SCENARIOS[scenario])},
+        "scenario": {"name": scenario, **spec},
         "regime": {"name": passes, **asdict(REGIMES[passes])},
         "size": list(SIZE),
         "learning_rate": LEARNING_RATE,

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.linear_model import LogisticRegression
+import scipy.optimize
+import scipy.special
 from sklearn.metrics import precision_recall_curve
 
 from hardmine.detections import Detections, match_detections
@@ -34,23 +35,42 @@ def vectors(count: int, dark: float, *, seed: int) -> tuple[Floats, npt.NDArray[
     return found / np.linalg.norm(found, axis=1, keepdims=True), is_dark
 
 
-def test_the_fit_is_that_of_penalised_logistic_regression() -> None:
+def test_draws_come_to_look_like_what_is_missed_and_change_no_more_than_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against another solver of the other form of the problem, over the draws themselves."""
+    monkeypatch.setattr("hardmine.mining.density_ratio._PRIOR_DEVIATION", 0.5)
     inside, _ = vectors(60, 0.5, seed=0)
-    outside, _ = vectors(200, 0.1, seed=1)
+    outside, _ = vectors(90, 0.1, seed=1)
     generator = np.random.default_rng(2)
-    missed, shown = generator.integers(0, 5, 60), generator.integers(0, 9, 200)
+    missed, shown = generator.integers(0, 5, 60), generator.integers(1, 9, 90)
     ratio = fit_density_ratio(missed, inside, shown, outside)
     assert ratio is not None
-    centre = np.average(outside, axis=0, weights=shown)
-    length = np.sqrt(np.average(((outside - centre) ** 2).sum(axis=1), weights=shown))
-    size = missed.sum() ** 2 / (missed**2).sum()
-    peer = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(
-        (np.concatenate([inside, outside]) - centre) / length,
-        np.repeat([1, 0], [60, 200]),
-        sample_weight=np.concatenate([missed / missed.sum(), shown / shown.sum()]) * size,
+    before, wanted = shown / shown.sum(), missed / missed.sum()
+    spread = np.sqrt(before @ ((outside - before @ outside) ** 2).sum(axis=1))
+    strictness = 0.5**2 / (wanted**2).sum()
+
+    def change_and_distance(logs: Floats) -> float:
+        draws = scipy.special.softmax(logs)
+        apart = (draws @ outside - wanted @ inside) / spread
+        return float(scipy.special.rel_entr(draws, before).sum() + strictness / 2 * apart @ apart)
+
+    found = scipy.optimize.minimize(change_and_distance, np.log(before), method="BFGS", tol=1e-9).x
+    draws = before * ratio.of(outside)
+    assert draws.sum() == pytest.approx(1)
+    np.testing.assert_allclose(draws, scipy.special.softmax(found), rtol=0.01, atol=1e-6)
+
+
+def test_many_images_bring_the_average_all_the_way() -> None:
+    inside, _ = vectors(4000, 0.4, seed=0)
+    outside, _ = vectors(4000, 0.1, seed=1)
+    ratio = fit_density_ratio(np.ones(4000), inside, np.ones(4000), outside)
+    assert ratio is not None
+    before, after = (
+        np.linalg.norm(np.average(outside, axis=0, weights=weights) - inside.mean(axis=0))
+        for weights in (np.ones(4000), ratio.of(outside))
     )
-    expected = np.exp(peer.decision_function((outside - centre) / length))
-    np.testing.assert_allclose(ratio.of(outside), expected, rtol=1e-3)
+    assert after < 0.03 * before
 
 
 def test_what_is_missed_and_rarely_shown_is_found() -> None:
