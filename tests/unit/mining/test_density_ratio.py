@@ -70,7 +70,7 @@ def test_many_images_bring_the_average_all_the_way() -> None:
         np.linalg.norm(np.average(outside, axis=0, weights=weights) - inside.mean(axis=0))
         for weights in (np.ones(4000), ratio.of(outside))
     )
-    assert after < 0.03 * before
+    assert after < 0.1 * before
 
 
 def test_what_is_missed_and_rarely_shown_is_found() -> None:
