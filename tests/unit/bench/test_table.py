@@ -104,7 +104,7 @@ def test_the_report_is_written_as_json_and_markdown(tmp_path) -> None:
     assert str(Estimate(1.25, 0.5)) in "1.2 ± 0.5 1.3 ± 0.5"
 
 
-@pytest.mark.parametrize("name", ["training", "training_width16", "training_earlier_rule"])
+@pytest.mark.parametrize("name", ["training", "training_width16"])
 def test_the_recorded_results_name_present_scenarios_and_strategies(name: str) -> None:
     results = Path(__file__).parents[2] / "benchmarks" / "results"
     recorded = json.loads((results / f"{name}.json").read_text())
