@@ -152,7 +152,7 @@ class ConditionFinder:
     def known(self, outcomes: Outcomes) -> Outcomes:
         """Those of the classes that count, in images that the index has regions of."""
         rows = self._rows[outcomes.image_rows]
-        indexed = (rows >= 0) & self._means.any(axis=1)[rows]
+        indexed = (rows >= 0) & np.asarray(self._means.any(axis=1))[rows]
         return outcomes.take(self._known[outcomes.class_rows] & indexed)
 
     def vectors(self, group: Outcomes) -> npt.NDArray[np.float32]:

@@ -77,7 +77,7 @@ def measure_contexts(
         for texts in ([context_phrases(text) for text in contexts], [PLAIN] * len(contexts))
     )
     added = similarity_to_texts(images, index, vectors, against=plain)
-    present = np.isfinite(added).all(axis=0)
+    present = np.asarray(np.isfinite(added).all(axis=0))
     slices = measure_slices(
         matches,
         answering(added, share=ANSWERING_SHARE),

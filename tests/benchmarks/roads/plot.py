@@ -69,5 +69,6 @@ def _draw_panel(axis: Any, condition: str | None, strategies: dict[str, Any]) ->
             label=label,
         )
     axis.axvline(0, color="grey", linewidth=0.8)
+    axis.tick_params(labelbottom=True)  # of a tall figure nobody sees the last axis
     axis.set_yticks(range(len(names)), [STRATEGIES[name].about.split(":")[0] for name in names])
     axis.set_ylim(max(len(names), 1) - 0.5, -0.5)
