@@ -23,7 +23,9 @@ Floats = npt.NDArray[np.float64]
 
 MAX_RATIO = 20.0  # and 1 / 20 at least
 _NUM_TRAIN = 20_000  # training images that a fit looks at
-_PRIOR_DEVIATION = 0.3  # of the log ratio over the training images, before anything is seen
+# Of the log ratio over the training images, before anything is seen. A larger one brings draws
+# nearer to what is missed, by drawing few images very often: docs/evidence.md.
+_PRIOR_DEVIATION = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,10 @@ def fit_density_ratio(
     size = 1 / (wanted**2).sum()
 
     # 3. Penalised likelihood; convex, so the start does not matter.
+    log_drawn = np.log(drawn)
+
     def loss(direction: Floats) -> tuple[float, Floats]:
-        logs = features @ direction + np.log(drawn)
+        logs = features @ direction + log_drawn
         total = logsumexp(logs)
         gradient = size * (np.exp(logs - total) @ features - target)
         penalty = direction @ direction / (2 * _PRIOR_DEVIATION**2)
@@ -107,7 +111,7 @@ def fit_density_ratio(
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     direction = found / length
     # The ratio is 1 on average over training.
-    offset = -logsumexp(features @ found + np.log(drawn)) - direction @ centre
+    offset = -logsumexp(features @ found + log_drawn) - direction @ centre
     return DensityRatio(tuple(direction.tolist()), float(offset))
 
 
