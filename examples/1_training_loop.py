@@ -50,7 +50,8 @@ def main():
         sampler.set_epoch(epoch)
         train(model, make_loader(images, sampler), optimizer)
         results = detect(model, val_images)
-        done = miner.step(evaluate(val_images, results), val_detections=results)  # logs one line
+        progress = (epoch + 1) / args.epochs
+        done = miner.step(evaluate(val_images, results), val_detections=results, progress=progress)
         if done.weak:
             print("weakest:", ", ".join(done.weak[:5]), "| targets:", done.counts())
 

@@ -27,17 +27,14 @@ from hardmine.index.base import Index
 from hardmine.index.coverage import check_coverage
 from hardmine.kept import Kept, KeptFolder
 from hardmine.mining.assess import (
-    Assessment,
     ValidationSet,
     assess,
-    check_validation,
     make_finder,
 )
 from hardmine.mining.checked import match_checks
 from hardmine.mining.conditions import ConditionFinder, read_contexts
 from hardmine.mining.mine import (
     MiningData,
-    Ratios,
     RoundInputs,
     WeightPolicy,
     find_ratios,
@@ -47,6 +44,7 @@ from hardmine.mining.mine import (
     rules_or_policy,
 )
 from hardmine.mining.need import NeedRules
+from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules
@@ -83,9 +81,8 @@ class HardMiner:
             are measured instead of being searched for every weak class.
         need: Which classes count as weak.
         targets: How queries and labels become targets.
-        weights: How far weights may lie apart; ``"class-aware"`` draws all classes alike,
-            ``"look"`` leaves them as they are; or a policy of one's own, a function of
-            (``RoundInputs``, ``MiningData``) that returns (N,) weights.
+        weights: How far weights may lie apart; ``"class-aware"`` draws all classes alike; or a
+            function of (``RoundInputs``, ``MiningData``) that returns (N,) weights, a policy.
         rounds: File that gets one line of JSON a round; None for none.
         strict: Whether a failing round raises, on every rank.
         kept: Folder of ``hardmine serve`` with contexts and answers to checks, read in each round.
@@ -144,8 +141,8 @@ class HardMiner:
                     dataset=None if sampler is None else sampler.dataset,
                 )
                 check_coverage(self.data.scores.index, self.data.ids, "training")
-                check_validation(validation, self.data.scores, self.weight_rules)
                 if validation is not None and validation.index is not None:
+                    require_comparable(validation.index, self.data.scores)
                     check_coverage(validation.index, validation.images.ids, "validation")
                 self._kept = None if kept is None else KeptFolder(kept)
                 self._use_contexts(self.contexts)
@@ -209,7 +206,7 @@ class HardMiner:
         """The last round, with weights and result; None before the first and after a resume."""
         return self._last
 
-    def step(self, metrics: Any, *, val_detections: Any = None) -> Round:
+    def step(self, metrics: Any, *, val_detections: Any = None, progress: float = 0.0) -> Round:
         """Mine once: assess the metrics, search, and give the sampler new weights.
 
         Args:
@@ -218,6 +215,8 @@ class HardMiner:
             val_detections: What the detector found on the validation images, in COCO's results
                 format. Shows which classes are confused and, with an index of these images, where
                 objects are missed and which class is weak in which context.
+            progress: Share of the training that is done. In its last quarter draws follow the look
+                of what is missed alone, where that is measured: see ``WeightRules``.
 
         Returns:
             The round, the same on every rank but for ``result``, which only rank 0 has. ``error``
@@ -227,7 +226,7 @@ class HardMiner:
         mined: list[Round] = []
 
         def attempt() -> tuple[Round, MinerState, str]:
-            done, state, failure = self._attempt(metrics, val_detections, caught)
+            done, state, failure = self._attempt(metrics, val_detections, progress, caught)
             mined.append(done)
             # The others need the weights, not what led to them: 247 MB for a million images.
             return replace(done, result=None), state, failure
@@ -291,12 +290,12 @@ class HardMiner:
         self._state, self._last = loaded, None
 
     def _attempt(
-        self, metrics: Any, val_detections: Any, caught: list[Exception]
+        self, metrics: Any, val_detections: Any, progress: float, caught: list[Exception]
     ) -> tuple[Round, MinerState, str]:
         """One round on rank 0: its record, the new state, and what went wrong."""
         started = time.perf_counter()
         try:
-            done, state = self._mine(metrics, val_detections)
+            done, state = self._mine(metrics, val_detections, progress)
         except Exception as error:  # training must go on whatever mining runs into
             caught.append(error)
             number = self._state.number + 1
@@ -317,7 +316,7 @@ class HardMiner:
         failure = f"{type(caught[0]).__name__}: {caught[0]}" if caught else ""
         return done, state, failure
 
-    def _mine(self, metrics: Any, val_detections: Any) -> tuple[Round, MinerState]:
+    def _mine(self, metrics: Any, val_detections: Any, progress: float) -> tuple[Round, MinerState]:
         """The method: need -> queries -> scores -> trust -> targets -> weights."""
         assert self.data is not None
         data, before = self.data, self._state
@@ -339,8 +338,25 @@ class HardMiner:
             found_before=before.conditions,
         )
         # 2. Scores, trust, targets, weights.
-        ratios = find_ratios(data, self.validation, assessment.matches, self.weight_rules)
-        inputs = self._round_inputs(assessment, ratios, kept, data)
+        rules = self.weight_rules and self.weight_rules.at(progress)
+        ratios = find_ratios(data, self.validation, assessment.matches, rules)
+        if ratios.density is None:
+            rules = self.weight_rules  # there is no look to follow
+        inputs = RoundInputs(
+            ap=assessment.need.ap,
+            need=assessment.class_need,
+            queries=assessment.queries,
+            confusion=assessment.confusion,
+            context_thresholds=assessment.context_thresholds,
+            ratios=ratios,
+            checked=match_checks(kept.checks, data.ids, self.class_names),
+            targets=self.target_rules,
+            weights=rules,
+            policy="" if self.policy is None else policy_name(self.policy),
+            num_images=len(data),
+            encoder=data.scores.encoder.fingerprint,
+            clusters=data.scores.index.clusters,
+        )
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from. Patience counts boosts by class.
         done = mined_round(
@@ -365,25 +381,6 @@ class HardMiner:
             encoder = self.data.scores.encoder
             self._finder = make_finder(contexts, self.validation, encoder, self.class_names)
             self._contexts_now = contexts
-
-    def _round_inputs(
-        self, assessment: Assessment, ratios: Ratios, kept: Kept, data: MiningData
-    ) -> RoundInputs:
-        return RoundInputs(
-            ap=assessment.need.ap,
-            need=assessment.class_need,
-            queries=assessment.queries,
-            confusion=assessment.confusion,
-            context_thresholds=assessment.context_thresholds,
-            ratios=ratios,
-            checked=match_checks(kept.checks, data.ids, self.class_names),
-            targets=self.target_rules,
-            weights=self.weight_rules,
-            policy="" if self.policy is None else policy_name(self.policy),
-            num_images=len(data),
-            encoder=data.scores.encoder.fingerprint,
-            clusters=data.scores.index.clusters,
-        )
 
     def _log(self, done: Round, caught: list[Exception]) -> None:
         if not caught:

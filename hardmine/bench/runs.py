@@ -221,7 +221,7 @@ def run_strategy(
                 first_validation if epoch == 0 else evaluate(trainer, setup.val, scenario.val)
             )
             val_ap.append(round(float(np.nanmean(ap)), 5))
-            sampler.update(ap, found)
+            sampler.update(ap, found, epoch / epochs)
         rows = sampler.draw_epoch()
         draws += np.bincount(rows.numpy(), minlength=len(draws))
         start = epoch / epochs

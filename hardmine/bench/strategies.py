@@ -87,9 +87,6 @@ STRATEGIES: dict[str, Strategy] = {
         _CLASS_AWARE, about="class-aware, in the last quarter alone", late=True
     ),
     "hardmine-late": Strategy("hardmine, in the last quarter alone", mining={}, late=True),
-    "hardmine-look-late": Strategy(
-        "hardmine, look, in the last quarter alone", mining={"weights": "look"}, late=True
-    ),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
     ),
@@ -169,16 +166,18 @@ class StrategySampler:
         """Whether validations change the weights."""
         return self._miner is not None or self.strategy.baseline is not None
 
-    def update(self, ap: Floats, detections: Detections) -> None:
+    def update(self, ap: Floats, detections: Detections, progress: float = 0.0) -> None:
         """Update the weights from a validation.
 
         Args:
             ap: (C,) AP of each class.
             detections: On the validation images.
+            progress: Share of the strategy's epochs that is done.
         """
         if self._miner is not None:
             metrics = dict(zip(self._class_names, ap.tolist(), strict=True))
-            self.mining_seconds += self._miner.step(metrics, val_detections=detections).seconds
+            done = self._miner.step(metrics, val_detections=detections, progress=progress)
+            self.mining_seconds += done.seconds
         elif self.strategy.baseline is not None:
             self.sampler.set_weights(self.strategy.baseline(self._counts, ap) * self._factors)
 

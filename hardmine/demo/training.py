@@ -120,7 +120,8 @@ def train_with_mining(
     ap, mined_rounds = ap_before, []
     for epoch in range(plain_epochs, plain_epochs + mined_epochs):
         metrics = dict(zip(train.class_names, ap.tolist(), strict=True))
-        mined_rounds.append(miner.step(metrics, val_detections=detections))
+        mined = (epoch - plain_epochs) / mined_epochs
+        mined_rounds.append(miner.step(metrics, val_detections=detections, progress=mined))
         train_epoch(trainer, sampler, epoch)
         train_epoch(plain, plain_sampler, epoch)
         ap, detections = evaluate(trainer, val_squares, val)

@@ -93,10 +93,10 @@ class Round:
     def __str__(self) -> str:
         if self.draws is None:
             return f"round {self.number} failed: {self.error}"
-        found = "".join(f"; weak {condition}" for condition in self.conditions)
         return (
-            f"round {self.number}: {len(self.weak)} weak classes{found}, {self.draws.num_raised} "
-            f"images raised, mean weight {self.draws.mean:.2f}, {self.seconds:.1f} s"
+            f"round {self.number}: {len(self.weak)} weak classes{self.found}, "
+            f"{self.draws.num_raised} images raised, mean weight {self.draws.mean:.2f}, "
+            f"{self.seconds:.1f} s"
         )
 
     @property
@@ -119,6 +119,15 @@ class Round:
         """Classes in need, the weakest first."""
         order = np.argsort(-self.need, kind="stable").tolist()
         return [self.class_names[row] for row in order if self.need[row] > 0]
+
+    @property
+    def found(self) -> str:
+        """Weak conditions, and whether draws follow the look alone, as the end of a clause."""
+        rules = None if self.inputs is None else self.inputs.weights
+        by_look = "; draws follow the look of what is missed alone"
+        return "".join(f"; weak {condition}" for condition in self.conditions) + (
+            by_look if rules is not None and rules.look_alone else ""
+        )
 
     def counts(self) -> dict[str, int]:
         """Number of (query, image) pairs of each kind."""
@@ -227,7 +236,7 @@ def mined_round(
         draws=report_weights(result.weights, labels.objects()),
         digest=weights_digest(result.weights),
         conditions=assessment.conditions,
-        notes=(*assessment.need.unmatched, *inputs.notes, *notes),
+        notes=(*assessment.need.unmatched, *notes),
         weights=result.weights,
         result=result,
     )

@@ -26,7 +26,6 @@ from hardmine.index import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.conditions import AUTO
-from hardmine.mining.mine import rules_or_policy
 from hardmine.mining.need import NeedRules
 from hardmine.records import ClassScores, ImageSet
 from hardmine.sampler import HardMiningSampler
@@ -96,6 +95,7 @@ class HostMining:
         self.sampler = sampler
         self.validations = 0
         self._begun_at: int | None = None  # number of the validation that was mined first
+        self._mined_at = 0.0  # share of the training that was done at the last round
         self._run = uuid4().hex
         self._log = log or logging.getLogger(__name__)
         self._partners = partners
@@ -105,7 +105,7 @@ class HostMining:
         encoder = load_encoder(**({"device": options.device or device} | arguments))
 
         if val_images is None or not (measure and options.measure):
-            self._require_no_boxes_needed()
+            _require_no_boxes_needed(options)
 
         def index_of(listed: ImageSet, place: str | Path) -> Index:
             return open_or_build(
@@ -135,12 +135,6 @@ class HostMining:
         self.miner = HardMiner(
             index, sampler, encoder=encoder, images=images, dataset_ids=dataset_ids, **settings
         )
-        rules = self.miner.weight_rules
-        if rules is not None and rules.look_alone and options.begin == 0:
-            self.warn(
-                'weights="look" gains at the end of a training and costs before it; set begin=, '
-                "such as 0.75 for its last quarter"
-            )
 
     def after_validation(
         self, read: Callable[[], ValidationResult], *, progress: float
@@ -155,9 +149,10 @@ class HostMining:
             The round; None if there was none, or if it failed and the weights stayed.
         """
         self.validations += 1
+        progress = min(progress, 1.0)
         if self._begun_at is None and self.options.begins(self.validations, progress):
             self._begun_at = self.validations
-        if self._begun_at is None or (self.validations - self._begun_at) % self.options.interval:
+        if self._begun_at is None or not self._due(self.validations - self._begun_at, progress):
             return None
         result = self._read(read)
         if result is None:
@@ -167,15 +162,27 @@ class HostMining:
                 "mining without the predicted boxes, which cannot be read: "
                 f"{result.detections_error}"
             )
-        done = self.miner.step(result.scores, val_detections=result.detections)
+        done = self.miner.step(result.scores, val_detections=result.detections, progress=progress)
         if done.failed:
             self._error(f"round {done.number} failed; the weights stay as they are: {done.error}")
             return None
+        self._mined_at = progress
         self._set_partner_weights(done.weights, done.number)
         self._info(summary(done))
         for note in done.notes:
             self.warn(note)
         return done
+
+    def _due(self, number: int, progress: float) -> bool:
+        """Whether to mine: every ``interval`` validations, and as soon as other rules hold.
+
+        Args:
+            number: Of the validation, 0 for the first that was mined.
+            progress: Share of the training that is done.
+        """
+        rules = self.miner.weight_rules
+        changed = rules is not None and rules.at(progress) != rules.at(self._mined_at)
+        return changed or number % self.options.interval == 0
 
     def state(self, samplers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """All that is needed to resume, in plain values and tensors.
@@ -189,6 +196,7 @@ class HostMining:
             "miner": self.miner.state_dict(),
             "validations": self.validations,
             "begun_at": self._begun_at,
+            "mined_at": self._mined_at,
             "samplers": list(samplers),
         }
 
@@ -215,6 +223,7 @@ class HostMining:
         self.miner.load_state_dict(state["miner"])
         self.validations = int(state["validations"])
         self._begun_at = state.get("begun_at")
+        self._mined_at = state.get("mined_at", 0.0)
         self._run = state.get("run", self._run)
         weights = state["miner"]["weights"]
         if weights is not None:
@@ -249,21 +258,6 @@ class HostMining:
             return result or ValidationResult(None)
         return None
 
-    def _require_no_boxes_needed(self) -> None:
-        """Refuse what follows predicted boxes where there are none, before an index is built."""
-        rules, _ = rules_or_policy(self.options.miner.get("weights"))
-        if AUTO in self.options.miner.get("contexts", ()):
-            what, instead = f"contexts={AUTO!r}", 'name the contexts, such as ["at night"]'
-        elif rules is not None and rules.look_alone:
-            what, instead = 'weights="look"', "leave it out"
-        else:
-            return
-        raise InputError(
-            f"{what} needs the boxes predicted on the validation images, which are not handed over "
-            "here (no validation images, a trainer that keeps no boxes, or measure=False); "
-            f"{instead}"
-        )
-
     def _set_partner_weights(self, weights: Any, number: int) -> None:
         if self._partners is not None:
             self._partners.set_weights(weights, round_number=number)
@@ -281,6 +275,16 @@ class HostMining:
     def _error(self, message: str) -> None:
         if rank_and_world_size()[0] == 0:
             self._log.error(f"hardmine: {message}")
+
+
+def _require_no_boxes_needed(options: MiningOptions) -> None:
+    """Refuse what follows predicted boxes where there are none, before an index is built."""
+    if AUTO in options.miner.get("contexts", ()):
+        raise InputError(
+            f"contexts={AUTO!r} needs the boxes predicted on the validation images, which are not "
+            "handed over here (no validation images, a trainer that keeps no boxes, or "
+            'measure=False); name the contexts, such as ["at night"]'
+        )
 
 
 def _unusable(result: ValidationResult | None) -> str:

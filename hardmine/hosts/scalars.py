@@ -41,9 +41,8 @@ def summary(done: Round) -> str:
     draws = done.draws
     assert draws is not None
     weakest = ", ".join(done.weak[:5]) or "none"
-    found = "".join(f"; weak {condition}" for condition in done.conditions)
     return (
-        f"round {done.number}: weak {weakest}{found}; {draws.num_raised} images raised, "
+        f"round {done.number}: weak {weakest}{done.found}; {draws.num_raised} images raised, "
         f"{100 * draws.moved_share:.0f} % of the draws moved, effective size "
         f"{draws.effective_size:.0f} of {draws.num_images}, {done.seconds:.1f} s"
     )

@@ -18,8 +18,6 @@ from hardmine.mining.confusion import Confusion, measure_confusion
 from hardmine.mining.contexts import ContextNeed, measure_contexts
 from hardmine.mining.need import Need, NeedRules, class_need
 from hardmine.mining.queries import Queries, build_queries
-from hardmine.mining.scores import ScoreCache, require_comparable
-from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet, numbers, plain_values
 
 Floats = npt.NDArray[np.float64]
@@ -290,29 +288,6 @@ def assess(
         conditions,
         matches,
     )
-
-
-def check_validation(
-    validation: ValidationSet | None, scores: ScoreCache, rules: WeightRules | None
-) -> None:
-    """Check that the validation images serve, before the first round.
-
-    Args:
-        validation: The validation images; None if there are none.
-        scores: Of the training images.
-        rules: Of the weights; None if a policy of one's own makes them.
-
-    Raises:
-        InputError: If their index cannot be compared with that of the training images, or is
-            missing where the weights follow nothing else.
-    """
-    if validation is not None and validation.index is not None:
-        require_comparable(validation.index, scores)
-    elif rules is not None and rules.look_alone:
-        raise InputError(
-            'weights="look" follows the look of validation images on which objects are missed: '
-            "make the miner with validation=ValidationSet(images, index)"
-        )
 
 
 def make_finder(

@@ -202,7 +202,8 @@ class RoundInputs:
         ratios: How many times as often validation misses objects as training shows them.
         checked: What people found when they checked images.
         targets: How targets are split.
-        weights: How weights are limited; None if a policy of one's own makes them.
+        weights: How weights are limited, now that the training is as far as it is; None if a policy
+            of one's own makes them.
         policy: Name of that policy; empty for hardmine's own weights.
         num_images: N.
         encoder: Its fingerprint.
@@ -222,16 +223,6 @@ class RoundInputs:
     num_images: int = 0
     encoder: str = ""
     clusters: str = ""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What people should know of the draws to come."""
-        if self.weights is None or not self.weights.look_alone or self.ratios.density is not None:
-            return ()
-        return (
-            "all images are drawn equally often: the weights follow the look of images on which "
-            "objects are missed, and this validation came without predicted boxes or missed none",
-        )
 
 
 # A policy of one's own: the round's inputs and the data -> (N,) weights.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,15 @@ class WeightRules:
         classes: ``"missed"`` draws classes as ``balance`` says. ``"alike"`` draws each class as
             often as any other, as class-aware sampling does, and ``"unchanged"`` as often as
             training shows it; ``balance`` then counts for look alone.
+        look_from: Share of the training from which draws follow nothing but the look of what
+            validation misses, as often as it is missed, and classes come as training shows them:
+            what is drawn last decides. 1: not at all.
     """
 
     cap: float = 1.75
     balance: float = 0.5
     classes: str = "missed"
+    look_from: float = 0.75
 
     def __post_init__(self) -> None:
         if self.classes not in ("missed", "alike", "unchanged"):
@@ -46,11 +50,22 @@ class WeightRules:
             )
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
         _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
+        _require("look_from", self.look_from, 0.0, 1.0, "in [0, 1]")
 
     @property
     def look_alone(self) -> bool:
         """Whether draws follow nothing but the look of what validation misses."""
         return self.classes == "unchanged" and self.cap == 1
+
+    def at(self, progress: float) -> WeightRules:
+        """The rules when this share of the training is done."""
+        if not 0 <= progress <= 1:
+            raise InputError(
+                f"progress is the share of the training that is done, in [0, 1], got {progress}"
+            )
+        if self.look_from == 1 or progress < self.look_from - 1e-9:  # 9 of 12 epochs are 0.75
+            return self
+        return replace(self, cap=1.0, balance=1.0, classes="unchanged")
 
 
 def _require(name: str, value: object, low: float, high: float, expected: str) -> None:
@@ -61,7 +76,6 @@ def _require(name: str, value: object, low: float, high: float, expected: str) -
 
 NAMED_RULES = {
     "class-aware": WeightRules(cap=1.0, classes="alike"),
-    "look": WeightRules(cap=1.0, balance=1.0, classes="unchanged"),
 }
 
 

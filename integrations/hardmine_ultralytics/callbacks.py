@@ -117,7 +117,7 @@ class HardMining:
         if trainer.args.single_cls:
             self._mining.warn(
                 f"single_cls=True leaves one class called {names[0]!r}, and no text finds that; "
-                'mine by look: miner={"weights": "look"}'
+                "draws follow the look of what is missed"
             )
         if trainer.start_epoch > 0:
             self._mining.load_state(self._states.load(trainer.start_epoch - 1))

@@ -11,7 +11,7 @@ import pytest
 from toy_data import NAMES, ToyData, WordEncoder, make_toy_data
 from toy_miner import FORK, METRICS, detections_of, make_miner
 
-from hardmine import HardMiner, HardMiningSampler, NeedRules, ValidationSet
+from hardmine import HardMiner, HardMiningSampler, NeedRules, ValidationSet, WeightRules
 from hardmine.errors import IndexMismatch, InputError
 from hardmine.history.rounds import Round, read_rounds
 from hardmine.mining.density_ratio import fit_density_ratio
@@ -25,7 +25,7 @@ def toy() -> ToyData:
 
 
 def train(
-    toy: ToyData, record: Path, rounds: int = 4, **options: object
+    toy: ToyData, record: Path, rounds: int = 4, progress: float = 0.0, **options: object
 ) -> tuple[HardMiner, list[Round]]:
     """Epochs of one and a half passes with a round after each; the last but one fails."""
     val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
@@ -43,7 +43,7 @@ def train(
     for number in range(rounds):
         list(sampler)
         metrics = {"unicorn": 0.1} if number == rounds - 2 else METRICS
-        done.append(miner.step(metrics, val_detections=results))
+        done.append(miner.step(metrics, val_detections=results, progress=progress))
     return miner, done
 
 
@@ -123,9 +123,12 @@ def test_all_classes_alike_times_the_root_of_the_density_ratio(
     np.testing.assert_allclose(alone.weights / alone.weights.mean(), expected / expected.mean())
 
 
-def test_look_alone_draws_by_the_density_ratio(toy: ToyData, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", [None, "class-aware"])
+def test_the_end_of_a_training_is_drawn_by_the_density_ratio_alone(
+    toy: ToyData, tmp_path: Path, weights: str | None
+) -> None:
     record = tmp_path / "rounds.jsonl"
-    _, run = train(toy, record, weights="look")
+    _, run = train(toy, record, weights=weights, progress=9 / 12)
     # What is missed are forks at night; training is taken as it is labelled.
     objects = np.asarray(toy.images.class_counts.sum(axis=1)).ravel()
     val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
@@ -135,20 +138,27 @@ def test_look_alone_draws_by_the_density_ratio(toy: ToyData, tmp_path: Path) -> 
     assert ratio is not None
     np.testing.assert_allclose(run[-1].weights, ratio.of(vectors[1]))
     assert run[-1].weights[toy.night].mean() > 1.5 * run[-1].weights[~toy.night].mean()
-    assert run[-1].notes == ()
+    assert "draws follow the look of what is missed alone" in str(run[-1])
     assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, run[-1].weights)
 
 
-def test_look_alone_needs_validation_images_and_predicted_boxes(toy: ToyData) -> None:
-    for validation in (None, ValidationSet(toy.images)):
-        with pytest.raises(
-            InputError, match=r'weights="look" follows .*ValidationSet\(images, index'
-        ):
-            make_miner(toy, weights="look", validation=validation)
-    miner = make_miner(toy, weights="look", validation=ValidationSet(toy.images, toy.index))
-    done = miner.step(METRICS)
-    assert np.array_equal(done.weights, np.ones(len(toy.images)))
-    assert any("all images are drawn equally often" in note for note in done.notes)
+def test_where_no_look_is_known_the_end_is_drawn_as_before(toy: ToyData) -> None:
+    for validation in (None, ValidationSet(toy.images), ValidationSet(toy.images, toy.index)):
+        early, late = (
+            make_miner(toy, validation=validation).step(METRICS, progress=progress)
+            for progress in (0.0, 1.0)
+        )
+        assert np.array_equal(early.weights, late.weights)
+        assert not late.inputs.weights.look_alone
+
+
+def test_rules_hold_until_the_share_of_the_training_that_they_name(toy: ToyData) -> None:
+    rules = WeightRules(cap=2.0)
+    assert rules.at(0.74) == rules
+    assert rules.at(0.75) == replace(rules, cap=1.0, balance=1.0, classes="unchanged")
+    assert WeightRules(look_from=1).at(1.0) == WeightRules(look_from=1)
+    done = make_miner(toy).step(METRICS, progress=9)
+    assert "progress is the share of the training that is done, in [0, 1], got 9" in done.error
 
 
 def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:

@@ -78,8 +78,6 @@ def test_rules_may_be_mappings() -> None:
 
 
 def test_weights_may_be_the_name_of_rules() -> None:
-    look = WeightRules(cap=1.0, balance=1.0, classes="unchanged")
-    assert read_config({"weights": "look"}).weights == look
     named = WeightRules(cap=1.0, classes="alike")
     assert read_config({"weights": "class-aware"}).weights == named
     assert miner_arguments({"weights": "class-aware"}) == {"weights": named}
@@ -95,7 +93,7 @@ def test_weights_may_be_the_name_of_rules() -> None:
         ([], "the file must be a mapping"),
         ({"wieghts": {}}, "unknown key 'wieghts'; did you mean 'weights'"),
         ({"weights": {"balanse": 1}}, "unknown key 'weights.balanse'; did you mean 'balance'"),
-        ({"weights": {"xyz": 1}}, "known: cap, balance, classes"),
+        ({"weights": {"xyz": 1}}, "known: cap, balance, classes, look_from"),
         (
             {"weights": "uniform"},
             "my.yaml, weights: there are no rules called .uniform.; known: class-",

@@ -49,6 +49,10 @@ class Regime:
         """How often each photo is seen on average."""
         return self.warmup_passes + self.rounds * self.round_passes
 
+    def progress(self, number: int) -> float:
+        """Share of the training that is done before a round, from 1."""
+        return (self.warmup_passes + (number - 1) * self.round_passes) / self.passes
+
 
 REGIMES = {
     "plenty": Regime(warmup_passes=1, rounds=2, round_passes=0.5),

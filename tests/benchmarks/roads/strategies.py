@@ -65,12 +65,12 @@ class RoundView:
     """What a round starts from.
 
     Attributes:
-        number: From 1.
+        progress: Share of the training that is done.
         ap: (C,) AP on val.
         found: Detections on val.
     """
 
-    number: int
+    progress: float
     ap: Floats
     found: Detections
 
@@ -150,7 +150,7 @@ def hardmine(*, measured: bool = True, **options: Any) -> Callable[[DrawData], R
         def rule(view: RoundView) -> Floats:
             metrics = dict(zip(data.known.class_names, view.ap.tolist(), strict=True))
             found = view.found if measured else None
-            weights = miner.step(metrics, val_detections=found).weights
+            weights = miner.step(metrics, val_detections=found, progress=view.progress).weights
             assert weights is not None
             return np.asarray(weights, np.float64)
 
@@ -169,7 +169,6 @@ STRATEGIES: dict[str, Strategy] = {
     "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
     "hardmine": Strategy("hardmine", hardmine()),
     "hardmine-class-aware": Strategy("hardmine, class-aware", hardmine(weights="class-aware")),
-    "hardmine-look": Strategy("hardmine, look", hardmine(weights="look")),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
@@ -186,7 +185,7 @@ STRATEGIES |= {
     f"{name}-late": replace(
         STRATEGIES[name], about=f"{STRATEGIES[name].about}, in the last round alone", late=True
     )
-    for name in ("class-aware", "inverse-ap", "hardmine", "hardmine-class-aware", "hardmine-look")
+    for name in ("class-aware", "inverse-ap", "hardmine")
 }
 STRATEGIES["told-late"] = replace(
     STRATEGIES["told"], about="told, in the last round alone", late=True

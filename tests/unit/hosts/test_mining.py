@@ -116,16 +116,7 @@ def test_contexts_cannot_be_found_without_predicted_boxes(tmp_path) -> None:
         make_mining(tmp_path, miner={"contexts": "auto"})
     with pytest.raises(InputError, match="measure=False"):
         make_mining(tmp_path, keeps_boxes=True, measure=False, miner={"contexts": "auto"})
-    with pytest.raises(InputError, match=r'weights="look" needs the boxes .*; leave it out'):
-        make_mining(tmp_path, miner={"weights": "look"})
     assert not (tmp_path / "hardmine").exists()
-
-
-def test_weights_that_gain_at_the_end_alone_are_said(tmp_path, caplog) -> None:
-    make_mining(tmp_path, keeps_boxes=True, begin=9, miner={"weights": "look"})
-    assert "set begin=" not in caplog.text
-    make_mining(tmp_path, keeps_boxes=True, miner={"weights": "look"})
-    assert "set begin=" in caplog.text
 
 
 def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
@@ -179,6 +170,31 @@ def test_mining_begins_after_a_share_of_the_training(tmp_path) -> None:
     for begin in (-1, 1.5, float("nan")):
         with pytest.raises(InputError, match=f"share of the training below 1, got {begin}"):
             MiningOptions(begin=begin)
+
+
+def test_the_end_of_the_training_is_mined_between_two_rounds_too(tmp_path, caplog) -> None:
+    options = {"keeps_boxes": True, "interval": 4}
+    mining = make_mining(tmp_path, **options)
+    with caplog.at_level(logging.INFO, logger="hardmine.hosts"):
+        done = [mine_with_boxes(mining, number / 8) for number in range(1, 7)]
+    assert [one is not None for one in done] == [True, False, False, False, True, True]
+    assert [one.inputs.weights.look_alone for one in done if one] == [False, False, True]
+    assert "weak cat; draws follow the look of what is missed alone" in caplog.messages[-1]
+    state = mining.state([mining.sampler.state_dict()])
+    mining = make_mining(tmp_path, **options)
+    mining.load_state(state)
+    assert mine_with_boxes(mining, 7 / 8) is None
+
+
+def mine_with_boxes(mining: HostMining, progress: float) -> Any:
+    """Of the twelve images, the first six were found."""
+    boxes = [
+        {"image_id": 10 * row, "category_id": row % 2, "bbox": [2, 2, 10, 10], "score": 0.9}
+        for row in range(NUM_IMAGES // 2)
+    ]
+    return mining.after_validation(
+        lambda: ValidationResult(read_scores(METRICS), boxes), progress=progress
+    )
 
 
 def broken() -> ValidationResult:
