@@ -75,7 +75,7 @@ def _require(name: str, value: object, low: float, high: float, expected: str) -
 
 
 NAMED_RULES = {
-    "class-aware": WeightRules(cap=1.0, classes="alike"),
+    "class-aware": WeightRules(cap=1.0, balance=0.0, classes="alike"),
 }
 
 

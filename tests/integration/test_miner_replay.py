@@ -106,7 +106,7 @@ def test_all_classes_alike_times_the_root_of_the_density_ratio(
     toy: ToyData, tmp_path: Path
 ) -> None:
     record = tmp_path / "rounds.jsonl"
-    _, run = train(toy, record, weights="class-aware")
+    _, run = train(toy, record, weights=WeightRules(cap=1.0, classes="alike"))
     labels = toy.images.class_counts.toarray() > 0
     expected = (labels / labels.sum(axis=0)).sum(axis=1)
     expected[expected == 0] = expected[expected > 0].mean()
@@ -115,12 +115,11 @@ def test_all_classes_alike_times_the_root_of_the_density_ratio(
     ratio = run[-1].weights / expected / np.sqrt(density)
     np.testing.assert_allclose(ratio, ratio[0])
     assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, run[-1].weights)
-    # Without predicted boxes it is class-aware sampling alone, whatever the AP.
-    plain = make_miner(toy, weights="class-aware")
-    alone = plain.step(METRICS)
-    boosted = toy.images.ids[alone.result.targets.image_rows[0]]
+    # Called by its name it is class-aware sampling alone, whatever the AP and whatever is missed.
+    plain, run = train(toy, tmp_path / "plain.jsonl", weights="class-aware")
+    boosted = toy.images.ids[run[-1].result.targets.image_rows[0]]
     assert "boosts do not count: the cap is 1" in str(plain.explain(boosted))
-    np.testing.assert_allclose(alone.weights / alone.weights.mean(), expected / expected.mean())
+    np.testing.assert_allclose(run[-1].weights / run[-1].weights.mean(), expected / expected.mean())
 
 
 @pytest.mark.parametrize("weights", [None, "class-aware"])

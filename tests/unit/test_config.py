@@ -78,7 +78,7 @@ def test_rules_may_be_mappings() -> None:
 
 
 def test_weights_may_be_the_name_of_rules() -> None:
-    named = WeightRules(cap=1.0, classes="alike")
+    named = WeightRules(cap=1.0, balance=0.0, classes="alike")
     assert read_config({"weights": "class-aware"}).weights == named
     assert miner_arguments({"weights": "class-aware"}) == {"weights": named}
     with pytest.raises(
