@@ -358,12 +358,12 @@ class HardMiner:
             clusters=data.scores.index.clusters,
         )
         result = mine(inputs, data, policy=self.policy)
-        # 3. The record, and what the next round starts from. Patience counts boosts by class.
+        # 3. The record, and what the next round starts from.
         done = mined_round(
             before.number + 1, assessment, inputs, result, labels=data.labels, notes=kept.notes
         )
         looked = assessment.matches is not None
-        patience = replace(assessment.patience, boosted=assessment.class_need > 0)
+        patience = replace(assessment.patience, boosted=done.boosted)
         return done, replace(
             before,
             number=done.number,

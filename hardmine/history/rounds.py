@@ -121,13 +121,22 @@ class Round:
         return [self.class_names[row] for row in order if self.need[row] > 0]
 
     @property
+    def boosted(self) -> npt.NDArray[np.bool_]:
+        """(C,) which classes were drawn more often for their need, contexts apart."""
+        rules = None if self.inputs is None else self.inputs.weights
+        return (self.need > 0) & (rules is None or rules.cap > 1)
+
+    @property
+    def look_alone(self) -> bool:
+        """Whether draws follow nothing but the look of what validation misses."""
+        rules = None if self.inputs is None else self.inputs.weights
+        return rules is not None and rules.look_alone
+
+    @property
     def found(self) -> str:
         """Weak conditions, and whether draws follow the look alone, as the end of a clause."""
-        rules = None if self.inputs is None else self.inputs.weights
-        by_look = "; draws follow the look of what is missed alone"
-        return "".join(f"; weak {condition}" for condition in self.conditions) + (
-            by_look if rules is not None and rules.look_alone else ""
-        )
+        by_look = "; draws follow the look of what is missed alone" if self.look_alone else ""
+        return "".join(f"; weak {condition}" for condition in self.conditions) + by_look
 
     def counts(self) -> dict[str, int]:
         """Number of (query, image) pairs of each kind."""

@@ -31,13 +31,14 @@ class RoundSummary:
         mistaken: Which classes were mistaken for which others more than most classes are, the
             largest share first, e.g. ``"bus for car 40 %"``.
         conditions: In which the detector was found to fail, and how often it does there.
+        look_alone: Whether draws followed nothing but the look of what validation missed.
         counts: Images of each kind.
         num_raised: Images drawn more often than uniformly.
         moved_share: Share of an epoch's draws that mining moved.
         effective_share: Effective sample size, as a share of the images.
         head_change: Change of the head classes' share of the draws; NaN without labels.
-        gain_weak: Mean change of AP of this round's weak classes until the next validation; NaN
-            in the last round.
+        gain_weak: Mean change of AP of the classes that this round boosted until the next
+            validation; NaN in the last round.
         gain_rest: The same of the other classes.
         error: Why the round failed; empty if it did not.
     """
@@ -49,6 +50,7 @@ class RoundSummary:
     queries: tuple[str, ...]
     mistaken: tuple[str, ...]
     conditions: tuple[str, ...]
+    look_alone: bool
     counts: dict[str, int]
     num_raised: int
     moved_share: float
@@ -121,7 +123,7 @@ def summarize_run(rounds: Sequence[Round]) -> RunSummary:
             )
     ap = np.stack([done.ap for done in rounds])
     need = np.stack([np.full(len(names), np.nan) if done.failed else done.need for done in rounds])
-    boosted = need > 0  # weak as a whole, not in a context alone
+    boosted = np.stack([done.boosted for done in rounds])
     gains = _next_known(ap) - ap
     classes = [
         ClassSummary(
@@ -169,6 +171,7 @@ def _summarize(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> Ro
         queries=tuple(query.phrases[0] for query in done.queries),
         mistaken=_mistaken(done),
         conditions=tuple(map(str, done.conditions)),
+        look_alone=done.look_alone,
         counts=done.counts() if done.queries else dict.fromkeys(KINDS, 0),
         num_raised=0 if draws is None else draws.num_raised,
         moved_share=math.nan if draws is None else draws.moved_share,

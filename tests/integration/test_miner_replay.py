@@ -127,7 +127,7 @@ def test_the_end_of_a_training_is_drawn_by_the_density_ratio_alone(
     toy: ToyData, tmp_path: Path, weights: str | None
 ) -> None:
     record = tmp_path / "rounds.jsonl"
-    _, run = train(toy, record, weights=weights, progress=9 / 12)
+    miner, run = train(toy, record, weights=weights, progress=9 / 12)
     # What is missed are forks at night; training is taken as it is labelled.
     objects = np.asarray(toy.images.class_counts.sum(axis=1)).ravel()
     val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
@@ -138,6 +138,9 @@ def test_the_end_of_a_training_is_drawn_by_the_density_ratio_alone(
     np.testing.assert_allclose(run[-1].weights, ratio.of(vectors[1]))
     assert run[-1].weights[toy.night].mean() > 1.5 * run[-1].weights[~toy.night].mean()
     assert "draws follow the look of what is missed alone" in str(run[-1])
+    assert run[-1].weak
+    assert not run[-1].boosted.any()
+    assert not any(miner.state_dict()["patience"]["boosted"])
     assert np.array_equal(make_miner(toy).replay(read_rounds(record)[-1]).weights, run[-1].weights)
 
 

@@ -14,7 +14,7 @@ from hardmine.mining.confusion import Confusion
 from hardmine.mining.mine import Ratios, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS
-from hardmine.mining.weights import report_weights
+from hardmine.mining.weights import WeightRules, report_weights
 from hardmine.report.rounds_page import chart, rounds_page, spark
 from hardmine.report.run_summary import summarize_run
 from hardmine.report.units import points
@@ -28,6 +28,7 @@ def make(
     weak: str = "fork",
     confusion: Confusion | None = None,
     ratios: Ratios | None = None,
+    progress: float = 0.0,
     **changes: object,
 ) -> Round:
     row = NAMES.index(weak)
@@ -37,6 +38,7 @@ def make(
         queries=Queries(((weak,),), np.array([row]), ("",), np.array([0.5])),
         confusion=confusion or Confusion(),
         ratios=ratios or Ratios(),
+        weights=WeightRules().at(progress),
     )
     done = Round(
         number=number,
@@ -81,6 +83,15 @@ def test_classes_are_sorted_by_how_often_they_were_boosted() -> None:
     assert fork.gain_rest == pytest.approx(-0.01)
     assert fork.trust == pytest.approx(0.8)
     assert np.isnan(run.classes[2].trust)
+
+
+def test_the_end_of_a_training_boosts_no_class() -> None:
+    run = summarize_run([*RUN, make(6, [0.5, 0.2, 0.3], progress=0.75)])
+    assert [line.look_alone for line in run.rounds] == [False] * 5 + [True]
+    assert [line.num_boosted for line in run.classes] == [3, 1, 0]
+    sentence = "Draws follow the look of what is missed alone"
+    assert sentence in rounds_page(run)
+    assert sentence not in rounds_page(summarize_run(RUN))
 
 
 def test_confused_classes_are_listed_with_the_largest_share_first() -> None:
