@@ -22,7 +22,7 @@ from hardmine.scenes import write_split
 CLUSTERS = "agglomerative:k=50+whole"
 SPLITS = ("train", "val", "test")
 _EVERYWHERE = ("uniform", "inverse-ap", "hardmine", "hardmine-class-aware")
-_LATE = (*_EVERYWHERE, "hardmine-late", "class-aware")
+_LATE = (*_EVERYWHERE, "hardmine-late", "no-look", "class-aware")
 _AT_NIGHT = (*_LATE, "class-aware-late")
 _RARE_NIGHT = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
 _COMMON_NIGHT = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}

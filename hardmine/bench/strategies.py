@@ -19,6 +19,7 @@ from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.balance import class_aware
 from hardmine.mining.targets import TargetRules
+from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -87,6 +88,9 @@ STRATEGIES: dict[str, Strategy] = {
         _CLASS_AWARE, about="class-aware, in the last quarter alone", late=True
     ),
     "hardmine-late": Strategy("hardmine, in the last quarter alone", mining={}, late=True),
+    "no-look": Strategy(
+        "hardmine without the last quarter by look", mining={"weights": WeightRules(look_from=1.0)}
+    ),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
     ),

@@ -21,6 +21,7 @@ from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.balance import class_aware
+from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -169,6 +170,9 @@ STRATEGIES: dict[str, Strategy] = {
     "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
     "hardmine": Strategy("hardmine", hardmine()),
     "hardmine-class-aware": Strategy("hardmine, class-aware", hardmine(weights="class-aware")),
+    "hardmine-no-look": Strategy(
+        "hardmine, without the last quarter by look", hardmine(weights=WeightRules(look_from=1.0))
+    ),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)
