@@ -47,7 +47,8 @@ class Explanation:
             mistaken for, and by its density ratio.
         density_ratio: How many times as often validation misses objects in images like it as
             training shows them.
-        boosts: Whether boosts count in the weight; with a cap of 1 they do not.
+        boosts: Whether boosts count in the weight; they do not with a cap of 1, nor at the end of a
+            training.
     """
 
     image_id: Any
@@ -74,7 +75,7 @@ class Explanation:
         if not self.reasons:
             lines.append("  it answers no query")
         elif not self.boosts:
-            lines.append("  boosts do not count: the cap is 1")
+            lines.append("  boosts do not count in this round")
         if self.balance != 1:
             lines.append(f"  balance of classes, misses and confusion: factor {self.balance:.3f}")
         if self.density_ratio != 1:

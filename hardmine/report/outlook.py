@@ -10,7 +10,7 @@ from hardmine.report.gaps import ClassGap
 from hardmine.report.text_slices import TextSlice
 
 _RARE, _CONDITION = "rare classes", "a condition that training seldom shows"
-_LATE = 'mined at the end alone by weights="look"'
+_LATE = "mined in the last quarter alone"
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,15 @@ class Measured:
 # person, truck and bus. Night is 4 % of training and 39 % of validation and test, but for rare
 # classes seen twice or 40 times, where photos are as they come.
 MEASURED = (
-    Measured(_CONDITION, "road photos", 2, weak=(0.6, 0.2), all=(0.4, 0.2)),
+    Measured(_CONDITION, "road photos", 2, weak=(0.9, 0.2), all=(0.4, 0.3)),
     Measured(_CONDITION, "road photos", 2, weak=(0.6, 0.1), all=(0.1, 0.2), how=_LATE),
-    Measured(_CONDITION, "road photos", 7, weak=(0.1, 0.2), all=(-0.2, 0.1)),
+    Measured(_CONDITION, "road photos", 7, weak=(0.7, 0.2), all=(0.1, 0.2)),
     Measured(_CONDITION, "road photos", 7, weak=(0.5, 0.1), all=(0.1, 0.1), how=_LATE),
     Measured(_CONDITION, "road photos", 40, weak=(-0.1, 0.1), all=(-0.1, 0.1), how=_LATE),
-    Measured(_RARE, "road photos", 2, weak=(0.3, 0.1), all=(0.1, 0.3)),
-    Measured(_RARE, "road photos", 7, weak=(0.5, 0.2), all=(-0.2, 0.1)),
-    Measured(_RARE, "road photos", 40, weak=(-0.2, 0.1), all=(-0.5, 0.2)),
+    Measured(_RARE, "road photos", 2, weak=(0.1, 0.1), all=(0.2, 0.2)),
+    Measured(_RARE, "road photos", 7, weak=(0.4, 0.2), all=(0.1, 0.2)),
+    Measured(_RARE, "road photos", 40, weak=(-0.2, 0.1), all=(-0.3, 0.1)),
+    Measured(_RARE, "road photos", 40, weak=(0.0, 0.0), all=(0.0, 0.1), how=_LATE),
 )
 
 

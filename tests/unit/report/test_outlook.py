@@ -26,7 +26,7 @@ PARTS = {
 }
 
 
-STRATEGIES = {"": "hardmine", 'mined at the end alone by weights="look"': "hardmine-look-late"}
+STRATEGIES = {"": "hardmine", "mined in the last quarter alone": "hardmine-late"}
 
 
 def gain(strategies: dict[str, Any], part: str, how: str) -> tuple[float, float]:
