@@ -95,11 +95,11 @@ def train(
         trainer.validator.args.conf, trainer.validator.args.max_det = 1e-7, 20
         step = mining._mining.miner.step
 
-        def stepped(metrics: Any, *, val_detections: Any) -> Any:
+        def stepped(metrics: Any, *, val_detections: Any, progress: float) -> Any:
             boxes.append({"ours": plain_boxes(val_detections), "json": trainer.validator.jdict})
             if fail:
                 metrics = {"mAP": 0.5}
-            return step(metrics, val_detections=val_detections)
+            return step(metrics, val_detections=val_detections, progress=progress)
 
         mining._mining.miner.step = stepped
 

@@ -295,7 +295,7 @@ def test_a_sampler_for_the_other_loop_is_refused(scenes, tmp_path, loop, infinit
 
 def test_validations_are_counted_over_a_resume(scenes, tmp_path) -> None:
     """Every second validation is mined, and the run stops after one that was not."""
-    hook = {"interval": 2}
+    hook = {"interval": 2, "miner": {"weights": {"look_from": 1}}}
     train(scenes, tmp_path, hook=hook, epochs=2, **INSTANT)
     train(scenes, tmp_path, hook=hook, epochs=3, resume=True, **INSTANT)
     rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
