@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def in_actor(index: ShardedIndex, number: int, ask: Callable[[Holder], Any]) -> 
     return ray.get(handle.__ray_call__.remote(ask))
 
 
+def wait_until_gone(process: int) -> None:
+    """Wait for a process to end, at most a minute."""
+    for _ in range(1200):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"process {process} is still there")
+
+
 def main(folder: Path) -> None:
     """Ask everything, kill an actor, ask again and as another training, and end them."""
     path, whole = folder / "all.hmx", open_index(folder / "whole.hmx")
@@ -59,7 +71,9 @@ def main(folder: Path) -> None:
     other = open_on_ray(path, actors=2, num_cpus=0.5)
     assert process_of(other, 0) == before[0]
     assert process_of(other, 1) != before[1]
+    last = process_of(other, 0)
     index.close()
+    wait_until_gone(last)  # Ray does not wait for it
     with pytest.raises(HardmineError, match="an actor of the index failed"):
         other.mean_vectors()
     if torch.cuda.is_available():
