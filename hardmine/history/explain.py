@@ -77,7 +77,7 @@ class Explanation:
         elif not self.boosts:
             lines.append("  boosts do not count in this round")
         if self.balance != 1:
-            lines.append(f"  balance of classes, misses and confusion: factor {self.balance:.3f}")
+            lines.append(f"  balance: factor {self.balance:.3f}")
         if self.density_ratio != 1:
             lines.append(
                 f"  validation misses objects in images like it {self.density_ratio:.2f} times as "

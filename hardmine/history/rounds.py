@@ -129,8 +129,7 @@ class Round:
     @property
     def look_alone(self) -> bool:
         """Whether draws follow nothing but the look of what validation misses."""
-        rules = None if self.inputs is None else self.inputs.weights
-        return rules is not None and rules.look_alone
+        return self.inputs is not None and self.inputs.look_alone
 
     @property
     def found(self) -> str:
@@ -245,7 +244,7 @@ def mined_round(
         draws=report_weights(result.weights, labels.objects()),
         digest=weights_digest(result.weights),
         conditions=assessment.conditions,
-        notes=(*assessment.need.unmatched, *notes),
+        notes=(*assessment.need.unmatched, *inputs.notes, *notes),
         weights=result.weights,
         result=result,
     )

@@ -224,6 +224,21 @@ class RoundInputs:
     encoder: str = ""
     clusters: str = ""
 
+    @property
+    def look_alone(self) -> bool:
+        """Whether draws follow nothing but the look of what validation misses."""
+        return self.weights is not None and self.weights.look_alone
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the draws to come."""
+        if not self.look_alone or self.ratios.density is not None:
+            return ()
+        return (
+            "all images are drawn equally often: the weights follow the look of images on which "
+            "objects are missed, and this validation came without predicted boxes or missed none",
+        )
+
 
 # A policy of one's own: the round's inputs and the data -> (N,) weights.
 WeightPolicy: TypeAlias = Callable[[RoundInputs, MiningData], Floats]

@@ -55,7 +55,7 @@ class WeightRules:
     @property
     def look_alone(self) -> bool:
         """Whether draws follow nothing but the look of what validation misses."""
-        return self.classes == "unchanged" and self.cap == 1
+        return self.classes == "unchanged" and self.cap == 1 and self.balance > 0
 
     def at(self, progress: float) -> WeightRules:
         """The rules when this share of the training is done."""

@@ -80,7 +80,7 @@ def test_classes_are_balanced_where_validation_tells_nothing_of_them(
     np.testing.assert_allclose(done.weights, expected)
     zebra = int(np.flatnonzero(toy.present[:, 2])[0])
     said = str(miner.explain(toy.images.ids[zebra]))
-    assert ("balance of classes" in said) == (balance > 0)
+    assert ("balance: factor" in said) == (balance > 0)
     assert np.array_equal(miner.replay(read_rounds(record)[-1]).weights, done.weights)
     with pytest.raises(InputError, match=r"balance must be in \[0, 1\], got 2"):
         make_miner(toy, weights=WeightRules(balance=2.0))

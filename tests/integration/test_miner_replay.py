@@ -154,6 +154,13 @@ def test_where_no_look_is_known_the_end_is_drawn_as_before(toy: ToyData) -> None
         assert not late.inputs.weights.look_alone
 
 
+def test_draws_by_look_alone_without_a_look_are_said(toy: ToyData) -> None:
+    rules = WeightRules(cap=1.0, classes="unchanged")
+    done = make_miner(toy, weights=rules).step(METRICS)
+    assert np.array_equal(done.weights, np.ones(len(toy.images)))
+    assert any("all images are drawn equally often" in note for note in done.notes)
+
+
 def test_rules_hold_until_the_share_of_the_training_that_they_name(toy: ToyData) -> None:
     rules = WeightRules(cap=2.0)
     assert rules.at(0.74) == rules
