@@ -50,8 +50,12 @@ def main():
         sampler.set_epoch(epoch)
         train(model, make_loader(images, sampler), optimizer)
         results = detect(model, val_images)
-        progress = (epoch + 1) / args.epochs
-        done = miner.step(evaluate(val_images, results), val_detections=results, progress=progress)
+        done = miner.step(
+            evaluate(val_images, results),
+            val_detections=results,
+            epochs_done=epoch + 1,
+            epochs=args.epochs,
+        )
         if done.weak:
             print("weakest:", ", ".join(done.weak[:5]), "| targets:", done.counts())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,21 +16,15 @@ import numpy.typing as npt
 from hardmine.config import Config
 from hardmine.datasets import load_images
 from hardmine.distributed import RankGroup
-from hardmine.encoders import load_encoder
-from hardmine.encoders.base import Encoder
+from hardmine.encoders import Encoder, load_encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
 from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, mined_round
-from hardmine.index import build_index
-from hardmine.index.base import Index
+from hardmine.index import Index, build_index
 from hardmine.index.coverage import check_coverage
 from hardmine.kept import Kept, KeptFolder
-from hardmine.mining.assess import (
-    ValidationSet,
-    assess,
-    make_finder,
-)
+from hardmine.mining.assess import ValidationSet, assess, make_finder
 from hardmine.mining.checked import match_checks
 from hardmine.mining.conditions import ConditionFinder, read_contexts
 from hardmine.mining.mine import (
@@ -58,8 +52,6 @@ _LOG_AGAIN = 10  # rounds after which an error that persists is logged again
 
 class HardMiner:
     """Turns the weak classes of each validation into sampling weights.
-
-    need -> queries -> scores -> trust -> targets -> weights -> sampler
 
     Under torch.distributed every rank makes a miner and calls ``step``, and rank 0 mines for all.
     The others may pass ``index=None``, ``encoder=None`` and any metrics.
@@ -206,7 +198,9 @@ class HardMiner:
         """The last round, with weights and result; None before the first and after a resume."""
         return self._last
 
-    def step(self, metrics: Any, *, val_detections: Any = None, progress: float = 0.0) -> Round:
+    def step(
+        self, metrics: Any, *, val_detections: Any = None, epochs_done: float = 0, epochs: float = 0
+    ) -> Round:
         """Mine once: assess the metrics, search, and give the sampler new weights.
 
         Args:
@@ -215,8 +209,9 @@ class HardMiner:
             val_detections: What the detector found on the validation images, in COCO's results
                 format. Shows which classes are confused and, with an index of these images, where
                 objects are missed and which class is weak in which context.
-            progress: Share of the training that is done. In its last quarter draws follow the look
-                of what is missed alone, where that is measured: see ``WeightRules``.
+            epochs_done: Epochs of the training that are done.
+            epochs: Those of the whole training; 0 if not known. How draws change towards its end
+                depends on both: see ``WeightRules``.
 
         Returns:
             The round, the same on every rank but for ``result``, which only rank 0 has. ``error``
@@ -226,7 +221,10 @@ class HardMiner:
         mined: list[Round] = []
 
         def attempt() -> tuple[Round, MinerState, str]:
-            done, state, failure = self._attempt(metrics, val_detections, progress, caught)
+            done, state, failure = self._attempt(
+                lambda: self._mine(metrics, val_detections, self.rules_at(epochs_done, epochs)),
+                caught,
+            )
             mined.append(done)
             # The others need the weights, not what led to them: 247 MB for a million images.
             return replace(done, result=None), state, failure
@@ -243,6 +241,11 @@ class HardMiner:
         if not done.failed and self.sampler is not None:
             self.sampler.set_weights(done.weights)
         return done
+
+    def rules_at(self, epochs_done: float, epochs: float) -> WeightRules | None:
+        """The rules in one place of a training, as in ``step``; None if a policy draws."""
+        draws = 1.0 if self.sampler is None else self.sampler.draws_per_image
+        return self.weight_rules and self.weight_rules.at(epochs_done * draws, epochs * draws)
 
     def explain(self, image_id: Any, *, done: Round | None = None) -> Explanation:
         """Say why an image has its weight.
@@ -290,12 +293,12 @@ class HardMiner:
         self._state, self._last = loaded, None
 
     def _attempt(
-        self, metrics: Any, val_detections: Any, progress: float, caught: list[Exception]
+        self, run: Callable[[], tuple[Round, MinerState]], caught: list[Exception]
     ) -> tuple[Round, MinerState, str]:
         """One round on rank 0: its record, the new state, and what went wrong."""
         started = time.perf_counter()
         try:
-            done, state = self._mine(metrics, val_detections, progress)
+            done, state = run()
         except Exception as error:  # training must go on whatever mining runs into
             caught.append(error)
             number = self._state.number + 1
@@ -316,7 +319,9 @@ class HardMiner:
         failure = f"{type(caught[0]).__name__}: {caught[0]}" if caught else ""
         return done, state, failure
 
-    def _mine(self, metrics: Any, val_detections: Any, progress: float) -> tuple[Round, MinerState]:
+    def _mine(
+        self, metrics: Any, val_detections: Any, rules: WeightRules | None
+    ) -> tuple[Round, MinerState]:
         """The method: need -> queries -> scores -> trust -> targets -> weights."""
         assert self.data is not None
         data, before = self.data, self._state
@@ -338,9 +343,8 @@ class HardMiner:
             found_before=before.conditions,
         )
         # 2. Scores, trust, targets, weights.
-        rules = self.weight_rules and self.weight_rules.at(progress)
         ratios = find_ratios(data, self.validation, assessment.matches, rules)
-        if ratios.density is None:
+        if rules is not None and rules.look_alone and ratios.density is None:
             rules = self.weight_rules  # there is no look to follow
         inputs = RoundInputs(
             ap=assessment.need.ap,
@@ -363,12 +367,11 @@ class HardMiner:
             before.number + 1, assessment, inputs, result, labels=data.labels, notes=kept.notes
         )
         looked = assessment.matches is not None
-        patience = replace(assessment.patience, boosted=done.boosted)
         return done, replace(
             before,
             number=done.number,
             need=assessment.need,
-            patience=patience,
+            patience=replace(assessment.patience, boosted=done.boosted),
             weights=result.weights,
             conditions=tuple(one.text for one in done.conditions) if looked else before.conditions,
         )

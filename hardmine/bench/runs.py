@@ -212,6 +212,7 @@ def run_strategy(
         seed=seed,
     )
     epochs = schedule.epochs * scenario.spec.times_epochs
+    all_epochs = schedule.warmup_epochs + epochs
     first = 3 * epochs // 4 if strategy.late else 0
     draws = np.zeros(len(scenario.train), np.int64)
     val_ap = []
@@ -221,7 +222,9 @@ def run_strategy(
                 first_validation if epoch == 0 else evaluate(trainer, setup.val, scenario.val)
             )
             val_ap.append(round(float(np.nanmean(ap)), 5))
-            sampler.update(ap, found, epoch / epochs)
+            # The learning rate falls over the strategy's epochs: the last quarter is theirs.
+            done = all_epochs * epoch / epochs
+            sampler.update(ap, found, epochs_done=done, epochs=all_epochs)
         rows = sampler.draw_epoch()
         draws += np.bincount(rows.numpy(), minlength=len(draws))
         start = epoch / epochs

@@ -24,6 +24,11 @@ SPLITS = ("train", "val", "test")
 _EVERYWHERE = ("uniform", "inverse-ap", "hardmine", "hardmine-class-aware")
 _LATE = (*_EVERYWHERE, "hardmine-late", "no-look", "class-aware")
 _AT_NIGHT = (*_LATE, "class-aware-late")
+# By default mining is in the last quarter alone where images are seen often.
+_OFTEN = (
+    *("uniform", "inverse-ap", "class-aware", "class-aware-late"),
+    *("hardmine", "hardmine-throughout", "no-look"),
+)
 _RARE_NIGHT = {"tail": 1.0, "contexts": {"day": 0.78, "night": 0.02, "rain": 0.1, "fog": 0.1}}
 _COMMON_NIGHT = {"contexts": {"day": 0.4, "night": 0.34, "rain": 0.13, "fog": 0.13}}
 _CONTEXTS = ("at night", "in the rain", "in fog")
@@ -128,7 +133,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         "the same long tail in a fifth of the images, each drawn five times as often",
         {"tail": 100.0},
         train_share=0.2,
-        strategies=(*_LATE, "class-aware-late"),
+        strategies=_OFTEN,
     ),
     "night-small": ScenarioSpec(
         "night as rare, in a fifth of the images, each drawn five times as often",
@@ -137,14 +142,14 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         train_share=0.2,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=_AT_NIGHT,
+        strategies=_OFTEN,
     ),
     "long-tail-long": ScenarioSpec(
         "a long schedule: the same long tail in a tenth of the images, each seen 57 times",
         {"tail": 100.0},
         train_share=0.1,
         times_epochs=3,
-        strategies=_LATE,
+        strategies=_OFTEN,
     ),
     "night-long": ScenarioSpec(
         "a long schedule: night as rare, in a tenth of the images, each seen 57 times",
@@ -154,7 +159,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         times_epochs=3,
         contexts=_CONTEXTS,
         weak_context="night",
-        strategies=_AT_NIGHT,
+        strategies=_OFTEN,
     ),
 }
 

@@ -24,6 +24,7 @@ from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
 Floats = npt.NDArray[np.float64]
+_ENDLESS = 1e6  # passes: no schedule is longer
 # (N, C) label counts, (C,) AP of the last validation -> (N,) weights.
 Baseline = Callable[[scipy.sparse.csr_matrix, Floats], Floats]
 
@@ -87,9 +88,18 @@ STRATEGIES: dict[str, Strategy] = {
     "class-aware-late": replace(
         _CLASS_AWARE, about="class-aware, in the last quarter alone", late=True
     ),
-    "hardmine-late": Strategy("hardmine, in the last quarter alone", mining={}, late=True),
+    "hardmine-late": Strategy(
+        "hardmine, in the last quarter alone",
+        mining={"weights": WeightRules(max_passes=0.0)},
+        late=True,
+    ),
+    "hardmine-throughout": Strategy(
+        "hardmine, not in the last quarter alone",
+        mining={"weights": WeightRules(max_passes=_ENDLESS)},
+    ),
     "no-look": Strategy(
-        "hardmine without the last quarter by look", mining={"weights": WeightRules(look_from=1.0)}
+        "hardmine without the last quarter by look",
+        mining={"weights": WeightRules(look_from=1.0, max_passes=_ENDLESS)},
     ),
     "no-confusers": Strategy(
         "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
@@ -170,17 +180,22 @@ class StrategySampler:
         """Whether validations change the weights."""
         return self._miner is not None or self.strategy.baseline is not None
 
-    def update(self, ap: Floats, detections: Detections, progress: float = 0.0) -> None:
+    def update(
+        self, ap: Floats, detections: Detections, *, epochs_done: float = 0, epochs: float = 0
+    ) -> None:
         """Update the weights from a validation.
 
         Args:
             ap: (C,) AP of each class.
             detections: On the validation images.
-            progress: Share of the strategy's epochs that is done.
+            epochs_done: As in ``HardMiner.step``.
+            epochs: As in ``HardMiner.step``.
         """
         if self._miner is not None:
             metrics = dict(zip(self._class_names, ap.tolist(), strict=True))
-            done = self._miner.step(metrics, val_detections=detections, progress=progress)
+            done = self._miner.step(
+                metrics, val_detections=detections, epochs_done=epochs_done, epochs=epochs
+            )
             self.mining_seconds += done.seconds
         elif self.strategy.baseline is not None:
             self.sampler.set_weights(self.strategy.baseline(self._counts, ap) * self._factors)

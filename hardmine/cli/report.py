@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="N",
         help="how often the next training will show each image; says what mining gained in "
-        "benchmarks like that",
+        "benchmarks like that, and shows the draws of its last quarter where they alone differ",
     )
     mining.add_argument(
         "--relabel",

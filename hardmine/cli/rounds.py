@@ -55,9 +55,11 @@ def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
             console.print(f"[red]round {one.number} failed: {escape(one.error)}[/red]")
     for condition in summary.rounds[-1].conditions:
         console.print(f"Weak condition, in the last round: {escape(condition)}.")
-    by_look = [one.number for one in summary.rounds if one.look_alone]
-    if by_look:
-        console.print(f"From round {by_look[0]} draws follow the look of what is missed alone.")
+    before = ""
+    for one in summary.rounds:
+        if one.exception != before and one.exception:
+            console.print(f"From round {one.number} {one.exception}.")
+        before = one.exception
     mistaken = summary.rounds[-1].mistaken
     if mistaken:
         more = f" and {len(mistaken) - 5} more" if len(mistaken) > 5 else ""

@@ -120,8 +120,12 @@ def train_with_mining(
     ap, mined_rounds = ap_before, []
     for epoch in range(plain_epochs, plain_epochs + mined_epochs):
         metrics = dict(zip(train.class_names, ap.tolist(), strict=True))
-        mined = (epoch - plain_epochs) / mined_epochs
-        mined_rounds.append(miner.step(metrics, val_detections=detections, progress=mined))
+        # The learning rate falls while mining: the last quarter is that of these epochs.
+        epochs = plain_epochs + mined_epochs
+        epochs_done = epochs * (epoch - plain_epochs) / mined_epochs
+        mined_rounds.append(
+            miner.step(metrics, val_detections=detections, epochs_done=epochs_done, epochs=epochs)
+        )
         train_epoch(trainer, sampler, epoch)
         train_epoch(plain, plain_sampler, epoch)
         ap, detections = evaluate(trainer, val_squares, val)

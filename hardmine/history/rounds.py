@@ -127,15 +127,16 @@ class Round:
         return (self.need > 0) & (rules is None or rules.cap > 1)
 
     @property
-    def look_alone(self) -> bool:
-        """Whether draws follow nothing but the look of what validation misses."""
-        return self.inputs is not None and self.inputs.look_alone
+    def exception(self) -> str:
+        """What draws follow, where that is neither classes nor queries; empty if it is."""
+        rules = None if self.inputs is None else self.inputs.weights
+        return "" if rules is None else rules.exception
 
     @property
     def found(self) -> str:
-        """Weak conditions, and whether draws follow the look alone, as the end of a clause."""
-        by_look = "; draws follow the look of what is missed alone" if self.look_alone else ""
-        return "".join(f"; weak {condition}" for condition in self.conditions) + by_look
+        """Weak conditions, and what draws follow, as the end of a clause."""
+        parts = [f"weak {condition}" for condition in self.conditions]
+        return "".join(f"; {part}" for part in (*parts, self.exception) if part)
 
     def counts(self) -> dict[str, int]:
         """Number of (query, image) pairs of each kind."""

@@ -94,8 +94,7 @@ class HostMining:
         self.options = options
         self.sampler = sampler
         self.validations = 0
-        self._begun_at: int | None = None  # number of the validation that was mined first
-        self._mined_at = 0.0  # share of the training that was done at the last round
+        self._mined_at = 0.0  # epochs that were done at the last round
         self._run = uuid4().hex
         self._log = log or logging.getLogger(__name__)
         self._partners = partners
@@ -137,22 +136,21 @@ class HostMining:
         )
 
     def after_validation(
-        self, read: Callable[[], ValidationResult], *, progress: float
+        self, read: Callable[[], ValidationResult], *, epochs_done: float, epochs: float
     ) -> Round | None:
         """Count a validation and, if a round is due, mine by it.
 
         Args:
             read: Reads the validation. All ranks call it, and rank 0's result counts.
-            progress: Share of the training that is done.
+            epochs_done: Epochs of the training that are done.
+            epochs: Those of the whole training; 0 if it has no end.
 
         Returns:
             The round; None if there was none, or if it failed and the weights stayed.
         """
         self.validations += 1
-        progress = min(progress, 1.0)
-        if self._begun_at is None and self.options.begins(self.validations, progress):
-            self._begun_at = self.validations
-        if self._begun_at is None or not self._due(self.validations - self._begun_at, progress):
+        epochs_done = min(epochs_done, epochs)
+        if not self._due(epochs_done, epochs):
             return None
         result = self._read(read)
         if result is None:
@@ -162,27 +160,28 @@ class HostMining:
                 "mining without the predicted boxes, which cannot be read: "
                 f"{result.detections_error}"
             )
-        done = self.miner.step(result.scores, val_detections=result.detections, progress=progress)
+        done = self.miner.step(
+            result.scores,
+            val_detections=result.detections,
+            epochs_done=epochs_done,
+            epochs=epochs,
+        )
         if done.failed:
             self._error(f"round {done.number} failed; the weights stay as they are: {done.error}")
             return None
-        self._mined_at = progress
+        self._mined_at = epochs_done
         self._set_partner_weights(done.weights, done.number)
         self._info(summary(done))
         for note in done.notes:
             self.warn(note)
         return done
 
-    def _due(self, number: int, progress: float) -> bool:
-        """Whether to mine: every ``interval`` validations, and as soon as other rules hold.
-
-        Args:
-            number: Of the validation, 0 for the first that was mined.
-            progress: Share of the training that is done.
-        """
-        rules = self.miner.weight_rules
-        changed = rules is not None and rules.at(progress) != rules.at(self._mined_at)
-        return changed or number % self.options.interval == 0
+    def _due(self, epochs_done: float, epochs: float) -> bool:
+        """Whether to mine: every ``interval`` validations, and as soon as other rules hold."""
+        number = self.validations - 1 - self.options.begin
+        rules = self.miner.rules_at(epochs_done, epochs)
+        changed = rules != self.miner.rules_at(min(self._mined_at, epochs), epochs)
+        return number >= 0 and (changed or number % self.options.interval == 0)
 
     def state(self, samplers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """All that is needed to resume, in plain values and tensors.
@@ -195,7 +194,6 @@ class HostMining:
             "run": self._run,
             "miner": self.miner.state_dict(),
             "validations": self.validations,
-            "begun_at": self._begun_at,
             "mined_at": self._mined_at,
             "samplers": list(samplers),
         }
@@ -222,7 +220,6 @@ class HostMining:
             return
         self.miner.load_state_dict(state["miner"])
         self.validations = int(state["validations"])
-        self._begun_at = state.get("begun_at")
         self._mined_at = state.get("mined_at", 0.0)
         self._run = state.get("run", self._run)
         weights = state["miner"]["weights"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +30,7 @@ class MiningOptions:
             where objects are missed, which classes are confused and, if the miner has ``contexts``,
             which class is weak in which context.
         interval: Validations from one round to the next.
-        begin: Validations before the first round that are not mined; or, below 1, the share of the
-            training: 0.75 mines in its last quarter alone.
+        begin: Validations before the first round that are not mined.
         miner: More arguments of ``HardMiner``: contexts, and need, targets and weights, which may
             be mappings, such as ``{"need": {"patience": 5}}``.
         strict: Whether a round that fails ends the training.
@@ -47,32 +45,16 @@ class MiningOptions:
     val_index: str | Path | None = None
     measure: bool = True
     interval: int = 1
-    begin: float = 0
+    begin: int = 0
     miner: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
 
     def __post_init__(self) -> None:
         if self.interval < 1:
             raise InputError(f"interval must be at least 1 validation, got {self.interval}")
-        if not 0 <= self.begin < math.inf or (self.begin >= 1 and self.begin % 1):
+        if self.begin < 0 or self.begin % 1:
             raise InputError(
-                "begin must be a number of validations, or a share of the training below 1, "
-                f"got {self.begin}"
+                f"begin must be a number of validations, got {self.begin}; to mine in the last "
+                'quarter of the training alone, set miner={"weights": {"max_passes": 0}}'
             )
         object.__setattr__(self, "miner", miner_arguments(self.miner))
-
-    @property
-    def begins_at_share(self) -> bool:
-        """Whether ``begin`` is a share of the training."""
-        return 0 < self.begin < 1
-
-    def begins(self, validation: int, progress: float) -> bool:
-        """Whether mining has begun at a validation.
-
-        Args:
-            validation: Its number, from 1.
-            progress: Share of the training that is done.
-        """
-        if self.begins_at_share:
-            return progress >= self.begin - 1e-9  # 9 of 12 epochs are 0.75
-        return validation > self.begin

@@ -225,14 +225,10 @@ class RoundInputs:
     clusters: str = ""
 
     @property
-    def look_alone(self) -> bool:
-        """Whether draws follow nothing but the look of what validation misses."""
-        return self.weights is not None and self.weights.look_alone
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """What people should know of the draws to come."""
-        if not self.look_alone or self.ratios.density is not None:
+        look_alone = self.weights is not None and self.weights.look_alone
+        if not look_alone or self.ratios.density is not None:
             return ()
         return (
             "all images are drawn equally often: the weights follow the look of images on which "

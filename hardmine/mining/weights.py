@@ -35,12 +35,16 @@ class WeightRules:
         look_from: Share of the training from which draws follow nothing but the look of what
             validation misses, as often as it is missed, and classes come as training shows them:
             what is drawn last decides. 1: not at all.
+        max_passes: How often the whole training may draw an image, on average, for these rules to
+            hold before ``look_from``. Where it draws images more often, it learns them by heart,
+            the more so those it draws most: all are then drawn equally often until ``look_from``.
     """
 
     cap: float = 1.75
     balance: float = 0.5
     classes: str = "missed"
     look_from: float = 0.75
+    max_passes: float = 10.0
 
     def __post_init__(self) -> None:
         if self.classes not in ("missed", "alike", "unchanged"):
@@ -51,21 +55,43 @@ class WeightRules:
         _require("cap", self.cap, 1.0, np.inf, "at least 1 (1: no boosts)")
         _require("balance", self.balance, 0.0, 1.0, "in [0, 1]")
         _require("look_from", self.look_from, 0.0, 1.0, "in [0, 1]")
+        _require("max_passes", self.max_passes, 0.0, np.inf, "at least 0")
 
     @property
     def look_alone(self) -> bool:
         """Whether draws follow nothing but the look of what validation misses."""
         return self.classes == "unchanged" and self.cap == 1 and self.balance > 0
 
-    def at(self, progress: float) -> WeightRules:
-        """The rules when this share of the training is done."""
-        if not 0 <= progress <= 1:
+    @property
+    def exception(self) -> str:
+        """What draws follow, where that is neither classes nor queries; empty if it is."""
+        if self.classes != "unchanged" or self.cap > 1:
+            return ""
+        if self.balance > 0:
+            return "draws follow the look of what is missed alone"
+        return (
+            f"all images are drawn equally often until {self.look_from:.0%} of the training "
+            f"(max_passes: {self.max_passes:g})"
+        )
+
+    def at(self, passes_done: float, passes: float) -> WeightRules:
+        """The rules in one place of a training.
+
+        Args:
+            passes_done: How often training has drawn an image so far, on average.
+            passes: The same of the whole training; 0 if not known.
+        """
+        if not 0 <= passes_done <= passes < np.inf:
             raise InputError(
-                f"progress is the share of the training that is done, in [0, 1], got {progress}"
+                "expected 0 <= epochs_done <= epochs, those of the whole training, got "
+                f"{passes_done} and {passes} passes over the images"
             )
-        if self.look_from == 1 or progress < self.look_from - 1e-9:  # 9 of 12 epochs are 0.75
-            return self
-        return replace(self, cap=1.0, balance=1.0, classes="unchanged")
+        # Not all shares of epochs are exact.
+        if self.look_from < 1 and passes_done >= self.look_from * passes * (1 - 1e-9) and passes:
+            return replace(self, cap=1.0, balance=1.0, classes="unchanged")
+        if passes > self.max_passes * (1 + 1e-9):
+            return replace(self, cap=1.0, balance=0.0, classes="unchanged")
+        return self
 
 
 def _require(name: str, value: object, low: float, high: float, expected: str) -> None:

@@ -52,11 +52,11 @@ def make_report(
         val: Validation images with labels; required with detections.
         train: Training images with labels.
         index: Of the training images; used with ``train`` and ``encoder``.
-        val_index: Of the validation images, for slices.
+        val_index: Of the validation images, for slices and for the look of what is missed.
         encoder: The one that made the indexes.
         slices: Texts; the AP on the validation images that answer each is compared with the rest.
         suggest: Whether to find conditions in which the detector fails, as slices.
-        epochs: How often the next training will show each image; see ``outlook``.
+        epochs: How often the next training will show each image.
 
     Raises:
         InputError: If files do not belong together; the message says which.
@@ -75,7 +75,15 @@ def make_report(
     mining = None
     if index is not None and train is not None and encoder is not None:
         mining = preview_mining(
-            index, encoder, train, measurement.scores, val=val, detections=given
+            index,
+            encoder,
+            train,
+            measurement.scores,
+            val=val,
+            # An index of both tells the look of images too, but not whose an id is.
+            val_index=None if val_index is index else val_index,
+            detections=given,
+            epochs=epochs,
         )
         gaps = [replace(gap, retrieval=mining.retrieval.get(gap.name)) for gap in gaps]
     measured_slices: list[TextSlice] = []

@@ -24,6 +24,7 @@ from hardmine.mining.mine import MiningData
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS, SUSPECT, Targets, split_targets
 from hardmine.mining.trust import Trust, measure_trust
+from hardmine.mining.weights import WeightRules
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
@@ -46,6 +47,7 @@ class MiningPreview:
         confusers: Images labelled without a class, weak or not, that look most like it, some of
             each class in the same order.
         retrieval: By class name.
+        exception: What draws follow, where that is neither classes nor queries; empty if it is.
     """
 
     num_images: int
@@ -56,6 +58,7 @@ class MiningPreview:
     suspects: tuple[MinedImage, ...]
     retrieval: dict[str, Retrieval]
     confusers: tuple[MinedImage, ...] = ()
+    exception: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values of what the classes of a report do not hold, the best examples alone."""
@@ -64,6 +67,7 @@ class MiningPreview:
             "num_raised": self.num_raised,
             "moved_share": self.moved_share,
             "effective_size": self.effective_size,
+            "exception": self.exception,
             "examples": [asdict(one) for one in self.examples],
             "suspects": [asdict(one) for one in self.suspects],
         }
@@ -76,9 +80,14 @@ def preview_mining(
     scores: ClassScores,
     *,
     val: ImageSet | None = None,
+    val_index: Index | None = None,
     detections: Any = None,
+    epochs: float | None = None,
 ) -> MiningPreview:
     """Mine one round with the default rules and describe the result.
+
+    It is the first round of a training or, where images come so often that draws are equal before,
+    one of its end.
 
     Args:
         index: Of the training images; images that ``train`` lacks are an unlabelled pool.
@@ -86,7 +95,9 @@ def preview_mining(
         train: Training images with labels.
         scores: Validation scores of each class.
         val: Validation images, for ``detections``.
+        val_index: Of ``val``; shows what missed objects look like.
         detections: Detections on them; they show which classes the detector confuses.
+        epochs: How often the next training will show each image; None if not known.
 
     Raises:
         InputError: If the index is of other images.
@@ -105,10 +116,12 @@ def preview_mining(
         encoder=encoder,
         images=train,
         dataset_ids=ids,
-        validation=ValidationSet(val) if val is not None else None,
+        validation=ValidationSet(val, val_index) if val is not None else None,
         strict=True,
     )
-    done = miner.step(scores, val_detections=detections)
+    length = epochs or 0.0
+    first = 0.0 if length <= WeightRules().max_passes else length
+    done = miner.step(scores, val_detections=detections, epochs_done=first, epochs=length)
     data = miner.data
     assert done.draws is not None
     assert done.result is not None
@@ -147,6 +160,7 @@ def preview_mining(
         suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
         retrieval=_retrieval(data, evidence, trust, suspects, done),
         confusers=mined_images(targets, weakest_first, (("confuser",),), _NUM_CONFUSERS),
+        exception=done.exception,
     )
 
 

@@ -10,7 +10,6 @@ from hardmine.report.gaps import ClassGap
 from hardmine.report.text_slices import TextSlice
 
 _RARE, _CONDITION = "rare classes", "a condition that training seldom shows"
-_LATE = "mined in the last quarter alone"
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Measured:
         passes: How often each image was drawn in the whole training, on average.
         weak: Gain where it was weak, and its standard error.
         all: Gain over all classes and images, and its standard error.
-        how: How it was mined, where that was not by the defaults.
     """
 
     weakness: str
@@ -31,15 +29,13 @@ class Measured:
     passes: int
     weak: tuple[float, float]
     all: tuple[float, float]
-    how: str = ""
 
     @property
     def sentence(self) -> str:
         """For people."""
         (weak, weak_error), (all_, all_error) = self.weak, self.all
-        how = self.how and f", {self.how}"
         return (
-            f"{self.weakness}, {self.data}, each image seen {self.passes} times{how}: AP50 "
+            f"{self.weakness}, {self.data}, each image seen {self.passes} times: AP50 "
             f"{weak:+.1f} ± {weak_error:.1f} there, {all_:+.1f} ± {all_error:.1f} over all"
         )
 
@@ -49,14 +45,11 @@ class Measured:
 # classes seen twice or 40 times, where photos are as they come.
 MEASURED = (
     Measured(_CONDITION, "road photos", 2, weak=(0.9, 0.2), all=(0.4, 0.3)),
-    Measured(_CONDITION, "road photos", 2, weak=(0.6, 0.1), all=(0.1, 0.2), how=_LATE),
     Measured(_CONDITION, "road photos", 7, weak=(0.7, 0.2), all=(0.1, 0.2)),
-    Measured(_CONDITION, "road photos", 7, weak=(0.5, 0.1), all=(0.1, 0.1), how=_LATE),
-    Measured(_CONDITION, "road photos", 40, weak=(-0.1, 0.1), all=(-0.1, 0.1), how=_LATE),
+    Measured(_CONDITION, "road photos", 40, weak=(-0.1, 0.1), all=(-0.1, 0.1)),
     Measured(_RARE, "road photos", 2, weak=(0.1, 0.1), all=(0.2, 0.2)),
     Measured(_RARE, "road photos", 7, weak=(0.4, 0.2), all=(0.1, 0.2)),
-    Measured(_RARE, "road photos", 40, weak=(-0.2, 0.1), all=(-0.3, 0.1)),
-    Measured(_RARE, "road photos", 40, weak=(0.0, 0.0), all=(0.0, 0.1), how=_LATE),
+    Measured(_RARE, "road photos", 40, weak=(0.0, 0.0), all=(0.0, 0.1)),
 )
 
 
@@ -71,8 +64,8 @@ def outlook(
         epochs: How often the training will show each image; None for all that was measured.
 
     Returns:
-        The benchmarks with a weakness that the report shows; of each weakness, kind of images and
-        way of mining the one whose images were seen most nearly ``epochs`` times, if that is known.
+        The benchmarks with a weakness that the report shows; of each weakness and kind of images
+        the one whose images were seen most nearly ``epochs`` times, if that is known.
     """
     found = {_RARE} if any("few" in gap.kinds for gap in gaps) else set()
     if any(one.fails and one.seldom for one in slices):
@@ -84,9 +77,9 @@ def outlook(
     def distance(one: Measured) -> float:
         return abs(math.log(one.passes / epochs))
 
-    nearest: dict[tuple[str, str, str], Measured] = {}
+    nearest: dict[tuple[str, str], Measured] = {}
     for one in alike:
-        key = (one.weakness, one.data, one.how)
+        key = (one.weakness, one.data)
         if key not in nearest or distance(one) < distance(nearest[key]):
             nearest[key] = one
     return tuple(nearest.values())

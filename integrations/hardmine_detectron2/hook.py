@@ -117,8 +117,11 @@ class HardMining(HookBase):  # type: ignore[misc]
         if not self.evaluator.finished:
             return
         self.evaluator.finished = False
+        iterations = len(self._used) / self._batch_size  # an epoch
         done = self._mining.after_validation(
-            self._read, progress=(self.trainer.iter + 1) / self.trainer.max_iter
+            self._read,
+            epochs_done=(self.trainer.iter + 1) / iterations,
+            epochs=self.trainer.max_iter / iterations,
         )
         if done is not None:
             self.trainer.storage.put_scalars(**scalars(done), smoothing_hint=False)

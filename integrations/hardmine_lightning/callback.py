@@ -155,11 +155,6 @@ class HardMining(Callback):
         if self._dataset_ids is None:
             require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
-        if self._options.begins_at_share and trainer.max_epochs < 0 and trainer.max_steps < 0:
-            raise InputError(
-                f"begin={self._options.begin} is a share of the training, which has no end; set "
-                "max_epochs or max_steps, or give begin as a number of validations"
-            )
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Count batches from here; the loader may be a new one."""
@@ -209,8 +204,12 @@ class HardMining(Callback):
         mining = self._mining_of(trainer)
         if mining is None:
             return
+        epochs_done = trainer.current_epoch + self._share_of_epoch
+        progress = self._progress(trainer, epochs_done)
         done = mining.after_validation(
-            lambda: self._read(trainer), progress=self._progress(trainer)
+            lambda: self._read(trainer),
+            epochs_done=epochs_done,
+            epochs=epochs_done / progress if progress else 0.0,
         )
         if done is not None:
             for logger in trainer.loggers:
@@ -241,11 +240,11 @@ class HardMining(Callback):
         within_training = trainer.state.fn == "fit" and not trainer.sanity_checking
         return self._mining if within_training else None
 
-    def _progress(self, trainer: Any) -> float:
+    def _progress(self, trainer: Any, epochs_done: float) -> float:
         """Share of the training that is done, by epochs or by steps, whichever ends it first."""
         shares = [0.0]
         if trainer.max_epochs > 0:
-            shares.append((trainer.current_epoch + self._share_of_epoch) / trainer.max_epochs)
+            shares.append(epochs_done / trainer.max_epochs)
         if trainer.max_steps > 0:
             shares.append(trainer.global_step / trainer.max_steps)
         return max(shares)

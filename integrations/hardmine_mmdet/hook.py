@@ -56,8 +56,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         iou_type: ``"bbox"`` or ``"segm"``. CocoMetric reports both under the same names, so only
             the last of its metrics can be read; the other is computed from the predictions.
         interval: Validations from one round to the next.
-        begin: Validations before the first round that are not mined; or, below 1, the share of the
-            training: 0.75 mines in its last quarter alone.
+        begin: Validations before the first round that are not mined.
         partners: Whether to draw the partners of Mosaic and MixUp by weight too.
         measure: Whether to use the boxes predicted in validation. They show which classes are
             confused, where objects are missed and, if the miner has ``contexts``, which class is
@@ -83,7 +82,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         metric: str | None = None,
         iou_type: str = "bbox",
         interval: int = 1,
-        begin: float = 0,
+        begin: int = 0,
         partners: bool = True,
         measure: bool = True,
         val_index: str | None = None,
@@ -197,8 +196,11 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         if self._validation is None or not self._training:
             return
         validation = self._validation
+        iterations = len(runner.train_loop.dataloader)  # an epoch
         done = self._mining.after_validation(
-            lambda: validation.read(metrics or {}), progress=runner.iter / runner.max_iters
+            lambda: validation.read(metrics or {}),
+            epochs_done=runner.iter / iterations,
+            epochs=runner.max_iters / iterations,
         )
         if done is not None:
             runner.visualizer.add_scalars(scalars(done), step=runner.iter)

@@ -182,7 +182,9 @@ class HardMining(TrainerCallback):
         if not self._is_mined(metrics):
             return
         done = self._mining.after_validation(
-            lambda: self._read(metrics), progress=state.global_step / state.max_steps
+            lambda: self._read(metrics),
+            epochs_done=state.global_step / self._steps_per_epoch,
+            epochs=state.max_steps / self._steps_per_epoch,
         )
         if done is not None:
             self._trainer.log(scalars(done))

@@ -141,7 +141,9 @@ class HardMining:
         trainer.train_loader.reset()
         self._sampler.load_state_dict(state_after_epoch(self._sampler, trainer.epoch))
         done = self._mining.after_validation(
-            lambda: self._read(trainer.validator), progress=(trainer.epoch + 1) / trainer.epochs
+            lambda: self._read(trainer.validator),
+            epochs_done=trainer.epoch + 1,
+            epochs=trainer.epochs,
         )
         if done is not None and trainer.metrics is not None:  # rank 0 alone has metrics
             trainer.metrics = {**trainer.metrics, **scalars(done)}

@@ -25,7 +25,7 @@ def toy() -> ToyData:
 
 
 def train(
-    toy: ToyData, record: Path, rounds: int = 4, progress: float = 0.0, **options: object
+    toy: ToyData, record: Path, rounds: int = 4, epochs_done: float = 0, **options: object
 ) -> tuple[HardMiner, list[Round]]:
     """Epochs of one and a half passes with a round after each; the last but one fails."""
     val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
@@ -43,7 +43,7 @@ def train(
     for number in range(rounds):
         list(sampler)
         metrics = {"unicorn": 0.1} if number == rounds - 2 else METRICS
-        done.append(miner.step(metrics, val_detections=results, progress=progress))
+        done.append(miner.step(metrics, val_detections=results, epochs_done=epochs_done, epochs=6))
     return miner, done
 
 
@@ -127,7 +127,7 @@ def test_the_end_of_a_training_is_drawn_by_the_density_ratio_alone(
     toy: ToyData, tmp_path: Path, weights: str | None
 ) -> None:
     record = tmp_path / "rounds.jsonl"
-    miner, run = train(toy, record, weights=weights, progress=9 / 12)
+    miner, run = train(toy, record, weights=weights, epochs_done=4.5)
     # What is missed are forks at night; training is taken as it is labelled.
     objects = np.asarray(toy.images.class_counts.sum(axis=1)).ravel()
     val = make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
@@ -147,8 +147,8 @@ def test_the_end_of_a_training_is_drawn_by_the_density_ratio_alone(
 def test_where_no_look_is_known_the_end_is_drawn_as_before(toy: ToyData) -> None:
     for validation in (None, ValidationSet(toy.images), ValidationSet(toy.images, toy.index)):
         early, late = (
-            make_miner(toy, validation=validation).step(METRICS, progress=progress)
-            for progress in (0.0, 1.0)
+            make_miner(toy, validation=validation).step(METRICS, epochs_done=done, epochs=3)
+            for done in (0, 3)
         )
         assert np.array_equal(early.weights, late.weights)
         assert not late.inputs.weights.look_alone
@@ -163,11 +163,30 @@ def test_draws_by_look_alone_without_a_look_are_said(toy: ToyData) -> None:
 
 def test_rules_hold_until_the_share_of_the_training_that_they_name(toy: ToyData) -> None:
     rules = WeightRules(cap=2.0)
-    assert rules.at(0.74) == rules
-    assert rules.at(0.75) == replace(rules, cap=1.0, balance=1.0, classes="unchanged")
-    assert WeightRules(look_from=1).at(1.0) == WeightRules(look_from=1)
-    done = make_miner(toy).step(METRICS, progress=9)
-    assert "progress is the share of the training that is done, in [0, 1], got 9" in done.error
+    assert rules.at(7.4, 10) == rules.at(0, 0) == rules
+    assert rules.at(7.5, 10) == replace(rules, cap=1.0, balance=1.0, classes="unchanged")
+    assert rules.at(0.7 + 0.2, 1.2).look_alone  # 0.8999999999999999 of 0.8999999999999999
+    assert WeightRules(look_from=1).at(1, 1) == WeightRules(look_from=1)
+    done = make_miner(toy).step(METRICS, epochs_done=9, epochs=8)
+    assert "expected 0 <= epochs_done <= epochs, those of the whole training, got 9" in done.error
+
+
+def test_where_images_come_often_all_are_drawn_equally_often_before_the_end(toy: ToyData) -> None:
+    rules = WeightRules(cap=2.0)
+    assert rules.at(1, 11) == replace(rules, cap=1.0, balance=0.0, classes="unchanged")
+    assert rules.at(9, 11).look_alone
+    assert replace(rules, max_passes=11.0).at(1, 11).cap == 2
+    for name, length in (("few", 0.5), ("many", 2.0)):
+        sampler = HardMiningSampler(len(toy.images), epoch_length=int(length * len(toy.images)))
+        done = make_miner(toy, sampler=sampler).step(METRICS, epochs_done=1, epochs=6)
+        assert (done.weights.max() > done.weights.min()) == (name == "few")
+        said = "all images are drawn equally often until 75% of the training (max_passes: 10)"
+        assert (said in str(done)) == (name == "many")
+    # Where no look is known, the end is drawn by classes and queries.
+    miner = make_miner(toy, validation=None)
+    end, short = (miner.step(METRICS, epochs_done=done, epochs=100).weights for done in (80, 0))
+    assert end.max() > 1.5 * end.min()
+    assert np.array_equal(short, np.ones(len(toy.images)))
 
 
 def test_a_policy_that_returns_nonsense_fails_its_round(toy: ToyData) -> None:

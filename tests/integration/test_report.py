@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 from toy_data import NAMES, WordEncoder, make_toy_data
+from toy_miner import detections_of
 
 from hardmine.cli.main import main
 from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.errors import InputError
 from hardmine.exports.files import to_coco
-from hardmine.index import build_index, index_from_regions
+from hardmine.index import Index, build_index, index_from_regions
 from hardmine.metrics import read_scores
 from hardmine.report.gap_output import to_json
 from hardmine.report.gap_page import gap_page
 from hardmine.report.make import make_report
-from hardmine.report.mining_preview import preview_mining
+from hardmine.report.mining_preview import MiningPreview, preview_mining
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,31 @@ def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_
         similar = [one.score for one in preview.suspects if one.class_name == name]
         assert similar == sorted(similar, reverse=True)
     assert {one.class_name for one in preview.examples} == {"fork"}
+
+
+def test_over_many_epochs_the_preview_is_of_their_end() -> None:
+    toy, val = make_toy_data(400, seed=2), make_toy_data(400, rates=(0.5, 0.4, 0.3), seed=5)
+    found = detections_of(val, miss_at_night="fork")
+    scores = read_scores({"car": 0.8, "fork": 0.2, "zebra": 0.8}, NAMES)
+
+    def previewed(val_index: Index | None, epochs: float | None) -> MiningPreview:
+        return preview_mining(
+            toy.index,
+            WordEncoder(),
+            toy.images,
+            scores,
+            val=val.images,
+            val_index=val_index,
+            detections=found,
+            epochs=epochs,
+        )
+
+    plain, short, long = (previewed(val.index, epochs) for epochs in (None, 10, 11))
+    assert plain == short
+    assert short.exception == ""
+    assert long.exception == "draws follow the look of what is missed alone"
+    assert long.moved_share != pytest.approx(short.moved_share, rel=0.01)
+    assert previewed(None, 11).exception == ""  # no look is known
 
 
 def test_slices(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:

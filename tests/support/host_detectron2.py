@@ -19,12 +19,12 @@ from detectron2.structures import BoxMode  # noqa: E402
 from host_scenes import (  # noqa: E402
     BATCH_SIZE,
     BATCHES,
-    MINER,
     Detector,
     SceneDataset,
     Trained,
     collate,
     load_scenes,
+    miner_options,
     predictions,
     truth,
 )
@@ -169,7 +169,7 @@ def train(
     partners: bool = False,
     fail: bool = False,
     save_every: int | None = None,
-    begin: float = 0,
+    weights: Any = None,
     **more: Any,
 ) -> Trained:
     """Train; ``fail`` stores an AP that cannot be."""
@@ -184,8 +184,7 @@ def train(
         folder=work / "hardmine",
         encoder=PixelEncoder(),
         clusters="none",
-        begin=begin,
-        miner=MINER,
+        miner=miner_options(weights),
         partners=table,
     )
     world_size = rank_and_world_size()[1]

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from host_scenes import (
     BATCH_SIZE,
-    MINER,
     Detector,
     SceneDataset,
     Trained,
     collate,
     load_scenes,
+    miner_options,
     predictions,
     truth,
 )
@@ -37,7 +37,7 @@ def train(
     fail: bool = False,
     save_every: int | None = None,
     library: str = "lightning",
-    begin: float = 0,
+    weights: Any = None,
     loader: Any = DataLoader,
     optimizers: int = 1,
     **more: Any,
@@ -99,8 +99,7 @@ def train(
         metric="nothing" if fail else None,
         encoder=PixelEncoder(),
         clusters="none",
-        begin=begin,
-        miner=MINER,
+        miner=miner_options(weights),
         partners=table,
     )
     callbacks: list[Any] = [mining]

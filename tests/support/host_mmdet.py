@@ -9,7 +9,7 @@ from typing import Any
 
 import mmdet_noisy  # noqa: F401 - registers NoisyDetector
 import torch
-from host_scenes import BATCHES, MINER, Trained, load_scenes
+from host_scenes import BATCHES, Trained, load_scenes, miner_options
 from mmdet_case import SIDE, Recorder, config, make_runner
 from mmengine.logging import MessageHub
 from mmengine.registry import TRANSFORMS
@@ -65,7 +65,7 @@ def train(
     partners: bool = False,
     fail: bool = False,
     save_every: int | None = None,
-    begin: float = 0,
+    weights: Any = None,
     **more: Any,
 ) -> Trained:
     """Train; ``fail`` hides AP by class from the hook."""
@@ -118,8 +118,7 @@ def train(
         val_index=str(scenes / "mmdet-val.hmx"),
         encoder=PixelEncoder(),
         clusters="none",
-        begin=begin,
-        miner=MINER,
+        miner=miner_options(weights),
     )
     runner.register_hook(hook)
     runner.train()

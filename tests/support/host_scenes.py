@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,15 @@ BATCH_SIZE = 4
 BATCHES = NUM_IMAGES // BATCH_SIZE
 # An untrained detector finds nothing: with a target as policy all classes are weak at once. What
 # balance adds must stand out from rounding in a few epochs.
-MINER = {
-    "need": {"policy": "below:0.9", "patience": None},
-    "weights": {"balance": 1.0},
-}
+_NEED = {"policy": "below:0.9", "patience": None}
+_WEIGHTS = {"balance": 1.0}
+# Three epochs count as images that come often, whose draws are equal in the first half.
+OFTEN = {"max_passes": 2, "look_from": 0.5}
+
+
+def miner_options(weights: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Options of the miner, with more rules for weights."""
+    return {"need": _NEED, "weights": {**_WEIGHTS, **(weights or {})}}
 
 
 def load_scenes(root: Path) -> tuple[ImageSet, ImageSet]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from host_scenes import (
     BATCH_SIZE,
-    MINER,
     Detector,
     SceneDataset,
     Trained,
     collate,
     load_scenes,
+    miner_options,
     predictions,
     truth,
 )
@@ -37,7 +37,7 @@ def train(
     times: int = 1,
     save_every: int | None = None,
     evaluate_training: bool = False,
-    begin: float = 0,
+    weights: Any = None,
     **more: Any,
 ) -> Trained:
     """Train once or more times; ``fail`` leaves AP by class out of the metrics.
@@ -97,8 +97,7 @@ def train(
         val_images=val_images,
         encoder=PixelEncoder(),
         clusters="none",
-        begin=begin,
-        miner=MINER,
+        miner=miner_options(weights),
         partners=table,
     ).attach(trainer)
     if evaluate_training:

@@ -22,7 +22,7 @@ import torch
 import ultralytics
 import yaml
 from forked_ranks import run_ranks
-from host_scenes import BATCH_SIZE, MINER, NUM_IMAGES
+from host_scenes import BATCH_SIZE, NUM_IMAGES, OFTEN, miner_options
 from pixel_images import PixelEncoder
 from ultralytics import YOLO
 from ultralytics.data.augment import Compose, MixUp, Mosaic
@@ -58,7 +58,7 @@ def train(
     stop_after: int | None = None,
     out_of_memory_at: int | None = None,
     fail: bool = False,
-    begin: float = 0,
+    weights: Any = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Train; returns the files of each batch, what was logged, and the boxes of the validations.
@@ -71,7 +71,7 @@ def train(
     """
     model = YOLO(str(resume or small_config(config, work)))
     mining = HardMining(
-        data / "index.hmx", encoder=PixelEncoder(), clusters="none", begin=begin, miner=MINER
+        data / "index.hmx", encoder=PixelEncoder(), clusters="none", miner=miner_options(weights)
     )
     mining.attach(model)
     batches: list[list[str]] = []
@@ -95,11 +95,11 @@ def train(
         trainer.validator.args.conf, trainer.validator.args.max_det = 1e-7, 20
         step = mining._mining.miner.step
 
-        def stepped(metrics: Any, *, val_detections: Any, progress: float) -> Any:
+        def stepped(metrics: Any, *, val_detections: Any, **when: float) -> Any:
             boxes.append({"ours": plain_boxes(val_detections), "json": trainer.validator.jdict})
             if fail:
                 metrics = {"mAP": 0.5}
-            return step(metrics, val_detections=val_detections, progress=progress)
+            return step(metrics, val_detections=val_detections, **when)
 
         mining._mining.miner.step = stepped
 
@@ -290,7 +290,7 @@ def main(data: Path, work: Path) -> None:
             data, work / "ranks-rest", resume=work / "ranks" / "copy.pt"
         ),
         "yolo11": train(data, work / "yolo11", copy_after=1),
-        "late": train(data, work / "late", begin=0.5, single_cls=True),
+        "late": train(data, work / "late", weights=OFTEN, single_cls=True),
         "yolo11-seg": train(
             data,
             work / "yolo11-seg",

@@ -106,8 +106,9 @@ def _train(setup: Setup, trainer: RoadTrainer, found: Detections, strategy: str,
             ap = average_precision_from_matches(match_detections(setup.val, found))
             val_ap.append((100 * ap).round(3).tolist())
             mining_started = time.perf_counter()
-            progress = setup.regime.progress(number)
-            sampler.set_weights(rule(RoundView(progress, ap, found)))
+            regime = setup.regime
+            view = RoundView(regime.progress(number), regime.passes, ap, found)
+            sampler.set_weights(rule(view))
             mining_seconds += time.perf_counter() - mining_started
         rows = np.fromiter(sampler, np.int64)
         rounds.append(_shares(setup, rows))

@@ -26,6 +26,7 @@ from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
 Floats = npt.NDArray[np.float64]
+_ENDLESS = 1e6  # passes: no schedule is longer
 CONTEXTS = ("at night", "in the rain", "in the snow")
 
 
@@ -67,11 +68,13 @@ class RoundView:
 
     Attributes:
         progress: Share of the training that is done.
+        passes: How often the whole training shows each photo, on average.
         ap: (C,) AP on val.
         found: Detections on val.
     """
 
     progress: float
+    passes: float
     ap: Floats
     found: Detections
 
@@ -151,9 +154,12 @@ def hardmine(*, measured: bool = True, **options: Any) -> Callable[[DrawData], R
         def rule(view: RoundView) -> Floats:
             metrics = dict(zip(data.known.class_names, view.ap.tolist(), strict=True))
             found = view.found if measured else None
-            weights = miner.step(metrics, val_detections=found, progress=view.progress).weights
-            assert weights is not None
-            return np.asarray(weights, np.float64)
+            epochs = view.passes * data.sampler.num_images / data.sampler.epoch_length
+            done = miner.step(
+                metrics, val_detections=found, epochs_done=view.progress * epochs, epochs=epochs
+            )
+            assert done.weights is not None
+            return np.asarray(done.weights, np.float64)
 
         return rule
 
@@ -170,8 +176,13 @@ STRATEGIES: dict[str, Strategy] = {
     "inverse-ap": Strategy("inverse AP (YOLOv5)", _inverse_ap),
     "hardmine": Strategy("hardmine", hardmine()),
     "hardmine-class-aware": Strategy("hardmine, class-aware", hardmine(weights="class-aware")),
+    "hardmine-throughout": Strategy(
+        "hardmine, not in the last quarter alone",
+        hardmine(weights=WeightRules(max_passes=_ENDLESS)),
+    ),
     "hardmine-no-look": Strategy(
-        "hardmine, without the last quarter by look", hardmine(weights=WeightRules(look_from=1.0))
+        "hardmine, without the last quarter by look",
+        hardmine(weights=WeightRules(look_from=1.0, max_passes=_ENDLESS)),
     ),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from host_scenes import BATCHES, NUM_IMAGES, load_scenes
+from host_scenes import BATCHES, NUM_IMAGES, OFTEN, load_scenes
 from torch.utils.data import DistributedSampler
 
 from hardmine import HardMiningSampler
@@ -216,16 +216,16 @@ def test_training_resumes_from_the_last_step_of_an_epoch(stepwise, host, train, 
     assert resumed.batches == trained.batches[12:]
 
 
-def test_mining_begins_after_a_share_of_the_training(train, tmp_path) -> None:
-    trained = train(tmp_path, epochs=EPOCHS, begin=0.5)
+def test_where_images_come_often_the_end_alone_is_drawn_by_weight(train, tmp_path) -> None:
+    trained = train(tmp_path, epochs=EPOCHS, weights=OFTEN)
     plain = DistributedSampler(range(NUM_IMAGES), num_replicas=1, rank=0, seed=SEED)
     for epoch in range(2):
         plain.set_epoch(epoch)
         assert trained.epochs()[epoch] == list(plain)
-    assert sorted(trained.epochs()[2]) != list(range(NUM_IMAGES))
     rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
-    # After two of three epochs and after the last, which is within the last quarter.
-    assert [done.inputs.weights.look_alone for done in rounds] == [False, True]
+    assert [done.inputs.weights.look_alone for done in rounds] == [False, True, True]
+    assert [done.draws.moved_share > 0 for done in rounds] == [False, True, True]
+    assert "equally often until 50% of the training" in rounds[0].exception
 
 
 def test_a_failing_round_leaves_training_alone(train, tmp_path) -> None:

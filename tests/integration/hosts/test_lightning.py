@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from host_lightning import train
-from host_scenes import BATCHES, MINER, NUM_IMAGES, load_scenes
+from host_scenes import BATCHES, NUM_IMAGES, load_scenes, miner_options
 from pixel_images import PixelEncoder
 from torchdata.stateful_dataloader import StatefulDataLoader
 from torchmetrics.detection import MeanAveragePrecision
@@ -57,7 +57,7 @@ def callback(scenes, sampler, **options):
         images=images,
         encoder=encoder,
         clusters="none",
-        miner=MINER,
+        miner=miner_options(),
         **options,
     )
 
@@ -105,17 +105,13 @@ def test_a_wrapped_sampler_is_refused(scenes) -> None:
         {"max_epochs": 100, "max_steps": 4 * BATCHES},
     ],
 )
-def test_a_share_is_one_of_what_ends_first(scenes, tmp_path, length) -> None:
-    train(scenes, tmp_path, begin=0.75, **length)
-    assert len(read_rounds(tmp_path / "hardmine" / "rounds.jsonl")) == 2
-
-
-def test_a_share_of_a_training_without_an_end_is_refused(scenes) -> None:
-    sampler = HardMiningSampler(NUM_IMAGES)
-    trainer = Trainer(sampler)
-    trainer.max_epochs = -1
-    with pytest.raises(InputError, match=r"begin=0.75 is a share of the training, w"):
-        callback(scenes, sampler, begin=0.75).on_train_start(trainer, None)
+def test_the_length_of_a_training_is_that_of_what_ends_first(scenes, tmp_path, length) -> None:
+    for name, passes, first in (("few", 4, False), ("many", 3.9, True)):
+        train(scenes, tmp_path / name, weights={"max_passes": passes}, **length)
+        rounds = read_rounds(tmp_path / name / "hardmine" / "rounds.jsonl")
+        equal = ["equally often" in done.exception for done in rounds]
+        assert equal == [first, first, False, False]
+        assert [done.inputs.weights.look_alone for done in rounds] == [False, False, True, True]
 
 
 def test_batches_of_an_earlier_training_do_not_count(scenes, tmp_path) -> None:

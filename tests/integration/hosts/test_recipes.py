@@ -12,7 +12,7 @@ import pytest
 import torch
 from faster_coco_eval import COCO
 from faster_coco_eval.utils.pytorch import FasterCocoEvaluator
-from host_scenes import BATCH_SIZE, MINER, Detector, SceneDataset, collate, load_scenes
+from host_scenes import BATCH_SIZE, Detector, SceneDataset, collate, load_scenes, miner_options
 from pixel_images import PixelEncoder
 
 import hardmine
@@ -42,7 +42,7 @@ def names(scenes) -> dict[str, Any]:
         return hardmine.build_index(images, encoder, scenes / name, clusters="none")
 
     def miner(*args: Any, **more: Any) -> Any:
-        return hardmine.HardMiner(*args, **more, **miner_arguments(MINER))
+        return hardmine.HardMiner(*args, **more, **miner_arguments(miner_options()))
 
     return {
         "hardmine": SimpleNamespace(HardMiner=miner, HardMiningSampler=hardmine.HardMiningSampler),
@@ -107,7 +107,7 @@ def test_torchvisions_reference_script(names, scenes) -> None:
         "coco": COCO(str(annotations)),
         "iou_types": ["bbox"],
         "epoch": 0,
-        "args": SimpleNamespace(epochs=26),
+        "args": SimpleNamespace(epochs=3),
     }
     block("torchvision's reference script", 1, used)
     predictions = found_near_labels(val)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from host_scenes import BATCHES, MINER, NUM_IMAGES, load_scenes
+from host_scenes import BATCHES, NUM_IMAGES, load_scenes, miner_options
 from pixel_images import PixelEncoder
 from torch.utils.data import DistributedSampler
 
@@ -73,7 +73,7 @@ def train(folder: Path, work: Path, *, resume: Path | None = None) -> list[int]:
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
             trained.extend(int(each) for each in image_ids(batch[1]))
 
-    names = {"ENCODER": PixelEncoder(), "MINER": MINER, "Record": Record}
+    names = {"ENCODER": PixelEncoder(), "MINER": miner_options(), "Record": Record}
     exec(compile(code, DOCUMENT.name, "exec"), names)  # the document is ours
     return trained
 

@@ -51,7 +51,9 @@ def train(scenes, work, *, strict=False, **more):
         loader.dataset.pipeline = with_masks(loader.dataset.pipeline)
     recorder = Recorder()
     runner = make_runner(settings, recorder)
-    runner.register_hook(HardMiningHook(encoder=PixelEncoder(), clusters="none", strict=strict))
+    options = {"encoder": PixelEncoder(), "clusters": "none", "strict": strict}
+    # As if the epochs were few: draws are not equal until the last of them.
+    runner.register_hook(HardMiningHook(miner={"weights": {"max_passes": 100}}, **options))
     runner.train()
     [log] = work.glob("*/*.log")
     log_lines = [line for line in log.read_text().splitlines() if "hardmine" in line]

@@ -74,9 +74,9 @@ def test_an_index_of_more_images_in_another_order_will_do(
     whole = hardmine.images_from(paths[::-1], None, None, (), ids=ids[::-1])
     hardmine.build_index(whole, encoder, place, clusters="none", quantize="int8")
     mining = make_mining(tmp_path, encoder=encoder, index=place)
-    done = mining.after_validation(read, progress=0)
+    done = mining.after_validation(read, epochs_done=0, epochs=0)
     assert done is not None
-    alone = make_mining(tmp_path, encoder=encoder).after_validation(read, progress=0)
+    alone = make_mining(tmp_path, encoder=encoder).after_validation(read, epochs_done=0, epochs=0)
     assert alone is not None
     np.testing.assert_allclose(done.weights, alone.weights, rtol=0.05)  # int8 against float16
     paths[2].write_bytes(paths[2].read_bytes() + b"x")
@@ -123,7 +123,7 @@ def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
     table = PartnerTable(NUM_IMAGES)
     mining = make_mining(tmp_path, partners=table)
     with caplog.at_level(logging.INFO, logger="hardmine.hosts"):
-        done = mining.after_validation(read, progress=0)
+        done = mining.after_validation(read, epochs_done=0, epochs=0)
     weights = mining.sampler.weights
     expected = NUM_IMAGES * weights / weights.sum()
     drawn = Counter(table.rows.tolist())
@@ -145,55 +145,40 @@ def test_a_round_reaches_sampler_partners_and_scalars(tmp_path, caplog) -> None:
 
 def test_validations_are_mined_at_their_interval(tmp_path) -> None:
     mining = make_mining(tmp_path, begin=1, interval=2)
-    mined = [mining.after_validation(read, progress=0) is not None for _ in range(5)]
+    mined = [mining.after_validation(read, epochs_done=0, epochs=0) is not None for _ in range(5)]
     assert mined == [False, True, False, True, False]
     with pytest.raises(InputError, match="interval must be at least 1"):
         MiningOptions(interval=0)
-
-
-def test_mining_begins_after_a_share_of_the_training(tmp_path) -> None:
-    late = {"begin": 0.75, "interval": 2}
-    mining = make_mining(tmp_path, **late)
-
-    def mined(numbers: range) -> list[int]:
-        return [
-            number
-            for number in numbers
-            if mining.after_validation(read, progress=number / 12) is not None
-        ]
-
-    assert mined(range(1, 11)) == [9]
-    state = mining.state([mining.sampler.state_dict()])
-    mining = make_mining(tmp_path, **late)
-    mining.load_state(state)
-    assert mined(range(11, 13)) == [11]
-    for begin in (-1, 1.5, float("nan")):
-        with pytest.raises(InputError, match=f"share of the training below 1, got {begin}"):
-            MiningOptions(begin=begin)
+    for begin in (-1, 0.75, float("nan")):
+        message = f"begin must be a number of validations, got {begin}; to mine in the last quarter"
+        with pytest.raises(InputError, match=message):
+            MiningOptions(begin=begin)  # type: ignore[arg-type]
 
 
 def test_the_end_of_the_training_is_mined_between_two_rounds_too(tmp_path, caplog) -> None:
     options = {"keeps_boxes": True, "interval": 4}
     mining = make_mining(tmp_path, **options)
     with caplog.at_level(logging.INFO, logger="hardmine.hosts"):
-        done = [mine_with_boxes(mining, number / 8) for number in range(1, 7)]
+        done = [mine_with_boxes(mining, number) for number in range(1, 7)]
     assert [one is not None for one in done] == [True, False, False, False, True, True]
     assert [one.inputs.weights.look_alone for one in done if one] == [False, False, True]
     assert "weak cat; draws follow the look of what is missed alone" in caplog.messages[-1]
     state = mining.state([mining.sampler.state_dict()])
     mining = make_mining(tmp_path, **options)
     mining.load_state(state)
-    assert mine_with_boxes(mining, 7 / 8) is None
+    assert mine_with_boxes(mining, 7) is None
 
 
-def mine_with_boxes(mining: HostMining, progress: float) -> Any:
+def mine_with_boxes(mining: HostMining, epochs_done: int) -> Any:
     """Of the twelve images, the first six were found."""
     boxes = [
         {"image_id": 10 * row, "category_id": row % 2, "bbox": [2, 2, 10, 10], "score": 0.9}
         for row in range(NUM_IMAGES // 2)
     ]
     return mining.after_validation(
-        lambda: ValidationResult(read_scores(METRICS), boxes), progress=progress
+        lambda: ValidationResult(read_scores(METRICS), boxes),
+        epochs_done=epochs_done,
+        epochs=8,
     )
 
 
@@ -213,9 +198,9 @@ def broken() -> ValidationResult:
 )
 def test_a_validation_without_use_leaves_the_weights(tmp_path, caplog, reader, message) -> None:
     mining = make_mining(tmp_path)
-    mining.after_validation(read, progress=0)
+    mining.after_validation(read, epochs_done=0, epochs=0)
     before = mining.sampler.weights.copy()
-    assert mining.after_validation(reader, progress=0) is None
+    assert mining.after_validation(reader, epochs_done=0, epochs=0) is None
     np.testing.assert_array_equal(mining.sampler.weights, before)
     assert mining.validations == 2
     assert len([line for line in caplog.messages if re.search(message, line)]) == 1
@@ -224,13 +209,13 @@ def test_a_validation_without_use_leaves_the_weights(tmp_path, caplog, reader, m
 @pytest.mark.parametrize("reader", [broken, lambda: read({"cow": 0.3})])
 def test_strict_raises(tmp_path, reader) -> None:
     with pytest.raises((KeyError, HardmineError)):
-        make_mining(tmp_path, strict=True).after_validation(reader, progress=0)
+        make_mining(tmp_path, strict=True).after_validation(reader, epochs_done=0, epochs=0)
 
 
 def test_a_warning_is_logged_once(tmp_path, caplog) -> None:
     mining = make_mining(tmp_path)
     for _ in range(3):
-        mining.after_validation(lambda: ValidationResult(None), progress=0)
+        mining.after_validation(lambda: ValidationResult(None), epochs_done=0, epochs=0)
     assert len(caplog.messages) == 1
 
 
@@ -238,7 +223,7 @@ def test_a_state_restores_weights_partners_and_place(tmp_path) -> None:
     mining = make_mining(tmp_path)
     stream = iter(mining.sampler)
     first = [next(stream) for _ in range(5)]
-    mining.after_validation(read, progress=0)
+    mining.after_validation(read, epochs_done=0, epochs=0)
     state = mining.state([mining.sampler.state_dict(used=5)])
     table = PartnerTable(NUM_IMAGES)
     resumed = make_mining(tmp_path, partners=table)

@@ -28,7 +28,7 @@ def make(
     weak: str = "fork",
     confusion: Confusion | None = None,
     ratios: Ratios | None = None,
-    progress: float = 0.0,
+    epoch: float = 0.0,
     **changes: object,
 ) -> Round:
     row = NAMES.index(weak)
@@ -38,7 +38,7 @@ def make(
         queries=Queries(((weak,),), np.array([row]), ("",), np.array([0.5])),
         confusion=confusion or Confusion(),
         ratios=ratios or Ratios(),
-        weights=WeightRules().at(progress),
+        weights=WeightRules().at(epoch, 4),
     )
     done = Round(
         number=number,
@@ -86,12 +86,12 @@ def test_classes_are_sorted_by_how_often_they_were_boosted() -> None:
 
 
 def test_the_end_of_a_training_boosts_no_class() -> None:
-    run = summarize_run([*RUN, make(6, [0.5, 0.2, 0.3], progress=0.75)])
-    assert [line.look_alone for line in run.rounds] == [False] * 5 + [True]
+    run = summarize_run([*RUN, make(6, [0.5, 0.2, 0.3], epoch=3)])
+    sentence = "draws follow the look of what is missed alone"
+    assert [line.exception for line in run.rounds] == [""] * 5 + [sentence]
     assert [line.num_boosted for line in run.classes] == [3, 1, 0]
-    sentence = "Draws follow the look of what is missed alone"
-    assert sentence in rounds_page(run)
-    assert sentence not in rounds_page(summarize_run(RUN))
+    assert sentence.capitalize() in rounds_page(run)
+    assert sentence.capitalize() not in rounds_page(summarize_run(RUN))
 
 
 def test_confused_classes_are_listed_with_the_largest_share_first() -> None:
