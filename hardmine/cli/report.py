@@ -94,7 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--val-index",
         type=Path,
         metavar="DIR",
-        help="index of the validation images (default: --index)",
+        help="index of the validation images (default: --index); also shows what missed objects "
+        "look like, to mining",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="PAGE", help="write an HTML page")

@@ -57,9 +57,9 @@ def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
         console.print(f"Weak condition, in the last round: {escape(condition)}.")
     before = ""
     for one in summary.rounds:
-        if one.exception != before and one.exception:
-            console.print(f"From round {one.number} {one.exception}.")
-        before = one.exception
+        if one.drawn_by != before and one.drawn_by:
+            console.print(f"From round {one.number} {one.drawn_by}.")
+        before = one.drawn_by
     mistaken = summary.rounds[-1].mistaken
     if mistaken:
         more = f" and {len(mistaken) - 5} more" if len(mistaken) > 5 else ""

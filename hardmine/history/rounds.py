@@ -127,16 +127,16 @@ class Round:
         return (self.need > 0) & (rules is None or rules.cap > 1)
 
     @property
-    def exception(self) -> str:
+    def drawn_by(self) -> str:
         """What draws follow, where that is neither classes nor queries; empty if it is."""
         rules = None if self.inputs is None else self.inputs.weights
-        return "" if rules is None else rules.exception
+        return "" if rules is None else rules.drawn_by
 
     @property
     def found(self) -> str:
         """Weak conditions, and what draws follow, as the end of a clause."""
         parts = [f"weak {condition}" for condition in self.conditions]
-        return "".join(f"; {part}" for part in (*parts, self.exception) if part)
+        return "".join(f"; {part}" for part in (*parts, self.drawn_by) if part)
 
     def counts(self) -> dict[str, int]:
         """Number of (query, image) pairs of each kind."""

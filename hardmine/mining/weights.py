@@ -63,14 +63,14 @@ class WeightRules:
         return self.classes == "unchanged" and self.cap == 1 and self.balance > 0
 
     @property
-    def exception(self) -> str:
+    def drawn_by(self) -> str:
         """What draws follow, where that is neither classes nor queries; empty if it is."""
         if self.classes != "unchanged" or self.cap > 1:
             return ""
         if self.balance > 0:
             return "draws follow the look of what is missed alone"
         return (
-            f"all images are drawn equally often until {self.look_from:.0%} of the training "
+            f"all images are drawn equally often until {100 * self.look_from:g} % of the training "
             f"(max_passes: {self.max_passes:g})"
         )
 

@@ -47,7 +47,7 @@ class MiningPreview:
         confusers: Images labelled without a class, weak or not, that look most like it, some of
             each class in the same order.
         retrieval: By class name.
-        exception: What draws follow, where that is neither classes nor queries; empty if it is.
+        drawn_by: What draws follow, where that is neither classes nor queries; empty if it is.
     """
 
     num_images: int
@@ -58,7 +58,7 @@ class MiningPreview:
     suspects: tuple[MinedImage, ...]
     retrieval: dict[str, Retrieval]
     confusers: tuple[MinedImage, ...] = ()
-    exception: str = ""
+    drawn_by: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values of what the classes of a report do not hold, the best examples alone."""
@@ -67,7 +67,7 @@ class MiningPreview:
             "num_raised": self.num_raised,
             "moved_share": self.moved_share,
             "effective_size": self.effective_size,
-            "exception": self.exception,
+            "drawn_by": self.drawn_by,
             "examples": [asdict(one) for one in self.examples],
             "suspects": [asdict(one) for one in self.suspects],
         }
@@ -160,7 +160,7 @@ def preview_mining(
         suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
         retrieval=_retrieval(data, evidence, trust, suspects, done),
         confusers=mined_images(targets, weakest_first, (("confuser",),), _NUM_CONFUSERS),
-        exception=done.exception,
+        drawn_by=done.drawn_by,
     )
 
 

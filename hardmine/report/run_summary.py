@@ -31,7 +31,7 @@ class RoundSummary:
         mistaken: Which classes were mistaken for which others more than most classes are, the
             largest share first, e.g. ``"bus for car 40 %"``.
         conditions: In which the detector was found to fail, and how often it does there.
-        exception: What draws followed, where that was neither classes nor queries.
+        drawn_by: What draws followed, where that was neither classes nor queries.
         counts: Images of each kind.
         num_raised: Images drawn more often than uniformly.
         moved_share: Share of an epoch's draws that mining moved.
@@ -50,7 +50,7 @@ class RoundSummary:
     queries: tuple[str, ...]
     mistaken: tuple[str, ...]
     conditions: tuple[str, ...]
-    exception: str
+    drawn_by: str
     counts: dict[str, int]
     num_raised: int
     moved_share: float
@@ -171,7 +171,7 @@ def _summarize(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> Ro
         queries=tuple(query.phrases[0] for query in done.queries),
         mistaken=_mistaken(done),
         conditions=tuple(map(str, done.conditions)),
-        exception=done.exception,
+        drawn_by=done.drawn_by,
         counts=done.counts() if done.queries else dict.fromkeys(KINDS, 0),
         num_raised=0 if draws is None else draws.num_raised,
         moved_share=math.nan if draws is None else draws.moved_share,

@@ -180,7 +180,7 @@ def test_where_images_come_often_all_are_drawn_equally_often_before_the_end(toy:
         sampler = HardMiningSampler(len(toy.images), epoch_length=int(length * len(toy.images)))
         done = make_miner(toy, sampler=sampler).step(METRICS, epochs_done=1, epochs=6)
         assert (done.weights.max() > done.weights.min()) == (name == "few")
-        said = "all images are drawn equally often until 75% of the training (max_passes: 10)"
+        said = "all images are drawn equally often until 75 % of the training (max_passes: 10)"
         assert (said in str(done)) == (name == "many")
     # Where no look is known, the end is drawn by classes and queries.
     miner = make_miner(toy, validation=None)

@@ -225,7 +225,7 @@ def test_where_images_come_often_the_end_alone_is_drawn_by_weight(train, tmp_pat
     rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
     assert [done.inputs.weights.look_alone for done in rounds] == [False, True, True]
     assert [done.draws.moved_share > 0 for done in rounds] == [False, True, True]
-    assert "equally often until 50% of the training" in rounds[0].exception
+    assert "equally often until 50 % of the training" in rounds[0].drawn_by
 
 
 def test_a_failing_round_leaves_training_alone(train, tmp_path) -> None:

@@ -109,7 +109,7 @@ def test_the_length_of_a_training_is_that_of_what_ends_first(scenes, tmp_path, l
     for name, passes, first in (("few", 4, False), ("many", 3.9, True)):
         train(scenes, tmp_path / name, weights={"max_passes": passes}, **length)
         rounds = read_rounds(tmp_path / name / "hardmine" / "rounds.jsonl")
-        equal = ["equally often" in done.exception for done in rounds]
+        equal = ["equally often" in done.drawn_by for done in rounds]
         assert equal == [first, first, False, False]
         assert [done.inputs.weights.look_alone for done in rounds] == [False, False, True, True]
 
