@@ -53,7 +53,8 @@ def main():
         sampler.set_epoch(epoch)
         train(model, make_loader(images, sampler), optimizer)
         metrics = evaluate(val_images, detect(model.module, val_images)) if rank == 0 else None
-        done = miner.step(metrics)  # on every rank; all get the same weights
+        # On every rank; all get the same weights.
+        done = miner.step(metrics, epochs_done=epoch + 1, epochs=args.epochs)
 
     digests = [None] * dist.get_world_size()
     dist.all_gather_object(digests, done.digest)
