@@ -154,7 +154,7 @@ def hardmine(*, measured: bool = True, **options: Any) -> Callable[[DrawData], R
         def rule(view: RoundView) -> Floats:
             metrics = dict(zip(data.known.class_names, view.ap.tolist(), strict=True))
             found = view.found if measured else None
-            epochs = view.passes * data.sampler.num_images / data.sampler.epoch_length
+            epochs = view.passes / data.sampler.draws_per_image
             done = miner.step(
                 metrics, val_detections=found, epochs_done=view.progress * epochs, epochs=epochs
             )
