@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
 
 import torch
 
+from tests.benchmarks.roads.documents import fill_documents
 from tests.benchmarks.roads.found import PARTS, write_found
 from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
 from tests.benchmarks.roads.retrieval import measure as measure_retrieval
@@ -33,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         for path in write_table(runs, options.out):
             print(path)
+        if options.fill:
+            report = json.loads((options.out / "roads.json").read_text("utf-8"))
+            for path, text in fill_documents(options.fill, report).items():
+                path.write_text(text, "utf-8")
         return 0
     torch.set_num_threads(1)
     reason = require_photos(options.photos)
@@ -73,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--strategies", type=_strategies, default=list(STRATEGIES))
     table = commands.add_parser("table", help="make Markdown, JSON and plots of the runs")
     table.add_argument("results", nargs="*", help="files of runs; WORK/runs.jsonl by default")
+    table.add_argument(
+        "--fill", type=Path, help="project whose README and docs get the figures in their tables"
+    )
     retrieval = commands.add_parser("retrieval", help="compare clusterings by what texts find")
     conditions = commands.add_parser("conditions", help="is the weak condition found by itself?")
     conditions.add_argument("--repeats", type=int, default=50, help="halves and exchanges each")

@@ -57,6 +57,7 @@ class Regime:
 REGIMES = {
     "plenty": Regime(warmup_passes=1, rounds=2, round_passes=0.5),
     "usual": Regime(warmup_passes=3, rounds=4, round_passes=1),
+    "long": Regime(warmup_passes=3, rounds=3, round_passes=3),
     "scarce": Regime(warmup_passes=16, rounds=4, round_passes=6, max_train=400),
 }
 

@@ -21,6 +21,7 @@ from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.balance import class_aware
+from hardmine.mining.targets import TargetRules
 from hardmine.mining.weights import WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
@@ -183,6 +184,15 @@ STRATEGIES: dict[str, Strategy] = {
     "hardmine-no-look": Strategy(
         "hardmine, without the last quarter by look",
         hardmine(weights=WeightRules(look_from=1.0, max_passes=_ENDLESS)),
+    ),
+    "hardmine-no-boosts": Strategy(
+        "hardmine without boosts", hardmine(weights=WeightRules(cap=1.0))
+    ),
+    "hardmine-no-mistaken": Strategy(
+        "hardmine, confused classes not evened out", hardmine(targets=TargetRules(mistaken=0.0))
+    ),
+    "hardmine-no-confusers": Strategy(
+        "hardmine without confusers", hardmine(targets=TargetRules(confuser=0.0))
     ),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
