@@ -15,7 +15,7 @@ from tests.benchmarks.roads.found import PARTS, write_found
 from tests.benchmarks.roads.photos import ROADS, RoadPhotos, require_photos
 from tests.benchmarks.roads.retrieval import measure as measure_retrieval
 from tests.benchmarks.roads.retrieval import write_report
-from tests.benchmarks.roads.runs import read, run_once
+from tests.benchmarks.roads.runs import read_all, run_once
 from tests.benchmarks.roads.setup import REGIMES
 from tests.benchmarks.roads.splits import SCENARIOS
 from tests.benchmarks.roads.strategies import STRATEGIES
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = options.work / "runs.jsonl"
     if options.command == "table":
         files = [Path(name) for name in options.results] or [results]
-        runs = [run for file in files for run in read(file) if run["seed"] in options.seeds]
+        runs = [run for run in read_all(files) if run["seed"] in options.seeds]
         if not runs:
             names = ", ".join(map(str, files))
             print(f"no runs of seeds {options.seeds} in {names}; run them first", file=sys.stderr)
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--passes", choices=REGIMES, default="usual")
     run.add_argument("--strategies", type=_strategies, default=list(STRATEGIES))
     table = commands.add_parser("table", help="make Markdown, JSON and plots of the runs")
-    table.add_argument("results", nargs="*", help="files of runs; WORK/runs.jsonl by default")
+    table.add_argument(
+        "results", nargs="*", help="files of runs, one a processor; WORK/runs.jsonl by default"
+    )
     table.add_argument(
         "--fill", type=Path, help="project whose README and docs get the figures in their tables"
     )

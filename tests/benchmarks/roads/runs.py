@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def read(results: Path) -> list[Run]:
         if run["scenario"] in SCENARIOS
         and run["settings"] == settings_hash(run["scenario"], run["passes"])
     ]
+
+
+def read_all(files: Sequence[Path]) -> list[Run]:
+    """The recorded runs of several files, each of another processor."""
+    return [{**run, "processor": number} for number, file in enumerate(files) for run in read(file)]
 
 
 def _append(results: Path, run: Run) -> None:

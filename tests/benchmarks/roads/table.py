@@ -33,7 +33,8 @@ HALVES = {
 def build_report(runs: Sequence[Run]) -> dict[str, Any]:
     """All numbers of the tables as plain values: scenario -> regime -> half of the splits.
 
-    Only seeds that every strategy of a table has run count.
+    Only seeds that every strategy of a table has run count. Runs of a split on several processors
+    count as one, their mean; a gain is the mean over those that also ran uniform draws.
     """
     report: dict[str, Any] = {}
     for scenario, passes, half in itertools.product(SCENARIOS, REGIMES, HALVES):
@@ -50,12 +51,18 @@ def _half(run: Run) -> str:
 
 
 def _summarize(runs: Sequence[Run], scenario: str, passes: str) -> dict[str, Any]:
-    by_key = {(run["strategy"], run["seed"]): run for run in runs}
+    by_key: dict[tuple[str, int], dict[int, Run]] = {}  # -> processor -> run
+    for run in runs:
+        by_key.setdefault((run["strategy"], run["seed"]), {})[run.get("processor", 0)] = run
     strategies = [name for name in STRATEGIES if any(key[0] == name for key in by_key)]
+    first = "uniform" if "uniform" in strategies else strategies[0]
     seeds = sorted(
         seed
         for seed in {run["seed"] for run in runs}
-        if all((name, seed) in by_key for name in strategies)
+        if all(
+            by_key.get((name, seed), {}).keys() & by_key.get((first, seed), {}).keys()
+            for name in strategies
+        )
     )
     entry: dict[str, Any] = {
         "settings": settings_of(scenario, passes),
@@ -66,29 +73,45 @@ def _summarize(runs: Sequence[Run], scenario: str, passes: str) -> dict[str, Any
         return entry
     for name in strategies:
         own = [by_key[name, seed] for seed in seeds]
-        uniform = [by_key["uniform", seed] for seed in seeds if "uniform" in strategies]
+        uniform = [by_key["uniform", seed] for seed in seeds] if "uniform" in strategies else []
         results = {}
         for group in _groups(runs):
             for part, classes in PARTS.items():
                 for metric in METRICS:
-                    values = part_means(own, group, classes, metric)
-                    cell: dict[str, Any] = {"by_seed": values.round(3).tolist()}
-                    cell["mean"] = _plain(Estimate.of(values))
+                    cell = (group, classes, metric)
+                    values = np.array([part_means([*one.values()], *cell).mean() for one in own])
+                    results[f"{group}/{part}/{metric}"] = found = {
+                        "by_seed": values.round(3).tolist(),
+                        "mean": _plain(Estimate.of(values)),
+                    }
                     if uniform and name != "uniform":
-                        gains = values - part_means(uniform, group, classes, metric)
-                        cell["gain"] = _plain(Estimate.of(gains))
-                    results[f"{group}/{part}/{metric}"] = cell
+                        gains = [_gain(*pair, *cell) for pair in zip(own, uniform, strict=True)]
+                        found["gain"] = _plain(Estimate.of(np.array(gains)))
+        all_own = [run for one in own for run in one.values()]
         entry["strategies"][name] = {
             "results": results,
-            "draws": _mean_draws(own),
+            "runs": len(all_own),
+            "draws": _mean_draws(all_own),
             "natural": {
-                key: float(np.mean([run["undrawn_draws"][key] for run in own]))
-                for key in own[0]["undrawn_draws"]
+                key: float(np.mean([run["undrawn_draws"][key] for run in all_own]))
+                for key in all_own[0]["undrawn_draws"]
             },
-            "cpu_seconds": float(np.mean([run["cpu_seconds"] for run in own])),
-            "mining_seconds": float(np.mean([run["mining_seconds"] for run in own])),
+            "cpu_seconds": float(np.mean([run["cpu_seconds"] for run in all_own])),
+            "mining_seconds": float(np.mean([run["mining_seconds"] for run in all_own])),
         }
     return entry
+
+
+def _gain(
+    own: dict[int, Run], uniform: dict[int, Run], group: str, classes: Sequence[str], metric: str
+) -> float:
+    """The mean over the processors that ran both: the arithmetic of others is chance."""
+    shared = sorted(own.keys() & uniform.keys())
+    ours, plain = (
+        part_means([one[processor] for processor in shared], group, classes, metric)
+        for one in (own, uniform)
+    )
+    return float((ours - plain).mean())
 
 
 def part_means(runs: Sequence[Run], group: str, classes: Sequence[str], metric: str) -> Floats:
@@ -155,7 +178,7 @@ def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -
     cells = {name: f"{group}/frequent/ap50" for name, group in groups.items()}
     cells["rare classes"] = "all/rare/ap50"
     shares = list(CONDITIONS)
-    header = ["strategy", *cells, *(f"{name}, % of draws" for name in shares), "CPU s"]
+    header = ["strategy", *cells, *(f"{name}, % of draws" for name in shares), "CPU s", "runs"]
     seeds = entry["seeds"]
     text = [
         "",
@@ -175,7 +198,7 @@ def _markdown_of(scenario: str, passes: str, half: str, entry: dict[str, Any]) -
             gain = found and found.get("gain")
             row.append(_text(gain or (found["mean"] if found else [None, None]), bool(gain)))
         row += [f"{100 * result['draws'][share]:.1f}" for share in shares]
-        row.append(f"{result['cpu_seconds']:.0f}")
+        row += [f"{result['cpu_seconds']:.0f}", str(result["runs"])]
         text.append("| " + " | ".join(row) + " |")
     return text
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.roads.documents import EVIDENCE, fill_documents
-from tests.benchmarks.roads.runs import read
+from tests.benchmarks.roads.runs import read_all
 from tests.benchmarks.roads.table import build_report, to_markdown
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ def report() -> dict[str, Any]:
 
 
 def test_the_report_is_that_of_the_runs(report: dict[str, Any]) -> None:
-    runs = read(RESULTS / "roads.jsonl")
+    runs = read_all([RESULTS / "roads.jsonl"])
     assert json.loads(json.dumps(build_report(runs))) == report
     text = (RESULTS / "roads.md").read_text("utf-8")
     assert to_markdown(report, plot="roads.svg") == text

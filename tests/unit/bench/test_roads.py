@@ -303,6 +303,18 @@ def test_seeds_are_read_as_ranges_and_lists() -> None:
     assert parse_seeds("5-7,1") == [5, 6, 7, 1]
 
 
+def test_runs_on_another_processor_are_paired_with_its_own_uniform_runs() -> None:
+    first = [run("uniform", 0, 10.0), run("told", 0, 11.0), run("uniform", 1, 20.0)]
+    second = [run("uniform", 0, 30.0), run("told", 0, 35.0), run("uniform", 1, 5.0)]
+    second += [run("told", 1, 7.0), run("repeat", 0, 31.0), run("repeat", 1, 5.0)]
+    runs = [{**one, "processor": 0} for one in first] + [{**one, "processor": 1} for one in second]
+    found = build_report(runs)["night-is-coming"]["usual"]["choosing"]["strategies"]
+    gains = {name: one["results"]["all/frequent/ap"].get("gain") for name, one in found.items()}
+    assert gains == {"uniform": None, "repeat": [0.5, 0.5], "told": [2.5, 0.5]}
+    assert found["uniform"]["results"]["all/frequent/ap"]["by_seed"] == [20.0, 12.5]
+    assert [found[name]["runs"] for name in ("uniform", "repeat", "told")] == [4, 2, 3]
+
+
 def test_the_mean_leaves_out_classes_without_objects() -> None:
     values = part_means(
         [run("uniform", 0, 10.0, bus=None, truck=40.0)], "all", ("bus", "car", "truck"), "ap"
