@@ -19,6 +19,7 @@ from hardmine.distributed import RankGroup
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
+from hardmine.history.log import RoundLog
 from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, mined_round
 from hardmine.index import Index, build_index
@@ -38,6 +39,7 @@ from hardmine.mining.mine import (
     rules_or_policy,
 )
 from hardmine.mining.need import NeedRules
+from hardmine.mining.schedule import NO_LOOK, Schedule
 from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
@@ -46,8 +48,6 @@ from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
 logger = logging.getLogger(__name__)
-
-_LOG_AGAIN = 10  # rounds after which an error that persists is logged again
 
 
 class HardMiner:
@@ -143,9 +143,11 @@ class HardMiner:
             same = {"class_names": self.class_names, "num_images": num_rows, "strict": strict}
             ranks.require_same(same, "HardMiner")
             ranks.on_every_rank(match)
+            draws_per_image = ranks.on_rank_zero(self._count_draws)
+        self.schedule = Schedule(self.weight_rules, draws_per_image)
         self._state = MinerState.fresh(self.class_names)
         self._last: Round | None = None
-        self._logged: dict[str, int] = {}  # error -> round that logged it
+        self._log = RoundLog()
 
     @classmethod
     def from_config(
@@ -199,7 +201,13 @@ class HardMiner:
         return self._last
 
     def step(
-        self, metrics: Any, *, val_detections: Any = None, epochs_done: float = 0, epochs: float = 0
+        self,
+        metrics: Any,
+        *,
+        val_detections: Any = None,
+        epochs_done: float = 0,
+        epochs: float = 0,
+        every: float | None = None,
     ) -> Round:
         """Mine once: assess the metrics, search, and give the sampler new weights.
 
@@ -212,6 +220,7 @@ class HardMiner:
             epochs_done: Epochs of the training that are done.
             epochs: Those of the whole training; 0 if not known. How draws change towards its end
                 depends on both: see ``WeightRules``.
+            every: Epochs between validations; those since the last step if None.
 
         Returns:
             The round, the same on every rank but for ``result``, which only rank 0 has. ``error``
@@ -220,11 +229,12 @@ class HardMiner:
         caught: list[Exception] = []
         mined: list[Round] = []
 
+        def run() -> tuple[Round, MinerState]:
+            rules = self.schedule.step(epochs_done, epochs, every)
+            return self._mine(metrics, val_detections, rules)
+
         def attempt() -> tuple[Round, MinerState, str]:
-            done, state, failure = self._attempt(
-                lambda: self._mine(metrics, val_detections, self.rules_at(epochs_done, epochs)),
-                caught,
-            )
+            done, state, failure = self._attempt(run, caught)
             mined.append(done)
             # The others need the weights, not what led to them: 247 MB for a million images.
             return replace(done, result=None), state, failure
@@ -241,11 +251,6 @@ class HardMiner:
         if not done.failed and self.sampler is not None:
             self.sampler.set_weights(done.weights)
         return done
-
-    def rules_at(self, epochs_done: float, epochs: float) -> WeightRules | None:
-        """The rules in one place of a training, as in ``step``; None if a policy draws."""
-        draws = 1.0 if self.sampler is None else self.sampler.draws_per_image
-        return self.weight_rules and self.weight_rules.at(epochs_done * draws, epochs * draws)
 
     def explain(self, image_id: Any, *, done: Round | None = None) -> Explanation:
         """Say why an image has its weight.
@@ -291,6 +296,13 @@ class HardMiner:
         if loaded.weights is not None and self.sampler is not None:
             self.sampler.set_weights(loaded.weights)
         self._state, self._last = loaded, None
+        self.schedule.resume()
+
+    def _count_draws(self) -> float:
+        """How often an epoch draws an image, on average; the data set may list it repeatedly."""
+        assert self.data is not None
+        length = len(self.data) if self.sampler is None else self.sampler.epoch_length
+        return length / len(np.unique(self.data.ids))
 
     def _attempt(
         self, run: Callable[[], tuple[Round, MinerState]], caught: list[Exception]
@@ -309,7 +321,7 @@ class HardMiner:
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - started, 3),
         )
-        self._log(done, caught)
+        self._log.write(done, caught[0] if caught else None)
         try:
             if self.rounds is not None:
                 append_round(self.rounds, done)
@@ -344,8 +356,9 @@ class HardMiner:
         )
         # 2. Scores, trust, targets, weights.
         ratios = find_ratios(data, self.validation, assessment.matches, rules)
+        notes = kept.notes
         if rules is not None and rules.look_alone and ratios.density is None:
-            rules = self.weight_rules  # there is no look to follow
+            rules, notes = self.weight_rules, (*notes, NO_LOOK)
         inputs = RoundInputs(
             ap=assessment.need.ap,
             need=assessment.class_need,
@@ -364,7 +377,7 @@ class HardMiner:
         result = mine(inputs, data, policy=self.policy)
         # 3. The record, and what the next round starts from.
         done = mined_round(
-            before.number + 1, assessment, inputs, result, labels=data.labels, notes=kept.notes
+            before.number + 1, assessment, inputs, result, labels=data.labels, notes=notes
         )
         looked = assessment.matches is not None
         return done, replace(
@@ -384,17 +397,3 @@ class HardMiner:
             encoder = self.data.scores.encoder
             self._finder = make_finder(contexts, self.validation, encoder, self.class_names)
             self._contexts_now = contexts
-
-    def _log(self, done: Round, caught: list[Exception]) -> None:
-        if not caught:
-            logger.info("%s", done)
-            return
-        logged = self._logged.get(done.error)
-        if logged is None or done.number - logged >= _LOG_AGAIN:
-            self._logged[done.error] = done.number
-            logger.error(
-                "round %d failed; training goes on with the last weights: %s",
-                done.number,
-                done.error,
-                exc_info=caught[0] if logged is None else None,
-            )

@@ -131,11 +131,6 @@ class HardMiningSampler(Sampler[int]):
         return self._epoch
 
     @property
-    def draws_per_image(self) -> float:
-        """How often an epoch draws an image, on average."""
-        return self.epoch_length / self.num_images
-
-    @property
     def weights(self) -> Any:
         """(N,) float64 NumPy array, read-only: the weights last set; ones before that."""
         chosen = self._weights

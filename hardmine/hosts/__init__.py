@@ -13,7 +13,13 @@ from hardmine.hosts.mining import HostMining, ValidationResult
 from hardmine.hosts.options import MiningOptions
 from hardmine.hosts.partners import PartnerTable
 from hardmine.hosts.scalars import scalars
-from hardmine.hosts.states import StateFolder, load_state, save_state, state_after_epoch
+from hardmine.hosts.states import (
+    StateFolder,
+    load_state,
+    save_state,
+    state_after_epoch,
+    state_of_new_loader,
+)
 from hardmine.mining.order import require_order
 
 __all__ = [
@@ -35,5 +41,6 @@ __all__ = [
     "save_state",
     "scalars",
     "state_after_epoch",
+    "state_of_new_loader",
     "unique_ids",
 ]

@@ -41,7 +41,7 @@ class SkippedBatches:
     """
 
     def __init__(self, batches: Iterator[Any], skip: int) -> None:
-        self._batches = batches
+        self.batches = batches
         self._skip = skip
 
     def __iter__(self) -> Iterator[Any]:
@@ -51,4 +51,4 @@ class SkippedBatches:
         if self._skip > 0:
             self._skip -= 1
             return None
-        return next(self._batches)
+        return next(self.batches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +27,7 @@ from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
 from hardmine.mining.conditions import AUTO
 from hardmine.mining.need import NeedRules
+from hardmine.mining.weights import WeightRules
 from hardmine.records import ClassScores, ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -94,7 +95,8 @@ class HostMining:
         self.options = options
         self.sampler = sampler
         self.validations = 0
-        self._mined_at = 0.0  # epochs that were done at the last round
+        self._validated_at: float | None = 0.0  # epochs that were done at the last validation
+        self._rules: WeightRules | None = None  # of the last round
         self._run = uuid4().hex
         self._log = log or logging.getLogger(__name__)
         self._partners = partners
@@ -134,6 +136,7 @@ class HostMining:
         self.miner = HardMiner(
             index, sampler, encoder=encoder, images=images, dataset_ids=dataset_ids, **settings
         )
+        self._set_partner_weights(sampler.weights, 0)
 
     def after_validation(
         self, read: Callable[[], ValidationResult], *, epochs_done: float, epochs: float
@@ -149,8 +152,13 @@ class HostMining:
             The round; None if there was none, or if it failed and the weights stayed.
         """
         self.validations += 1
-        epochs_done = min(epochs_done, epochs)
-        if not self._due(epochs_done, epochs):
+        epochs_done = min(epochs_done, epochs or epochs_done)
+        every = 0.0 if self._validated_at is None else epochs_done - self._validated_at
+        self._validated_at = epochs_done
+        rules = self.miner.schedule.rules_at(epochs_done, epochs, every)
+        number = self.validations - 1 - self.options.begin
+        # Every ``interval`` validations, and as soon as other rules hold.
+        if number < 0 or (number % self.options.interval != 0 and rules == self._rules):
             return None
         result = self._read(read)
         if result is None:
@@ -165,23 +173,17 @@ class HostMining:
             val_detections=result.detections,
             epochs_done=epochs_done,
             epochs=epochs,
+            every=every,
         )
         if done.failed:
             self._error(f"round {done.number} failed; the weights stay as they are: {done.error}")
             return None
-        self._mined_at = epochs_done
+        self._rules = rules
         self._set_partner_weights(done.weights, done.number)
         self._info(summary(done))
         for note in done.notes:
             self.warn(note)
         return done
-
-    def _due(self, epochs_done: float, epochs: float) -> bool:
-        """Whether to mine: every ``interval`` validations, and as soon as other rules hold."""
-        number = self.validations - 1 - self.options.begin
-        rules = self.miner.rules_at(epochs_done, epochs)
-        changed = rules != self.miner.rules_at(min(self._mined_at, epochs), epochs)
-        return number >= 0 and (changed or number % self.options.interval == 0)
 
     def state(self, samplers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """All that is needed to resume, in plain values and tensors.
@@ -194,7 +196,8 @@ class HostMining:
             "run": self._run,
             "miner": self.miner.state_dict(),
             "validations": self.validations,
-            "mined_at": self._mined_at,
+            "validated_at": self._validated_at,
+            "rules": None if self._rules is None else asdict(self._rules),
             "samplers": list(samplers),
         }
 
@@ -213,6 +216,7 @@ class HostMining:
     def load_state(self, state: dict[str, Any] | None) -> None:
         """Resume from a state; None, where the checkpoint has none, leaves a warning."""
         if state is None:
+            self._validated_at = None
             self.warn(
                 "the checkpoint to resume from was saved without hardmine; all images are drawn "
                 "equally often until the next validation"
@@ -220,8 +224,9 @@ class HostMining:
             return
         self.miner.load_state_dict(state["miner"])
         self.validations = int(state["validations"])
-        self._mined_at = state.get("mined_at", 0.0)
-        self._run = state.get("run", self._run)
+        # A run that resumes is another: states that the run before saved later are not its own.
+        self._validated_at = state["validated_at"]
+        self._rules = None if state["rules"] is None else WeightRules(**state["rules"])
         weights = state["miner"]["weights"]
         if weights is not None:
             self._set_partner_weights(weights, int(state["miner"]["number"]))

@@ -100,6 +100,17 @@ def state_after_epoch(sampler: HardMiningSampler, epoch: int) -> dict[str, Any]:
     }
 
 
+def state_of_new_loader(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a sampler whose loader is made anew: what that drew ahead is drawn again.
+
+    New weights then count from the next pass on, which the old loader may have begun.
+    """
+    state = state | {"begun_weights": []}
+    if state["position"] == 0:
+        state |= {"started": False, "weights": state["next_weights"]}
+    return state
+
+
 def _deduplicated(value: Any, known: list[torch.Tensor]) -> Any:
     """Replace equal tensors by one object, which torch writes once.
 

@@ -34,7 +34,8 @@ class WeightRules:
             training shows it; ``balance`` then counts for look alone.
         look_from: Share of the training from which draws follow nothing but the look of what
             validation misses, as often as it is missed, and classes come as training shows them:
-            what is drawn last decides. 1: not at all.
+            what is drawn last decides. From the validation before on, if the next one is at the
+            end. 1: not at all.
         max_passes: How often the whole training may draw an image, on average, for these rules to
             hold before ``look_from``. Where it draws images more often, it learns them by heart,
             the more so those it draws most: all are then drawn equally often until ``look_from``.
@@ -69,25 +70,27 @@ class WeightRules:
             return ""
         if self.balance > 0:
             return "draws follow the look of what is missed alone"
-        return (
-            f"all images are drawn equally often until {100 * self.look_from:g} % of the training "
-            f"(max_passes: {self.max_passes:g})"
-        )
+        until = "" if self.look_from == 1 else f"until {100 * self.look_from:g} % of the training "
+        return f"all images are drawn equally often {until}(max_passes: {self.max_passes:g})"
 
-    def at(self, passes_done: float, passes: float) -> WeightRules:
+    def at(self, passes_done: float, passes: float, *, last: bool = False) -> WeightRules:
         """The rules in one place of a training.
 
         Args:
             passes_done: How often training has drawn an image so far, on average.
             passes: The same of the whole training; 0 if not known.
+            last: Whether no rules follow, as training ends before the next validation.
         """
+        if passes == 0:
+            return self
         if not 0 <= passes_done <= passes < np.inf:
             raise InputError(
                 "expected 0 <= epochs_done <= epochs, those of the whole training, got "
                 f"{passes_done} and {passes} passes over the images"
             )
         # Not all shares of epochs are exact.
-        if self.look_from < 1 and passes_done >= self.look_from * passes * (1 - 1e-9) and passes:
+        late = last or passes_done >= self.look_from * passes * (1 - 1e-9)
+        if self.look_from < 1 and late:
             return replace(self, cap=1.0, balance=1.0, classes="unchanged")
         if passes > self.max_passes * (1 + 1e-9):
             return replace(self, cap=1.0, balance=0.0, classes="unchanged")

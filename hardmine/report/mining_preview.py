@@ -119,7 +119,7 @@ def preview_mining(
         validation=ValidationSet(val, val_index) if val is not None else None,
         strict=True,
     )
-    length = epochs or 0.0
+    length = epochs or 1.0
     first = 0.0 if length <= WeightRules().max_passes else length
     done = miner.step(scores, val_detections=detections, epochs_done=first, epochs=length)
     data = miner.data

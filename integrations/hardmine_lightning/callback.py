@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,6 +118,8 @@ class HardMining(Callback):
         found = find_mean_average_precision(pl_module, self._metric)
         if found is not None:
             found.class_metrics = True
+            if self._val_images is not None:
+                _require_same_numbers(self._images, self._val_images)
             if self._val_images is not None and self._options.measure and not self._detections:
                 self._boxes = KeptBoxes(self._val_images, first_label=self._first_label)
         folder = Path(self._folder or Path(trainer.default_root_dir) / "hardmine")
@@ -155,6 +158,9 @@ class HardMining(Callback):
         if self._dataset_ids is None:
             require_order(loader.dataset, self._images)
         self._batch_size = getattr(loader.batch_sampler, "batch_size", None)
+        if self._mining is not None and trainer.num_training_batches < len(loader):
+            # limit_train_batches, overfit_batches or fast_dev_run end each epoch early.
+            self._mining.miner.schedule.epoch_share = trainer.num_training_batches / len(loader)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Count batches from here; the loader may be a new one."""
@@ -205,11 +211,10 @@ class HardMining(Callback):
         if mining is None:
             return
         epochs_done = trainer.current_epoch + self._share_of_epoch
-        progress = self._progress(trainer, epochs_done)
         done = mining.after_validation(
             lambda: self._read(trainer),
             epochs_done=epochs_done,
-            epochs=epochs_done / progress if progress else 0.0,
+            epochs=_num_epochs(trainer, pl_module, epochs_done),
         )
         if done is not None:
             for logger in trainer.loggers:
@@ -240,17 +245,8 @@ class HardMining(Callback):
         within_training = trainer.state.fn == "fit" and not trainer.sanity_checking
         return self._mining if within_training else None
 
-    def _progress(self, trainer: Any, epochs_done: float) -> float:
-        """Share of the training that is done, by epochs or by steps, whichever ends it first."""
-        shares = [0.0]
-        if trainer.max_epochs > 0:
-            shares.append(epochs_done / trainer.max_epochs)
-        if trainer.max_steps > 0:
-            shares.append(trainer.global_step / trainer.max_steps)
-        return max(shares)
-
     def _read(self, trainer: Any) -> ValidationResult:
-        names = (self._val_images or self._images).class_names
+        names = self._images.class_names
         if self._computed is not None:
             scores = read_scores(self._computed, names, first_label=self._first_label)
         else:
@@ -261,3 +257,26 @@ class HardMining(Callback):
         if self._boxes is not None:
             return ValidationResult.measured(scores, self._boxes.gather)
         return ValidationResult(scores)
+
+
+def _num_epochs(trainer: Any, module: Any, epochs_done: float) -> float:
+    """Epochs of the whole training, which may end by epochs or by steps; 0 if not known."""
+    lengths = [float(trainer.max_epochs)] if trainer.max_epochs > 0 else []
+    if trainer.max_steps > 0 and module.automatic_optimization:
+        batches = trainer.num_training_batches
+        lengths.append(trainer.max_steps / math.ceil(batches / trainer.accumulate_grad_batches))
+    elif trainer.max_steps > 0 and trainer.global_step > 0:
+        # How many steps a batch takes is known to the module alone.
+        lengths.append(trainer.max_steps * epochs_done / trainer.global_step)
+    return min(lengths, default=0.0)
+
+
+def _require_same_numbers(images: ImageSet, val_images: ImageSet) -> None:
+    """Refuse validation images whose classes are numbered in another way."""
+    for number, names in enumerate(zip(images.class_names, val_images.class_names, strict=False)):
+        if names[0] != names[1]:
+            raise InputError(
+                f"torchmetrics tells classes by number, and class {number} is {names[0]!r} in "
+                f"images and {names[1]!r} in val_images; make val_images with the class_names of "
+                "images, in their order, or log AP by class name and give detections="
+            )

@@ -20,6 +20,7 @@ from hardmine.hosts import (
     StateFolder,
     TrainedBatches,
     scalars,
+    state_of_new_loader,
 )
 from hardmine_mmdet.host import (
     balances_classes,
@@ -165,10 +166,7 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             self._mining.load_state(self._states.newest(runner.iter, self._checkpoint_state))
         if is_iteration_based(runner.train_loop):
             # The loop started its loader before weights and partners were known.
-            self._batches = TrainedBatches(
-                runner.train_loop.dataloader.batch_sampler, self._sampler
-            )
-            restart_loader(runner.train_loop, skip=runner.iter)
+            self._restart_loader(runner.train_loop, skip=runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Count the batches that training uses; the loader has drawn more."""
@@ -202,10 +200,15 @@ class HardMiningHook(Hook):  # type: ignore[misc]
             epochs_done=runner.iter / iterations,
             epochs=runner.max_iters / iterations,
         )
+        own = self._sampler_state()
         if done is not None:
             runner.visualizer.add_scalars(scalars(done), step=runner.iter)
+            if own is not None:
+                own = state_of_new_loader(own)
+                self._sampler.load_state_dict(own)
+                self._restart_loader(runner.train_loop)
         # Gathered here, since all ranks get here but only rank 0 saves checkpoints.
-        state = self._mining.state(all_gather_object(self._sampler_state()))
+        state = self._mining.state(all_gather_object(own))
         self._mining.save_state(self._states, runner.iter, state)
 
     def after_train(self, runner: Runner) -> None:
@@ -216,6 +219,10 @@ class HardMiningHook(Hook):  # type: ignore[misc]
         """Save the state with the checkpoint."""
         if self._validation is not None:
             checkpoint[CHECKPOINT_KEY] = self._mining.state([self._sampler_state()])
+
+    def _restart_loader(self, loop: Any, *, skip: int = 0) -> None:
+        self._batches = TrainedBatches(loop.dataloader.batch_sampler, self._sampler)
+        restart_loader(loop, skip=skip)
 
     def _install_partners(self, dataset: Any) -> PartnerTable | None:
         if not self._partners:

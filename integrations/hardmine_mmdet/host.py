@@ -62,9 +62,10 @@ def restart_loader(loop: Any, *, skip: int) -> None:
 
     Args:
         loop: The train loop.
-        skip: Number of batches trained before.
+        skip: Number of batches that the loop will request and discard.
     """
-    iterator = type(loop.dataloader_iterator)
+    running = loop.dataloader_iterator
+    iterator: Any = type(running.batches if isinstance(running, _Skipping) else running)
     requests = _LOOP_REPEATS_BATCHES and not hasattr(iterator, "skip_iter")
     loop.dataloader_iterator = _Skipping(iterator(loop.dataloader), skip if requests else 0)
 

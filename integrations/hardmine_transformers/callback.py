@@ -150,6 +150,8 @@ class HardMining(TrainerCallback):
         if find_sampler(loader, advice=_ADVICE) is not self._sampler:
             raise InputError(f"the trainer draws with another HardMiningSampler; {_ADVICE}")
         self._steps_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
+        # A search of hyperparameters trains many times: each starts from equal weights.
+        self._sampler.load_state_dict(self._fresh)
         self._mining = HostMining(
             self._options,
             self._sampler,
@@ -161,8 +163,6 @@ class HardMining(TrainerCallback):
             device=str(args.device),
             partners=self._partners,
         )
-        # A search of hyperparameters trains many times: each starts from equal weights.
-        self._sampler.load_state_dict(self._fresh)
         self._saved_at = -1
         self._begun_at = state.global_step
         if self._checkpoint is not None:
@@ -219,7 +219,7 @@ class HardMining(TrainerCallback):
         """
         timed = [key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")]
         prefix = timed[0] if len(timed) == 1 else "eval"
-        if prefix == "eval" or (self._metric or "").startswith(prefix):
+        if prefix == "eval" or f"{self._metric or ''}_".startswith(f"{prefix}_"):
             return True
         assert self._mining is not None
         self._mining.warn(

@@ -155,9 +155,13 @@ def hardmine(*, measured: bool = True, **options: Any) -> Callable[[DrawData], R
         def rule(view: RoundView) -> Floats:
             metrics = dict(zip(data.known.class_names, view.ap.tolist(), strict=True))
             found = view.found if measured else None
-            epochs = view.passes / data.sampler.draws_per_image
+            epochs = view.passes * len(data.ids) / data.sampler.epoch_length
             done = miner.step(
-                metrics, val_detections=found, epochs_done=view.progress * epochs, epochs=epochs
+                metrics,
+                val_detections=found,
+                epochs_done=view.progress * epochs,
+                epochs=epochs,
+                every=1,
             )
             assert done.weights is not None
             return np.asarray(done.weights, np.float64)

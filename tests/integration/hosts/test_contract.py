@@ -121,9 +121,10 @@ def host(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def train(host: Any, scenes: Path) -> Callable[..., Any]:
-    """Its training."""
+    """Its training, drawn by class and look to the end, as three epochs are short."""
     training = importlib.import_module(f"host_{host.name}").train
-    return lambda work, **more: training(scenes, work, **more)
+    weights = {"look_from": 1.0}
+    return lambda work, **more: training(scenes, work, **{"weights": weights} | more)
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +274,7 @@ def test_two_processes_see_all_images_and_one_set_of_weights(host, ranks) -> Non
     by_steps = checkpoint.with_name(checkpoint.name.replace(str(BATCHES), str(half)))
     checkpoint = by_steps if by_steps.exists() else checkpoint
     expected = expected_counts(host.state(checkpoint)["miner"]["weights"])
-    assert expected.max() > 1.2
+    assert expected.max() > 1.05  # by look
     assert all(abs(second[row] - expected[row]) < 1 for row in range(NUM_IMAGES))
     rounds = read_rounds(work / "hardmine" / "rounds.jsonl")
     assert all(done.inputs.ratios.density is not None for done in rounds)

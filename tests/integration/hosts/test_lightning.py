@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from host_lightning import train
@@ -14,6 +17,7 @@ from hardmine import HardMiningSampler
 from hardmine.errors import InputError
 from hardmine.history import read_rounds
 from hardmine_lightning import HardMining
+from hardmine_lightning.callback import _num_epochs
 from hardmine_lightning.metrics import find_mean_average_precision
 
 
@@ -112,6 +116,56 @@ def test_the_length_of_a_training_is_that_of_what_ends_first(scenes, tmp_path, l
         equal = ["equally often" in done.drawn_by for done in rounds]
         assert equal == [first, first, False, False]
         assert [done.inputs.weights.look_alone for done in rounds] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"max_epochs": 12}, 12),
+        ({"max_epochs": 12, "max_steps": 16, "accumulate_grad_batches": 4}, 8),
+        ({"max_steps": 7, "accumulate_grad_batches": 6}, 7),
+        ({"max_epochs": 2, "max_steps": 16}, 2),
+        # Two steps a batch, which the module takes by hand.
+        ({"max_steps": 24, "global_step": 6, "by_hand": True}, 4 * 0.5),
+        ({"max_steps": 24, "by_hand": True}, 0),
+        ({}, 0),
+    ],
+)
+def test_epochs_are_counted_before_the_first_step_of_an_accumulation(told, expected) -> None:
+    trainer = SimpleNamespace(
+        **{
+            "max_epochs": -1,
+            "max_steps": -1,
+            "global_step": 0,
+            "num_training_batches": 6,
+            "accumulate_grad_batches": 1,
+        }
+        | told
+    )
+    module = SimpleNamespace(automatic_optimization="by_hand" not in told)
+    assert _num_epochs(trainer, module, 0.5) == expected
+
+
+def test_epochs_that_end_early_draw_an_image_less_often(scenes, tmp_path) -> None:
+    train(scenes, tmp_path, epochs=4, limit_train_batches=1, weights={"max_passes": 1})
+    rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
+    assert [done.drawn_by for done in rounds[:2]] == ["", ""]
+    assert rounds[-1].inputs.weights.look_alone
+
+
+def test_validation_images_with_other_numbers_of_classes_are_refused(scenes, tmp_path) -> None:
+    images, val_images = load_scenes(scenes)
+    turned = replace(val_images, class_names=val_images.class_names[::-1])
+    sampler = HardMiningSampler(NUM_IMAGES)
+    module = torch.nn.Module()
+    module.map = MeanAveragePrecision(backend="faster_coco_eval")
+    message = (
+        f"class 0 is {images.class_names[0]!r} in images and {images.class_names[-1]!r} in val"
+    )
+    with pytest.raises(InputError, match=message):
+        callback(scenes, sampler, val_images=turned).on_fit_start(
+            Trainer(sampler, tmp_path), module
+        )
 
 
 def test_batches_of_an_earlier_training_do_not_count(scenes, tmp_path) -> None:

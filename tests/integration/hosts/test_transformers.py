@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 from host_scenes import NUM_IMAGES, load_scenes
 from host_transformers import train
+from pixel_images import PixelEncoder
 from transformers import Trainer
 
 from hardmine import HardMiningSampler
@@ -69,6 +71,26 @@ def test_only_new_evaluations_of_the_trainers_own_are_mined(
     rounds = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
     assert [done.number for done in rounds] == [2]
     assert "metric_key_prefix='train' are not mined" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "prefix", "mined"),
+    [
+        ("eval_val2", "eval_val2", True),
+        ("eval_val2_map", "eval_val2", True),
+        ("eval_val2", "eval_val", False),
+        (None, "eval", True),
+        (None, "train", False),
+    ],
+)
+def test_the_data_set_that_counts_is_told_by_its_whole_name(
+    scenes, caplog, metric, prefix, mined
+) -> None:
+    images, _ = load_scenes(scenes)
+    mining = HardMining("no.hmx", images=images, encoder=PixelEncoder(), metric=metric)
+    mining._mining = SimpleNamespace(warn=logging.getLogger("hardmine").warning)
+    assert mining._is_mined({f"{prefix}_map": 0.1, f"{prefix}_runtime": 2.0}) == mined
+    assert ("are not mined" in caplog.text) != mined
 
 
 def test_each_trial_of_a_search_keeps_its_own_state(scenes, tmp_path, monkeypatch) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import host_mmdet
 import mmdet_noisy  # noqa: F401 - registers NoisyDetector
 import numpy as np
 import pytest
@@ -127,6 +128,18 @@ def test_iteration_based_training_resumes_in_the_middle_of_a_pass(scenes, tmp_pa
     for stop in (5, 10):
         resumed = resume(scenes, work, stop=stop, into=tmp_path / f"from_{stop}", **more)
         assert resumed.batches == uninterrupted.batches[stop:]
+
+
+def test_new_weights_draw_the_next_pass_although_workers_are_in_it(tmp_path) -> None:
+    """A validation at the end of each pass, when the loader has begun the next one."""
+    alone, ahead = (
+        host_mmdet.train(
+            tmp_path / "scenes", tmp_path / str(workers), epochs=3, workers=workers, save_every=6
+        )
+        for workers in (0, 2)
+    )
+    assert [len(set(epoch)) < 24 for epoch in alone.epochs()[:2]] == [False, True]
+    assert ahead.batches == alone.batches
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -23,12 +23,14 @@ from hardmine.hosts import (
     PartnerTable,
     RecordedSampler,
     SkippedBatches,
+    StateFolder,
     ValidationResult,
     find_sampler,
     scalars,
 )
 from hardmine.metrics import read_scores
 from hardmine.mining.need import NeedRules
+from hardmine.mining.weights import WeightRules
 from hardmine.sampler import HardMiningSampler
 
 NUM_IMAGES = 12
@@ -36,7 +38,12 @@ METRICS = {"cat": 0.1, "dog": 0.9}
 
 
 def make_mining(
-    folder: Path, *, partners: PartnerTable | None = None, keeps_boxes: bool = False, **options: Any
+    folder: Path,
+    *,
+    partners: PartnerTable | None = None,
+    keeps_boxes: bool = False,
+    repeats: int = 1,
+    **options: Any,
 ):
     for row in range(NUM_IMAGES):
         if not (folder / f"{row}.jpg").exists():
@@ -53,8 +60,9 @@ def make_mining(
     options = {"encoder": PixelEncoder(), "clusters": "none", "miner": miner} | options
     return HostMining(
         MiningOptions(**options),
-        RecordedSampler(NUM_IMAGES),
+        RecordedSampler(NUM_IMAGES * repeats),
         images=images,
+        dataset_ids=np.tile(images.ids, repeats),
         val_images=images,
         measure=keeps_boxes,
         folder=folder / "hardmine",
@@ -169,7 +177,40 @@ def test_the_end_of_the_training_is_mined_between_two_rounds_too(tmp_path, caplo
     assert mine_with_boxes(mining, 7) is None
 
 
-def mine_with_boxes(mining: HostMining, epochs_done: int) -> Any:
+@pytest.mark.parametrize(
+    ("planned", "epochs", "drawn_by"),
+    [(24, 14, "the look of what is missed alone"), (12, 100, "equally often until 75 %")],
+)
+def test_rules_that_a_resume_changed_are_mined_at_once(tmp_path, planned, epochs, drawn_by) -> None:
+    options = {"keeps_boxes": True, "interval": 5}
+    mining = make_mining(tmp_path, **options)
+    for number in range(1, 12):
+        mine_with_boxes(mining, number, epochs=planned)
+    resumed = make_mining(tmp_path, **options)
+    resumed.load_state(mining.state([mining.sampler.state_dict()]))
+    done = mine_with_boxes(resumed, 12, epochs=epochs)
+    assert done is not None
+    assert drawn_by in done.drawn_by
+    assert mine_with_boxes(resumed, 13, epochs=epochs) is None
+
+
+def test_a_data_set_that_repeats_images_draws_them_often(tmp_path) -> None:
+    """As MMDetection's RepeatDataset does: two epochs of six are twelve passes."""
+    once, often = (make_mining(tmp_path, keeps_boxes=True, repeats=repeats) for repeats in (1, 6))
+    assert mine_with_boxes(once, 1, epochs=8).drawn_by == ""
+    assert "equally often" in mine_with_boxes(often, 1, epochs=8).drawn_by
+
+
+def test_without_predicted_boxes_the_end_is_drawn_by_classes_and_says_so(tmp_path) -> None:
+    mining = make_mining(tmp_path)
+    for done, said in ((1, False), (6, True)):
+        found = mining.after_validation(read, epochs_done=done, epochs=8)
+        assert found is not None
+        assert found.inputs.weights == WeightRules()
+        assert any("what is missed could not be looked at" in note for note in found.notes) == said
+
+
+def mine_with_boxes(mining: HostMining, epochs_done: int, epochs: float = 8) -> Any:
     """Of the twelve images, the first six were found."""
     boxes = [
         {"image_id": 10 * row, "category_id": row % 2, "bbox": [2, 2, 10, 10], "score": 0.9}
@@ -178,7 +219,7 @@ def mine_with_boxes(mining: HostMining, epochs_done: int) -> Any:
     return mining.after_validation(
         lambda: ValidationResult(read_scores(METRICS), boxes),
         epochs_done=epochs_done,
-        epochs=8,
+        epochs=epochs,
     )
 
 
@@ -217,6 +258,29 @@ def test_a_warning_is_logged_once(tmp_path, caplog) -> None:
     for _ in range(3):
         mining.after_validation(lambda: ValidationResult(None), epochs_done=0, epochs=0)
     assert len(caplog.messages) == 1
+
+
+def test_a_table_of_partners_starts_with_the_weights_of_the_sampler(tmp_path) -> None:
+    table = PartnerTable(NUM_IMAGES)
+    table.set_weights([0.0] * 6 + [1.0] * 6)
+    make_mining(tmp_path, partners=table)
+    assert sorted(table.rows.tolist()) == list(range(NUM_IMAGES))
+
+
+def test_states_of_an_abandoned_run_are_not_those_of_one_that_resumed_before(tmp_path) -> None:
+    states = StateFolder(tmp_path / "states")
+    first = make_mining(tmp_path)
+    saved = []
+    for number in (1, 2, 3):
+        first.after_validation(read, epochs_done=number, epochs=8)
+        saved.append(first.state([first.sampler.state_dict()]))
+        first.save_state(states, number, saved[-1])
+    resumed = make_mining(tmp_path)
+    resumed.load_state(states.newest(1, saved[0]))
+    checkpoint = resumed.state([resumed.sampler.state_dict()])  # at 3, without a validation
+    newest = states.newest(3, checkpoint)
+    assert newest is not None
+    assert newest["validations"] == 1
 
 
 def test_a_state_restores_weights_partners_and_place(tmp_path) -> None:
