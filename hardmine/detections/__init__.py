@@ -5,7 +5,12 @@ from hardmine.detections.association import FailureTest, benjamini_hochberg
 from hardmine.detections.average_precision import average_precision_from_matches, bootstrap_weights
 from hardmine.detections.detections import Detections, load_detections
 from hardmine.detections.matching import COCO_THRESHOLDS, Matches, box_overlaps, match_detections
-from hardmine.detections.outcomes import Outcomes, find_outcomes
+from hardmine.detections.outcomes import (
+    Outcomes,
+    best_threshold,
+    best_thresholds,
+    find_outcomes,
+)
 from hardmine.detections.slices import (
     MeanGap,
     Slice,
@@ -24,6 +29,8 @@ __all__ = [
     "answering",
     "average_precision_from_matches",
     "benjamini_hochberg",
+    "best_threshold",
+    "best_thresholds",
     "bootstrap_weights",
     "box_overlaps",
     "find_outcomes",

@@ -109,6 +109,19 @@ def test_a_class_never_found_gets_the_threshold_of_all_classes(images: ImageSet)
     assert math.isnan(dog.background)
 
 
+def test_a_score_that_right_and_wrong_detections_share_counts_with_all_of_them(
+    images: ImageSet,
+) -> None:
+    """At 0.5 one more cat is found, with ten detections of the same score on nothing."""
+    wrong = [detected(30, 1, (60, 60, 70 + n, 90), 0.5) for n in range(10)]
+    tied = [*FOUND, detected(30, 1, (10, 10, 30, 30), 0.5), *wrong]
+    cat = class_errors(images, match_detections(images, tied))[0]
+    assert (cat.threshold, cat.found, cat.num_detections) == (0.7, 0.5, 2)
+    # Nothing else is detected: the dogs, never found, get the threshold of the cats.
+    cats = [one for one in tied if one["category_id"] == 1]
+    assert class_errors(images, match_detections(images, cats))[1].threshold == 0.7
+
+
 def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
     train = replace(images, class_names=("dog", "Cat", "train"))
     gaps, _ = class_gaps(measure_detections(images, FOUND, draws=0), val=images, train=train)
