@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections import Matches, best_threshold, best_thresholds, box_overlaps
+from hardmine.detections import (
+    Matches,
+    best_threshold,
+    best_thresholds,
+    box_overlaps,
+    boxes_as_written,
+    reaches,
+)
 from hardmine.records import ImageSet
 
 _FOUND_IOU = 0.5
@@ -78,15 +85,15 @@ def class_errors(images: ImageSet, matches: Matches) -> list[ClassErrors]:
     best_score = np.full(len(instances), -np.inf)
     detected_as = np.full(len(instances), -1)
     on_nothing = np.zeros(len(detections), bool)
+    boxes = boxes_as_written(instances.boxes)
     for image in np.unique(detections.image_rows[false]).tolist():
         rows = false[bounds[image] : bounds[image + 1]]
         objects = slice(starts[image], starts[image + 1])
-        overlaps = box_overlaps(
-            detections.boxes[rows], instances.boxes[objects], instances.crowd[objects]
-        )
-        on_nothing[rows] = (overlaps < _MISPLACED_IOU).all(axis=1)
+        overlaps = box_overlaps(detections.boxes[rows], boxes[objects], instances.crowd[objects])
+        touches = reaches(overlaps, _MISPLACED_IOU)
+        on_nothing[rows] = ~touches.any(axis=1)
         same = detections.class_rows[rows][:, None] == instances.class_rows[objects][None]
-        on_object = np.where(same, overlaps >= _MISPLACED_IOU, overlaps >= _FOUND_IOU)
+        on_object = np.where(same, touches, reaches(overlaps, _FOUND_IOU))
         scores = np.where(on_object, detections.scores[rows][:, None], -np.inf)
         if scores.size:
             best_score[objects] = scores.max(axis=0)

@@ -122,6 +122,20 @@ def test_a_score_that_right_and_wrong_detections_share_counts_with_all_of_them(
     assert class_errors(images, match_detections(images, cats))[1].threshold == 0.7
 
 
+def test_an_iou_of_exactly_a_half_is_confused_and_of_a_tenth_misplaced() -> None:
+    """Parts of boxes in decimals, which float32 keeps with an error of either sign."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        left, top = rng.uniform(0, 40, 2).round(2).tolist()
+        width, height = rng.uniform(1, 5, 2).round(2).tolist()
+        one = {"image_id": 10, "bbox": [left, top, width, height], "score": 0.9}
+        for label, parts in ((2, 2), (1, 10)):
+            cats = image_set([(0, 0, (left, top, left + width, top + parts * height))])
+            wrong = match_detections(cats, [one | {"category_id": label}])
+            cat = class_errors(cats, wrong)[0]
+            assert (cat.confused, cat.misplaced, cat.missed) == (label == 2, label == 1, 0.0)
+
+
 def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
     train = replace(images, class_names=("dog", "Cat", "train"))
     gaps, _ = class_gaps(measure_detections(images, FOUND, draws=0), val=images, train=train)
