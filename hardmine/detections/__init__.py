@@ -10,6 +10,7 @@ from hardmine.detections.matching import (
     box_overlaps,
     boxes_as_written,
     match_detections,
+    may_be_unlabelled,
     of_checked_classes,
     reaches,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "find_outcomes",
     "load_detections",
     "match_detections",
+    "may_be_unlabelled",
     "measure_mean_gap",
     "measure_slices",
     "of_checked_classes",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from hardmine.detections.detections import Detections, load_detections
 from hardmine.errors import InputError
@@ -111,9 +112,7 @@ def match_detections(
     areas = np.prod(kept.boxes[:, 2:] - kept.boxes[:, :2], axis=1)
     outside = (areas < area_range[0]) | (areas > area_range[1])
     ignored |= (found < 0) & outside[:, None]
-    if ground_truth.not_exhaustive is not None:
-        not_exhaustive = ground_truth.not_exhaustive[kept.image_rows, kept.class_rows]
-        ignored |= (found < 0) & np.asarray(not_exhaustive).reshape(-1, 1).astype(bool)
+    ignored |= (found < 0) & may_be_unlabelled(kept, ground_truth)[:, None]
     return Matches(
         detections=kept,
         source_rows=order,
@@ -135,9 +134,20 @@ def of_checked_classes(detections: Detections, images: ImageSet) -> npt.NDArray[
     """
     if images.negatives is None:
         return np.ones(len(detections), bool)
-    checked = (images.class_counts > 0) + (images.negatives > 0)
-    cells = checked[detections.image_rows, detections.class_rows]
-    return np.asarray(cells).ravel().astype(bool)
+    return _marked((images.class_counts > 0) + (images.negatives > 0), detections)
+
+
+def may_be_unlabelled(detections: Detections, images: ImageSet) -> npt.NDArray[np.bool_]:
+    """(D,) which detections are of a class that their image may show without a label (LVIS)."""
+    if images.not_exhaustive is None:
+        return np.zeros(len(detections), bool)
+    return _marked(images.not_exhaustive, detections)
+
+
+def _marked(cells: scipy.sparse.csr_matrix, detections: Detections) -> npt.NDArray[np.bool_]:
+    """(D,) which detections have a non-zero cell (image, class)."""
+    values = cells[detections.image_rows, detections.class_rows]
+    return np.asarray(values).ravel().astype(bool)
 
 
 def box_overlaps(

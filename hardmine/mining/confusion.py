@@ -13,6 +13,7 @@ from hardmine.detections import (
     box_overlaps,
     boxes_as_written,
     load_detections,
+    may_be_unlabelled,
     of_checked_classes,
     reaches,
 )
@@ -59,8 +60,8 @@ def measure_confusion(
     the highest score among those that overlap it more than any other object.
 
     As in ``match_detections``, a crowd is no object, but excuses detections of its class that lie
-    in it; and in federated sets (LVIS) detections of a class that the image was not checked for are
-    left out.
+    in it. In federated sets (LVIS) detections of a class that the image was not checked for are
+    left out, and so are wrong ones of a class that may stand there without a label.
 
     Args:
         images: N validation images with labels.
@@ -75,7 +76,7 @@ def measure_confusion(
     found = load_detections(detections, images)
     found = found.take((found.scores >= _MIN_NAMING_SCORE) & of_checked_classes(found, images))
     found = found.take(np.argsort(found.image_rows, kind="stable"))
-    labelled = boxes_as_written(instances.boxes)
+    labelled, unlabelled = boxes_as_written(instances.boxes), may_be_unlabelled(found, images)
     edges = np.arange(len(images) + 1)
     starts = np.searchsorted(instances.image_rows, edges)
     bounds = np.searchsorted(found.image_rows, edges)
@@ -83,14 +84,16 @@ def measure_confusion(
     wrong = np.zeros(count)
     detected_on, named_as = np.zeros((count, count)), np.zeros((count, count))
     for image in np.unique(found.image_rows).tolist():
-        boxes = found.take(np.arange(bounds[image], bounds[image + 1]))
+        places = np.arange(bounds[image], bounds[image + 1])
+        boxes = found.take(places)
         objects = slice(starts[image], starts[image + 1])
         classes, crowd = instances.class_rows[objects], instances.crowd[objects]
         overlaps = box_overlaps(boxes.boxes, labelled[objects], crowd)
         own = reaches(overlaps, _MIN_IOU) & (classes[None, :] == boxes.class_rows[:, None])
         correct = own[:, ~crowd].any(axis=1)
-        # What lies in a crowd of its class alone is excused. From here on there are no crowds.
-        counts = correct | ~own.any(axis=1)
+        # What lies in a crowd of its class alone is excused, and what may lack a label. From here
+        # on there are no crowds.
+        counts = correct | ~(own.any(axis=1) | unlabelled[places])
         boxes, correct = boxes.take(counts), correct[counts]
         classes, overlaps = classes[~crowd], overlaps[counts][:, ~crowd]
         is_wrong = ~correct & (boxes.scores >= _MIN_WRONG_SCORE)

@@ -119,7 +119,9 @@ def test_a_crowd_hides_no_object_that_it_covers(crowd: bool) -> None:
 
 
 def test_a_crowd_excuses_detections_of_its_class() -> None:
-    images = make([(0, 1, [0.0, 0.0, 40.0, 40.0]), (0, 0, LEFT), (0, 2, RIGHT)], [True, 0, 0])
+    images = make(
+        [(0, 1, [0.0, 0.0, 40.0, 40.0]), (0, 0, LEFT), (0, 2, RIGHT)], [True, False, False]
+    )
     # A couch in the crowd of couches is neither wrong nor a name of the chair that it covers.
     results = [found(7, 2, LEFT, 0.9), found(7, 2, RIGHT, 0.3)]
     confusion = measure_confusion(images, results, NAMES, prior=0)
@@ -141,6 +143,30 @@ def test_classes_that_an_image_was_not_checked_for_do_not_count() -> None:
     ((row, other, share),) = confusion.detected_on
     assert (row, other, share) == (1, 0, pytest.approx(0.25))
     assert confusion.mistaken_for == ((0, 1, 0.5),)
+
+
+def test_wrong_detections_of_a_class_that_may_be_unlabelled_do_not_count() -> None:
+    """Both images show a chair and a couch; in image 8 there may be more couches."""
+    objects = [(row, column, box) for row in (0, 1) for column, box in enumerate((LEFT, RIGHT))]
+    images = replace(
+        make(objects),
+        negatives=scipy.sparse.csr_matrix((2, 3), dtype=bool),
+        not_exhaustive=scipy.sparse.csr_matrix(np.array([[0, 0, 0], [0, 1, 0]], bool)),
+    )
+    away = [80.0, 80.0, 90.0, 90.0]
+    results = [
+        found(7, 2, LEFT, 0.6),  # on a chair
+        found(7, 2, away, 0.2),  # on nothing
+        found(8, 2, away, 0.9),
+        found(8, 2, LEFT, 0.9),
+        found(8, 1, RIGHT, 0.3),  # all chairs are labelled: wrong
+    ]
+    confusion = measure_confusion(images, results, NAMES, prior=0)
+    assert confusion.detected_on == ((0, 1, 1.0), (1, 0, pytest.approx(0.75)))
+    assert confusion.mistaken_for == ((0, 1, 1.0), (1, 0, 1.0))
+    results.append(found(8, 2, RIGHT, 0.9))  # the couch, found
+    confusion = measure_confusion(images, results, NAMES, prior=0)
+    assert confusion.mistaken_for == ((0, 1, 1.0),)
 
 
 def test_an_iou_of_exactly_a_half_is_enough() -> None:
