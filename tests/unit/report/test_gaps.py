@@ -293,7 +293,24 @@ def test_no_kind_without_evidence(fields: dict[str, Any]) -> None:
     assert "no reason that this report measures" in one.sentence
 
 
-def test_a_strong_class_and_an_unknown_one() -> None:
+def test_a_strong_class() -> None:
     assert diagnosed(gap("cat", 0.8)).sentence == "Not weaker than the mean class."
-    unknown = diagnosed(replace(gap("cat", math.nan), val=LabelCount(0, 0, 0)))
-    assert unknown.sentence == "AP unknown: no validation image shows it."
+
+
+@pytest.mark.parametrize(
+    ("name", "validated", "sentence", "advice"),
+    [
+        ("dog", True, "AP unknown: the metrics have no value for it.", "Add its AP to the metrics"),
+        ("bus", True, "AP unknown: no validation image shows it.", "Validate on images"),
+        ("dog", False, "AP unknown.", "Validate on images"),
+    ],
+)
+def test_why_an_ap_is_unknown(
+    images: ImageSet, name: str, validated: bool, sentence: str, advice: str
+) -> None:
+    """Metrics name the cat alone; the images show cats and a dog, and no bus."""
+    scores = Measurement.from_scores(ClassScores(("cat",), np.array([0.3]), source="x.csv"))
+    gaps, _ = class_gaps(scores, val=images if validated else None, train=images)
+    one = next(one for one in diagnose_gaps(gaps) if one.name == name)
+    assert one.sentence == sentence
+    assert one.advice.startswith(advice)
