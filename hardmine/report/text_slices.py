@@ -205,14 +205,9 @@ def with_shares(
     def told(one: TextSlice) -> TextSlice:
         if one.text == UNNAMED:
             return one
-        # Similarity as the slice was found by.
-        phrases = context_phrases(one.text) if one.suggested else (one.text,)
-        against = PLAIN[0] if one.suggested else None
         known = [
             scores[np.isfinite(scores)]
-            for scores in (
-                _similarity(phrases, *images, encoder, against=against) for images in (val, train)
-            )
+            for scores in (_similarity_to(one, *images, encoder) for images in (val, train))
         ]
         threshold = answer_threshold(known[0])
         val_share, train_share = (float((scores >= threshold).mean()) for scores in known)
@@ -222,29 +217,29 @@ def with_shares(
 
 
 def worst_contexts(
-    texts: Sequence[str], images: ImageSet, matches: Matches, index: Index, encoder: Encoder
+    slices: Sequence[TextSlice], images: ImageSet, matches: Matches, index: Index, encoder: Encoder
 ) -> dict[str, Slice]:
     """Find for each class the context in which it loses most AP; by class name.
 
     A text that names a class is not a context and is left out.
     """
-    contexts = [text for text in texts if not len(named_classes(text, images.class_names))]
+    contexts = [one for one in slices if not len(named_classes(one.text, images.class_names))]
     if not contexts:
         return {}
-    scores = _similarity(contexts, images, index, encoder)
-    slices = measure_slices(
+    scores = np.stack([_similarity_to(one, images, index, encoder) for one in contexts])
+    measured = measure_slices(
         matches,
         answering(scores, share=SHARE),
         images.class_names,
-        contexts,
+        [one.text for one in contexts],
         among=np.asarray(np.isfinite(scores).any(axis=0)),
         draws=200,
         level=0.99,  # every class is tried in every context
     )
     worst: dict[str, Slice] = {}
-    for one in slices:  # highest need first
-        if one.need > 0:
-            worst.setdefault(one.class_name, one)
+    for part in measured:  # highest need first
+        if part.need > 0:
+            worst.setdefault(part.class_name, part)
     return worst
 
 
@@ -321,3 +316,13 @@ def _similarity(
     if against is not None:
         opposite = embed_queries(encoder, [(against,)] * len(texts), templates=["{}"])
     return similarity_to_texts(images, index, vectors, against=opposite)
+
+
+def _similarity_to(
+    one: TextSlice, images: ImageSet, index: Index, encoder: Encoder
+) -> npt.NDArray[np.float64]:
+    """(N,) similarity of images to the text of a slice, as it was measured or suggested."""
+    phrases = context_phrases(one.text) if one.suggested else (one.text,)
+    against = PLAIN[0] if one.suggested else None
+    (scores,) = _similarity(phrases, images, index, encoder, against=against)
+    return np.asarray(scores)
