@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from hardmine.detections.detections import Detections, load_detections
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, Instances
 
 COCO_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+_ROUNDING = 1e-9  # an IoU that misses a threshold by rounding alone reaches it
 _MAX_PAIRS = 1_000_000  # of a detection and an object, at once: 100 MB
 
 
@@ -105,14 +107,12 @@ def match_detections(
     thresholds = np.asarray(iou_thresholds, np.float64)
     counted = ~instances.crowd
     counted &= (instances.areas >= area_range[0]) & (instances.areas <= area_range[1])
-    found = _match(kept, instances, _as_written(instances.boxes), counted, thresholds)
+    found = _match(kept, instances, boxes_as_written(instances.boxes), counted, thresholds)
     ignored = (found >= 0) & ~counted[found] if len(counted) else np.zeros(found.shape, bool)
     areas = np.prod(kept.boxes[:, 2:] - kept.boxes[:, :2], axis=1)
     outside = (areas < area_range[0]) | (areas > area_range[1])
     ignored |= (found < 0) & outside[:, None]
-    if ground_truth.not_exhaustive is not None:
-        not_exhaustive = ground_truth.not_exhaustive[kept.image_rows, kept.class_rows]
-        ignored |= (found < 0) & np.asarray(not_exhaustive).reshape(-1, 1).astype(bool)
+    ignored |= (found < 0) & may_be_unlabelled(kept, ground_truth)[:, None]
     return Matches(
         detections=kept,
         source_rows=order,
@@ -125,6 +125,29 @@ def match_detections(
         num_images=len(ground_truth),
         num_classes=len(ground_truth.class_names),
     )
+
+
+def of_checked_classes(detections: Detections, images: ImageSet) -> npt.NDArray[np.bool_]:
+    """(D,) which detections are of a class that their image was checked for: all but in LVIS.
+
+    An image was checked for a class if it has a label of it or is verified not to show it.
+    """
+    if images.negatives is None:
+        return np.ones(len(detections), bool)
+    return _marked((images.class_counts > 0) + (images.negatives > 0), detections)
+
+
+def may_be_unlabelled(detections: Detections, images: ImageSet) -> npt.NDArray[np.bool_]:
+    """(D,) which detections are of a class that their image may show without a label (LVIS)."""
+    if images.not_exhaustive is None:
+        return np.zeros(len(detections), bool)
+    return _marked(images.not_exhaustive, detections)
+
+
+def _marked(cells: scipy.sparse.csr_matrix, detections: Detections) -> npt.NDArray[np.bool_]:
+    """(D,) which detections have a non-zero cell (image, class)."""
+    values = cells[detections.image_rows, detections.class_rows]
+    return np.asarray(values).ravel().astype(bool)
 
 
 def box_overlaps(
@@ -149,6 +172,27 @@ def box_overlaps(
     return _overlaps(first[:, None], second[None], crowd)
 
 
+def reaches(overlaps: npt.NDArray[np.float64], threshold: float) -> npt.NDArray[np.bool_]:
+    """Which IoUs reach a threshold, as ``match_detections`` decides it."""
+    return overlaps >= threshold - _ROUNDING
+
+
+def boxes_as_written(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The decimals, of nine places at most, that were written before they became float32.
+
+    An IoU of exactly 0.5 or 0.75 is common among boxes so written; float32 may miss it.
+    """
+    exact = boxes.astype(np.float64)
+    written = exact.copy()
+    left = np.ones(boxes.shape, bool)
+    for digits in range(10):
+        rounded = np.round(exact[left], digits)
+        fits = rounded.astype(np.float32) == boxes[left]
+        written[left] = np.where(fits, rounded, exact[left])
+        left[left] = ~fits
+    return written
+
+
 def _overlaps(
     first: npt.NDArray[np.float64],
     second: npt.NDArray[np.float64],
@@ -168,22 +212,6 @@ def _overlaps(
         intersection, union, out=np.zeros_like(intersection), where=intersection > 0
     )
     return overlaps
-
-
-def _as_written(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The decimals, of nine places at most, that were written before they became float32.
-
-    An IoU of exactly 0.5 or 0.75 is common among boxes so written.
-    """
-    exact = boxes.astype(np.float64)
-    written = exact.copy()
-    left = np.ones(boxes.shape, bool)
-    for digits in range(10):
-        rounded = np.round(exact[left], digits)
-        fits = rounded.astype(np.float32) == boxes[left]
-        written[left] = np.where(fits, rounded, exact[left])
-        left[left] = ~fits
-    return written
 
 
 def _match(
@@ -206,7 +234,7 @@ def _match(
         counted: (M,) objects that count.
         thresholds: (T,).
     """
-    reached = thresholds - 1e-9  # an IoU that misses the threshold by rounding alone reaches it
+    reached = thresholds - _ROUNDING
     found = np.full((len(kept), len(reached)), -1, np.int64)
     rows, objects, overlaps = _overlapping(kept, instances, boxes, reached.min())
     alone = (np.bincount(rows)[rows] == 1) & (np.bincount(objects)[objects] == 1)
@@ -265,12 +293,7 @@ def _overlapping(
 
 def _rank(given: Detections, images: ImageSet, limit: int) -> npt.NDArray[np.int64]:
     """Positions sorted by class, score and image id, without those over the limit."""
-    allowed = np.arange(len(given))
-    if images.negatives is not None:
-        # An image was checked for a class if it has a label of it or is verified not to show it.
-        checked = (images.class_counts > 0) + (images.negatives > 0)
-        kept = np.asarray(checked[given.image_rows, given.class_rows]).ravel().astype(bool)
-        allowed = np.flatnonzero(kept)
+    allowed = np.flatnonzero(of_checked_classes(given, images))
     image, label = given.image_rows[allowed], given.class_rows[allowed]
     keys = image * len(images.class_names) + label
     ranked = np.sort(keys)

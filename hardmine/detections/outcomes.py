@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -73,16 +75,44 @@ def confident_detections(matches: Matches) -> npt.NDArray[np.bool_]:
 
     None of a class is confident if none of its detections is right.
     """
-    scores = matches.detections.scores
-    correct, considered = matches.correct[:, 0], ~matches.ignored[:, 0]
-    totals = matches.count_objects()
-    confident = np.zeros(len(scores), bool)
-    # Detections come by class, then by falling score.
-    edges = np.searchsorted(matches.detections.class_rows, np.arange(matches.num_classes + 1))
-    for class_row in np.flatnonzero(np.diff(edges)).tolist():
-        own = slice(edges[class_row], edges[class_row + 1])
-        hits = np.cumsum(correct[own])
-        f1 = 2 * hits / (np.cumsum(considered[own]) + totals[class_row]).clip(min=1)
-        if f1.max() > 0:
-            confident[own] = scores[own] >= scores[own][f1.argmax()]
-    return confident
+    return matches.detections.scores >= best_thresholds(matches)[matches.detections.class_rows]
+
+
+def best_thresholds(matches: Matches, level: int = 0) -> npt.NDArray[np.float64]:
+    """(C,) score threshold at which F1 of each class is largest; inf where no detection is right.
+
+    Args:
+        matches: Detections that are ignored count neither way.
+        level: Which of the IoU thresholds decides what is right.
+    """
+    considered = ~matches.ignored[:, level]
+    scores, right = matches.detections.scores[considered], matches.correct[considered, level]
+    # Detections come by class.
+    classes = np.arange(matches.num_classes + 1)
+    edges = np.searchsorted(matches.detections.class_rows[considered], classes)
+    return np.array(
+        [
+            best_threshold(scores[start:end], right[start:end], int(num_objects))
+            for (start, end), num_objects in zip(
+                pairwise(edges), matches.count_objects(), strict=True
+            )
+        ]
+    )
+
+
+def best_threshold(
+    scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], num_objects: int
+) -> float:
+    """Score threshold at which F1 is largest; inf if no detection is right.
+
+    >>> best_threshold(np.array([0.9, 0.5, 0.5]), np.array([True, True, False]), num_objects=2)
+    0.5
+    """
+    if not right.any():
+        return math.inf
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    # A threshold keeps all of several equal scores or none: only after the last of them is F1 read.
+    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    f1 = 2 * np.cumsum(right[order])[last] / (last + 1 + num_objects)
+    return float(ranked[last][f1.argmax()])

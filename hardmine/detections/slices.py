@@ -23,6 +23,8 @@ from hardmine.detections.matching import Matches
 from hardmine.errors import InputError
 
 _Z_90 = 1.6449  # 90 % of a normal distribution lie within so many standard errors
+_MIN_FOR_INTERVAL = 10  # instances of a class inside, and outside
+_MIN_FOR_MEAN = 5  # likewise, for the class to count in a mean
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,6 @@ def measure_slices(
     among: npt.NDArray[np.bool_] | None = None,
     draws: int = 1000,
     level: float = 0.9,
-    min_instances: int = 10,
     seed: int = 0,
 ) -> list[Slice]:
     """Compare each class's AP on the images that answer a context with its AP on the rest.
@@ -105,7 +106,6 @@ def measure_slices(
         among: (N,) images to use; all if None.
         draws: Bootstrap samples.
         level: Share of the samples inside the interval.
-        min_instances: Fewest instances inside and outside for an interval.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -127,7 +127,6 @@ def measure_slices(
             context,
             draws=draws,
             level=level,
-            min_instances=min_instances,
             rng=rng,
         )
     return sorted(slices, key=lambda part: (-part.need, np.nan_to_num(-part.gap, nan=np.inf)))
@@ -140,7 +139,6 @@ def measure_mean_gap(
     *,
     classes: npt.NDArray[np.int64] | None = None,
     draws: int = 200,
-    min_instances: int = 5,
     rng: np.random.Generator,
 ) -> MeanGap:
     """Compare the mean AP over classes on two sets of images.
@@ -154,12 +152,11 @@ def measure_mean_gap(
         outside: (N,) images of the other.
         classes: Rows of the classes to average over; all if None.
         draws: Bootstrap samples.
-        min_instances: Fewest instances of a class on either side for it to count.
         rng: Source of randomness.
     """
     sides = (inside, outside)
     counts = np.stack([matches.count_objects(side) for side in sides])
-    chosen = np.flatnonzero((counts >= min_instances).all(axis=0))
+    chosen = np.flatnonzero((counts >= _MIN_FOR_MEAN).all(axis=0))
     if classes is not None:
         chosen = np.intersect1d(chosen, classes)
     if not len(chosen):
@@ -195,12 +192,11 @@ def _context_slices(
     *,
     draws: int,
     level: float,
-    min_instances: int,
     rng: np.random.Generator,
 ) -> list[Slice]:
     inside, outside = (matches.count_objects(side) for side in sides)
     shown = np.flatnonzero(inside)
-    enough = (inside[shown] >= min_instances) & (outside[shown] >= min_instances)
+    enough = np.minimum(inside, outside)[shown] >= _MIN_FOR_INTERVAL
     size = min(int(side.sum()) for side in sides)
     measured, samples = [], []
     for side in sides:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections import box_overlaps, load_detections
+from hardmine.detections import (
+    box_overlaps,
+    boxes_as_written,
+    load_detections,
+    may_be_unlabelled,
+    of_checked_classes,
+    reaches,
+)
 from hardmine.records import ImageSet, names_to_rows
 
 # (class row, row of the other class, share in (0, 1]), sorted.
@@ -17,6 +24,9 @@ Pairs = tuple[tuple[int, int, float], ...]
 Shares = npt.NDArray[np.float64]
 
 _MIN_NAMING_SCORE = 0.05  # detections below this score name no object
+_MIN_WRONG_SCORE = 0.2  # and below this one do not count as wrong
+_MIN_IOU = 0.5
+_MIN_SHARE = 0.05  # smaller shares are not reported
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,6 @@ def measure_confusion(
     detections: Any,
     class_names: Sequence[str],
     *,
-    min_score: float = 0.2,
-    min_overlap: float = 0.5,
-    min_share: float = 0.05,
     prior: float = 1.0,
 ) -> Confusion:
     """Measure on which objects wrong detections lie, and as what objects are named.
@@ -52,13 +59,14 @@ def measure_confusion(
     the class of the object that it overlaps most, if any. An object is named by the detection of
     the highest score among those that overlap it more than any other object.
 
+    As in ``match_detections``, a crowd is no object, but excuses detections of its class that lie
+    in it. In federated sets (LVIS) detections of a class that the image was not checked for are
+    left out, and so are wrong ones of a class that may stand there without a label.
+
     Args:
         images: N validation images with labels.
         detections: What the detector found on them, in any form that ``load_detections`` reads.
         class_names: C names that rows refer to; other classes of ``images`` are left out.
-        min_score: Lowest score of a detection that counts as wrong.
-        min_overlap: Smallest intersection over union.
-        min_share: Smallest share to report.
         prior: Correctly named objects that are added to each class, so that shares over few
             objects are small.
     """
@@ -66,8 +74,9 @@ def measure_confusion(
     if instances is None:
         return Confusion()
     found = load_detections(detections, images)
-    found = found.take(np.flatnonzero(found.scores >= min(min_score, _MIN_NAMING_SCORE)))
+    found = found.take((found.scores >= _MIN_NAMING_SCORE) & of_checked_classes(found, images))
     found = found.take(np.argsort(found.image_rows, kind="stable"))
+    labelled, unlabelled = boxes_as_written(instances.boxes), may_be_unlabelled(found, images)
     edges = np.arange(len(images) + 1)
     starts = np.searchsorted(instances.image_rows, edges)
     bounds = np.searchsorted(found.image_rows, edges)
@@ -75,30 +84,35 @@ def measure_confusion(
     wrong = np.zeros(count)
     detected_on, named_as = np.zeros((count, count)), np.zeros((count, count))
     for image in np.unique(found.image_rows).tolist():
-        boxes = found.take(np.arange(bounds[image], bounds[image + 1]))
+        places = np.arange(bounds[image], bounds[image + 1])
+        boxes = found.take(places)
         objects = slice(starts[image], starts[image + 1])
         classes, crowd = instances.class_rows[objects], instances.crowd[objects]
-        overlaps = box_overlaps(boxes.boxes, instances.boxes[objects], crowd)
-        same_class = classes[None, :] == boxes.class_rows[:, None]
-        correct = ((overlaps >= min_overlap) & same_class).any(axis=1)
-        is_wrong = ~correct & (boxes.scores >= min_score)
+        overlaps = box_overlaps(boxes.boxes, labelled[objects], crowd)
+        own = reaches(overlaps, _MIN_IOU) & (classes[None, :] == boxes.class_rows[:, None])
+        correct = own[:, ~crowd].any(axis=1)
+        # What lies in a crowd of its class alone is excused, and what may lack a label. From here
+        # on there are no crowds.
+        counts = correct | ~(own.any(axis=1) | unlabelled[places])
+        boxes, correct = boxes.take(counts), correct[counts]
+        classes, overlaps = classes[~crowd], overlaps[counts][:, ~crowd]
+        is_wrong = ~correct & (boxes.scores >= _MIN_WRONG_SCORE)
         np.add.at(wrong, boxes.class_rows[is_wrong], boxes.scores[is_wrong])
-        if not len(classes):
+        if not overlaps.size:
             continue
         closest = overlaps.max(axis=1)
-        on_other = is_wrong & (closest >= min_overlap)
+        on_other = is_wrong & reaches(closest, _MIN_IOU)
         pairs = (boxes.class_rows[on_other], classes[overlaps[on_other].argmax(axis=1)])
         np.add.at(detected_on, pairs, boxes.scores[on_other])
-        names_it = (overlaps >= min_overlap) & (overlaps == closest[:, None]) & ~crowd
-        names_it &= (boxes.scores >= _MIN_NAMING_SCORE)[:, None]
+        names_it = reaches(overlaps, _MIN_IOU) & (overlaps == closest[:, None])
         scores = np.where(names_it, boxes.scores[:, None], 0.0)
         named = scores.max(axis=0) > 0
         names = boxes.class_rows[scores.argmax(axis=0)]
         np.add.at(named_as, (classes[named], names[named]), 1)
     rows = names_to_rows(images.class_names, class_names)
     return Confusion(
-        detected_on=_pairs(detected_on / np.maximum(wrong, 1e-12)[:, None], rows, min_share),
-        mistaken_for=_pairs(_specific_shares(named_as, prior), rows, min_share),
+        detected_on=_pairs(detected_on / np.maximum(wrong, 1e-12)[:, None], rows),
+        mistaken_for=_pairs(_specific_shares(named_as, prior), rows),
     )
 
 
@@ -119,11 +133,11 @@ def _specific_shares(named_as: Shares, prior: float) -> Shares:
     return np.asarray(np.maximum(shares - usual, 0))
 
 
-def _pairs(shares: Shares, rows: npt.NDArray[np.int64], min_share: float) -> Pairs:
+def _pairs(shares: Shares, rows: npt.NDArray[np.int64]) -> Pairs:
     return tuple(
         sorted(
             (int(rows[row]), int(rows[other]), float(shares[row, other]))
-            for row, other in np.argwhere(shares >= min_share).tolist()
+            for row, other in np.argwhere(shares >= _MIN_SHARE).tolist()
             if rows[row] >= 0 and rows[other] >= 0
         )
     )

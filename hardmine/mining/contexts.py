@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 PLAIN = ("photo",)
 ANSWERING_SHARE = 0.2  # of the validation images: those that answer a context for certain
 _LEVEL, _DEVIATIONS = 0.9, 1.645  # bootstrap intervals: their share, half their width in errors
+_DRAWS = 100  # of a bootstrap
 _MIN_LOSS = 0.05  # share of AP that must be lost before a context is searched for
 _MIN_ERROR = 1e-3  # of an AP over a finite set, whatever the bootstrap says
 
@@ -55,8 +56,6 @@ def measure_contexts(
     index: Index,
     contexts: Sequence[str],
     encoder: Encoder,
-    *,
-    draws: int = 100,
 ) -> ContextNeed:
     """Measure how weak each class is in each context.
 
@@ -70,7 +69,6 @@ def measure_contexts(
         index: Holds the validation images; those it lacks, or has no regions of, are left out.
         contexts: Such as ``"at night"`` or ``"a wet {}"``.
         encoder: The one that made the index.
-        draws: Bootstrap draws for the intervals.
     """
     vectors, plain = (
         embed_queries(encoder, texts, templates=["{}"])
@@ -84,7 +82,7 @@ def measure_contexts(
         images.class_names,
         contexts,
         among=present,
-        draws=draws,
+        draws=_DRAWS,
         level=_LEVEL,
     )
     need: dict[tuple[str, str], float] = {}

@@ -71,9 +71,13 @@ class _Others:
 
 def _diagnosed(gap: ClassGap, others: _Others, worst: Slice | None) -> ClassGap:
     if math.isnan(gap.ap):
-        labelled = gap.val is not None
-        sentence = "AP unknown: no validation image shows it." if labelled else "AP unknown."
-        return replace(gap, sentence=sentence, advice="Validate on images that show it.")
+        sentence, advice = "AP unknown.", "Validate on images that show it."
+        if gap.val is not None and gap.val.instances:
+            sentence = "AP unknown: the metrics have no value for it."
+            advice = "Add its AP to the metrics, or give detections in their place."
+        elif gap.val is not None:
+            sentence = "AP unknown: no validation image shows it."
+        return replace(gap, sentence=sentence, advice=advice)
     if gap.need == 0:
         return replace(gap, sentence="Not weaker than the mean class.")
     findings = sorted(_findings(gap, others, worst), key=lambda one: -one.weight)

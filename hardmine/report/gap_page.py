@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,6 @@ def gap_page(
     *,
     root: Path | ImageSet | None = None,
     val_root: Path | ImageSet | None = None,
-    progress: Callable[[], None] | None = None,
 ) -> str:
     """Make the page. Its size is bounded: pictures are small, and so is their number.
 
@@ -118,9 +116,8 @@ def gap_page(
         report: The content.
         root: The training images or their folder; without it no training image is shown.
         val_root: The validation images or their folder, for slices.
-        progress: Called after each picture.
     """
-    values = gap_values(report, root=root, val_root=val_root, progress=progress)
+    values = gap_values(report, root=root, val_root=val_root)
     return render_page("gap_page.html", **values)
 
 
@@ -129,15 +126,12 @@ def gap_values(
     *,
     root: Path | ImageSet | None = None,
     val_root: Path | ImageSet | None = None,
-    progress: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """The variables of ``gap_page.html``; arguments as of ``gap_page``."""
     pictures: list[tuple[ClassGap, list[Picture]]] = []
     suspects: list[Picture] = []
 
     def shrink(images: Path | ImageSet, path: str) -> Thumbnail:
-        if progress is not None:
-            progress()
         return thumbnail_of(images, path, side=_SIDE, quality=_QUALITY)
 
     if report.mining is not None and root is not None:

@@ -99,7 +99,7 @@ def make_report(
                 measured_slices, encoder, val=(val, val_index), train=(train, index)
             )
         harder = [
-            one.text
+            one
             for one in measured_slices
             if one.significant and one.gap > 0 and one.text != UNNAMED
         ]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.exports import MinedImage
 from hardmine.exports.mined import find_mined
-from hardmine.history.rounds import Round
 from hardmine.index.base import Index
 from hardmine.miner import HardMiner
 from hardmine.mining.assess import ValidationSet
@@ -22,7 +21,7 @@ from hardmine.mining.evidence import Evidence
 from hardmine.mining.labels import PRESENT
 from hardmine.mining.mine import MiningData
 from hardmine.mining.queries import Queries
-from hardmine.mining.targets import KINDS, SUSPECT, Targets, split_targets
+from hardmine.mining.targets import CONFUSER, SUSPECT, Targets, split_targets
 from hardmine.mining.trust import Trust, measure_trust
 from hardmine.mining.weights import WeightRules
 from hardmine.records import ClassScores, ImageSet
@@ -158,19 +157,21 @@ def preview_mining(
             _NUM_EXAMPLES,
         ),
         suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
-        retrieval=_retrieval(data, evidence, trust, suspects, done),
+        retrieval=_retrieval(data, evidence, trust, targets, done.draws.class_draws),
         confusers=mined_images(targets, weakest_first, (("confuser",),), _NUM_CONFUSERS),
         drawn_by=done.drawn_by,
     )
 
 
 def _retrieval(
-    data: MiningData, evidence: Sequence[Evidence], trust: Trust, suspects: Targets, done: Round
+    data: MiningData,
+    evidence: Sequence[Evidence],
+    trust: Trust,
+    targets: Targets,
+    draws: npt.NDArray[np.float64] | None,
 ) -> dict[str, Retrieval]:
     """What a search for each class's name finds, of every class, weak or not."""
-    suspected = np.bincount(suspects.query_rows, minlength=len(data.class_names))
-    confusers = _count_by_class(done, "confuser")
-    draws = done.draws.class_draws if done.draws is not None else None
+    counts = targets.counts(len(data.class_names))
     retrieval = {}
     rows = data.scores.each(data.class_phrases)
     for row, (name, scores) in enumerate(zip(data.class_names, rows, strict=True)):
@@ -183,20 +184,8 @@ def _retrieval(
             trust=float(trust.precision[row]),
             retrieved=int(likely.sum()),
             labelled=int((likely & (status == PRESENT)).sum()),
-            suspects=int(suspected[row]),
-            confusers=confusers.get(name, 0),
+            suspects=int(counts[row, SUSPECT]),
+            confusers=int(counts[row, CONFUSER]),
             draws=float("nan") if draws is None else float(draws[row]),
         )
     return retrieval
-
-
-def _count_by_class(done: Round, kind: str) -> dict[str, int]:
-    """Number of images of a kind by class name; an image of several queries counts once."""
-    assert done.result is not None
-    targets = done.result.targets
-    chosen = targets.take(targets.kinds == KINDS.index(kind))
-    pairs = {
-        (done.queries[query].class_name, image)
-        for query, image in zip(chosen.query_rows.tolist(), chosen.image_rows.tolist(), strict=True)
-    }
-    return Counter(name for name, _ in pairs)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections import Matches, box_overlaps
+from hardmine.detections import (
+    Matches,
+    best_threshold,
+    best_thresholds,
+    box_overlaps,
+    boxes_as_written,
+    reaches,
+)
 from hardmine.records import ImageSet
 
 _FOUND_IOU = 0.5
@@ -63,7 +70,7 @@ def class_errors(images: ImageSet, matches: Matches) -> list[ClassErrors]:
     assert instances is not None
     level = int(np.argmin(np.abs(matches.iou_thresholds - _FOUND_IOU)))
     found, ignored = matches.found[:, level], matches.ignored[:, level]
-    thresholds = _best_thresholds(matches, level)
+    thresholds = _thresholds(matches, level)
     detections = matches.detections
     kept = detections.scores >= thresholds[detections.class_rows]
     true = kept & (found >= 0) & ~ignored
@@ -78,15 +85,15 @@ def class_errors(images: ImageSet, matches: Matches) -> list[ClassErrors]:
     best_score = np.full(len(instances), -np.inf)
     detected_as = np.full(len(instances), -1)
     on_nothing = np.zeros(len(detections), bool)
+    boxes = boxes_as_written(instances.boxes)
     for image in np.unique(detections.image_rows[false]).tolist():
         rows = false[bounds[image] : bounds[image + 1]]
         objects = slice(starts[image], starts[image + 1])
-        overlaps = box_overlaps(
-            detections.boxes[rows], instances.boxes[objects], instances.crowd[objects]
-        )
-        on_nothing[rows] = (overlaps < _MISPLACED_IOU).all(axis=1)
+        overlaps = box_overlaps(detections.boxes[rows], boxes[objects], instances.crowd[objects])
+        touches = reaches(overlaps, _MISPLACED_IOU)
+        on_nothing[rows] = ~touches.any(axis=1)
         same = detections.class_rows[rows][:, None] == instances.class_rows[objects][None]
-        on_object = np.where(same, overlaps >= _MISPLACED_IOU, overlaps >= _FOUND_IOU)
+        on_object = np.where(same, touches, reaches(overlaps, _FOUND_IOU))
         scores = np.where(on_object, detections.scores[rows][:, None], -np.inf)
         if scores.size:
             best_score[objects] = scores.max(axis=0)
@@ -123,33 +130,17 @@ def class_errors(images: ImageSet, matches: Matches) -> list[ClassErrors]:
     ]
 
 
-def _best_thresholds(matches: Matches, level: int) -> npt.NDArray[np.float64]:
+def _thresholds(matches: Matches, level: int) -> npt.NDArray[np.float64]:
     """(C,) score threshold at which each class's F1 is best, at one IoU threshold."""
     counted = ~matches.ignored[:, level]
-    found = (matches.found[:, level] >= 0) & counted
-    scores, classes = matches.detections.scores, matches.detections.class_rows
-    num_objects = matches.count_objects()
-    overall = _best_threshold(scores[counted], found[counted], int(num_objects.sum()))
-    bounds = np.searchsorted(classes, np.arange(matches.num_classes + 1))
-    best = np.full(matches.num_classes, overall)
-    for row in range(matches.num_classes):
-        part = slice(bounds[row], bounds[row + 1])
-        if found[part].any():
-            chosen = counted[part]
-            best[row] = _best_threshold(
-                scores[part][chosen], found[part][chosen], int(num_objects[row])
-            )
+    overall = best_threshold(
+        matches.detections.scores[counted],
+        matches.correct[counted, level],
+        int(matches.count_objects().sum()),
+    )
+    best = best_thresholds(matches, level)
+    best[np.isinf(best)] = 0.0 if np.isinf(overall) else overall
     return best
-
-
-def _best_threshold(
-    scores: npt.NDArray[np.float64], found: npt.NDArray[np.bool_], num_objects: int
-) -> float:
-    if not found.any():
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    f1 = 2 * np.cumsum(found[order]) / (np.arange(1, len(scores) + 1) + num_objects)
-    return float(scores[order][f1.argmax()])
 
 
 def _count(rows: npt.NDArray[np.integer], length: int) -> npt.NDArray[np.int64]:

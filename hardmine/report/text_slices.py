@@ -21,13 +21,13 @@ from hardmine.detections import (
 from hardmine.encoders.base import Encoder
 from hardmine.index.base import Index
 from hardmine.mining.conditions import ConditionFinder, vocabulary
-from hardmine.mining.contexts import PLAIN, answer_threshold, context_phrases
+from hardmine.mining.contexts import ANSWERING_SHARE, PLAIN, answer_threshold, context_phrases
 from hardmine.mining.queries import clean_name, embed_queries
 from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet
 from hardmine.report.units import percent
 
-SHARE = 0.2  # of the validation images answer a text
+SHARE = ANSWERING_SHARE  # of the validation images answer a text
 UNNAMED = "unnamed"  # in place of a text
 _NUM_EXAMPLES = 5
 
@@ -107,8 +107,6 @@ def text_slices(
     encoder: Encoder,
     *,
     against: str | None = None,
-    draws: int = 200,
-    seed: int = 0,
 ) -> list[TextSlice]:
     """Measure the slice of each text.
 
@@ -119,13 +117,11 @@ def text_slices(
         index: Holds the validation images; those it lacks are left out.
         encoder: The one that made it.
         against: A text whose similarity is subtracted; None for none.
-        draws: Bootstrap samples.
-        seed: Seed of the bootstrap.
     """
     if not texts:
         return []
     scores = _similarity(texts, images, index, encoder, against=against)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return [
         _measure(
             text,
@@ -134,7 +130,6 @@ def text_slices(
             matches,
             index,
             classes=named_classes(text, images.class_names),
-            draws=draws,
             rng=rng,
         )
         for text, score in zip(texts, scores, strict=True)
@@ -148,7 +143,6 @@ def suggest_slices(
     encoder: Encoder,
     *,
     conditions: Sequence[str] | None = None,
-    draws: int = 200,
 ) -> list[TextSlice]:
     """Find conditions in which the detector fails, as mining does, and measure AP in them.
 
@@ -160,7 +154,6 @@ def suggest_slices(
         index: Holds them.
         encoder: The one that made it.
         conditions: What is tried; ``vocabulary()`` if None.
-        draws: Bootstrap samples for the AP.
     """
     finder = ConditionFinder(
         images,
@@ -183,7 +176,7 @@ def suggest_slices(
     rng = np.random.default_rng(0)
     return [
         replace(
-            _measure(text, score, images, matches, index, draws=draws, rng=rng),
+            _measure(text, score, images, matches, index, rng=rng),
             p=p,
             opposite=_paths(images, index, _best(np.where(np.isfinite(score), -score, score))),
             suggested=True,
@@ -212,14 +205,9 @@ def with_shares(
     def told(one: TextSlice) -> TextSlice:
         if one.text == UNNAMED:
             return one
-        # Similarity as the slice was found by.
-        phrases = context_phrases(one.text) if one.suggested else (one.text,)
-        against = PLAIN[0] if one.suggested else None
         known = [
             scores[np.isfinite(scores)]
-            for scores in (
-                _similarity(phrases, *images, encoder, against=against) for images in (val, train)
-            )
+            for scores in (_similarity_to(one, *images, encoder) for images in (val, train))
         ]
         threshold = answer_threshold(known[0])
         val_share, train_share = (float((scores >= threshold).mean()) for scores in known)
@@ -229,29 +217,29 @@ def with_shares(
 
 
 def worst_contexts(
-    texts: Sequence[str], images: ImageSet, matches: Matches, index: Index, encoder: Encoder
+    slices: Sequence[TextSlice], images: ImageSet, matches: Matches, index: Index, encoder: Encoder
 ) -> dict[str, Slice]:
     """Find for each class the context in which it loses most AP; by class name.
 
     A text that names a class is not a context and is left out.
     """
-    contexts = [text for text in texts if not len(named_classes(text, images.class_names))]
+    contexts = [one for one in slices if not len(named_classes(one.text, images.class_names))]
     if not contexts:
         return {}
-    scores = _similarity(contexts, images, index, encoder)
-    slices = measure_slices(
+    scores = np.stack([_similarity_to(one, images, index, encoder) for one in contexts])
+    measured = measure_slices(
         matches,
         answering(scores, share=SHARE),
         images.class_names,
-        contexts,
+        [one.text for one in contexts],
         among=np.asarray(np.isfinite(scores).any(axis=0)),
         draws=200,
         level=0.99,  # every class is tried in every context
     )
     worst: dict[str, Slice] = {}
-    for one in slices:  # highest need first
-        if one.need > 0:
-            worst.setdefault(one.class_name, one)
+    for part in measured:  # highest need first
+        if part.need > 0:
+            worst.setdefault(part.class_name, part)
     return worst
 
 
@@ -278,7 +266,6 @@ def _measure(
     index: Index,
     *,
     classes: Sequence[int] | npt.NDArray[np.int64] = (),
-    draws: int,
     rng: np.random.Generator,
 ) -> TextSlice:
     """The slice of the images of the highest scores; of all classes if none is given."""
@@ -288,7 +275,6 @@ def _measure(
         answer,
         ~answer & np.isfinite(score),
         classes=np.asarray(classes) if len(classes) else None,
-        draws=draws,
         rng=rng,
     )
     best = _best(score)[: int(answer.sum())]
@@ -330,3 +316,13 @@ def _similarity(
     if against is not None:
         opposite = embed_queries(encoder, [(against,)] * len(texts), templates=["{}"])
     return similarity_to_texts(images, index, vectors, against=opposite)
+
+
+def _similarity_to(
+    one: TextSlice, images: ImageSet, index: Index, encoder: Encoder
+) -> npt.NDArray[np.float64]:
+    """(N,) similarity of images to the text of a slice, as it was measured or suggested."""
+    phrases = context_phrases(one.text) if one.suggested else (one.text,)
+    against = PLAIN[0] if one.suggested else None
+    (scores,) = _similarity(phrases, images, index, encoder, against=against)
+    return np.asarray(scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,17 @@ def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_
         similar = [one.score for one in preview.suspects if one.class_name == name]
         assert similar == sorted(similar, reverse=True)
     assert {one.class_name for one in preview.examples} == {"fork"}
+
+
+def test_as_many_confusers_are_counted_as_shown_of_strong_classes_too() -> None:
+    noisy = make_toy_data(400, rates=(0.5, 0.3, 0.1), noise=3.0)
+    scores = read_scores({"car": 0.6, "fork": 0.2, "zebra": 0.5}, NAMES)
+    preview = preview_mining(noisy.index, WordEncoder(), noisy.images, scores)
+    shown = Counter(one.class_name for one in preview.confusers)
+    assert 0 < shown["zebra"] < 20  # fewer than the limit: all of them
+    assert {name: one.confusers for name, one in preview.retrieval.items()} == {
+        name: shown[name] for name in NAMES
+    }
 
 
 def test_over_many_epochs_the_preview_is_of_their_end() -> None:

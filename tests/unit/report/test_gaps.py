@@ -109,6 +109,33 @@ def test_a_class_never_found_gets_the_threshold_of_all_classes(images: ImageSet)
     assert math.isnan(dog.background)
 
 
+def test_a_score_that_right_and_wrong_detections_share_counts_with_all_of_them(
+    images: ImageSet,
+) -> None:
+    """At 0.5 one more cat is found, with ten detections of the same score on nothing."""
+    wrong = [detected(30, 1, (60, 60, 70 + n, 90), 0.5) for n in range(10)]
+    tied = [*FOUND, detected(30, 1, (10, 10, 30, 30), 0.5), *wrong]
+    cat = class_errors(images, match_detections(images, tied))[0]
+    assert (cat.threshold, cat.found, cat.num_detections) == (0.7, 0.5, 2)
+    # Nothing else is detected: the dogs, never found, get the threshold of the cats.
+    cats = [one for one in tied if one["category_id"] == 1]
+    assert class_errors(images, match_detections(images, cats))[1].threshold == 0.7
+
+
+def test_an_iou_of_exactly_a_half_is_confused_and_of_a_tenth_misplaced() -> None:
+    """Parts of boxes in decimals, which float32 keeps with an error of either sign."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        left, top = rng.uniform(0, 40, 2).round(2).tolist()
+        width, height = rng.uniform(1, 5, 2).round(2).tolist()
+        one = {"image_id": 10, "bbox": [left, top, width, height], "score": 0.9}
+        for label, parts in ((2, 2), (1, 10)):
+            cats = image_set([(0, 0, (left, top, left + width, top + parts * height))])
+            wrong = match_detections(cats, [one | {"category_id": label}])
+            cat = class_errors(cats, wrong)[0]
+            assert (cat.confused, cat.misplaced, cat.missed) == (label == 2, label == 1, 0.0)
+
+
 def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
     train = replace(images, class_names=("dog", "Cat", "train"))
     gaps, _ = class_gaps(measure_detections(images, FOUND, draws=0), val=images, train=train)
@@ -266,7 +293,24 @@ def test_no_kind_without_evidence(fields: dict[str, Any]) -> None:
     assert "no reason that this report measures" in one.sentence
 
 
-def test_a_strong_class_and_an_unknown_one() -> None:
+def test_a_strong_class() -> None:
     assert diagnosed(gap("cat", 0.8)).sentence == "Not weaker than the mean class."
-    unknown = diagnosed(replace(gap("cat", math.nan), val=LabelCount(0, 0, 0)))
-    assert unknown.sentence == "AP unknown: no validation image shows it."
+
+
+@pytest.mark.parametrize(
+    ("name", "validated", "sentence", "advice"),
+    [
+        ("dog", True, "AP unknown: the metrics have no value for it.", "Add its AP to the metrics"),
+        ("bus", True, "AP unknown: no validation image shows it.", "Validate on images"),
+        ("dog", False, "AP unknown.", "Validate on images"),
+    ],
+)
+def test_why_an_ap_is_unknown(
+    images: ImageSet, name: str, validated: bool, sentence: str, advice: str
+) -> None:
+    """Metrics name the cat alone; the images show cats and a dog, and no bus."""
+    scores = Measurement.from_scores(ClassScores(("cat",), np.array([0.3]), source="x.csv"))
+    gaps, _ = class_gaps(scores, val=images if validated else None, train=images)
+    one = next(one for one in diagnose_gaps(gaps) if one.name == name)
+    assert one.sentence == sentence
+    assert one.advice.startswith(advice)

@@ -92,6 +92,13 @@ def index(images: ImageSet) -> Index:
     return index_from_regions(vectors, np.arange(NUM + 1), ids=images.ids)
 
 
+def recall(matches: Matches, inside: np.ndarray) -> float:
+    """Share of the cars in some images that are found: AP without wrong detections."""
+    cars = matches.detections.class_rows == 0
+    found = cars & inside[matches.detections.image_rows]
+    return float(found.sum() / matches.count_objects(inside)[0])
+
+
 def test_a_planted_gap(images: ImageSet, matches: Matches, index: Index) -> None:
     night, snow = text_slices(["at night", "in snow"], images, matches, index, Words())
     assert night.num_images == DARK.sum()
@@ -147,11 +154,30 @@ def test_how_often_training_and_validation_show_a_slice(
 
 def test_the_worst_context_of_each_class(images: ImageSet, matches: Matches, index: Index) -> None:
     texts = ["in snow", "at night", "car at night"]
-    worst = worst_contexts(texts, images, matches, index, Words())
+    slices = text_slices(texts, images, matches, index, Words())
+    worst = worst_contexts(slices, images, matches, index, Words())
     assert {name: one.context for name, one in worst.items()} == {
         "car": "at night",
         "traffic light": "at night",
     }
+
+
+def test_a_suggested_context_is_measured_by_what_it_adds_to_a_photo(
+    images: ImageSet, matches: Matches
+) -> None:
+    """Half of the images look much like any photo, and so like any text that begins with it."""
+    rng = np.random.default_rng(4)
+    plain = 0.5 * (rng.random(NUM) < 0.5)
+    night, snow = 0.3 * DARK + plain, rng.normal(0, 0.1, NUM)
+    rest = np.sqrt(2 - night**2 - snow**2 - plain**2)
+    vectors = np.stack([night, snow, rest, plain], axis=1) / np.sqrt(2)
+    index = index_from_regions(vectors.astype(np.float32), np.arange(NUM + 1), ids=images.ids)
+    (given,) = text_slices(["at night"], images, matches, index, Words())
+    worst = worst_contexts([replace(given, suggested=True)], images, matches, index, Words())
+    assert worst["car"].ap_inside == pytest.approx(recall(matches, DARK), abs=0.011)
+    assert worst["car"].ap_outside == pytest.approx(recall(matches, ~DARK), abs=0.011)
+    # The text alone is more similar to plain photos than to dark ones.
+    assert "car" not in worst_contexts([given], images, matches, index, Words())
 
 
 def test_a_hard_context_reaches_the_sentence(
