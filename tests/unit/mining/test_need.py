@@ -123,6 +123,26 @@ def test_stalled_classes_are_those_that_gained_nothing() -> None:
     np.testing.assert_allclose(second.need, [0.7, 0, 0.1])
 
 
+def test_a_class_that_was_not_measured_is_not_stalled() -> None:
+    rules = NeedRules(policy="stalled:0.05", momentum=0)
+    first = class_need(scores([0.2, 0.5]), rules=rules)
+    second = class_need(scores([NAN, 0.5]), rules=rules, previous=first)
+    assert second.level.tolist() == [0.2, 0.5]
+    assert second.need.tolist() == [0, 0.5]
+    # The next gain counts from the level that it kept.
+    third = class_need(scores([0.225, 0.6]), rules=rules, previous=second)
+    np.testing.assert_allclose(third.need, [0.775 / 2, 0])
+
+
+@pytest.mark.parametrize("policy", ["mean", "below:0.5", "bottom:1", "bottom:20%"])
+def test_an_unknown_gain_changes_no_other_need(policy: str) -> None:
+    rules = NeedRules(policy=policy)
+    first = class_need(scores([0.2, 0.5]), rules=rules)
+    second = class_need(scores([NAN, 0.5]), rules=rules, previous=first)
+    assert np.array_equal(second.need, first.need)
+    assert first.need[0] > 0
+
+
 def test_sizes_are_judged_each_against_its_own() -> None:
     given = ClassScores(
         ("a", "b"), np.array([0.5, 0.3]), np.array([[0.1, 0.5, NAN], [0.3, 0.1, 0.6]])
