@@ -142,7 +142,7 @@ def test_suspects_are_reported_but_not_boosted() -> None:
 def test_a_pool_gives_its_best_hits_by_rank_where_nothing_is_labelled() -> None:
     pool = Case(row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4))
     targets = pool.split(trusted(), rules=TargetRules(pool_share=0.5))
-    assert by_image(targets) == {1: ("hit", 1.0), 2: ("hit", 0.5)}
+    assert by_image(targets) == {1: ("hit", 0.75), 2: ("hit", 0.25)}
     assert (targets.kinds == HIT).all()
 
 
