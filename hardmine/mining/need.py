@@ -158,11 +158,6 @@ class Need:
         """Names that did not match between metrics and classes, one line each."""
         return self.names.lines()
 
-    def weakest(self, count: int | None = None) -> list[str]:
-        """Names of the classes in need, the weakest first."""
-        order = np.argsort(-self.need, kind="stable")
-        return [self.class_names[row] for row in order[:count].tolist() if self.need[row] > 0]
-
 
 def class_need(
     metrics: Any,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.mining.need import Need, NeedRules, class_need, shrink
+from hardmine.mining.need import NeedRules, class_need, shrink
 from hardmine.records import ClassScores
 
 NAN = np.nan
@@ -23,7 +23,6 @@ def test_needs_nothing_but_metrics() -> None:
     np.testing.assert_allclose(need.need, [0, 0.6, 0])  # mean of the known: 0.375
     assert need.known.tolist() == [True, True, False]
     assert np.isnan(need.ap[2])
-    assert need.weakest() == ["fork"]
     assert need.unmatched == []
     assert np.asarray(need).tolist() == need.need.tolist()
     assert len(need) == 3
@@ -193,9 +192,3 @@ def test_classes_of_the_rules_are_judged_where_no_others_are_given() -> None:
     rules = NeedRules(class_names=["b", "a"])
     assert class_need({"a": 0.1, "b": 0.5}, rules=rules).class_names == ("b", "a")
     assert class_need({"a": 0.1, "b": 0.5}, ["a"], rules=rules).class_names == ("a",)
-
-
-def test_weakest_first() -> None:
-    need: Need = class_need(scores([0.3, 0.1, 0.9, 0.2]))
-    assert need.weakest() == ["b", "d", "a"]
-    assert need.weakest(1) == ["b"]
