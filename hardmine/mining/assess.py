@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections import Matches, match_detections
+from hardmine.detections import Matches, load_detections, match_detections
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
@@ -39,8 +39,9 @@ class ValidationSet:
 
     Attributes:
         images: Images with labels.
-        index: An index of them, made with the same encoder as the training index. Needed to
-            measure which class is weak in which context; None to measure confusion alone.
+        index: An index of them, made with the same encoder as the training index. Shows what
+            images with missed objects look like, and which class is weak in which context; without
+            it boxes show which classes are missed and which are confused.
     """
 
     images: ImageSet
@@ -191,7 +192,7 @@ class Assessment:
         context_thresholds: For each context that was measured, the similarity from which an image
             answers it.
         conditions: Those that were found; they are the contexts, if none was named.
-        matches: Of the detections with the labels; None without detections or labels.
+        matches: Of the detections with the labels; None without detections.
     """
 
     need: Need
@@ -252,9 +253,10 @@ def assess(
     conditions: tuple[Condition, ...] = ()
     matches = None
     if val_detections is not None and validation is not None:
-        confusion = measure_confusion(validation.images, val_detections, class_names)
+        found = load_detections(val_detections, validation.images)
+        confusion = measure_confusion(validation.images, found, class_names)
+        matches = match_detections(validation.images, found)
         if validation.index is not None:
-            matches = match_detections(validation.images, val_detections)
             if finder is not None:
                 conditions = finder.find(matches, kept=found_before)
                 contexts = [condition.text for condition in conditions]
