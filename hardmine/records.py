@@ -262,6 +262,9 @@ class ImageSet:
 def rows_of(ids: npt.NDArray[Any], values: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Positions of ``values`` in ``ids`` (unique, in any order); -1 where missing.
 
+    Where only one of them is text, the other is read as text: files of results and of labels often
+    disagree on whether an id is 7 or "7". "007" is another id.
+
     >>> rows_of(np.array([30, 10]), [10, 20, 30])
     array([ 1, -1,  0])
     """
@@ -269,7 +272,6 @@ def rows_of(ids: npt.NDArray[Any], values: npt.ArrayLike) -> npt.NDArray[np.int6
     if len(ids) == 0 or queried.size == 0:
         return np.full(queried.shape, -1, np.int64)
     if (queried.dtype.kind in "US") != (ids.dtype.kind in "US"):
-        # Compared as text: a name and a number are never equal, and that is no error.
         ids, queried = ids.astype(str), queried.astype(str)
     order = np.argsort(ids, kind="stable")
     place = np.minimum(np.searchsorted(ids, queried, sorter=order), len(ids) - 1)

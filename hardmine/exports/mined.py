@@ -113,6 +113,7 @@ def images_of_round(
         )
     if unknown := set(kinds) - set(KINDS):
         raise InputError(f"kinds must be among {', '.join(KINDS)}, got {sorted(unknown)[0]!r}")
+    assert done.inputs is not None  # a round with a result has them
     image_ids = np.asarray(index.ids if ids is None else ids)
     if len(image_ids) != len(done.weights):
         raise InputError(
@@ -128,6 +129,7 @@ def images_of_round(
         [(row, query.class_name, query.phrases) for row, query in enumerate(done.queries)],
         [(kind,) for kind in kinds],
         limit,
+        templates=done.inputs.targets.templates,
     )
 
 
@@ -140,6 +142,8 @@ def find_mined(
     queries: Sequence[tuple[int, str, tuple[str, ...]]],
     groups: Sequence[Sequence[str]],
     limit: int | None,
+    *,
+    templates: str | Sequence[str] = "short",
 ) -> tuple[MinedImage, ...]:
     """The strongest targets of each query, with the region that matched.
 
@@ -152,13 +156,14 @@ def find_mined(
         queries: For each query its row among the targets, its class and its phrases.
         groups: Kinds that are ranked together.
         limit: Most images of each query and group; None for all.
+        templates: Of the round, as in ``TargetRules``.
     """
     mined = []
     index_rows = index.rows_of(ids)
     for query, class_name, phrases in queries:
         if not (targets.query_rows == query).any():
             continue
-        vector = embed_queries(encoder, [phrases])
+        vector = embed_queries(encoder, [phrases], templates=templates)
         for kinds in groups:
             of_kind = np.isin(targets.kinds, [KINDS.index(kind) for kind in kinds])
             in_index = index_rows[targets.image_rows] >= 0

@@ -62,7 +62,7 @@ class Round:
         time: UTC time of its end, ISO 8601.
         seconds: Duration.
         class_names: C names.
-        inputs: All that the weights depend on, besides data and draws; None if the round failed.
+        inputs: All that the weights depend on, besides the data; None if the round failed.
         patience: (C,) the share of its need that patience left each class.
         queries: The queries and their outcome.
         draws: What the weights do to an epoch; None if the round failed.

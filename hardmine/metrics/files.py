@@ -12,8 +12,10 @@ from typing import Any
 from hardmine.errors import InputError
 from hardmine.metrics.mappings import flatten, has_class_scores
 
-_NAME_COLUMNS = ("class", "class_name", "name", "category")
-_AP_COLUMNS = ("ap", "map50-95", "map", "precision")
+_NAME_COLUMNS = ("class", "class_name", "classname", "name", "category")
+# As Ultralytics, Roboflow and YOLOv5 spell it. "precision" beside "recall" is no AP, and no tool
+# is known to call one so.
+_AP_COLUMNS = ("ap", "map50-95", "map50_95", "map@.5:.95", "map")
 
 
 def read_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:

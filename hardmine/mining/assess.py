@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardmine.detections import Matches, match_detections
+from hardmine.detections import Matches, load_detections, match_detections
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
+from hardmine.metrics.names import match_names
 from hardmine.mining.conditions import AUTO, Condition, ConditionFinder, vocabulary
 from hardmine.mining.confusion import Confusion, measure_confusion
 from hardmine.mining.contexts import ContextNeed, measure_contexts
@@ -39,12 +40,54 @@ class ValidationSet:
 
     Attributes:
         images: Images with labels.
-        index: An index of them, made with the same encoder as the training index. Needed to
-            measure which class is weak in which context; None to measure confusion alone.
+        index: An index of them, made with the same encoder as the training index. Shows what
+            images with missed objects look like, and which class is weak in which context; without
+            it boxes show which classes are missed and which are confused.
+        notes: How its classes differ from those mined for, one line each.
     """
 
     images: ImageSet
     index: Index | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_names(self, class_names: Sequence[str]) -> ValidationSet:
+        """Spell classes as the miner does, where case and separators alone differ.
+
+        Rows and ids of classes stay, so detections mean the same. Classes that are not mined for
+        keep their names.
+
+        Args:
+            class_names: C names of the miner.
+
+        Raises:
+            InputError: If the labels have classes, but none of these.
+        """
+        names = list(self.images.class_names)
+        match = match_names(class_names, names)
+        if names and (match.rows < 0).all():
+            raise InputError(
+                f"the validation images have none of the {len(class_names)} classes: theirs are "
+                f"{', '.join(names[:3])} ..., the classes are {', '.join(class_names[:3])} ..."
+            )
+        for name, row in zip(class_names, match.rows.tolist(), strict=True):
+            if row >= 0:
+                names[row] = name
+        notes = []
+        if match.renamed:
+            pairs = [f"{name!r} is {theirs!r}" for name, theirs in match.renamed]
+            notes.append(f"the validation images spell classes otherwise: {_some(pairs)}")
+        if match.missing:
+            missing = [
+                f"{name!r} (did you mean {similar!r}?)" if similar else repr(name)
+                for name, similar in match.missing
+            ]
+            notes.append(
+                f"the validation images lack {len(missing)} of {len(class_names)} classes, so "
+                f"predicted boxes tell nothing of these: {_some(missing)}"
+            )
+        return replace(
+            self, images=replace(self.images, class_names=tuple(names)), notes=tuple(notes)
+        )
 
 
 @dataclass(frozen=True)
@@ -191,7 +234,8 @@ class Assessment:
         context_thresholds: For each context that was measured, the similarity from which an image
             answers it.
         conditions: Those that were found; they are the contexts, if none was named.
-        matches: Of the detections with the labels; None without detections or labels.
+        matches: Of the detections with the labels; None without detections.
+        notes: How names of classes differ in the metrics and the validation images, one line each.
     """
 
     need: Need
@@ -203,6 +247,7 @@ class Assessment:
     context_thresholds: Mapping[str, float]
     conditions: tuple[Condition, ...] = ()
     matches: Matches | None = None
+    notes: tuple[str, ...] = ()
 
 
 def assess(
@@ -252,9 +297,10 @@ def assess(
     conditions: tuple[Condition, ...] = ()
     matches = None
     if val_detections is not None and validation is not None:
-        confusion = measure_confusion(validation.images, val_detections, class_names)
+        found = load_detections(val_detections, validation.images)
+        confusion = measure_confusion(validation.images, found, class_names)
+        matches = match_detections(validation.images, found)
         if validation.index is not None:
-            matches = match_detections(validation.images, val_detections)
             if finder is not None:
                 conditions = finder.find(matches, kept=found_before)
                 contexts = [condition.text for condition in conditions]
@@ -287,6 +333,7 @@ def assess(
         in_context.thresholds,
         conditions,
         matches,
+        (*need.unmatched, *(() if validation is None else validation.notes)),
     )
 
 
@@ -315,6 +362,10 @@ def make_finder(
         class_names=class_names,
         conditions=vocabulary(text for text in contexts if text != AUTO),
     )
+
+
+def _some(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:3]) + (", ..." if len(texts) > 3 else "")
 
 
 def _of_classes(measured: ContextNeed, class_names: tuple[str, ...]) -> ContextNeed:

@@ -26,7 +26,8 @@ def class_ratios(
     """(C,) how many times as often validation misses objects of a class as training shows them.
 
     Few objects say little, so their ratio stays near 1. Of a class that validation does not show,
-    nothing is known: 1.
+    nothing is known: 1. So it is of all classes where training shows none of those, as an
+    unlabelled pool.
 
     Args:
         missed: (C,) objects of each class that the detector missed on validation images.
@@ -34,7 +35,9 @@ def class_ratios(
         shown: (C,) objects of each class in the training images.
     """
     known = labelled > 0
-    expected = shown * (missed.sum() / max(shown[known].sum(), 1))
+    if not shown[known].any():
+        return np.ones(len(known))
+    expected = shown * (missed.sum() / shown[known].sum())
     ratios = (missed + _PRIOR_OBJECTS) / (expected + _PRIOR_OBJECTS)
     return np.where(known, ratios.clip(1 / _MAX_FACTOR, _MAX_FACTOR), 1.0)
 
@@ -125,13 +128,16 @@ def class_balance(labels: Labels, ratios: Floats | None) -> Floats:
 
 
 def _worth(labels: Labels, ratios: Floats | None) -> Floats:
-    """(C,) of an object of each class, so that the mean image with objects is worth 1."""
+    """(C,) of an object of each class, so that the mean image with objects is worth 1.
+
+    Where nothing is labelled it is 0, so a pool alone is drawn as it is.
+    """
     objects = labels.objects()
     if ratios is None:
         totals = np.asarray(objects.sum(axis=0)).ravel()
         ratios = np.where(totals > 0, totals.clip(min=1) ** -0.5, 0.0)
     worth = np.asarray(objects @ ratios)
-    return ratios / _mean(worth[worth > 0]) if (worth > 0).any() else ratios
+    return ratios / _mean(worth[worth > 0]) if (worth > 0).any() else np.zeros(len(ratios))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Evidence:
         shares: (K,) in [0, 1]. Labelled and similar: share of the labelled images that score lower.
             In a context: by what the context adds to the class's score. Suspected: probability of
             a missing label. Pooled: probability of being labelled, without labels the share of the
-            pool's best that score lower.
+            pool's best that score lower. Of equal ones half count as lower.
         correct: Number of the best hits that the labels confirm.
         checked: Number of the best hits whose label is known.
         calibration: Of the class; None for a context, or where nothing is labelled and indexed.
@@ -139,7 +139,9 @@ def gather_evidence(
             calibration = calibrate(right, wrong, missing=missing, refuted=wrong[refuted])
             parts += _similar_negatives(absent, wrong, refuted, calibration)
     if not labels.labelled.all():
-        pool = np.flatnonzero(~labels.labelled & (status != ABSENT) & indexed)
+        unlabelled = ~labels.labelled & (status != ABSENT) & indexed
+        unlabelled[confirmed] = False
+        pool = np.flatnonzero(unlabelled)
         parts.append(_best_of_pool(pool, scores[pool], calibration, pool_share))
     roles = np.concatenate([np.full(len(part.rows), part.role, np.int8) for part in parts])
     rows = np.concatenate([part.rows for part in parts])
@@ -325,7 +327,7 @@ def _similar_negatives(
         suspect = likely[calibration.missing(scores[likely]) >= _SUSPECT_PROBABILITY]
         near = near[~np.isin(near, suspect, assume_unique=True)] if len(suspect) else near
     limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(present)))
-    near = near[top_positions(scores[near], limit, include_ties=True)]
+    near = near[top_positions(scores[near], limit)]
     return [
         _Part(SIMILAR, rows[near], scores[near], calibration.closeness(scores[near])),
         _Part(SUSPECTED, rows[suspect], scores[suspect], calibration.missing(scores[suspect])),
@@ -336,13 +338,10 @@ def _best_of_pool(
     rows: Rows, scores: npt.NDArray[np.float32], calibration: Calibration | None, share: float
 ) -> _Part:
     """The best unlabelled images, by calibrated probability or else by rank."""
-    limit = min(len(rows), int(np.ceil(share * len(rows))))
-    best = top_positions(scores, limit)
-    if calibration is None:
-        probability = 1 - np.arange(limit) / max(limit, 1)
-    else:
-        probability = calibration.presence(scores[best])
-    return _Part(POOLED, rows[best], scores[best], probability)
+    best = top_positions(scores, int(np.ceil(share * len(rows))))
+    found = scores[best]
+    shares = _rank_share(found) if calibration is None else calibration.presence(found)
+    return _Part(POOLED, rows[best], found, shares)
 
 
 def _images_detected_on(
@@ -371,23 +370,15 @@ def _rank_share(values: npt.NDArray[np.floating]) -> Floats:
     return share
 
 
-def top_positions(
-    values: npt.NDArray[np.floating], count: int, *, include_ties: bool = False
-) -> Rows:
+def top_positions(values: npt.NDArray[np.floating], count: int) -> Rows:
     """Positions of the largest values, best first, equal ones by position.
 
-    With ``include_ties`` all that equal the last one are included: several of the sampler's rows
-    may show the same image, and they must be treated alike.
+    All that equal the last one are included: several of the sampler's rows may show the same image,
+    and they must be treated alike.
     """
     if count <= 0:
         return np.zeros(0, np.int64)
+    chosen = np.arange(len(values))
     if count < len(values):
-        edge = np.partition(values, len(values) - count)[len(values) - count]
-        above = np.flatnonzero(values > edge)
-        ties = np.flatnonzero(values == edge)
-        if not include_ties:
-            ties = ties[: count - len(above)]
-        chosen = np.sort(np.concatenate([above, ties]))
-    else:
-        chosen = np.arange(len(values))
+        chosen = np.flatnonzero(values >= np.partition(values, len(values) - count)[-count])
     return chosen[np.argsort(-values[chosen], kind="stable")].astype(np.int64)

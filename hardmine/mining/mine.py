@@ -189,7 +189,7 @@ def _sums(counts: scipy.sparse.spmatrix, axis: int) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class RoundInputs:
-    """All that a round's weights depend on, besides the data and the draws so far.
+    """All that a round's weights depend on, besides the data.
 
     The record of a round holds it, so that the round can be replayed to the bit.
 

@@ -158,11 +158,6 @@ class Need:
         """Names that did not match between metrics and classes, one line each."""
         return self.names.lines()
 
-    def weakest(self, count: int | None = None) -> list[str]:
-        """Names of the classes in need, the weakest first."""
-        order = np.argsort(-self.need, kind="stable")
-        return [self.class_names[row] for row in order[:count].tolist() if self.need[row] > 0]
-
 
 def class_need(
     metrics: Any,
@@ -177,8 +172,8 @@ def class_need(
     2. average: level = momentum · previous level + (1 - momentum) · s
     3. need:    policy(level, level - previous level)
 
-    A class that this validation did not measure keeps its previous level, if it has one. A class
-    that was never measured has need 0.
+    A class that this validation did not measure keeps its previous level, if it has one, and what
+    it gained is unknown. A class that was never measured has need 0.
 
     Args:
         metrics: Any form that ``read_scores`` reads.
@@ -204,7 +199,7 @@ def class_need(
         np.where(np.isnan(shrunk), before, shrunk),
         rules.momentum * before + (1 - rules.momentum) * shrunk,
     )
-    gain = level - before
+    gain = np.where(np.isnan(shrunk), np.nan, level - before)
     by_size = None
     if scores.ap_by_size is not None:
         by_size = np.stack(

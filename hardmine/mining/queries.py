@@ -22,6 +22,7 @@ SIZE_FORMS: dict[str, tuple[str, ...]] = {
     "large": ("large {}", "{} close up"),
 }
 _QUALIFIER = re.compile(r"\s*\((.+)\)$")
+_MAX_NAMES = 4  # of a class in a query
 _JOINS = ("of ", "for ", "on ", "in ", "with ", "to ", "from ", "at ")
 
 
@@ -78,16 +79,14 @@ def _is_acronym(word: str) -> bool:
     return word.isupper() and len(word) <= 4
 
 
-def name_phrases(
-    name: str, synonyms: Sequence[str] = (), *, form: str = "{}", limit: int = 4
-) -> tuple[str, ...]:
-    """List the cleaned names of a class, its own name first, without repeats.
+def name_phrases(name: str, synonyms: Sequence[str] = (), *, form: str = "{}") -> tuple[str, ...]:
+    """List the cleaned names of a class, its own name first, without repeats; four at most.
 
     >>> name_phrases("flip-flop_(sandal)", ["thong_(footwear)"], form="{} at night")
     ('flip-flop (sandal) at night', 'thong (footwear) at night')
     """
     cleaned = dict.fromkeys(clean_name(word) for word in (name, *synonyms))
-    return tuple(fill(form, word) for word in list(cleaned)[:limit])
+    return tuple(fill(form, word) for word in list(cleaned)[:_MAX_NAMES])
 
 
 def fill(form: str, word: str) -> str:
@@ -103,7 +102,6 @@ def build_queries(
     contexts: Sequence[str] = (),
     context_need: Mapping[tuple[str, str], float] | None = None,
     sizes: npt.ArrayLike | None = None,
-    max_synonyms: int = 4,
 ) -> Queries:
     """Build queries for every weak class, and for its weak sizes and contexts.
 
@@ -116,7 +114,6 @@ def build_queries(
         context_need: Need of (class name, context) where it was measured. A class that is strong
             as a whole gets a query for a weak context too.
         sizes: (C, 3) need of small, medium and large objects; NaN or 0 makes no query.
-        max_synonyms: Most names used for a class.
 
     Raises:
         InputError: If lengths do not fit or ``context_need`` names an unknown class.
@@ -148,7 +145,7 @@ def build_queries(
                 texts = tuple(
                     text
                     for wording in wordings
-                    for text in name_phrases(name, others, form=wording, limit=max_synonyms)
+                    for text in name_phrases(name, others, form=wording)
                 )
                 queries.append((texts, row, context, value))
     return Queries(

@@ -282,7 +282,7 @@ def _with_detected(found: Evidence, factor: float, detected: Detected, rules: Ta
     closeness = calibration.closeness(scores)
     likely = 1 - (1 - closeness) * (1 - confused)
     limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(calibration.present)))
-    best = np.sort(top_positions(likely + 1e-6 * scores, limit, include_ties=True))
+    best = np.sort(top_positions(likely + 1e-6 * scores, limit))
     best = best[likely[best] > _MIN_CLOSENESS]
     trusted = 1 - (1 - factor * closeness) * (1 - confused)
     others = _of_class(found.take(~rest & (found.roles != SIMILAR)), factor, rules)

@@ -12,7 +12,8 @@ from hardmine.mining.evidence import Evidence
 
 Floats = npt.NDArray[np.float64]
 
-_MUTE_BELOW = 0.1  # precision below which a query's hits are noise
+_MIN_PRECISION = 0.1  # a query's hits are noise below it
+_PRIOR_HITS = 5.0  # at the mean precision, added to each query's own
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class Trust:
     factor: Floats
 
 
-def measure_trust(
-    evidence: Sequence[Evidence], *, smoothing: float = 5.0, mute: float = _MUTE_BELOW
-) -> Trust:
+def measure_trust(evidence: Sequence[Evidence]) -> Trust:
     """Check each query's best hits against the labels.
 
     Only images whose label is known count: with federated labels (LVIS) those verified present or
@@ -42,14 +41,13 @@ def measure_trust(
 
     Args:
         evidence: Of Q queries.
-        smoothing: Number of hits at the mean precision that are added to each query's own.
-        mute: Precision below which the factor is 0.
     """
     correct = np.array([found.correct for found in evidence], np.float64)
     checked = np.array([found.checked for found in evidence], np.int64)
     measured = checked > 0
     mean = correct.sum() / checked.sum() if measured.any() else 0.0
     with np.errstate(invalid="ignore"):
-        precision = np.where(measured, (correct + smoothing * mean) / (checked + smoothing), np.nan)
-    factor = np.where(measured, np.where(precision >= mute, precision, 0.0), 1.0)
+        smoothed = (correct + _PRIOR_HITS * mean) / (checked + _PRIOR_HITS)
+    precision = np.where(measured, smoothed, np.nan)
+    factor = np.where(measured, np.where(precision >= _MIN_PRECISION, precision, 0.0), 1.0)
     return Trust(precision, checked, factor)

@@ -89,11 +89,13 @@ def test_classes_are_balanced_where_validation_tells_nothing_of_them(
 def test_a_class_mistaken_for_another_is_drawn_as_often_as_that_one(
     toy: ToyData, tmp_path: Path
 ) -> None:
-    val = make_toy_data(400, rates=(0.5, 0.0, 0.3), seed=5)
-    results = detections_of(val)
-    for result in results:
-        result["category_id"] = 1  # zebras are cars to it
-        record = tmp_path / "rounds.jsonl"
+    val = make_toy_data(400, rates=(0.5, 0.0, 0.1), seed=5)
+    # It finds every other car, and zebras are cars to it.
+    cars, zebras = (
+        [one for one in detections_of(val) if one["category_id"] == number] for number in (1, 3)
+    )
+    results = [*cars[::2], *({**one, "category_id": 1} for one in zebras)]
+    record = tmp_path / "rounds.jsonl"
     settings = {
         "validation": ValidationSet(val.images),
         "weights": FULL_BALANCE,
@@ -102,11 +104,10 @@ def test_a_class_mistaken_for_another_is_drawn_as_often_as_that_one(
     plain = make_miner(toy, targets=deaf, **settings).step(EQUAL, val_detections=results).weights
     miner = make_miner(toy, rounds=record, targets=COMPLETE_LABELS, **settings)
     done = miner.step(EQUAL, val_detections=results)
-    zebras = val.present[:, 2].sum()
-    share = zebras / (zebras + 1)
+    share = len(zebras) / (len(zebras) + 1)
     assert done.inputs.confusion.mistaken_for == ((2, 0, pytest.approx(share)),)
-    cars, zebra = plain @ toy.present[:, 0], toy.present[:, 2]
-    ratio = cars / plain[zebra].sum()
+    zebra = toy.present[:, 2]
+    ratio = plain @ toy.present[:, 0] / plain[zebra].sum()
     assert ratio > 1.5
     expected = plain * np.where(zebra, 1 + share * (ratio - 1), 1.0)
     np.testing.assert_allclose(done.weights, expected)
@@ -177,6 +178,21 @@ def test_a_validation_index_that_cannot_be_compared_is_refused(
     other = ExactIndex(replace(toy.index.store, **change))
     with pytest.raises(IndexMismatch, match=message):
         make_miner(toy, validation=ValidationSet(toy.images, other))
+
+
+def test_what_classes_are_missed_needs_no_index(toy: ToyData) -> None:
+    val = make_toy_data(400, rates=(0.5, 0.4, 0.1), seed=5)
+    results = detections_of(val, miss_at_night="fork")
+    alone, given_once, indexed = (
+        make_miner(toy, validation=ValidationSet(val.images, index))
+        .step(EQUAL, val_detections=found)
+        .inputs.ratios
+        for index, found in ((None, results), (None, iter(results)), (val.index, results))
+    )
+    assert alone.density is None
+    assert alone.classes == given_once.classes == indexed.classes
+    car, fork, zebra = alone.classes
+    assert max(car, zebra) < 1 < fork
 
 
 def test_what_a_class_is_detected_on_makes_the_first_confusers(

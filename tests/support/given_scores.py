@@ -63,8 +63,8 @@ class Case:
         names = [(f"class {row}",) for row in range(labels.present.shape[1])]
         self.cache = EvidenceCache(GivenScores(rows), labels, names)
 
-    def trust(self, **options: float) -> Trust:
-        return measure_trust(self.cache.of(self.queries), **options)
+    def trust(self) -> Trust:
+        return measure_trust(self.cache.of(self.queries))
 
     def split(
         self, trust: Trust, *, rules: TargetRules | None = None, confusion: Pairs = ()

@@ -133,6 +133,7 @@ def test_the_fingerprint_changes_with_the_images_and_not_with_the_labels() -> No
         (["b", "a"], ["a", "c", "b"], [1, -1, 0]),
         (["10", "9"], [9, 10, 11], [1, 0, -1]),
         ([9, 10], ["10", "9"], [1, 0]),
+        ([7, 8], ["007", "a"], [-1, -1]),
     ],
 )
 def test_rows_of_ids(ids: list[Any], wanted: list[Any], rows: list[int]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from toy_data import WordEncoder, make_toy_data
 from toy_miner import METRICS, make_miner
 
+from hardmine import TargetRules
 from hardmine.datasets import load_images
 from hardmine.errors import InputError
 from hardmine.exports import (
@@ -28,6 +29,7 @@ from hardmine.exports import (
 )
 from hardmine.exports.files import label_studio_config, to_cvat, to_label_studio
 from hardmine.history import Round
+from hardmine.mining.targets import KINDS
 from hardmine.records import Hits
 
 BOX = (0.25, 0.5, 0.75, 1.0)
@@ -199,6 +201,23 @@ def test_targets_of_a_round(mined_round: tuple[Any, Round]) -> None:
     read = Round.from_json(done.to_json())
     with pytest.raises(InputError, match="it was read from a file; replay it first"):
         images_of_round(read, toy.index, WordEncoder())
+
+
+def test_scores_and_boxes_are_those_of_the_rounds_templates() -> None:
+    toy = make_toy_data(300)
+    done = make_miner(toy, targets=TargetRules(templates=("night {}",))).step(METRICS)
+    assert done.result is not None
+    targets = done.result.targets
+    mined = {
+        (done.queries[query].class_name, int(toy.index.ids[row])): score
+        for query, row, score in zip(
+            targets.query_rows, targets.image_rows, targets.scores, strict=True
+        )
+    }
+    found = images_of_round(done, toy.index, WordEncoder(), kinds=KINDS)
+    assert len(found) == len(mined) > 20
+    expected = [mined[one.class_name, one.image_id] for one in found]
+    np.testing.assert_allclose([one.score for one in found], expected, atol=1e-6)
 
 
 class Samples:

@@ -214,6 +214,13 @@ FILES = [
         {"cat": 0.5, "dog": NAN, "cow": NAN},
     ),
     ("excel.csv", "\ufeffName,mAP50-95\ncat,0.5\n", {"cat": 0.5}),
+    # The table that YOLOv5 prints, and the rows of Roboflow's performance by class.
+    ("yolov5.csv", "Class,Images,P,R,mAP@.5,mAP@.5:.95\ncat,10,0.9,0.2,0.7,0.5\n", {"cat": 0.5}),
+    (
+        "roboflow.json",
+        '[{"className": "cat", "map50": 0.7, "map50_95": 0.5, "precision": 0.9, "recall": 0.2}]',
+        {"cat": 0.5},
+    ),
 ]
 
 
@@ -226,6 +233,11 @@ def test_files(tmp_path: Path, name: str, text: str, expected: dict[str, float])
 
 BAD_FILES = [
     ("a.csv", "x,y\n1,2\n", r"a\.csv: needs a column of classes .* got x, y"),
+    (
+        "precision.csv",
+        "class,precision,recall,mAP50\ncat,0.9,0.2,0.35\n",
+        r"one of APs \(ap, .* got class, precision, recall, mAP50",
+    ),
     ("b.csv", "class,ap\ncat,0.5\ncat,0.6\n", "class 'cat' appears twice"),
     ("c.csv", "class,ap\n", "expected rows"),
     ("d.json", "3", "expected an object or a list, got int"),

@@ -67,7 +67,28 @@ def test_a_class_is_worth_what_validation_misses_of_it_over_what_training_shows(
     # Chance: with few objects a ratio stays near 1, whatever it is.
     assert class_ratios(np.array([1, 3]), ones, np.array([99, 1])) == pytest.approx(1, abs=0.6)
     assert class_ratios(np.zeros(2), ones, np.array([5, 5])).tolist() == [1, 1]
-    assert class_ratios(np.array([5, 5]), ones, np.zeros(2)).tolist() == [2, 2]
+
+
+def test_without_training_objects_of_validations_classes_no_ratio_is_known() -> None:
+    """However many objects validation misses: that is its size, and no ratio."""
+    for count in (5, 1000):
+        missed, labelled = np.array([count, count, 0]), np.array([2 * count, count, 0])
+        assert class_ratios(missed, labelled, np.zeros(3)).tolist() == [1, 1, 1]
+        assert class_ratios(missed, labelled, np.array([0, 0, 50])).tolist() == [1, 1, 1]
+
+
+def test_an_unlabelled_pool_alone_is_drawn_as_it_is() -> None:
+    queries = Queries((("bus",),), np.array([BUS]), ("",), np.array([1.0]))
+    hits = Targets(
+        np.zeros(2, np.int32),
+        np.array([0, 1]),
+        np.full(2, HIT, np.int8),
+        np.array([1.0, 0.25], np.float32),
+        np.zeros(2, np.float32),
+    )
+    for ratios in (None, np.ones(3)):
+        factors = factors_of(shown=SHOWN[:0], queries=queries, targets=hits, pool=3, ratios=ratios)
+        assert factors.tolist() == [1, 1, 1]
 
 
 def test_of_a_class_that_validation_does_not_show_nothing_is_known() -> None:

@@ -10,8 +10,10 @@ import scipy.sparse
 from given_scores import GivenScores
 from scipy.stats import rankdata
 
+from hardmine.mining.checked import CheckedRows
 from hardmine.mining.evidence import (
     LABELLED,
+    POOLED,
     SIMILAR,
     SUSPECTED,
     EvidenceCache,
@@ -45,6 +47,40 @@ def test_shares_and_checked_hits_are_those_of_a_plain_ranking(seed: int) -> None
     assert len(taken) > 0
     assert scores[others].max() < taken.min()
     assert np.array_equal(found.scores, scores[found.rows])
+
+
+@pytest.mark.parametrize("num_labelled", [0, 40])
+def test_images_of_a_pool_with_equal_scores_are_treated_alike(num_labelled: int) -> None:
+    rng = np.random.default_rng(0)
+    once = rng.random(50).astype(np.float32)
+    labelled = np.linspace(0, 1, num_labelled).astype(np.float32)
+    scores = np.concatenate([labelled, once, once])  # every image of the pool twice
+    known = np.arange(len(scores)) < num_labelled
+    present = known & (scores > 0.5)
+    nothing = scipy.sparse.csc_matrix((len(scores), 1), dtype=bool)
+    labels = Labels(scipy.sparse.csc_matrix(present[:, None]), None, nothing, known)
+    found = gather_evidence(scores, 0, labels, pool_share=0.05)  # 5 of 100: three of the pairs
+    pooled = found.roles == POOLED
+    best = np.sort(np.argsort(-once)[:3])
+    expected = num_labelled + np.concatenate([best, 50 + best])
+    assert found.rows[pooled].tolist() == expected.tolist()
+    first, second = np.split(found.shares[pooled], 2)
+    assert np.array_equal(first, second)
+    assert np.array_equal(np.argsort(first), np.argsort(once[best]))
+    if not num_labelled:
+        ranks = rankdata(found.scores[pooled])
+        np.testing.assert_allclose(found.shares[pooled], (ranks - 0.5) / len(ranks))
+
+
+def test_an_image_of_a_pool_that_was_confirmed_counts_for_the_query_alone() -> None:
+    scores = np.linspace(0.1, 0.2, 20).astype(np.float32)
+    labels = Labels.unlabelled(20, 1)
+    plain, confirmed = (
+        gather_evidence(scores, 0, labels, pool_share=0.1, checked=CheckedRows(present=rows))
+        for rows in ((), (19,))
+    )
+    assert (plain.rows.tolist(), plain.checked) == ([18, 19], 0)
+    assert (confirmed.rows.tolist(), confirmed.checked, confirmed.correct) == ([17, 18], 1, 1)
 
 
 class Counted(GivenScores):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardmine.errors import InputError
-from hardmine.mining.need import Need, NeedRules, class_need, shrink
+from hardmine.mining.need import NeedRules, class_need, shrink
 from hardmine.records import ClassScores
 
 NAN = np.nan
@@ -23,7 +23,6 @@ def test_needs_nothing_but_metrics() -> None:
     np.testing.assert_allclose(need.need, [0, 0.6, 0])  # mean of the known: 0.375
     assert need.known.tolist() == [True, True, False]
     assert np.isnan(need.ap[2])
-    assert need.weakest() == ["fork"]
     assert need.unmatched == []
     assert np.asarray(need).tolist() == need.need.tolist()
     assert len(need) == 3
@@ -123,6 +122,26 @@ def test_stalled_classes_are_those_that_gained_nothing() -> None:
     np.testing.assert_allclose(second.need, [0.7, 0, 0.1])
 
 
+def test_a_class_that_was_not_measured_is_not_stalled() -> None:
+    rules = NeedRules(policy="stalled:0.05", momentum=0)
+    first = class_need(scores([0.2, 0.5]), rules=rules)
+    second = class_need(scores([NAN, 0.5]), rules=rules, previous=first)
+    assert second.level.tolist() == [0.2, 0.5]
+    assert second.need.tolist() == [0, 0.5]
+    # The next gain counts from the level that it kept.
+    third = class_need(scores([0.225, 0.6]), rules=rules, previous=second)
+    np.testing.assert_allclose(third.need, [0.775 / 2, 0])
+
+
+@pytest.mark.parametrize("policy", ["mean", "below:0.5", "bottom:1", "bottom:20%"])
+def test_an_unknown_gain_changes_no_other_need(policy: str) -> None:
+    rules = NeedRules(policy=policy)
+    first = class_need(scores([0.2, 0.5]), rules=rules)
+    second = class_need(scores([NAN, 0.5]), rules=rules, previous=first)
+    assert np.array_equal(second.need, first.need)
+    assert first.need[0] > 0
+
+
 def test_sizes_are_judged_each_against_its_own() -> None:
     given = ClassScores(
         ("a", "b"), np.array([0.5, 0.3]), np.array([[0.1, 0.5, NAN], [0.3, 0.1, 0.6]])
@@ -173,9 +192,3 @@ def test_classes_of_the_rules_are_judged_where_no_others_are_given() -> None:
     rules = NeedRules(class_names=["b", "a"])
     assert class_need({"a": 0.1, "b": 0.5}, rules=rules).class_names == ("b", "a")
     assert class_need({"a": 0.1, "b": 0.5}, ["a"], rules=rules).class_names == ("a",)
-
-
-def test_weakest_first() -> None:
-    need: Need = class_need(scores([0.3, 0.1, 0.9, 0.2]))
-    assert need.weakest() == ["b", "d", "a"]
-    assert need.weakest(1) == ["b"]

@@ -56,11 +56,16 @@ def test_trust_is_the_precision_of_the_best_hits() -> None:
     # Four labelled images: the best ten of the thirteen known ones are checked.
     status = [1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, -1]
     scores = row(*np.linspace(1, 0, 13), 2.0)
-    trust = Case(scores, ONE, labels(status)).trust(smoothing=0.0)
+    trust = Case(scores, ONE, labels(status)).trust()
     assert trust.checked.tolist() == [10]
-    assert trust.precision.tolist() == [0.3]
-    assert trust.factor.tolist() == [0.3]
-    assert Case(scores, ONE, labels(status)).trust(smoothing=0, mute=0.4).factor[0] == 0
+    assert trust.precision == pytest.approx([0.3])
+    assert trust.factor == pytest.approx([0.3])
+    # Below one in ten, hits are noise.
+    for right, factor in ((2, 2 / 18), (1, 0.0)):
+        status = [int(place < right or place >= 20) for place in range(38 - right)]
+        trust = Case(row(*np.linspace(1, 0, len(status))), ONE, labels(status)).trust()
+        assert trust.precision == pytest.approx([right / 18])
+        assert trust.factor == pytest.approx([factor])
 
 
 def test_few_checked_hits_are_pulled_towards_the_mean_of_all_queries() -> None:
@@ -72,8 +77,8 @@ def test_few_checked_hits_are_pulled_towards_the_mean_of_all_queries() -> None:
         np.ones(4, bool),
     )
     scores = np.tile(np.float32([0.4, 0.3, 0.2, 0.1]), (2, 1))
-    trust = Case(scores, np.array([0, 1]), both).trust(smoothing=4.0)
-    assert trust.precision == pytest.approx([(1 + 4 * 5 / 8) / 8, (4 + 4 * 5 / 8) / 8])
+    trust = Case(scores, np.array([0, 1]), both).trust()
+    assert trust.precision == pytest.approx([(1 + 5 * 5 / 8) / 9, (4 + 5 * 5 / 8) / 9])
 
 
 def test_without_labels_nothing_doubts_a_query() -> None:
@@ -91,7 +96,7 @@ def test_federated_images_of_unknown_status_are_not_checked() -> None:
         np.ones(4, bool),
     )
     scores = row(0.9, 0.8, 0.7, 0.1)
-    assert Case(scores, ONE, known).trust(smoothing=0).checked.tolist() == [2]
+    assert Case(scores, ONE, known).trust().checked.tolist() == [2]
     targets = Case(scores, ONE, known).split(trusted())
     assert set(by_image(targets)) == {0}  # the two unknown ones are no confusers, 3 is not alike
 
@@ -142,7 +147,7 @@ def test_suspects_are_reported_but_not_boosted() -> None:
 def test_a_pool_gives_its_best_hits_by_rank_where_nothing_is_labelled() -> None:
     pool = Case(row(0.1, 0.4, 0.3, 0.2), ONE, labels([-1] * 4))
     targets = pool.split(trusted(), rules=TargetRules(pool_share=0.5))
-    assert by_image(targets) == {1: ("hit", 1.0), 2: ("hit", 0.5)}
+    assert by_image(targets) == {1: ("hit", 0.75), 2: ("hit", 0.25)}
     assert (targets.kinds == HIT).all()
 
 
