@@ -19,7 +19,6 @@ from hardmine.distributed import RankGroup
 from hardmine.encoders import Encoder, load_encoder
 from hardmine.errors import HardmineError, InputError
 from hardmine.history.explain import Explanation, explain_image
-from hardmine.history.log import RoundLog
 from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, mined_round
 from hardmine.index import Index, build_index
@@ -39,11 +38,10 @@ from hardmine.mining.mine import (
     rules_or_policy,
 )
 from hardmine.mining.need import NeedRules
-from hardmine.mining.schedule import NO_LOOK, Schedule
 from hardmine.mining.scores import require_comparable
 from hardmine.mining.state import MinerState
 from hardmine.mining.targets import TargetRules
-from hardmine.mining.weights import WeightRules
+from hardmine.mining.weights import NO_LOOK, Schedule, WeightRules
 from hardmine.records import ImageSet
 from hardmine.sampler import HardMiningSampler
 
@@ -106,19 +104,20 @@ class HardMiner:
                 raise InputError(f"{name} must be a hardmine.{kind.__name__}, got {value!r:.200}")
         self.sampler = sampler
         self.contexts = read_contexts(contexts)
-        self.validation = validation
         self.need_rules = need or NeedRules()
         self.target_rules = targets or TargetRules()
         self.weight_rules, self.policy = rules_or_policy(weights)
         self.rounds = None if rounds is None else Path(rounds)
         self.strict = strict
         self.class_names = self.need_rules.classes_of(images)
+        self.validation = validation and validation.with_names(self.class_names)
         # Index, labels and scores; None on ranks that do not mine.
         self.data: MiningData | None = None
         self._kept: KeptFolder | None = None
         self._contexts_now: tuple[str, ...] = ()  # those of the miner, and those kept
         self._finder: ConditionFinder | None = None
         num_rows = None if sampler is None else sampler.num_images
+        draws: list[float] = []  # how often an epoch draws an image, on average
 
         def match() -> None:
             if ranks.rank == 0:
@@ -138,16 +137,17 @@ class HardMiner:
                     check_coverage(validation.index, validation.images.ids, "validation")
                 self._kept = None if kept is None else KeptFolder(kept)
                 self._use_contexts(self.contexts)
+                # The data set may list an image repeatedly.
+                length = len(self.data) if sampler is None else sampler.epoch_length
+                draws.append(length / len(np.unique(self.data.ids)))
 
         with RankGroup() as ranks:
             same = {"class_names": self.class_names, "num_images": num_rows, "strict": strict}
             ranks.require_same(same, "HardMiner")
             ranks.on_every_rank(match)
-            draws_per_image = ranks.on_rank_zero(self._count_draws)
-        self.schedule = Schedule(self.weight_rules, draws_per_image)
+            self.schedule = Schedule(self.weight_rules, ranks.on_rank_zero(lambda: draws[0]))
         self._state = MinerState.fresh(self.class_names)
         self._last: Round | None = None
-        self._log = RoundLog()
 
     @classmethod
     def from_config(
@@ -229,12 +229,11 @@ class HardMiner:
         caught: list[Exception] = []
         mined: list[Round] = []
 
-        def run() -> tuple[Round, MinerState]:
-            rules = self.schedule.step(epochs_done, epochs, every)
-            return self._mine(metrics, val_detections, rules)
-
         def attempt() -> tuple[Round, MinerState, str]:
-            done, state, failure = self._attempt(run, caught)
+            place = (epochs_done, epochs, every)
+            done, state, failure = self._attempt(
+                lambda: self._mine(metrics, val_detections, place), caught
+            )
             mined.append(done)
             # The others need the weights, not what led to them: 247 MB for a million images.
             return replace(done, result=None), state, failure
@@ -298,12 +297,6 @@ class HardMiner:
         self._state, self._last = loaded, None
         self.schedule.resume()
 
-    def _count_draws(self) -> float:
-        """How often an epoch draws an image, on average; the data set may list it repeatedly."""
-        assert self.data is not None
-        length = len(self.data) if self.sampler is None else self.sampler.epoch_length
-        return length / len(np.unique(self.data.ids))
-
     def _attempt(
         self, run: Callable[[], tuple[Round, MinerState]], caught: list[Exception]
     ) -> tuple[Round, MinerState, str]:
@@ -321,7 +314,13 @@ class HardMiner:
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - started, 3),
         )
-        self._log.write(done, caught[0] if caught else None)
+        if caught:
+            # What a user can mend needs no traceback.
+            trace = None if isinstance(caught[0], HardmineError) else caught[0]
+            message = "round %d failed; training goes on with the last weights: %s"
+            logger.error(message, done.number, done.error, exc_info=trace)
+        else:
+            logger.info("%s", done)
         try:
             if self.rounds is not None:
                 append_round(self.rounds, done)
@@ -332,11 +331,11 @@ class HardMiner:
         return done, state, failure
 
     def _mine(
-        self, metrics: Any, val_detections: Any, rules: WeightRules | None
+        self, metrics: Any, val_detections: Any, place: tuple[float, float, float | None]
     ) -> tuple[Round, MinerState]:
         """The method: need -> queries -> scores -> trust -> targets -> weights."""
         assert self.data is not None
-        data, before = self.data, self._state
+        data, before, rules = self.data, self._state, self.schedule.step(*place)
         kept = Kept() if self._kept is None else self._kept.read()
         self._use_contexts((*self.contexts, *kept.contexts))
         # 1. Need and queries: what is weak, and what to search for.

@@ -29,7 +29,6 @@ class Matches:
 
     Attributes:
         detections: D detections, without those beyond the limit per image and class.
-        source_rows: (D,) int64 position of each in the detections that were given.
         iou_thresholds: (T,) float64, smallest IoU at which an object counts as found.
         found: (D, T) int64 row of the object among the image set's instances; -1 for none.
         ignored: (D, T) bool, neither true nor false positive: the detection found a crowd or an
@@ -42,7 +41,6 @@ class Matches:
     """
 
     detections: Detections
-    source_rows: npt.NDArray[np.int64]
     iou_thresholds: npt.NDArray[np.float64]
     found: npt.NDArray[np.int64]
     ignored: npt.NDArray[np.bool_]
@@ -102,8 +100,7 @@ def match_detections(
             "cannot match detections: the image set has no labels; load it with an annotation file"
         )
     given = load_detections(detections, ground_truth)
-    order = _rank(given, ground_truth, max_detections)
-    kept = given.take(order)
+    kept = given.take(_rank(given, ground_truth, max_detections))
     thresholds = np.asarray(iou_thresholds, np.float64)
     counted = ~instances.crowd
     counted &= (instances.areas >= area_range[0]) & (instances.areas <= area_range[1])
@@ -115,7 +112,6 @@ def match_detections(
     ignored |= (found < 0) & may_be_unlabelled(kept, ground_truth)[:, None]
     return Matches(
         detections=kept,
-        source_rows=order,
         iou_thresholds=thresholds,
         found=found,
         ignored=ignored,

@@ -245,7 +245,7 @@ def mined_round(
         draws=report_weights(result.weights, labels.objects()),
         digest=weights_digest(result.weights),
         conditions=assessment.conditions,
-        notes=(*assessment.need.unmatched, *inputs.notes, *notes),
+        notes=(*assessment.notes, *inputs.notes, *notes),
         weights=result.weights,
         result=result,
     )

@@ -128,7 +128,9 @@ class HostMining:
         if val_images is not None:
             rules = settings.get("need") or NeedRules()
             if rules.num_instances is None:
-                counts = num_instances(val_images, rules.class_names or images.class_names)
+                names = rules.class_names or images.class_names
+                labelled = ValidationSet(val_images).with_names(names).images
+                counts = num_instances(labelled, names)
                 settings["need"] = replace(rules, num_instances=counts)
             if measure and options.measure:
                 val_index = index_of(val_images, options.val_index or folder / "val-index.hmx")

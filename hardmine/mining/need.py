@@ -126,7 +126,6 @@ class Need:
         ap: (C,) as measured, in [0, 1]; NaN is unknown.
         level: (C,) AP that the policy saw: ``ap`` shrunk by its instances and averaged over
             rounds; NaN if never known.
-        known: (C,) bool, whether this validation measured the class.
         by_size: (C, 3) need by the AP of small, medium and large objects; None if not measured.
         ap_by_size: (C, 3) as measured, NaN unknown; None if not given.
         num_instances: (C,) validation instances, 0 if unknown; None if not given.
@@ -139,7 +138,6 @@ class Need:
     need: Floats
     ap: Floats
     level: Floats
-    known: npt.NDArray[np.bool_]
     by_size: Floats | None = None
     ap_by_size: Floats | None = None
     num_instances: npt.NDArray[np.int64] | None = None
@@ -214,7 +212,6 @@ def class_need(
         need=_checked(rules.policy_function(level, gain), scores.class_names),
         ap=scores.ap,
         level=level,
-        known=~np.isnan(scores.ap),
         by_size=by_size,
         ap_by_size=scores.ap_by_size,
         num_instances=counts,

@@ -73,7 +73,7 @@ class MinerState:
         if state["levels"] is not None:
             level = numbers(state["levels"])
             # The next round reads the levels alone.
-            need = Need(class_names, np.zeros(len(level)), level, level, ~np.isnan(level))
+            need = Need(class_names, np.zeros(len(level)), level, level)
         return cls(
             class_names,
             int(state["number"]),

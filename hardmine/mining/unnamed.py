@@ -49,7 +49,7 @@ class Unnamed:
 
 
 def find_unnamed(
-    finder: ConditionFinder, matches: Matches, named: Sequence[Condition], *, seed: int = 0
+    finder: ConditionFinder, matches: Matches, named: Sequence[Condition]
 ) -> Unnamed | None:
     """Predict misses from the embedding, where words do not explain them, by ridge regression.
 
@@ -63,7 +63,6 @@ def find_unnamed(
         finder: Holds the validation images.
         matches: Of the detector on them.
         named: The conditions that it found.
-        seed: Of the parts.
 
     Returns:
         None if the direction says nothing, or little, of images that it was not fitted to.
@@ -77,7 +76,7 @@ def find_unnamed(
     test = FailureTest(objects, vectors)
     failed, residuals, slopes = test.residuals(directions)
     # 2. A direction for each part, fitted to the others.
-    part_of_image = np.random.default_rng(seed).integers(0, _PARTS, len(images))
+    part_of_image = np.random.default_rng(0).integers(0, _PARTS, len(images))
     part_of_object = part_of_image[objects.image_rows]
     own = [residuals[part_of_object == part] for part in range(_PARTS)]
     squares = np.stack([rows.T @ rows for rows in own])

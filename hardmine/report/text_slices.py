@@ -27,7 +27,6 @@ from hardmine.mining.unnamed import find_unnamed
 from hardmine.records import ImageSet
 from hardmine.report.units import percent
 
-SHARE = ANSWERING_SHARE  # of the validation images answer a text
 UNNAMED = "unnamed"  # in place of a text
 _NUM_EXAMPLES = 5
 
@@ -229,7 +228,7 @@ def worst_contexts(
     scores = np.stack([_similarity_to(one, images, index, encoder) for one in contexts])
     measured = measure_slices(
         matches,
-        answering(scores, share=SHARE),
+        answering(scores, share=ANSWERING_SHARE),
         images.class_names,
         [one.text for one in contexts],
         among=np.asarray(np.isfinite(scores).any(axis=0)),
@@ -269,7 +268,7 @@ def _measure(
     rng: np.random.Generator,
 ) -> TextSlice:
     """The slice of the images of the highest scores; of all classes if none is given."""
-    (answer,) = answering(score[None], share=SHARE)
+    (answer,) = answering(score[None], share=ANSWERING_SHARE)
     gap = measure_mean_gap(
         matches,
         answer,

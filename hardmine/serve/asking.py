@@ -18,7 +18,8 @@ from PIL import Image
 from hardmine.datasets import open_image
 from hardmine.detections import Matches, answering, measure_mean_gap
 from hardmine.errors import InputError
-from hardmine.report.text_slices import SHARE, named_classes
+from hardmine.mining.contexts import ANSWERING_SHARE
+from hardmine.report.text_slices import named_classes
 from hardmine.serve.questions import Answer, Kept, Key, Question, content_key, rank
 from hardmine.serve.workspace import Workspace
 
@@ -185,7 +186,7 @@ class Asking:
             scored = rank(index, answer.question, answer.vectors, answer.excluded)
         rows = index.rows_of(images.ids)
         scores = np.where(rows >= 0, scored[rows], -np.inf)
-        inside = answering(scores[None], share=SHARE)[0]
+        inside = answering(scores[None], share=ANSWERING_SHARE)[0]
         named = sorted(
             {
                 int(row)
@@ -202,7 +203,7 @@ class Asking:
         )
         return {
             "num_images": int(inside.sum()),
-            "share": SHARE,
+            "share": ANSWERING_SHARE,
             "classes": [images.class_names[row] for row in gap.class_rows],
             "ap_inside": gap.ap_inside,
             "ap_outside": gap.ap_outside,

@@ -249,24 +249,24 @@ def test_a_state_of_another_version_is_refused_before_anything_changes(toy: ToyD
     assert miner.state_dict()["number"] == 1
 
 
-def test_a_failing_round_keeps_the_weights_and_is_logged_now_and_again(
+def test_a_failing_round_keeps_the_weights_and_is_logged(
     toy: ToyData, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     sampler = HardMiningSampler(len(toy.images))
     miner = make_miner(toy, sampler, rounds=tmp_path / "rounds.jsonl")
     before = miner.step(METRICS).weights
     with caplog.at_level(logging.INFO, logger="hardmine"):
-        for _ in range(12):
+        for _ in range(2):
             failed = miner.step({"unicorn": 0.1})
     assert "unicorn" in failed.error
     assert failed.failed
     assert np.array_equal(sampler.weights, before)
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert [record.getMessage().split()[1] for record in errors] == ["2", "12"]
-    assert errors[0].exc_info
+    assert [record.getMessage().split()[1] for record in errors] == ["2", "3"]
+    assert not any(record.exc_info for record in errors)
     assert not miner.step(METRICS).failed
     history = read_rounds(tmp_path / "rounds.jsonl")
-    assert [bool(done.error) for done in history] == [False] + 12 * [True] + [False]
+    assert [bool(done.error) for done in history] == [False, True, True, False]
     with pytest.raises(InputError, match="unicorn"):
         make_miner(toy, strict=True).step({"unicorn": 0.1})
 

@@ -65,11 +65,14 @@ AWAY = [50, 50, 60, 60]
 
 
 def places(images: ImageSet, detections: Detections, **options: Any) -> list[int]:
-    """The instance that each given detection found at IoU 0.5; -1 for none, -2 if left out."""
+    """The instance that each given detection found at IoU 0.5; -1 for none, -2 if left out.
+
+    No two detections have the same score.
+    """
     matches = match_detections(images, detections, iou_thresholds=[0.5], **options)
-    result = np.full(len(detections), -2)
-    result[matches.source_rows] = matches.found[:, 0]
-    return result.tolist()
+    found = matches.found[:, 0].tolist()
+    by_score = dict(zip(matches.detections.scores.tolist(), found, strict=True))
+    return [by_score.get(score, -2) for score in detections.scores.tolist()]
 
 
 def test_nothing_detected_and_nothing_labelled() -> None:

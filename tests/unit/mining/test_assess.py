@@ -30,8 +30,7 @@ def mined_with(validation: ValidationSet, **options: Any) -> Round:
 @pytest.mark.parametrize("contexts", [["at night"], "auto"])
 def test_what_boxes_tell_does_not_depend_on_how_classes_are_spelled(contexts: Any) -> None:
     expected = mined_with(spelled(*NAMES), contexts=contexts)
-    matched = spelled("Car", "FORK", "_zebra").with_names(NAMES)
-    done = mined_with(matched, contexts=contexts)
+    done = mined_with(spelled("Car", "FORK", "_zebra"), contexts=contexts)
     assert expected.inputs is not None
     assert done.inputs is not None
     assert done.conditions == expected.conditions
@@ -40,6 +39,11 @@ def test_what_boxes_tell_does_not_depend_on_how_classes_are_spelled(contexts: An
     assert done.inputs.confusion.detected_on
     assert ("fork", "at night") in {(query.class_name, query.context) for query in done.queries}
     assert np.array_equal(done.weights, expected.weights)
+    assert expected.notes == ()
+    assert done.notes == (
+        "the validation images spell classes otherwise: 'car' is 'Car', 'fork' is 'FORK', "
+        "'zebra' is '_zebra'",
+    )
 
 
 def test_classes_that_differ_are_named() -> None:
@@ -61,7 +65,7 @@ def test_classes_that_differ_are_named() -> None:
 
 def test_validation_images_of_other_classes_are_refused() -> None:
     with pytest.raises(InputError, match="none of the 3 classes: theirs are dog, cat, cow"):
-        spelled("dog", "cat", "cow").with_names(NAMES)
+        mined_with(spelled("dog", "cat", "cow"))
     # Without labels there is nothing to compare; matching boxes will say so.
     unlabelled = replace(
         VAL.images, class_names=(), class_ids=VAL.images.class_ids[:0], instances=None

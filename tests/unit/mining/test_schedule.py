@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hardmine.mining.schedule import Schedule
-from hardmine.mining.weights import WeightRules
+from hardmine.mining.weights import Schedule, WeightRules
 
 
 def kinds(epochs: float, every: float, *, told: bool = False, draws: float = 1.0) -> list[str]:
