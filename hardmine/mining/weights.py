@@ -78,7 +78,7 @@ class WeightRules:
         if self.classes != "unchanged" or self.cap > 1:
             return ""
         if self.balance > 0:
-            return "draws follow the look of what is missed alone"
+            return "draws follow only the look of what is missed"
         until = "" if self.look_from == 1 else f"until {100 * self.look_from:g} % of the training "
         return f"all images are drawn equally often {until}(max_passes: {self.max_passes:g})"
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hardmine.mining.weights import WeightRules
 from hardmine.report.gaps import ClassGap
 from hardmine.report.text_slices import TextSlice
 
@@ -21,7 +22,7 @@ class Measured:
         data: What images.
         passes: How often each image was drawn in the whole training, on average.
         weak: Gain where it was weak, and its standard error.
-        all: Gain over all classes and images, and its standard error.
+        all: Gain over all images in the frequent classes, and its standard error.
     """
 
     weakness: str
@@ -36,7 +37,8 @@ class Measured:
         (weak, weak_error), (all_, all_error) = self.weak, self.all
         return (
             f"{self.weakness}, {self.data}, each image seen {self.passes} times: AP50 "
-            f"{weak:+.1f} ± {weak_error:.1f} there, {all_:+.1f} ± {all_error:.1f} over all"
+            f"{weak:+.1f} ± {weak_error:.1f} there, {all_:+.1f} ± {all_error:.1f} over "
+            "the frequent classes"
         )
 
 
@@ -65,7 +67,8 @@ def outlook(
 
     Returns:
         The benchmarks with a weakness that the report shows; of each weakness and kind of images
-        the one whose images were seen most nearly ``epochs`` times, if that is known.
+        the one whose images were seen most nearly ``epochs`` times, if that is known: of those
+        that were mined as such a training is, throughout or in the last quarter alone.
     """
     found = {_RARE} if any("few" in gap.kinds for gap in gaps) else set()
     if any(one.fails and one.seldom for one in slices):
@@ -73,6 +76,8 @@ def outlook(
     alike = [one for one in MEASURED if one.weakness in found]
     if epochs is None:
         return tuple(alike)
+    most = WeightRules().max_passes
+    alike = [one for one in alike if (one.passes > most) == (epochs > most)]
 
     def distance(one: Measured) -> float:
         return abs(math.log(one.passes / epochs))

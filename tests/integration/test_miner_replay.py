@@ -137,7 +137,7 @@ def test_the_end_of_a_training_is_drawn_by_the_density_ratio_alone(
     assert ratio is not None
     np.testing.assert_allclose(run[-1].weights, ratio.of(vectors[1]))
     assert run[-1].weights[toy.night].mean() > 1.5 * run[-1].weights[~toy.night].mean()
-    assert "draws follow the look of what is missed alone" in str(run[-1])
+    assert "draws follow only the look of what is missed" in str(run[-1])
     assert run[-1].weak
     assert not run[-1].boosted.any()
     assert not any(miner.state_dict()["patience"]["boosted"])

@@ -51,7 +51,7 @@ def test_the_loops_mine(tmp_path) -> None:
         "train_one_epoch",
         {
             '"data/train2017"': source,
-            '"annotations/instances_train2017.json"': labels("train"),
+            '"data/annotations/instances_train2017.json"': labels("train"),
             '"RN50x64/openai"': '"tiny"',
             '"coco.hmx"': repr(str(tmp_path / "coco.hmx")),
             "images=images)": f"images=images, rounds={str(tmp_path / 'rounds.jsonl')!r})",
@@ -74,7 +74,7 @@ def test_the_loops_mine(tmp_path) -> None:
         "val_detections",
         {
             '"data/val2017"': source,
-            '"annotations/instances_val2017.json"': labels("val"),
+            '"data/annotations/instances_val2017.json"': labels("val"),
             '"coco-val.hmx"': repr(str(tmp_path / "coco-val.hmx")),
             "contexts=": "strict=True, contexts=",
         },

@@ -181,7 +181,7 @@ def test_over_many_epochs_the_preview_is_of_their_end() -> None:
     plain, short, long = (previewed(val.index, epochs) for epochs in (None, 10, 11))
     assert plain == short
     assert short.drawn_by == ""
-    assert long.drawn_by == "draws follow the look of what is missed alone"
+    assert long.drawn_by == "draws follow only the look of what is missed"
     assert long.moved_share != pytest.approx(short.moved_share, rel=0.01)
     assert previewed(None, 11).drawn_by == ""  # no look is known
 

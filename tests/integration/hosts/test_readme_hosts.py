@@ -67,6 +67,7 @@ def test_the_lines_for_lightning_mine(scenes, tmp_path) -> None:
         "collate": collate,
         "dataset": SceneDataset(train),
         "images": train,
+        "val_images": val,
         "module": Module(len(train.class_names)),
         "val_loader": DataLoader(SceneDataset(val), 6, collate_fn=collate),
     }
@@ -99,6 +100,6 @@ def test_the_lines_for_the_hugging_face_trainer_mine(scenes, tmp_path) -> None:
         "hardmine_transformers",
         {'"coco.hmx"': repr(str(scenes / "readme.hmx")), '"RN50x64/openai"': '"tiny"'},
     )
-    exec(code, {"images": train, "trainer": trainer})  # the README is ours
+    exec(code, {"images": train, "val_images": val, "trainer": trainer})  # the README is ours
     [done] = read_rounds(tmp_path / "hardmine" / "rounds.jsonl")
     assert not done.error

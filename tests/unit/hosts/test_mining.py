@@ -170,7 +170,7 @@ def test_the_end_of_the_training_is_mined_between_two_rounds_too(tmp_path, caplo
         done = [mine_with_boxes(mining, number) for number in range(1, 7)]
     assert [one is not None for one in done] == [True, False, False, False, True, True]
     assert [one.inputs.weights.look_alone for one in done if one] == [False, False, True]
-    assert "weak cat; draws follow the look of what is missed alone" in caplog.messages[-1]
+    assert "weak cat; draws follow only the look of what is missed" in caplog.messages[-1]
     state = mining.state([mining.sampler.state_dict()])
     mining = make_mining(tmp_path, **options)
     mining.load_state(state)
@@ -179,7 +179,7 @@ def test_the_end_of_the_training_is_mined_between_two_rounds_too(tmp_path, caplo
 
 @pytest.mark.parametrize(
     ("planned", "epochs", "drawn_by"),
-    [(24, 14, "the look of what is missed alone"), (12, 100, "equally often until 75 %")],
+    [(24, 14, "only the look of what is missed"), (12, 100, "equally often until 75 %")],
 )
 def test_rules_that_a_resume_changed_are_mined_at_once(tmp_path, planned, epochs, drawn_by) -> None:
     options = {"keeps_boxes": True, "interval": 5}

@@ -42,6 +42,12 @@ def test_some_of_the_training_is_drawn_by_look(epochs, every, expected, told) ->
     assert kinds(epochs, every, told=told) == expected
 
 
+def test_mining_can_be_turned_off_for_the_whole_training() -> None:
+    off = WeightRules(cap=1, balance=0, look_from=1)
+    for done, passes in ((1, 8), (7, 8), (8, 8), (1, 100), (90, 100)):
+        assert (off.at(done, passes).cap, off.at(done, passes).balance) == (1, 0)
+
+
 def test_how_often_an_epoch_draws_an_image_counts() -> None:
     assert kinds(8, 1, draws=8)[0] == "equal"
     assert kinds(100, 10, draws=0.1)[0] == "rules"

@@ -74,6 +74,12 @@ def test_a_condition_that_training_shows_as_often_as_validation_does_not_count()
     assert outlook([class_gap()], [replace(harder(), train_share=0.3)]) == ()
 
 
+@pytest.mark.parametrize(("epochs", "seen"), [(3, 2), (10, 7), (12, 40), (50, 40)])
+def test_benchmarks_are_mined_as_the_training_would_be(epochs: float, seen: int) -> None:
+    """Up to ten epochs throughout, and beyond in the last quarter alone."""
+    assert [one.passes for one in outlook([class_gap()], [harder()], epochs=epochs)] == [seen]
+
+
 def test_of_the_same_weakness_the_nearest_number_of_passes_counts() -> None:
     (few,) = outlook([class_gap()], [harder()], epochs=1)
     (many,) = outlook([class_gap()], [harder()], epochs=100)

@@ -87,7 +87,7 @@ def test_classes_are_sorted_by_how_often_they_were_boosted() -> None:
 
 def test_the_end_of_a_training_boosts_no_class() -> None:
     run = summarize_run([*RUN, make(6, [0.5, 0.2, 0.3], epoch=3)])
-    sentence = "draws follow the look of what is missed alone"
+    sentence = "draws follow only the look of what is missed"
     assert [line.drawn_by for line in run.rounds] == [""] * 5 + [sentence]
     assert [line.num_boosted for line in run.classes] == [3, 1, 0]
     assert sentence.capitalize() in rounds_page(run)
