@@ -178,8 +178,15 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
             f"and move {percent(mining.moved_share)} % of the draws. Suspected missing labels: "
             f"{len(mining.suspects):,}."
         )
+        if mining.drawn_by:
+            console.print(f"In the last quarter of the training: {mining.drawn_by}.")
         if report.outlook:
             console.print("In benchmarks where the same was weak it gained, over uniform draws:")
+        else:
+            console.print(
+                "No benchmark was weak like this: no class has few objects, and no slice fails "
+                "that training seldom shows (--slice, --suggest-slices)."
+            )
         for benchmark in report.outlook:
             console.print(f"  {benchmark.sentence}")
     for one in report.slices:

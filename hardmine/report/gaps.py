@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardmine.detections import (
+    Detections,
     Matches,
     average_precision_from_matches,
     bootstrap_weights,
@@ -23,6 +24,7 @@ from hardmine.records import SIZE_EDGES, SIZES, ClassScores, ImageSet
 from hardmine.report.object_errors import ClassErrors, class_errors
 
 AREAS = dict(zip(SIZES, ((0.0, SIZE_EDGES[0]), SIZE_EDGES, (SIZE_EDGES[1], 1e10)), strict=True))
+_NO_AP = 0.01  # less is none
 _LEVEL = 0.9  # of the bootstrap intervals
 
 
@@ -119,6 +121,17 @@ class Measurement:
         return cls(scores, np.full((len(scores), 2), np.nan))
 
 
+def _looks_like(detections: Detections, images: ImageSet) -> str:
+    """What wrong boxes may be, as the end of a sentence; empty if it cannot be told."""
+    ends = detections.boxes[:, 2:]
+    if ends.max() <= 2:
+        return "; these are as small as if they were divided by the image's size"
+    limits = images.sizes[detections.image_rows, ::-1]
+    if ((ends > 1.05 * limits) & (limits > 0)).any(axis=1).mean() > 0.2:
+        return "; many of these leave their image, as x1, y1, x2, y2 would"
+    return ""
+
+
 def measure_detections(
     images: ImageSet,
     detections: Any,
@@ -145,6 +158,13 @@ def measure_detections(
         )
     matches = match_detections(images, given)
     ap = average_precision_from_matches(matches)
+    reason = _looks_like(given, images)
+    if not matches.correct.any() or (reason and np.nanmean(ap) < _NO_AP):
+        raise InputError(
+            f"{int(matches.correct[:, 0].sum()):,} of {len(given):,} detections lie on an object "
+            "of their class (IoU 0.5), so every AP is 0 and no class differs from another; expected "
+            f"bbox as x, y, width, height in pixels of the image file{reason}"
+        )
     if np.isnan(ap).all():
         raise InputError(
             "no class has an AP: the validation set has no labelled object that counts"

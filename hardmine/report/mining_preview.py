@@ -23,7 +23,7 @@ from hardmine.mining.mine import MiningData
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import CONFUSER, SUSPECT, Targets, split_targets
 from hardmine.mining.trust import Trust, measure_trust
-from hardmine.mining.weights import WeightRules
+from hardmine.mining.weights import NO_LOOK, WeightRules
 from hardmine.records import ClassScores, ImageSet
 from hardmine.report.gaps import Retrieval
 
@@ -46,7 +46,8 @@ class MiningPreview:
         confusers: Images labelled without a class, weak or not, that look most like it, some of
             each class in the same order.
         retrieval: By class name.
-        drawn_by: What draws follow, where that is neither classes nor queries; empty if it is.
+        drawn_by: What draws follow where that is not classes and queries, or why it is these in the
+            last quarter of a training; else empty.
     """
 
     num_images: int
@@ -159,7 +160,7 @@ def preview_mining(
         suspects=mined_images(suspects, weakest_first, (("suspect",),), None),
         retrieval=_retrieval(data, evidence, trust, targets, done.draws.class_draws),
         confusers=mined_images(targets, weakest_first, (("confuser",),), _NUM_CONFUSERS),
-        drawn_by=done.drawn_by,
+        drawn_by=NO_LOOK if NO_LOOK in done.notes else done.drawn_by,
     )
 
 

@@ -183,7 +183,7 @@ def test_over_many_epochs_the_preview_is_of_their_end() -> None:
     assert short.drawn_by == ""
     assert long.drawn_by == "draws follow only the look of what is missed"
     assert long.moved_share != pytest.approx(short.moved_share, rel=0.01)
-    assert previewed(None, 11).drawn_by == ""  # no look is known
+    assert "what is missed could not be looked at" in previewed(None, 11).drawn_by
 
 
 def test_slices(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,6 +93,24 @@ def test_every_object_has_one_outcome(images: ImageSet) -> None:
     assert math.isnan(bus.found)
 
 
+@pytest.mark.parametrize(
+    ("turned", "reason"),
+    [
+        (lambda x, y, w, h: (x / 640, y / 480, w / 640, h / 480), "divided by the image's size"),
+        (
+            lambda x, y, w, h: (x + 300, y + 200, x + w + 300, y + h + 200),
+            "as x1, y1, x2, y2 would",
+        ),
+        (lambda x, y, w, h: (x, y, 4, 4), "in pixels of the image file$"),
+    ],
+    ids=["shares", "corners", "elsewhere"],
+)
+def test_boxes_in_another_form_are_refused(images: ImageSet, turned: Any, reason: str) -> None:
+    wrong = [{**one, "bbox": turned(*one["bbox"])} for one in FOUND]
+    with pytest.raises(InputError, match=f"^0 of 5 detections lie on an object.*{reason}"):
+        measure_detections(images, wrong)
+
+
 @pytest.mark.parametrize(("score", "misplaced"), [(0.93, 0.25), (0.91, 0.0)])
 def test_the_highest_scored_wrong_detection_decides(
     images: ImageSet, score: float, misplaced: float
