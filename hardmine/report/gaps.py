@@ -162,8 +162,8 @@ def measure_detections(
     if not matches.correct.any() or (reason and np.nanmean(ap) < _NO_AP):
         raise InputError(
             f"{int(matches.correct[:, 0].sum()):,} of {len(given):,} detections lie on an object "
-            "of their class (IoU 0.5), so every AP is 0 and no class differs from another; expected "
-            f"bbox as x, y, width, height in pixels of the image file{reason}"
+            "of their class (IoU 0.5), so every AP is 0 and no class differs from another; "
+            f"expected bbox as x, y, width, height in pixels of the image file{reason}"
         )
     if np.isnan(ap).all():
         raise InputError(
