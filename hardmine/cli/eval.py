@@ -182,9 +182,11 @@ def _run_queries(args: argparse.Namespace, images: ImageSet) -> int:
     from hardmine.evaluation import output
     from hardmine.evaluation.labelled_queries import read_queries
     from hardmine.evaluation.retrieval import evaluate
+    from hardmine.index.coverage import require_same_files
 
     queries = read_queries(args.queries, images)
     index, encoder = _index_and_encoder(args, images)
+    require_same_files(index, images)
     texts = embed_prompts(encoder, queries.texts, templates="plain")
     depths = (1, 5, 10)
     with progress_bar() as bar:

@@ -166,7 +166,7 @@ def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | Non
     """Rows that --class and --ids select; None for all."""
     ids: list[npt.NDArray[Any]] = []
     if args.classes:
-        ids.append(_labelled(args))
+        ids.append(_labelled(index, args))
     if args.ids is not None:
         ids.append(_read_ids(args.ids, integers=index.ids.dtype.kind == "i"))
     if not ids:
@@ -183,14 +183,17 @@ def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | Non
     return indexed
 
 
-def _labelled(args: argparse.Namespace) -> npt.NDArray[Any]:
+def _labelled(index: Index, args: argparse.Namespace) -> npt.NDArray[Any]:
     """Ids of the images labelled with any of the --class names."""
     from hardmine.datasets import load_images
+    from hardmine.index.coverage import require_same_files
     from hardmine.metrics.names import match_names
 
     if args.ann is None:
         raise InputError("--class needs the labels: give the annotation file with --ann")
-    images = load_images(args.images or args.ann.parent, annotations=args.ann)
+    # The labels alone are needed, wherever the images are.
+    images = load_images(args.images or args.ann.parent, annotations=args.ann, check_files=False)
+    require_same_files(index, images)
     match = match_names(args.classes, images.class_names)
     for name, near in match.missing:
         hint = f"; did you mean {near!r}?" if near else ""
