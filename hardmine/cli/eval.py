@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hardmine import defaults
+from hardmine.cli.files import write_text
 from hardmine.cli.progress import console, progress_bar
 from hardmine.errors import InputError
 
@@ -160,7 +161,7 @@ def _print_evaluation(args: argparse.Namespace, evaluation: ClassEvaluation) -> 
     from hardmine.evaluation import output
 
     if args.csv is not None:
-        args.csv.write_text(output.to_csv(output.class_rows(evaluation)), encoding="utf-8")
+        write_text(args.csv, output.to_csv(output.class_rows(evaluation)))
     if args.json:
         print(json.dumps(output.to_json(evaluation), indent=2, allow_nan=False))
         return
@@ -204,8 +205,7 @@ def _run_queries(args: argparse.Namespace, images: ImageSet) -> int:
         )
     summary = output.query_summary(scores, k=args.k)
     if args.csv is not None:
-        rows = output.query_rows(queries.texts, scores)
-        args.csv.write_text(output.to_csv(rows), encoding="utf-8")
+        write_text(args.csv, output.to_csv(output.query_rows(queries.texts, scores)))
     if args.json:
         print(json.dumps(output.query_json(queries.texts, scores, args.k), allow_nan=False))
     elif args.markdown:

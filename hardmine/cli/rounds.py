@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hardmine.cli.progress import console as messages
+from hardmine.cli.files import write_text
 from hardmine.history.rounds import read_rounds
 from hardmine.records import plain_values
 from hardmine.report.run_summary import ClassSummary, RunSummary, summarize_run
@@ -36,10 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Sum up a rounds file; figures on stdout, messages on stderr."""
     summary = summarize_run(read_rounds(args.file))
     if args.html is not None:
-        from hardmine.report.rounds_page import write_rounds_page
+        from hardmine.report.rounds_page import rounds_page
 
-        write_rounds_page(summary, args.html, title=args.file.name)
-        messages.print(f"wrote {args.html}", highlight=False, soft_wrap=True)
+        write_text(args.html, rounds_page(summary, title=args.file.name))
     if args.json:
         print(json.dumps(plain_values({"format": 1, **asdict(summary)}), allow_nan=False))
     else:

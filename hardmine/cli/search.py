@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hardmine.cli.files import write_page
 from hardmine.cli.progress import console, one_line, progress_bar
 from hardmine.errors import InputError
 
@@ -324,8 +325,4 @@ def _write_page(
             about=summary,
             progress=lambda: bar.advance(task),
         )
-    try:
-        args.html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{args.html}: cannot be written: {error}") from error
-    console.print(f"wrote {escape(str(args.html))} ({len(page) / 1e3:,.0f} kB)")
+    write_page(args.html, page, [index.root])

@@ -49,6 +49,8 @@ def test_the_page_is_written(
     assert main(["rounds", str(record), "--html", str(page)]) == 0
     assert page.read_text().startswith("<!doctype html>")
     assert str(page) in capsys.readouterr().err.replace("\n", "")
+    assert main(["rounds", str(record), "--html", str(record / "rounds.html")]) == 2
+    assert f"{record / 'rounds.html'}: cannot be written: " in capsys.readouterr().err
 
 
 def test_a_missing_or_empty_file_is_an_error_with_advice(
