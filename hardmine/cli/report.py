@@ -166,6 +166,12 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
             escape(", ".join(KINDS[kind] for kind in gap.kinds) or gap.sentence),
         )
     console.print(table)
+    console.print(
+        "In percent: AP, its 90 % interval, AP of small, medium and large objects (S, M, L), and "
+        "found, the objects with a detection at IoU 0.5.",
+        style="dim",
+        highlight=False,
+    )
     hidden = len(report.gaps) - num_classes
     if hidden > 0:
         console.print(f"[dim]{hidden} more classes: --classes {len(report.gaps)}[/dim]")

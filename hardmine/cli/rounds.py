@@ -18,6 +18,17 @@ from hardmine.records import plain_values
 from hardmine.report.run_summary import ClassSummary, RunSummary, summarize_run
 from hardmine.report.units import percent, points
 
+_ROUNDS_LEGEND = (
+    "mAP in percent. raised: images drawn more often; moved: share of the draws; ESS: effective "
+    "sample size, of the images; weak Δ, rest Δ: change of AP in points until the next round, of "
+    "boosted and of other classes; s: seconds."
+)
+_CLASSES_LEGEND = (
+    "AP in percent. boosted: rounds; Δ: change of AP in points after these and after the other "
+    "rounds; trust: share of the best hits that labels confirm; missed: how many times as often "
+    "validation misses its objects as training shows them; draws: compared with uniform ones."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -49,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
     """Print the rounds, the classes, and whether boosted classes improved."""
     console.print(_rounds_table(summary))
+    console.print(_ROUNDS_LEGEND, style="dim", highlight=False)
     for one in summary.rounds:
         if one.error:
             console.print(f"[red]round {one.number} failed: {escape(one.error)}[/red]")
@@ -68,6 +80,7 @@ def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
         )
     console.print()
     console.print(_classes_table(summary.classes[:num_classes]))
+    console.print(_CLASSES_LEGEND, style="dim", highlight=False)
     hidden = len(summary.classes) - num_classes
     if hidden > 0:
         console.print(f"[dim]{hidden} more classes: --classes {len(summary.classes)}[/dim]")

@@ -61,6 +61,7 @@ def test_an_existing_index_is_evaluated_without_its_images(arguments, capsys, sc
         capsys, *words, "--bootstrap", "20", "--rare-below", "5", "--csv", "new/classes.csv"
     )
     assert "rare" in table
+    assert "÷ found: by those among the first 50; ÷ relevant: by all" in " ".join(table.split())
     assert f"{100 * built['mean']['all']['map_at_k']:.1f}" in table
     with (scenes / "new" / "classes.csv").open() as stream:
         rows = list(csv.DictReader(stream))

@@ -102,6 +102,7 @@ def test_the_table_starts_with_the_weakest(
     output = capsys.readouterr().out
     assert weakest in output
     assert "more classes: --classes" in output
+    assert "In percent: AP, its 90 % interval" in output
     assert "Mean AP" in output
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hardmine.cli import main as module
-from hardmine.cli.main import COMMANDS, in_options, main
+from hardmine.cli.main import COMMANDS, actions_of, in_options, main, make_parser
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +68,18 @@ def test_a_mistyped_name_is_answered_with_the_nearest(
         main(line.split())
     assert stop.value.code == 2
     assert hint in capsys.readouterr().err
+
+
+def test_workers_mean_the_same_in_every_command() -> None:
+    commands = make_parser()[1]
+    parsers = (commands["eval"], *actions_of(commands["index"]).values())
+    texts = [
+        option.help
+        for parser in parsers
+        for option in parser._actions
+        if "--workers" in option.option_strings
+    ]
+    assert texts == ["threads that decode images (default: one per CPU core, at most 16)"] * 3
 
 
 @pytest.mark.parametrize(

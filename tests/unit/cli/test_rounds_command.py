@@ -31,6 +31,8 @@ def test_the_table_shows_weak_classes_and_their_gains(
     assert "1: fork" in out
     assert "+10.0" in out
     assert "the AP of boosted classes changed by" in out
+    for explained in ("ESS: effective", "weak Δ, rest Δ: change", "missed: how many times as"):
+        assert explained in out.replace("\n", " ")
 
 
 def test_json(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
