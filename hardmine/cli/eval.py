@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hardmine import defaults
+from hardmine.cli.files import write_text
 from hardmine.cli.progress import console, progress_bar
 from hardmine.errors import InputError
 
@@ -46,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, help="processes that read images")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="threads that decode images (default: one per CPU core, at most 16)",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--table", type=Path, help="table of the paper to measure, such as configs/paper/coco.yaml"
@@ -160,7 +165,7 @@ def _print_evaluation(args: argparse.Namespace, evaluation: ClassEvaluation) -> 
     from hardmine.evaluation import output
 
     if args.csv is not None:
-        args.csv.write_text(output.to_csv(output.class_rows(evaluation)), encoding="utf-8")
+        write_text(args.csv, output.to_csv(output.class_rows(evaluation)))
     if args.json:
         print(json.dumps(output.to_json(evaluation), indent=2, allow_nan=False))
         return
@@ -169,7 +174,12 @@ def _print_evaluation(args: argparse.Namespace, evaluation: ClassEvaluation) -> 
         return
     title = f"{evaluation.num_images} images, {evaluation.vectors_per_image:.1f} vectors per image"
     rows = [[label, *cells] for label, cells in output.summary_rows(evaluation)]
-    _print_table(title, output.summary_header(evaluation.k), rows)
+    legend = (
+        f"In percent, means over classes. AP@{evaluation.k} is divided by the images of the class, "
+        f"at most {evaluation.k}; ÷ found: by those among the first {evaluation.k}; ÷ relevant: by "
+        "all of them. small-medium leaves out images with a large object of the class."
+    )
+    _print_table(title, output.summary_header(evaluation.k), rows, legend)
     if args.per_class:
         header = ["class", "images", f"AP@{evaluation.k}", "AP", "images s-m", "AP s-m"]
         _print_table("", header, output.class_cells(evaluation))
@@ -182,9 +192,11 @@ def _run_queries(args: argparse.Namespace, images: ImageSet) -> int:
     from hardmine.evaluation import output
     from hardmine.evaluation.labelled_queries import read_queries
     from hardmine.evaluation.retrieval import evaluate
+    from hardmine.index.coverage import require_same_files
 
     queries = read_queries(args.queries, images)
     index, encoder = _index_and_encoder(args, images)
+    require_same_files(index, images)
     texts = embed_prompts(encoder, queries.texts, templates="plain")
     depths = (1, 5, 10)
     with progress_bar() as bar:
@@ -202,8 +214,7 @@ def _run_queries(args: argparse.Namespace, images: ImageSet) -> int:
         )
     summary = output.query_summary(scores, k=args.k)
     if args.csv is not None:
-        rows = output.query_rows(queries.texts, scores)
-        args.csv.write_text(output.to_csv(rows), encoding="utf-8")
+        write_text(args.csv, output.to_csv(output.query_rows(queries.texts, scores)))
     if args.json:
         print(json.dumps(output.query_json(queries.texts, scores, args.k), allow_nan=False))
     elif args.markdown:
@@ -250,10 +261,12 @@ def _run_table(args: argparse.Namespace, images: ImageSet) -> int:
     return 0 if any(result.evaluation for result in results) else 1
 
 
-def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+def _print_table(title: str, header: list[str], rows: list[list[str]], legend: str = "") -> None:
     table = Table(title=title or None, title_justify="left", show_header=any(header))
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right")
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+    if legend:
+        Console().print(legend, style="dim", highlight=False)

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 
@@ -30,6 +31,16 @@ COMMANDS = {
     "complete": "print the script that completes commands and options in a shell",
     "cite": "print BibTeX entries of the papers that hardmine builds on",
 }
+
+# Arguments of load_images that messages name, and their options.
+_OPTION_OF = {
+    "source": "--images",
+    "annotations": "--ann",
+    "split": "--split",
+    "format": "--format",
+}
+_ARGUMENT = re.compile(rf"(?<= )({'|'.join(_OPTION_OF)})=(?=(')|[,;.\s]|$)")
+_PYTHON_ONLY = re.compile(r" \(check_files=[^()]*\)")
 
 # These wait for people, who need not be told every ten seconds.
 _WAITING = {"serve"}
@@ -81,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands[args.command]
         hint = _nearest(unknown[0].partition("=")[0], _options(command))
         command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    return _run(args)
+    return _run(args, commands[args.command])
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, command: argparse.ArgumentParser) -> int:
     from hardmine.cli.progress import heartbeat
 
     module = importlib.import_module(f"hardmine.cli.{args.command}")
@@ -94,7 +105,8 @@ def _run(args: argparse.Namespace) -> int:
         with heartbeat(f"hardmine {args.command}"):
             return int(module.run(args) or 0)
     except HardmineError as error:
-        print(f"hardmine {args.command}: {error}", file=sys.stderr)
+        message = in_options(str(error), _options(command))
+        print(f"hardmine {args.command}: {message}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of the pipe (head, less) has exited.
@@ -103,6 +115,20 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"hardmine {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def in_options(message: str, options: Collection[str]) -> str:
+    """Name the options of the command line in a message, in place of arguments of Python.
+
+    >>> in_options("found 2; pass split=, or annotations='val.json'", ["--split", "--ann"])
+    "found 2; pass --split, or --ann='val.json'"
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name = _OPTION_OF[found[1]]
+        return f"{name}{'=' if found[2] else ''}" if name in options else found[0]
+
+    return _ARGUMENT.sub(option, _PYTHON_ONLY.sub("", message))
 
 
 def _options(command: argparse.ArgumentParser) -> list[str]:

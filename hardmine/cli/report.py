@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hardmine.cli.files import write_page, write_text
 from hardmine.cli.progress import console as messages
 from hardmine.errors import InputError
 
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         val, train = _labels(args.val_ann), _labels(args.ann)
         report, index, val_index = _make(args, val, train)
     if args.csv is not None:
-        _write(args.csv, to_csv(report))
+        write_text(args.csv, to_csv(report))
     if args.relabel is not None and report.mining is not None:
         from hardmine.report.relabel import write_suspects
 
@@ -134,7 +135,8 @@ def run(args: argparse.Namespace) -> int:
             root=_pictures(index, train),
             val_root=_pictures(val_index, train if args.val_index is None else val),
         )
-        _write(args.out, page)
+        roots = [one.root for one in (index, val_index) if one is not None]
+        write_page(args.out, page, roots)
     if args.json:
         print(json.dumps(to_json(report), allow_nan=False, indent=1))
     else:
@@ -164,6 +166,12 @@ def show(report: GapReport, console: Console, *, num_classes: int) -> None:
             escape(", ".join(KINDS[kind] for kind in gap.kinds) or gap.sentence),
         )
     console.print(table)
+    console.print(
+        "In percent: AP, its 90 % interval, AP of small, medium and large objects (S, M, L), and "
+        "found, the objects with a detection at IoU 0.5.",
+        style="dim",
+        highlight=False,
+    )
     hidden = len(report.gaps) - num_classes
     if hidden > 0:
         console.print(f"[dim]{hidden} more classes: --classes {len(report.gaps)}[/dim]")
@@ -283,12 +291,3 @@ def _pictures(index: Index | None, images: ImageSet | None) -> Path | ImageSet |
     if index is None:
         return None
     return images if images is not None and images.reader is not None else index.root
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error}; choose another file") from error
-    messages.print(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)", highlight=False)

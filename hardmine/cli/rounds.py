@@ -12,11 +12,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hardmine.cli.progress import console as messages
+from hardmine.cli.files import write_text
 from hardmine.history.rounds import read_rounds
 from hardmine.records import plain_values
 from hardmine.report.run_summary import ClassSummary, RunSummary, summarize_run
 from hardmine.report.units import percent, points
+
+_ROUNDS_LEGEND = (
+    "mAP in percent. raised: images drawn more often; moved: share of the draws; ESS: effective "
+    "sample size, of the images; weak Δ, rest Δ: change of AP in points until the next round, of "
+    "boosted and of other classes; s: seconds."
+)
+_CLASSES_LEGEND = (
+    "AP in percent. boosted: rounds; Δ: change of AP in points after these and after the other "
+    "rounds; trust: share of the best hits that labels confirm; missed: how many times as often "
+    "validation misses its objects as training shows them; draws: compared with uniform ones."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +47,9 @@ def run(args: argparse.Namespace) -> int:
     """Sum up a rounds file; figures on stdout, messages on stderr."""
     summary = summarize_run(read_rounds(args.file))
     if args.html is not None:
-        from hardmine.report.rounds_page import write_rounds_page
+        from hardmine.report.rounds_page import rounds_page
 
-        write_rounds_page(summary, args.html, title=args.file.name)
-        messages.print(f"wrote {args.html}", highlight=False, soft_wrap=True)
+        write_text(args.html, rounds_page(summary, title=args.file.name))
     if args.json:
         print(json.dumps(plain_values({"format": 1, **asdict(summary)}), allow_nan=False))
     else:
@@ -50,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
     """Print the rounds, the classes, and whether boosted classes improved."""
     console.print(_rounds_table(summary))
+    console.print(_ROUNDS_LEGEND, style="dim", highlight=False)
     for one in summary.rounds:
         if one.error:
             console.print(f"[red]round {one.number} failed: {escape(one.error)}[/red]")
@@ -69,6 +80,7 @@ def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
         )
     console.print()
     console.print(_classes_table(summary.classes[:num_classes]))
+    console.print(_CLASSES_LEGEND, style="dim", highlight=False)
     hidden = len(summary.classes) - num_classes
     if hidden > 0:
         console.print(f"[dim]{hidden} more classes: --classes {len(summary.classes)}[/dim]")

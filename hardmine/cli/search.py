@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hardmine.cli.files import write_page
 from hardmine.cli.progress import console, one_line, progress_bar
 from hardmine.errors import InputError
 
@@ -166,7 +167,7 @@ def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | Non
     """Rows that --class and --ids select; None for all."""
     ids: list[npt.NDArray[Any]] = []
     if args.classes:
-        ids.append(_labelled(args))
+        ids.append(_labelled(index, args))
     if args.ids is not None:
         ids.append(_read_ids(args.ids, integers=index.ids.dtype.kind == "i"))
     if not ids:
@@ -183,14 +184,17 @@ def _rows(index: Index, args: argparse.Namespace) -> npt.NDArray[np.int64] | Non
     return indexed
 
 
-def _labelled(args: argparse.Namespace) -> npt.NDArray[Any]:
+def _labelled(index: Index, args: argparse.Namespace) -> npt.NDArray[Any]:
     """Ids of the images labelled with any of the --class names."""
     from hardmine.datasets import load_images
+    from hardmine.index.coverage import require_same_files
     from hardmine.metrics.names import match_names
 
     if args.ann is None:
         raise InputError("--class needs the labels: give the annotation file with --ann")
-    images = load_images(args.images or args.ann.parent, annotations=args.ann)
+    # The labels alone are needed, wherever the images are.
+    images = load_images(args.images or args.ann.parent, annotations=args.ann, check_files=False)
+    require_same_files(index, images)
     match = match_names(args.classes, images.class_names)
     for name, near in match.missing:
         hint = f"; did you mean {near!r}?" if near else ""
@@ -321,8 +325,4 @@ def _write_page(
             about=summary,
             progress=lambda: bar.advance(task),
         )
-    try:
-        args.html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{args.html}: cannot be written: {error}") from error
-    console.print(f"wrote {escape(str(args.html))} ({len(page) / 1e3:,.0f} kB)")
+    write_page(args.html, page, [index.root])

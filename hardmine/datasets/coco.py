@@ -218,7 +218,7 @@ def _locate_images(
         raise InputError(
             f"{tables.source}: {tables.image_entry(0)} has neither a file_name nor a coco_url"
         )
-    roots = [root for base in bases for root in _roots(base, tables.source)]
+    roots = list(dict.fromkeys(root for base in bases for root in _roots(base, tables.source)))
     for root in roots:
         for rule in rules:
             if any((root / path).is_file() for path in _paths(tables, rule, sample)):
@@ -232,8 +232,8 @@ def _locate_images(
         searched = ", ".join(str(root) for root in roots)
         raise InputError(
             f"{tables.source}: no image found: {tables.image_entry(0)} is {paths[0]!r}, "
-            f"searched in {searched}; pass the image folder and annotations="
-            f"{tables.source.name!r}, or check_files=False to load the labels only"
+            f"searched in {searched}; pass source=, the image folder, and annotations="
+            f"{tables.source.name!r} (check_files=False loads the labels alone)"
         )
     return roots[0], paths
 

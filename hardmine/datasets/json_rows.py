@@ -67,6 +67,11 @@ class _Reader:
             self.position = 3
         opening = self._next()
         is_array = "" in structs
+        if opening == b"[" and not is_array:
+            raise InputError(
+                f"{self.path}: this is a list, such as a COCO results file; expected an object "
+                f"with {', '.join(structs)}, such as an annotation file"
+            )
         if opening != (b"[" if is_array else b"{"):
             self._malformed(
                 f"expected {'an array' if is_array else 'an object'}, "

@@ -81,8 +81,8 @@ def require_files(
         raise InputError(
             f"{source}: images are missing below {root}: {first}"
             + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            + "; is this the image folder? With check_files=False the set loads without this "
-            "check; images that cannot be read are then skipped and counted when an index is built"
+            + "; is this the image folder? (check_files=False loads the set without this check; "
+            "images that cannot be read are then skipped and counted when an index is built)"
         )
 
 

@@ -16,6 +16,7 @@ from hardmine.evaluation.relevance import (
 )
 from hardmine.evaluation.retrieval import RankingScores, evaluate
 from hardmine.index.base import Index
+from hardmine.index.coverage import require_same_files
 from hardmine.records import ImageSet
 
 METRICS = {
@@ -87,6 +88,10 @@ def evaluate_classes(
         bootstrap: Number of bootstrap samples of the images for intervals; 0 for no intervals.
         seed: Seed of the bootstrap.
         progress: Called with (classes done, C).
+
+    Raises:
+        InputError: If there are no labels, or none of an image in the index.
+        IndexMismatch: If the index is of another data set.
     """
     if not images.labelled or not images.class_names:
         raise InputError("evaluation by class name needs labels: give an annotation file")
@@ -102,6 +107,7 @@ def evaluate_classes(
             f"(ids such as {images.ids[:1].tolist()} against {index.ids[:1].tolist()}); "
             "was it built from another data set or split?"
         )
+    require_same_files(index, images)
     ranked = images if present.all() else images.subset(np.flatnonzero(present))
     all_sizes, small_medium = evaluate(
         index,

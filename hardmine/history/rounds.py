@@ -27,6 +27,7 @@ from hardmine.mining.weights import WeightReport, WeightRules, report_weights
 from hardmine.records import names_to_rows, numbers, plain_values
 
 FORMAT = 6
+_TORN = json.JSONDecodeError, UnicodeDecodeError  # of a line that a crash left incomplete
 Floats = npt.NDArray[np.float64]
 
 
@@ -171,9 +172,9 @@ class Round:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Round:
         """Read what ``to_json`` wrote."""
-        if record.get("format") != FORMAT:
+        if record["format"] != FORMAT:
             raise InputError(
-                f"the round has format {record.get('format')!r}, this version reads {FORMAT}; "
+                f"the round has format {record['format']!r}, this version reads {FORMAT}; "
                 "read the file with the version of hardmine that wrote it"
             )
         queries = tuple(_query_record(query) for query in record["queries"])
@@ -303,7 +304,7 @@ def read_rounds(path: str | Path) -> list[Round]:
     once, as it was done last. An incomplete last line is left out.
 
     Raises:
-        InputError: If the file is missing, or a line before the last is not a round.
+        InputError: If the file is missing or no rounds file, or a line is not a round.
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
@@ -319,11 +320,13 @@ def read_rounds(path: str | Path) -> list[Round]:
         try:
             done = Round.from_json(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if place == len(lines) - 1:
+            if place == len(lines) - 1 and isinstance(error, _TORN):
                 break
-            raise InputError(
-                f"{path}, line {place + 1} is not a round: {type(error).__name__}: {error}"
-            ) from None
+            what = f"line {place + 1} is not a round"
+            if not rounds and not isinstance(error, InputError):
+                file = "give the file named as HardMiner(rounds=...)"
+                raise InputError(f"{path} is not a rounds file: {what}; {file}") from None
+            raise InputError(f"{path}, {what}: {type(error).__name__}: {error}") from None
         rounds = [before for before in rounds if before.number < done.number]
         rounds.append(done)
     return rounds

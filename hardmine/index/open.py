@@ -10,6 +10,7 @@ import numpy as np
 
 from hardmine.addresses import as_path
 from hardmine.errors import IndexMismatch, InputError
+from hardmine.index.arguments import require_encoder, require_images
 from hardmine.index.remote import local_index
 from hardmine.index.storage.joined import is_joined, part_folders, read_parts
 from hardmine.index.storage.manifest import (
@@ -64,6 +65,10 @@ def open_index(
         IndexDamaged: If a file is missing, altered or inconsistent.
         IndexMismatch: If it was built with another encoder, clustering or data set.
     """
+    if encoder is not None:
+        require_encoder(encoder)
+    if images is not None:
+        require_images(images)
     folder = local_index(path)
     name, _, kind = backend.partition(":")
     if name not in ("exact", "faiss", "lance", "milvus") or (name == "milvus" and not kind):

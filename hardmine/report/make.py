@@ -10,6 +10,7 @@ from hardmine.detections import Detections, Slice, load_detections
 from hardmine.encoders.base import Encoder
 from hardmine.errors import InputError
 from hardmine.index.base import Index
+from hardmine.index.coverage import require_same_files
 from hardmine.metrics import read_scores
 from hardmine.records import ImageSet
 from hardmine.report.diagnose import diagnose_gaps
@@ -60,7 +61,13 @@ def make_report(
 
     Raises:
         InputError: If files do not belong together; the message says which.
+        IndexMismatch: If an index is of another data set with the same ids.
     """
+    if index is not None:
+        require_same_files(index, train)
+    # The index of the training images stands in for one of both.
+    if val_index is not None and (val_index is not index or slices or suggest):
+        require_same_files(val_index, val)
     given = None
     if detections is not None:
         if val is None:

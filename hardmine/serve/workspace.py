@@ -15,6 +15,7 @@ from hardmine.datasets import load_images
 from hardmine.encoders import load_encoder
 from hardmine.errors import InputError
 from hardmine.index import open_index, stored_encoder
+from hardmine.index.coverage import other_file, require_same_files
 from hardmine.records import ImageSet, names_to_rows
 
 if TYPE_CHECKING:
@@ -242,7 +243,9 @@ def open_workspace(
     if val_index is not None:
         val_opened = open_index(val_index, encoder=loaded)
         _require_overlap(val_opened, val_images, "--val-ann")
-    elif val_images is not None and not (opened.rows_of(val_images.ids) >= 0).any():
+    elif val_images is not None and (
+        other_file(opened, val_images) or not (opened.rows_of(val_images.ids) >= 0).any()
+    ):
         val_opened = None
     return Workspace(
         name=index.name,
@@ -276,3 +279,4 @@ def _require_overlap(index: Index, images: ImageSet | None, option: str) -> None
             f"the index holds none of the {len(images)} images of {option} (ids such as "
             f"{index.ids[0]} against {images.ids[0]}); was it built from another split?"
         )
+    require_same_files(index, images)

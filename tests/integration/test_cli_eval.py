@@ -57,10 +57,13 @@ def test_an_existing_index_is_evaluated_without_its_images(arguments, capsys, sc
     (scenes / "away" / "train.json").write_text(labels)
     words = [str(folder), "--ann", "away/train.json", "--templates", "short"]
     assert json.loads(run(capsys, *words, "--json")) == built
-    table = run(capsys, *words, "--bootstrap", "20", "--rare-below", "5", "--csv", "classes.csv")
+    table = run(
+        capsys, *words, "--bootstrap", "20", "--rare-below", "5", "--csv", "new/classes.csv"
+    )
     assert "rare" in table
+    assert "÷ found: by those among the first 50; ÷ relevant: by all" in " ".join(table.split())
     assert f"{100 * built['mean']['all']['map_at_k']:.1f}" in table
-    with (scenes / "classes.csv").open() as stream:
+    with (scenes / "new" / "classes.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["class"] for row in rows] == [row["class"] for row in built["classes"]]
 

@@ -106,6 +106,15 @@ def test_classes_and_ids_restrict_the_search(
     assert found(folder, capsys, "cat", "--ids", str(listed), "--class", "dog", *labels) == [[15]]
 
 
+def test_classes_need_the_labels_alone_not_their_images(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "annotations" / "instances_train2017.json"
+    labels.parent.mkdir()
+    labels.write_text((folder / "labels.json").read_text())
+    assert found(folder, capsys, "cat", "--class", "dog", "--ann", str(labels)) == [[12, 11, 15]]
+
+
 def test_hits_for_a_labelling_tool(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["search", str(folder / "index"), "cat", "-k", "3"]
     assert main([*words, "--export", "labelstudio", "--out", str(folder / "tasks.json")]) == 0
@@ -147,11 +156,15 @@ def test_the_page_is_complete_and_escaped(folder: Path, tmp_path: Path) -> None:
         assert request not in text.replace("http://www.w3.org", "")
 
 
-def test_a_page_with_missing_images(folder: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
+def test_a_page_with_missing_images(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "new" / "page.html"
     words = ["search", str(folder / "index"), "dog", "--html", str(page), "-k", "2"]
     assert main([*words, "--images", str(tmp_path / "gone")]) == 0
     assert page.read_text().count("cannot be shown") == 2
+    warning = f"2 of 2 pictures cannot be shown; they were looked for in {tmp_path / 'gone'}"
+    assert warning in capsys.readouterr().err
 
 
 def test_pages_of_images_that_are_no_files(

@@ -103,6 +103,7 @@ def test_the_table_starts_with_the_weakest(
     output = capsys.readouterr().out
     assert weakest in output
     assert "more classes: --classes" in output
+    assert "In percent: AP, its 90 % interval" in output
     assert "Mean AP" in output
 
 
@@ -119,7 +120,11 @@ def test_with_an_index(scenes: Path, index: Path, capsys: pytest.CaptureFixture[
     train = scenes / "annotations" / "train.json"
     words = [*given(scenes), "--index", str(index), "--ann", str(train)]
     relabel = scenes / "relabel"
-    output = reported(capsys, *words, "--relabel", str(relabel), "--out", str(scenes / "page.html"))
+    pages = ["--out", str(scenes / "page.html")]
+    assert main([*words, "--relabel", str(relabel), *pages, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "warning" not in shown.err
+    output = json.loads(shown.out)
     mining = output["mining"]
     assert mining["num_images"] == len(json.loads(train.read_text())["images"])
     assert mining["num_raised"] > 0
@@ -133,6 +138,8 @@ def test_with_an_index(scenes: Path, index: Path, capsys: pytest.CaptureFixture[
     proposals = json.loads((relabel / "proposals.json").read_text())
     assert len(proposals["annotations"]) == len(mining["suspects"])
     assert "data:image/jpeg" in (scenes / "page.html").read_text()
+    assert main([*words, *pages, "--images", "gone"]) == 0
+    assert "pictures cannot be shown; they were looked for in gone:" in capsys.readouterr().err
 
 
 def test_missing_labels_of_strong_classes_are_suspected_too_after_those_of_weak_ones() -> None:

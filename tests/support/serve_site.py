@@ -67,7 +67,7 @@ def make_workspace(folder: Path) -> tuple[Workspace, ToyData]:
         paths=tuple(reversed(names)),
         sizes=store.sizes,
     )
-    images = replace(toy.images, class_names=("car", "fork<b>", "zebra"))
+    images = replace(toy.images, paths=tuple(names), class_names=("car", "fork<b>", "zebra"))
     detections = folder / "detections.json"
     detections.write_text(json.dumps(detections_of(toy, miss_at_night="car")))
     space = Workspace(

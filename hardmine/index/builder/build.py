@@ -17,6 +17,7 @@ from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
 from hardmine.encoders.preprocess import WholeImage
 from hardmine.errors import HardmineError, IndexMismatch, InputError
+from hardmine.index.arguments import require_encoder, require_images
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
     check_counts,
@@ -109,6 +110,8 @@ def build_index(
         Unreachable: If images are on another host that cannot be reached. Finished shards stay.
         HardmineError: If another process is writing the folder, or the disk is full.
     """
+    require_images(images)
+    require_encoder(encoder)
     folder = Path(out)
     if resume and is_joined(folder):
         return open_index(folder, encoder=encoder, images=images, clusters=clusters)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hardmine.distributed import RankGroup
 from hardmine.encoders.base import Encoder
+from hardmine.index.arguments import require_encoder, require_images
 from hardmine.index.builder.build import encoder_record, locked_for_all, tidy
 from hardmine.index.builder.build_folder import BuildFolder
 from hardmine.index.builder.checks import (
@@ -131,6 +132,8 @@ def update_index(
         IndexMismatch: If the index was built with another encoder.
         HardmineError: If another process is writing the index, or the disk is full.
     """
+    require_images(images)
+    require_encoder(encoder)
     folder = Path(path)
     images = escape_names(images)
     build_folder = BuildFolder(folder)

@@ -160,6 +160,9 @@ def read_manifest(folder: str | Path) -> Manifest:
     return manifest
 
 
+_MAKE = "make one with build_index (hardmine index build)"
+
+
 def _missing(folder: Path, error: OSError) -> str:
     if (folder / JOINED).is_file():
         return (
@@ -169,9 +172,9 @@ def _missing(folder: Path, error: OSError) -> str:
     if (folder / BUILD_FOLDER).is_dir():
         return f"{folder} is not finished: run the build again, it continues where it stopped"
     if folder.is_dir() and isinstance(error, FileNotFoundError):
-        return f"{folder} is not an index: it has no {MANIFEST}"
+        return f"{folder} is not an index: it has no {MANIFEST}; {_MAKE}"
     if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-        return f"no index at {folder}: {error.strerror}"
+        return f"no index at {folder}: {error.strerror}; {_MAKE}"
     return f"{folder / MANIFEST} cannot be read: {error.strerror}; restore it, or build again"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hardmine.cli import main as module
-from hardmine.cli.main import COMMANDS, main
+from hardmine.cli.main import COMMANDS, actions_of, in_options, main, make_parser
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +68,37 @@ def test_a_mistyped_name_is_answered_with_the_nearest(
         main(line.split())
     assert stop.value.code == 2
     assert hint in capsys.readouterr().err
+
+
+def test_workers_mean_the_same_in_every_command() -> None:
+    commands = make_parser()[1]
+    parsers = (commands["eval"], *actions_of(commands["index"]).values())
+    texts = [
+        option.help
+        for parser in parsers
+        for option in parser._actions
+        if "--workers" in option.option_strings
+    ]
+    assert texts == ["threads that decode images (default: one per CPU core, at most 16)"] * 3
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no image", "no image"),
+        (
+            "found a, b; pass split=, or the file as annotations=",
+            "found a, b; pass --split, or the file as --ann",
+        ),
+        ("pass source=, and annotations='x.json'", "pass --images, and --ann='x.json'"),
+        ("pass the labels (check_files=False loads these alone)", "pass the labels"),
+        ("split=train/x.json: no such file", "split=train/x.json: no such file"),
+        ("data/split=: no such folder", "data/split=: no such folder"),
+        ("pass format='folder' to read", "pass format='folder' to read"),
+    ],
+)
+def test_messages_name_the_options_of_the_command(message: str, shown: str) -> None:
+    assert in_options(message, ["--images", "--ann", "--split"]) == shown
 
 
 def test_the_papers_are_bibtex(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,8 @@ def test_the_table_shows_weak_classes_and_their_gains(
     assert "1: fork" in out
     assert "+10.0" in out
     assert "the AP of boosted classes changed by" in out
+    for explained in ("ESS: effective", "weak Δ, rest Δ: change", "missed: how many times as"):
+        assert explained in out.replace("\n", " ")
 
 
 def test_json(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +51,8 @@ def test_the_page_is_written(
     assert main(["rounds", str(record), "--html", str(page)]) == 0
     assert page.read_text().startswith("<!doctype html>")
     assert str(page) in capsys.readouterr().err.replace("\n", "")
+    assert main(["rounds", str(record), "--html", str(record / "rounds.html")]) == 2
+    assert f"{record / 'rounds.html'}: cannot be written: " in capsys.readouterr().err
 
 
 def test_a_missing_or_empty_file_is_an_error_with_advice(

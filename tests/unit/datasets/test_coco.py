@@ -249,6 +249,17 @@ def test_labels_load_without_images(tmp_path: Path) -> None:
     assert load_images(file, check_files=False).paths == ("a.jpg",)
 
 
+def test_each_searched_folder_is_named_once(tmp_path: Path) -> None:
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="no image found") as error:
+        load_images(file.parent, annotations=file)
+    folders = str(error.value).partition("searched in ")[2].partition(";")[0].split(", ")
+    assert len(folders) == len(set(folders)) > 1
+
+
 def test_missing_members_are_named(coco: Writer, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     file.write_text('{"images": []}')

@@ -114,7 +114,8 @@ class _Box(msgspec.Struct):
     ("text", "message"),
     [
         ("", r"line 1, byte 0: expected an object, got 'an empty file'"),
-        ("[{}]", r"byte 0: expected an object, got '\['"),
+        ("[{}]", r"n\.json: this is a list, such as a COCO results file; expected .* with a,"),
+        ("3", r"byte 0: expected an object, got '3'"),
         ('{"a": {}}', r"byte 6: 'a' must be an array of objects"),
         ('{"a": [1, 2]}', r"a\[0\]: Expected `object`, got `int`"),
         ('{"a": [{"id": 1}, {"id": "x"}]}', r"a\[1\] \(id x\): Expected `int`, got `str`.*\$\.id"),

@@ -151,13 +151,25 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     file = tmp_path / "rounds.jsonl"
     append_round(file, make(1))
     file.write_text("[]\n" + file.read_text())
-    with pytest.raises(InputError, match="line 1 is not a round"):
+    with pytest.raises(InputError, match="is not a rounds file: line 1 is not a round; give"):
         read_rounds(file)
+    good, bad = json.dumps(make(1).to_json()), json.dumps({"format": 6, "number": 2})
+    for text in (f"{good}\n{bad}\n", f"{good}\n{bad}"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"jsonl, line 2 is not a round: KeyError"):
+            read_rounds(file)
     file.write_text(json.dumps(make(1).to_json() | {"format": 2}) + "\n")
     with pytest.raises(InputError, match="has format 2, this version reads 6"):
         read_rounds(file)
     with pytest.raises(InputError, match="cannot read rounds"):
         read_rounds(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("text", ['[{"image_id": 1}]', "{}", '{\n "images": []\n}', "a,b\n1,2"])
+def test_another_file_is_not_a_rounds_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other").write_text(text)
+    with pytest.raises(InputError, match=r"other is not a rounds file.*HardMiner\(rounds=\.\.\.\)"):
+        read_rounds(tmp_path / "other")
 
 
 def test_the_digest_changes_with_any_weight_but_not_with_the_last_bits() -> None:
