@@ -22,7 +22,7 @@ from hardmine.history.explain import Explanation, explain_image
 from hardmine.history.replay import replay_round
 from hardmine.history.rounds import Round, append_round, failed_round, mined_round
 from hardmine.index import Index, build_index
-from hardmine.index.coverage import check_coverage
+from hardmine.index.coverage import check_coverage, require_same_files
 from hardmine.kept import Kept, KeptFolder
 from hardmine.mining.assess import ValidationSet, assess, make_finder
 from hardmine.mining.checked import match_checks
@@ -95,11 +95,9 @@ class HardMiner:
         strict: bool = False,
         kept: str | Path | None = None,
     ) -> None:
-        for name, value, kind in (
-            ("validation", validation, ValidationSet),
-            ("need", need, NeedRules),
-            ("targets", targets, TargetRules),
-        ):
+        kinds = (ImageSet, ValidationSet, NeedRules, TargetRules)
+        given = {"images": images, "validation": validation, "need": need, "targets": targets}
+        for (name, value), kind in zip(given.items(), kinds, strict=True):
             if value is not None and not isinstance(value, kind):
                 raise InputError(f"{name} must be a hardmine.{kind.__name__}, got {value!r:.200}")
         self.sampler = sampler
@@ -132,9 +130,11 @@ class HardMiner:
                     dataset=None if sampler is None else sampler.dataset,
                 )
                 check_coverage(self.data.scores.index, self.data.ids, "training")
+                require_same_files(self.data.scores.index, images)
                 if validation is not None and validation.index is not None:
                     require_comparable(validation.index, self.data.scores)
                     check_coverage(validation.index, validation.images.ids, "validation")
+                    require_same_files(validation.index, validation.images)
                 self._kept = None if kept is None else KeptFolder(kept)
                 self._use_contexts(self.contexts)
                 # The data set may list an image repeatedly.

@@ -78,6 +78,8 @@ def show(summary: RunSummary, console: Console, *, num_classes: int) -> None:
             "Mistaken for another class more than most, in the last round: "
             f"{escape(', '.join(mistaken[:5]))}{more}."
         )
+    for note in summary.rounds[-1].notes:
+        console.print(f"[yellow]{escape(note)}[/yellow]")
     console.print()
     console.print(_classes_table(summary.classes[:num_classes]))
     console.print(_CLASSES_LEGEND, style="dim", highlight=False)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from hardmine.errors import InputError
 from hardmine.records import ImageSet, rows_of
 
+_ENTRY = "every entry must have image_id, category_id, bbox (4 numbers) and score"
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -73,11 +75,12 @@ def load_detections(
             class_ids = given.astype(np.int64)
         boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(len(rows), 4)
         scores = np.array([row["score"] for row in rows], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{name}: every entry must have image_id, category_id, bbox (4 numbers) and score, "
-            f"got {error!r}"
-        ) from None
+    except KeyError as error:
+        field = error.args[0]
+        place = next(place for place, row in enumerate(rows) if field not in row)
+        raise InputError(f"{name}: entry {place} has no {field}; {_ENTRY}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: {_ENTRY}, got {error!r}") from None
     if given.dtype.kind == "f" and (given != class_ids).any():
         broken = int(np.flatnonzero(given != class_ids)[0])
         raise InputError(
@@ -92,13 +95,20 @@ def load_detections(
         )
     image_rows = images.rows_of(image_ids)
     class_rows = rows_of(images.class_ids, class_ids)
-    for kind, found, ids in (("image", image_rows, image_ids), ("class", class_rows, class_ids)):
-        if (found < 0).any():
-            unknown = np.unique(ids[found < 0])
-            raise InputError(
-                f"{name}: {len(unknown)} {kind} ids are not in the image set, the first "
-                f"{unknown[0].item()!r}; was the detector run on other images?"
-            )
+    if (image_rows < 0).any():
+        unknown = np.unique(image_ids[image_rows < 0])
+        raise InputError(
+            f"{name}: {len(unknown)} image ids are not in the image set, the first "
+            f"{unknown[0].item()!r}; was the detector run on other images?"
+        )
+    if (class_rows < 0).any():
+        known = images.class_ids
+        span = f" ({known.min()} to {known.max()})" if len(known) else ""
+        raise InputError(
+            f"{name}: category_id {class_ids[class_rows < 0].min()} is none of the {len(known)} "
+            f"categories of the labels{span}; were the model's labels written in place of category "
+            "ids?"
+        )
     boxes[:, 2:] += boxes[:, :2]
     return Detections(image_rows, class_rows, boxes, scores)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 _MAX_HINTS = 10
+_FEW = 5  # names that get a line each
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,35 @@ class NameMatch:
     extra: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Messages about names that differ, one for each; empty if all are equal."""
-        lines = [f"{name!r} is read from {source!r}" for name, source in self.renamed]
-        for name, similar in self.missing:
-            hint = f"; did you mean {similar!r}?" if similar else ""
-            lines.append(f"{name!r} has no score{hint}")
-        return [*lines, *(f"the score of {source!r} belongs to no class" for source in self.extra)]
+        """Messages about names that differ; empty if all are equal.
+
+        One for each, or one for all that say the same where there are many.
+        """
+        alone = [name for name, similar in self.missing if not similar]
+        return [
+            *(f"{name!r} is read from {source!r}" for name, source in self.renamed),
+            *(
+                f"{name!r} has no score; did you mean {similar!r}?"
+                for name, similar in self.missing
+                if similar
+            ),
+            *_together(alone, "{} has no score", "{} classes have no score"),
+            *_together(
+                self.extra, "the score of {} belongs to no class", "{} scores belong to no class"
+            ),
+        ]
+
+
+def _together(names: Sequence[str], one: str, many: str) -> list[str]:
+    """A line for each of a few names, or one for many.
+
+    >>> _together(list("abcdef"), "{} is new", "{} are new")
+    ["6 are new: 'a', 'b', 'c' and 3 more"]
+    """
+    if len(names) <= _FEW:
+        return [one.format(repr(name)) for name in names]
+    shown = ", ".join(map(repr, names[:3]))
+    return [f"{many.format(f'{len(names):,}')}: {shown} and {len(names) - 3:,} more"]
 
 
 def normalise(name: str) -> str:

@@ -50,6 +50,10 @@ class ValidationSet:
     index: Index | None = None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.images, ImageSet):
+            raise InputError(f"images must be of load_images, got {self.images!r:.200}")
+
     def with_names(self, class_names: Sequence[str]) -> ValidationSet:
         """Spell classes as the miner does, where case and separators alone differ.
 

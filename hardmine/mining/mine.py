@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -100,6 +101,9 @@ def match_data(
     """
     if index is None or encoder is None:
         raise InputError("rank 0 mines and needs index and encoder; only other ranks may pass None")
+    for name, given in (("index", index), ("encoder", encoder)):
+        if isinstance(given, str | PathLike):
+            raise InputError(f"{name} is {given!r}: open it first, by open_index or load_encoder")
     if ids is None:
         if dataset is not None and images is not None:
             require_order(dataset, images)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,12 +53,6 @@ class Chart:
     ticks: tuple[tuple[float, str], ...]
     rounds: tuple[tuple[float, str], ...]
     description: str
-
-
-def write_rounds_page(run: RunSummary, out: Path, *, title: str = "rounds") -> None:
-    """Write the page as one self-contained file."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(rounds_page(run, title=title), encoding="utf-8")
 
 
 def rounds_page(run: RunSummary, *, title: str = "rounds") -> str:

@@ -32,6 +32,7 @@ class RoundSummary:
             largest share first, e.g. ``"bus for car 40 %"``.
         conditions: In which the detector was found to fail, and how often it does there.
         drawn_by: What draws followed, where that was neither classes nor queries.
+        notes: What people should know of it, one line each.
         counts: Images of each kind.
         num_raised: Images drawn more often than uniformly.
         moved_share: Share of an epoch's draws that mining moved.
@@ -51,6 +52,7 @@ class RoundSummary:
     mistaken: tuple[str, ...]
     conditions: tuple[str, ...]
     drawn_by: str
+    notes: tuple[str, ...]
     counts: dict[str, int]
     num_raised: int
     moved_share: float
@@ -172,6 +174,7 @@ def _summarize(done: Round, gains: Floats, boosted: npt.NDArray[np.bool_]) -> Ro
         mistaken=_mistaken(done),
         conditions=tuple(map(str, done.conditions)),
         drawn_by=done.drawn_by,
+        notes=done.notes,
         counts=done.counts() if done.queries else dict.fromkeys(KINDS, 0),
         num_raised=0 if draws is None else draws.num_raised,
         moved_share=math.nan if draws is None else draws.moved_share,

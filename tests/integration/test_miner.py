@@ -288,6 +288,21 @@ def test_what_does_not_fit_is_refused_at_once(toy: ToyData) -> None:
 
     with pytest.raises(IndexMismatch, match="words-64"):
         HardMiner(toy.index, encoder=Other(), images=toy.images)
+    streets = tuple(f"street_{row}.png" for row in range(len(toy.images)))
+    other = replace(toy.images, paths=streets)
+    with pytest.raises(IndexMismatch, match="same ids, but other files"):
+        HardMiner(toy.index, encoder=WordEncoder(), images=other)
+    with pytest.raises(IndexMismatch, match="same ids, but other files"):
+        make_miner(toy, validation=ValidationSet(other, toy.index))
+    for given in ({"index": "toy.hmx"}, {"encoder": "tiny"}, {"images": "photos"}):
+        arguments = {"index": toy.index, "encoder": WordEncoder(), "images": toy.images} | given
+        [(name, value)] = given.items()
+        with pytest.raises(
+            InputError, match=f"{name} (is|must be a hardmine.ImageSet, got) '{value}'"
+        ):
+            HardMiner(**arguments)
+    with pytest.raises(InputError, match="images must be of load_images, got 'val'"):
+        ValidationSet("val")
     with pytest.raises(InputError, match="draws from 7 images"):
         make_miner(toy, HardMiningSampler(7))
     with pytest.raises(InputError, match="must know the classes"):

@@ -105,6 +105,7 @@ def make_toy_data(
         vectors.reshape(-1, DIM).astype(np.float32),
         np.arange(num_images + 1) * 4,
         ids=ids,
+        paths=[f"{name}.png" for name in ids.tolist()],
         encoder_fingerprint=WordEncoder.fingerprint,
     )
     return ToyData(index, labelled_images(ids, labelled), present, night)

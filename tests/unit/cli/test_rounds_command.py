@@ -17,8 +17,8 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("run") / "rounds.jsonl"
     scenario = make_toy_data(120)
     miner = HardMiner(scenario.index, encoder=WordEncoder(), images=scenario.images, rounds=file)
-    for ap in ([0.6, 0.2, 0.5], [0.6, 0.3, 0.5], [0.6, 0.32, 0.5]):
-        miner.step(dict(zip(NAMES, ap, strict=True)))
+    for done, ap in enumerate(([0.6, 0.2, 0.5], [0.6, 0.3, 0.5], [0.6, 0.32, 0.5]), start=1):
+        miner.step(dict(zip(NAMES, ap, strict=True)), epochs_done=done, epochs=4, every=1)
     return file
 
 
@@ -31,6 +31,7 @@ def test_the_table_shows_weak_classes_and_their_gains(
     assert "1: fork" in out
     assert "+10.0" in out
     assert "the AP of boosted classes changed by" in out
+    assert "what is missed could not be looked at" in out.replace("\n", " ")
     for explained in ("ESS: effective", "weak Δ, rest Δ: change", "missed: how many times as"):
         assert explained in out.replace("\n", " ")
 

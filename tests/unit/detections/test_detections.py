@@ -318,14 +318,14 @@ def test_some_classes_alone(photo_images: ImageSet, photos: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([{"image_id": 10}], "every entry must have image_id, category_id, bbox"),
+        ([{"image_id": 10}], "entry 0 has no category_id; every entry must have image_id, "),
         (
             [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}],
             "1 image ids are not in the image set, the first 99",
         ),
         (
             [{"image_id": 10, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5}],
-            "1 class ids are not in the image set, the first 2",
+            r"category_id 2 is none of the \d+ categories of the labels \(\d+ to \d+\); were",
         ),
         ([{"image_id": 10, "category_id": 1, "bbox": [0, 0, 1], "score": 0.5}], "bbox"),
         # As many numbers as two boxes have.

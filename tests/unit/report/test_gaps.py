@@ -169,7 +169,7 @@ def test_labels_of_both_sets_are_matched_by_name(images: ImageSet) -> None:
     [
         pytest.param([], "there are no detections", id="nothing found"),
         pytest.param([detected(99, 1, (0, 0, 1, 1), 0.5)], "not in the image set", id="image"),
-        pytest.param([detected(10, 99, (0, 0, 1, 1), 0.5)], "not in the image set", id="class"),
+        pytest.param([detected(10, 99, (0, 0, 1, 1), 0.5)], "99 is none of the 3", id="class"),
     ],
 )
 def test_detections_of_another_set(
