@@ -158,16 +158,16 @@ def measure_detections(
         )
     matches = match_detections(images, given)
     ap = average_precision_from_matches(matches)
-    reason = _looks_like(given, images)
-    if not matches.correct.any() or (reason and np.nanmean(ap) < _NO_AP):
-        raise InputError(
-            f"{int(matches.correct[:, 0].sum()):,} of {len(given):,} detections lie on an object "
-            "of their class (IoU 0.5), so every AP is 0 and no class differs from another; "
-            f"expected bbox as x, y, width, height in pixels of the image file{reason}"
-        )
     if np.isnan(ap).all():
         raise InputError(
             "no class has an AP: the validation set has no labelled object that counts"
+        )
+    reason = _looks_like(given, images)
+    if reason and np.nanmean(ap) < _NO_AP:
+        raise InputError(
+            f"{int(matches.correct[:, 0].sum()):,} of {len(given):,} detections lie on an object "
+            "of their class (IoU 0.5), so AP tells no class from another; expected bbox as x, y, "
+            f"width, height in pixels of the image file{reason}"
         )
     by_size = np.stack(
         [

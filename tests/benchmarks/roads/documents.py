@@ -56,12 +56,15 @@ EVIDENCE = (
     Group("400, 4 % of night, 40 times", "night-is-coming", "scarce"),
     Group("2,800, 1 % of rain (7 % in use), 2 times", "rain-is-coming", "plenty"),
     Group("the same, 7 times", "rain-is-coming", "usual"),
+    Group("400, 1 % of rain, 40 times", "rain-is-coming", "scarce"),
     Group("2,800, 1 % of snow (8 % in use), 2 times", "snow-is-coming", "plenty"),
     Group("the same, 7 times", "snow-is-coming", "usual"),
+    Group("400, 1 % of snow, 40 times", "snow-is-coming", "scarce"),
     Group("2,800 as they come, 39 % of night, 2 times", "as-it-comes", "plenty"),
     Group("the same, 7 times", "as-it-comes", "usual"),
     Group("as they come, strategies know half of the labels, 2 times", "few-labels", "plenty"),
     Group("the same, 7 times", "few-labels", "usual"),
+    Group("400 such photos, 40 times", "few-labels", "scarce"),
     Group("400 as they come, 40 times", "few-photos", "scarce"),
 )
 WHEN = (
@@ -78,20 +81,24 @@ WHEN = (
         "plenty",
     ),
     Group("the same, 7 times", "rain-is-coming", "usual"),
+    Group("400 such photos, 40 times", "rain-is-coming", "scarce"),
     Group(
         "snow, 1 % and 8 %, but no weaker: 2,800 road photos, 2 times", "snow-is-coming", "plenty"
     ),
     Group("the same, 7 times", "snow-is-coming", "usual"),
+    Group("400 such photos, 40 times", "snow-is-coming", "scarce"),
     Group("rare classes (220 : 1): 2,800 road photos, 2 times", "as-it-comes", "plenty", rare=True),
     Group("the same, 7 times", "as-it-comes", "usual", rare=True),
     Group("400 such photos, 40 times", "few-photos", "scarce", rare=True),
     Group("the same, half of the labels known, 2 times", "few-labels", "plenty", rare=True),
     Group("such photos, 7 times", "few-labels", "usual", rare=True),
+    Group("400 such photos, 40 times", "few-labels", "scarce", rare=True),
 )
 README = (
     Group("night, 4 % of training, 39 % in use; road photos, AP50", "night-is-coming", "plenty"),
     Group("the same, photos seen 7 times instead of 2", "night-is-coming", "usual"),
-    Group("rare classes; road photos, AP50", "as-it-comes", "plenty", rare=True),
+    Group("rare classes; road photos", "as-it-comes", "plenty", rare=True),
+    Group("the same, 7 times", "as-it-comes", "usual", rare=True),
 )
 # In the order of the rows of evidence.md.
 _NAMES = {

@@ -43,7 +43,8 @@ def test_dicts_are_read_in_both_forms_of_boxes(scenes) -> None:
 
 
 def test_new_weights_reach_a_loader_that_groups_wide_and_high_images(scenes, tmp_path) -> None:
-    trained = train(scenes, tmp_path, workers=2, aspect_ratio_grouping=True)
+    more = {"workers": 2, "weights": {"look_from": 1.0}}
+    trained = train(scenes, tmp_path, aspect_ratio_grouping=True, **more)
     assert all(len({row % 2 for row in batch}) == 1 for batch in trained.batches)
     state = torch.load(tmp_path / "epochs" / "6.pth", weights_only=True)
     weights = state["hooks"]["HardMining"]["miner"]["weights"].numpy()

@@ -52,8 +52,9 @@ def train(scenes, work, *, strict=False, **more):
     recorder = Recorder()
     runner = make_runner(settings, recorder)
     options = {"encoder": PixelEncoder(), "clusters": "none", "strict": strict}
-    # As if the epochs were few: draws are not equal until the last of them.
-    runner.register_hook(HardMiningHook(miner={"weights": {"max_passes": 100}}, **options))
+    # As if the epochs were few, and by classes to the end.
+    rules = {"max_passes": 100, "look_from": 1.0}
+    runner.register_hook(HardMiningHook(miner={"weights": rules}, **options))
     runner.train()
     [log] = work.glob("*/*.log")
     log_lines = [line for line in log.read_text().splitlines() if "hardmine" in line]

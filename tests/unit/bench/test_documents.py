@@ -24,7 +24,7 @@ def report() -> dict[str, Any]:
 
 
 def test_the_report_is_that_of_the_runs(report: dict[str, Any]) -> None:
-    runs = read_all([RESULTS / "roads.jsonl"])
+    runs = read_all([RESULTS / "roads.jsonl", RESULTS / "roads_2.jsonl"])
     assert json.loads(json.dumps(build_report(runs))) == report
     text = (RESULTS / "roads.md").read_text("utf-8")
     assert to_markdown(report, plot="roads.svg") == text
@@ -57,6 +57,8 @@ def test_a_row_that_is_not_there_is_named(report: dict[str, Any], tmp_path: Path
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/when.md", "docs/evidence.md"):
         text = (ROOT / name).read_text("utf-8")
-        (tmp_path / name).write_text(text.replace("| rare classes; road photos", "| rare"), "utf-8")
-    with pytest.raises(ValueError, match="no row is called 'rare classes; road photos, AP50'"):
+        (tmp_path / name).write_text(
+            text.replace("| rare classes; road photos |", "| rare |"), "utf-8"
+        )
+    with pytest.raises(ValueError, match="no row is called 'rare classes; road photos'"):
         fill_documents(tmp_path, report)

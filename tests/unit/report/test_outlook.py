@@ -19,7 +19,11 @@ ROADS = json.loads(
     (Path(__file__).parents[2] / "benchmarks/results/roads.json").read_text(encoding="utf-8")
 )
 REGIMES = {2: "plenty", 7: "usual", 40: "scarce"}
-SCENARIOS = {("rare classes", 2): "as-it-comes", ("rare classes", 40): "few-photos"}
+SCENARIOS = {
+    ("rare classes", 2): "as-it-comes",
+    ("rare classes", 7): "as-it-comes",
+    ("rare classes", 40): "few-photos",
+}
 PARTS = {
     "a condition that training seldom shows": "timeofday=night/frequent/ap50",
     "rare classes": "all/rare/ap50",
