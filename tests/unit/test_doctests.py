@@ -6,6 +6,7 @@ import doctest
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,8 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings_are_true(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(name))
+    module = importlib.import_module(name)
+    with np.printoptions(formatter=None, linewidth=75):  # Ultralytics sets others
+        found = doctest.testmod(module)
     assert found.attempted > 0
     assert found.failed == 0

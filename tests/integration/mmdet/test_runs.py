@@ -268,7 +268,7 @@ def strangers(scenes, tmp_path):
 
 def test_a_failing_round_stops_strict_training(scenes, strangers, tmp_path) -> None:
     folder, more = strangers
-    with pytest.raises(HardmineError, match="name none of the 8 classes"):
+    with pytest.raises(HardmineError, match="have none of the 8 classes"):
         train(
             (scenes[0], folder),
             tmp_path / "work",
