@@ -108,15 +108,15 @@ _NAMES = {
     "inverse-ap": "inverse AP",
     "hardmine-labels": "mining by labels alone",
     "hardmine": "mining",
-    "hardmine-throughout": "mining, not at the end alone",
-    "hardmine-no-look": "mining, not by look at the end",
+    "hardmine-throughout": "mining, not in the last quarter alone",
+    "hardmine-no-look": "mining, without the last quarter by look",
     "hardmine-class-aware": "mining, `class-aware`",
     "hardmine-contexts": "mining, contexts named",
     "hardmine-auto": "mining, contexts found",
     "told": "told",
-    "class-aware-late": "class-aware, at the end",
-    "hardmine-late": "mining, at the end alone",
-    "told-late": "told, at the end",
+    "class-aware-late": "class-aware, in the last quarter",
+    "hardmine-late": "mining, in the last quarter alone",
+    "told-late": "told, in the last quarter",
 }
 
 

@@ -212,10 +212,10 @@ STRATEGIES: dict[str, Strategy] = {
 }
 STRATEGIES |= {
     f"{name}-late": replace(
-        STRATEGIES[name], about=f"{STRATEGIES[name].about}, in the last round alone", late=True
+        STRATEGIES[name], about=f"{STRATEGIES[name].about}, in the last quarter alone", late=True
     )
     for name in ("class-aware", "inverse-ap", "hardmine")
 }
 STRATEGIES["told-late"] = replace(
-    STRATEGIES["told"], about="told, in the last round alone", late=True
+    STRATEGIES["told"], about="told, in the last quarter alone", late=True
 )
