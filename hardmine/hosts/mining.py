@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hardmine.distributed import RankGroup, rank_and_world_size
 from hardmine.encoders import load_encoder
-from hardmine.errors import HardmineError, InputError
+from hardmine.errors import HardmineError, InputError, require_keys
 from hardmine.history import Round
 from hardmine.hosts.images import num_instances
 from hardmine.hosts.index import open_or_build
@@ -224,6 +224,7 @@ class HostMining:
                 "equally often until the next validation"
             )
             return
+        require_keys(state, self.state([]), "mining")
         self.miner.load_state_dict(state["miner"])
         self.validations = int(state["validations"])
         # A run that resumes is another: states that the run before saved later are not its own.

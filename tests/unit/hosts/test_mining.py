@@ -260,6 +260,13 @@ def test_a_warning_is_logged_once(tmp_path, caplog) -> None:
     assert len(caplog.messages) == 1
 
 
+def test_a_state_of_another_version_is_refused(tmp_path) -> None:
+    mining = make_mining(tmp_path)
+    state = mining.state([mining.sampler.state_dict()])
+    with pytest.raises(InputError, match="saved mining lacks validated_at"):
+        mining.load_state({name: state[name] for name in state.keys() - {"validated_at"}})
+
+
 def test_a_table_of_partners_starts_with_the_weights_of_the_sampler(tmp_path) -> None:
     table = PartnerTable(NUM_IMAGES)
     table.set_weights([0.0] * 6 + [1.0] * 6)
