@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             query=args.query or "",
         )
         try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
             page.save(args.out)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot write {args.out}: {error}") from None

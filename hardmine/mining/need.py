@@ -352,8 +352,9 @@ def parse_policy(text: str) -> Policy:
     >>> parse_policy("bottom:1")(np.array([0.2, 0.1, np.nan]), np.zeros(3))
     array([0., 1., 0.])
     """
-    match = re.fullmatch(r"(?P<name>[a-z]+)(?::(?P<value>[0-9.]+)(?P<percent>%?))?", text.strip())
-    if match is None or match["value"] in ("", "."):
+    number = r"(?P<value>\d+\.?\d*|\.\d+)(?P<percent>%?)"
+    match = re.fullmatch(rf"(?P<name>[a-z]+)(?::{number})?", text.strip())
+    if match is None:
         raise InputError(f"policy must be {_FORMS}; got {text!r}")
     name, value = match["name"], None if match["value"] is None else float(match["value"])
     if value is not None and match["percent"]:

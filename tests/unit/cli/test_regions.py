@@ -104,7 +104,7 @@ def test_the_matching_region_is_bright(flag: Path, tmp_path: Path) -> None:
     ],
 )
 def test_every_kind_of_region_is_drawn(flag: Path, tmp_path: Path, words: list[str]) -> None:
-    page = tmp_path / "page.png"
+    page = tmp_path / "new" / "page.png"
     assert run(flag, *words, "--out", page) == 0
     assert opened(page).width > 1000
 

@@ -47,6 +47,7 @@ def test_policies(policy: str, ap: list[float], gain: list[float], need: list[fl
     "text",
     [
         *("", "means", "mean:1", "below", "below:0", "below:2", "below:.", "below:0.5:3"),
+        *("below:1.2.3", "bottom:.%"),
         *("bottom", "bottom:0", "bottom:1.5", "bottom:0%", "bottom:120%", "Bottom 10", "stalled:0"),
     ],
 )
