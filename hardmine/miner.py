@@ -362,7 +362,7 @@ class HardMiner:
             ap=assessment.need.ap,
             need=assessment.class_need,
             queries=assessment.queries,
-            confusion=assessment.confusion,
+            mistaken_for=assessment.mistaken_for,
             context_thresholds=assessment.context_thresholds,
             ratios=ratios,
             checked=match_checks(kept.checks, data.ids, self.class_names),

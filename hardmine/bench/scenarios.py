@@ -84,7 +84,6 @@ SCENARIOS: dict[str, ScenarioSpec] = {
         strategies=(
             *_LATE,
             "repeat",
-            "no-confusers",
             "no-mistaken",
             "whole-image",
             "class-aware-50",
@@ -116,7 +115,7 @@ SCENARIOS: dict[str, ScenarioSpec] = {
             "person": "orange",
             "umbrella": "pink",
         },
-        strategies=(*_EVERYWHERE, "class-aware", "oracle-classes", "no-confusers", "no-mistaken"),
+        strategies=(*_EVERYWHERE, "class-aware", "oracle-classes", "no-mistaken"),
         seeds=10,
     ),
     "missing-labels": ScenarioSpec(

@@ -101,9 +101,6 @@ STRATEGIES: dict[str, Strategy] = {
         "hardmine without the last quarter by look",
         mining={"weights": WeightRules(look_from=1.0, max_passes=_ENDLESS)},
     ),
-    "no-confusers": Strategy(
-        "hardmine without confusers", mining={"targets": TargetRules(confuser=0.0)}
-    ),
     "no-mistaken": Strategy(
         "hardmine without balancing confused classes", mining={"targets": TargetRules(mistaken=0.0)}
     ),

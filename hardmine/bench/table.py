@@ -211,6 +211,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         text += ["", f"## {scenario}: {entry['about']}", ""]
         longer = f", {entry['epochs']} epochs" if entry["epochs"] > schedule["epochs"] else ""
         text += [f"{seeds} seeds, {entry['images']:,} training images{longer}.", ""]
+        text += [entry["note"], ""] if "note" in entry else []
         text += ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
         for result in entry["results"]:
             cells = [result["about"] + (" *" if result["strategy"] == best else "")]

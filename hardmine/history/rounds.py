@@ -17,7 +17,6 @@ from hardmine.errors import InputError
 from hardmine.mining.assess import Assessment
 from hardmine.mining.checked import CheckedLabels
 from hardmine.mining.conditions import Condition
-from hardmine.mining.confusion import Confusion
 from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.labels import Labels
 from hardmine.mining.mine import MiningResult, Ratios, RoundInputs
@@ -26,7 +25,7 @@ from hardmine.mining.targets import KINDS, SUSPECT, TargetRules
 from hardmine.mining.weights import WeightReport, WeightRules, report_weights
 from hardmine.records import names_to_rows, numbers, plain_values
 
-FORMAT = 6
+FORMAT = 7
 _TORN = json.JSONDecodeError, UnicodeDecodeError  # of a line that a crash left incomplete
 Floats = npt.NDArray[np.float64]
 
@@ -349,12 +348,7 @@ def _inputs(
             contexts=tuple(record.context for record in records),
             need=np.array([record.need for record in records], np.float64),
         ),
-        confusion=Confusion(
-            **{
-                name: tuple((row, other, share) for row, other, share in pairs)
-                for name, pairs in values["confusion"].items()
-            }
-        ),
+        mistaken_for=tuple((row, other, share) for row, other, share in values["mistaken_for"]),
         context_thresholds=dict(values["context_thresholds"]),
         ratios=Ratios(
             classes and tuple(classes),

@@ -15,7 +15,7 @@ from hardmine.errors import InputError
 from hardmine.index.base import Index
 from hardmine.metrics.names import match_names
 from hardmine.mining.conditions import AUTO, Condition, ConditionFinder, vocabulary
-from hardmine.mining.confusion import Confusion, measure_confusion
+from hardmine.mining.confusion import Pairs, measure_confusion
 from hardmine.mining.contexts import ContextNeed, measure_contexts
 from hardmine.mining.need import Need, NeedRules, class_need
 from hardmine.mining.queries import Queries, build_queries
@@ -234,7 +234,7 @@ class Assessment:
         patience_factor: (C,) in [0, 1], the share of its need that patience leaves each class.
         class_need: (C,) in [0, 1], need × patience factor; 0 where that is negligible.
         queries: What to search for.
-        confusion: Which classes the detector confuses; empty where that is not measured.
+        mistaken_for: Which classes the detector takes for which; empty where that is not measured.
         context_thresholds: For each context that was measured, the similarity from which an image
             answers it.
         conditions: Those that were found; they are the contexts, if none was named.
@@ -247,7 +247,7 @@ class Assessment:
     patience_factor: Floats
     class_need: Floats
     queries: Queries
-    confusion: Confusion
+    mistaken_for: Pairs
     context_thresholds: Mapping[str, float]
     conditions: tuple[Condition, ...] = ()
     matches: Matches | None = None
@@ -297,12 +297,13 @@ def assess(
     reduced = need.need * factor
     reduced[reduced < _MIN_NEED] = 0
     # 2. What the detections on the validation images add.
-    confusion, in_context = Confusion(), ContextNeed()
+    mistaken_for: Pairs = ()
+    in_context = ContextNeed()
     conditions: tuple[Condition, ...] = ()
     matches = None
     if val_detections is not None and validation is not None:
         found = load_detections(val_detections, validation.images)
-        confusion = measure_confusion(validation.images, found, class_names)
+        mistaken_for = measure_confusion(validation.images, found, class_names)
         matches = match_detections(validation.images, found)
         if validation.index is not None:
             if finder is not None:
@@ -333,7 +334,7 @@ def assess(
         factor,
         reduced,
         queries,
-        confusion,
+        mistaken_for,
         in_context.thresholds,
         conditions,
         matches,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,31 +18,13 @@ from hardmine.detections import (
 )
 from hardmine.records import ImageSet, names_to_rows
 
-# (class row, row of the other class, share in (0, 1]), sorted.
+# (class row, row of the class that its objects are mistaken for, share in (0, 1]), sorted.
 Pairs = tuple[tuple[int, int, float], ...]
 Shares = npt.NDArray[np.float64]
 
-_MIN_NAMING_SCORE = 0.05  # detections below this score name no object
-_MIN_WRONG_SCORE = 0.2  # and below this one do not count as wrong
+_MIN_SCORE = 0.05  # detections below it name no object
 _MIN_IOU = 0.5
 _MIN_SHARE = 0.05  # smaller shares are not reported
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Which classes a detector confuses, in both directions.
-
-    Attributes:
-        detected_on: (class, other, share): of the wrong detections of a class, the share that lie
-            on objects of the other.
-        mistaken_for: (class, other, share): of the objects of a class that got any name, the share
-            that was named as the other, minus the share of all remaining classes' objects that
-            was. What a detector has hardly learnt it calls by the most frequent name, whatever it
-            is; subtracting leaves what is specific to the pair.
-    """
-
-    detected_on: Pairs = ()
-    mistaken_for: Pairs = ()
 
 
 def measure_confusion(
@@ -52,16 +33,20 @@ def measure_confusion(
     class_names: Sequence[str],
     *,
     prior: float = 1.0,
-) -> Confusion:
-    """Measure on which objects wrong detections lie, and as what objects are named.
+) -> Pairs:
+    """Measure which objects are named as another class.
 
-    A detection is wrong if it overlaps no object of its class enough. It counts, by its score, for
-    the class of the object that it overlaps most, if any. An object is named by the detection of
-    the highest score among those that overlap it more than any other object.
+    For each pair of classes: the share of a class's objects, of those that got any name, that were
+    named as the other, minus the share of all remaining classes' objects that was. What a detector
+    has hardly learnt it calls by the most frequent name, whatever it is; subtracting leaves what is
+    specific to the pair.
+
+    An object is named by the detection of the highest score among those that overlap it more than
+    any other object.
 
     As in ``match_detections``, a crowd is no object, but excuses detections of its class that lie
     in it. In federated sets (LVIS) detections of a class that the image was not checked for are
-    left out, and so are wrong ones of a class that may stand there without a label.
+    left out, and so are those on no object of their class where it may stand without a label.
 
     Args:
         images: N validation images with labels.
@@ -72,17 +57,16 @@ def measure_confusion(
     """
     instances = images.instances
     if instances is None:
-        return Confusion()
+        return ()
     found = load_detections(detections, images)
-    found = found.take((found.scores >= _MIN_NAMING_SCORE) & of_checked_classes(found, images))
+    found = found.take((found.scores >= _MIN_SCORE) & of_checked_classes(found, images))
     found = found.take(np.argsort(found.image_rows, kind="stable"))
     labelled, unlabelled = boxes_as_written(instances.boxes), may_be_unlabelled(found, images)
     edges = np.arange(len(images) + 1)
     starts = np.searchsorted(instances.image_rows, edges)
     bounds = np.searchsorted(found.image_rows, edges)
     count = len(images.class_names)
-    wrong = np.zeros(count)
-    detected_on, named_as = np.zeros((count, count)), np.zeros((count, count))
+    named_as = np.zeros((count, count))
     for image in np.unique(found.image_rows).tolist():
         places = np.arange(bounds[image], bounds[image + 1])
         boxes = found.take(places)
@@ -90,30 +74,21 @@ def measure_confusion(
         classes, crowd = instances.class_rows[objects], instances.crowd[objects]
         overlaps = box_overlaps(boxes.boxes, labelled[objects], crowd)
         own = reaches(overlaps, _MIN_IOU) & (classes[None, :] == boxes.class_rows[:, None])
-        correct = own[:, ~crowd].any(axis=1)
         # What lies in a crowd of its class alone is excused, and what may lack a label. From here
         # on there are no crowds.
-        counts = correct | ~(own.any(axis=1) | unlabelled[places])
-        boxes, correct = boxes.take(counts), correct[counts]
+        counts = own[:, ~crowd].any(axis=1) | ~(own.any(axis=1) | unlabelled[places])
+        boxes = boxes.take(counts)
         classes, overlaps = classes[~crowd], overlaps[counts][:, ~crowd]
-        is_wrong = ~correct & (boxes.scores >= _MIN_WRONG_SCORE)
-        np.add.at(wrong, boxes.class_rows[is_wrong], boxes.scores[is_wrong])
         if not overlaps.size:
             continue
-        closest = overlaps.max(axis=1)
-        on_other = is_wrong & reaches(closest, _MIN_IOU)
-        pairs = (boxes.class_rows[on_other], classes[overlaps[on_other].argmax(axis=1)])
-        np.add.at(detected_on, pairs, boxes.scores[on_other])
-        names_it = reaches(overlaps, _MIN_IOU) & (overlaps == closest[:, None])
+        closest = overlaps.max(axis=1, keepdims=True)
+        names_it = reaches(overlaps, _MIN_IOU) & (overlaps == closest)
         scores = np.where(names_it, boxes.scores[:, None], 0.0)
         named = scores.max(axis=0) > 0
         names = boxes.class_rows[scores.argmax(axis=0)]
         np.add.at(named_as, (classes[named], names[named]), 1)
     rows = names_to_rows(images.class_names, class_names)
-    return Confusion(
-        detected_on=_pairs(detected_on / np.maximum(wrong, 1e-12)[:, None], rows),
-        mistaken_for=_pairs(_specific_shares(named_as, prior), rows),
-    )
+    return _pairs(_specific_shares(named_as, prior), rows)
 
 
 def _specific_shares(named_as: Shares, prior: float) -> Shares:

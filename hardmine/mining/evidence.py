@@ -7,7 +7,7 @@ labels stay the same, so it is found once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from hardmine.mining.calibration import Calibration, calibrate
 from hardmine.mining.checked import NOT_CHECKED, CheckedLabels, CheckedRows, with_checks
-from hardmine.mining.confusion import Pairs
 from hardmine.mining.labels import ABSENT, PRESENT, Labels
 from hardmine.mining.queries import Queries
 from hardmine.mining.scores import Row, ScoreCache
@@ -29,7 +28,7 @@ Rows = npt.NDArray[np.int64]
 # unlabelled pool.
 LABELLED, SIMILAR, SUSPECTED, POOLED = range(4)
 
-CONFUSERS_PER_POSITIVE = 0.5  # more would outnumber what the class has to show
+_SIMILAR_PER_LABELLED = 0.5  # more would outnumber what the class has to show
 _SUSPECT_PROBABILITY = 0.5  # of a missing label: more likely than not
 _CHECKED_HITS = 100  # at most, of a query's best hits
 _MAX_BYTES = 256 * 2**20
@@ -77,21 +76,6 @@ class Evidence:
         return kept + sum(x.nbytes for x in (self.rows, self.roles, self.scores, self.shares))
 
 
-@dataclass(frozen=True)
-class Detected:
-    """Images without a class on which the detector sees it.
-
-    Attributes:
-        rows: (K,) int64 ascending images.
-        scores: (K,) float32 similarity to the query.
-        shares: (K,) in (0, 1], how often the detector sees the class on what the image shows.
-    """
-
-    rows: Rows
-    scores: npt.NDArray[np.float32]
-    shares: Floats
-
-
 def gather_evidence(
     scores: Row,
     class_row: int,
@@ -106,8 +90,7 @@ def gather_evidence(
 
     An image that people found to show the class confirms the query like a labelled one, but has no
     role: to draw it more often would teach the detector that nothing is there. One found to show
-    something else is never suspected, and the more similar it is, the sooner it is a confuser: that
-    the label may be missing was the only reason not to draw it.
+    something else is never suspected: the more similar it is, the sooner it is a confuser.
 
     Args:
         scores: (N,) similarity of each image, -inf where it is not in the index.
@@ -220,33 +203,6 @@ class EvidenceCache:
         self._gather([key for key in keys if key.in_context], names)
         return [self._kept[key] for key in keys]
 
-    def detected(
-        self, queries: Queries, confusion: Pairs, checked: CheckedLabels | None = None
-    ) -> Iterator[tuple[int, Detected]]:
-        """Each query of a class that the detector sees on others, with the images of these.
-
-        Args:
-            queries: Queries; those with a context are left out.
-            confusion: ``Confusion.detected_on``.
-            checked: What people found; None for nothing.
-        """
-        checked = checked or CheckedLabels()
-        class_rows = queries.class_rows.tolist()
-        seen = {row for row, _, _ in confusion}
-        asked = [
-            place
-            for place, row in enumerate(class_rows)
-            if row in seen and not queries.contexts[place]
-        ]
-        phrases = [queries.phrases[place] for place in asked]
-        for place, scores in zip(asked, self._scores.each(phrases), strict=True):
-            row = class_rows[place]
-            status, _ = with_checks(self._labels.status(row), checked.of_class(row))
-            rows, shares = _images_detected_on(confusion, row, self._labels, status)
-            found = scores[rows]
-            indexed = np.isfinite(found)
-            yield place, Detected(rows[indexed], found[indexed], shares[indexed])
-
     def _gather(self, keys: Sequence[_Key], names: Mapping[int, _Key]) -> None:
         new = [key for key in dict.fromkeys(keys) if key not in self._kept]
         for key, scores in zip(new, self._scores.each([key.phrases for key in new]), strict=True):
@@ -326,7 +282,7 @@ def _similar_negatives(
         likely = np.flatnonzero(~refuted & (scores >= edge - 1e-6 * abs(edge)))
         suspect = likely[calibration.missing(scores[likely]) >= _SUSPECT_PROBABILITY]
         near = near[~np.isin(near, suspect, assume_unique=True)] if len(suspect) else near
-    limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(present)))
+    limit = int(np.ceil(_SIMILAR_PER_LABELLED * len(present)))
     near = near[top_positions(scores[near], limit)]
     return [
         _Part(SIMILAR, rows[near], scores[near], calibration.closeness(scores[near])),
@@ -342,19 +298,6 @@ def _best_of_pool(
     found = scores[best]
     shares = _rank_share(found) if calibration is None else calibration.presence(found)
     return _Part(POOLED, rows[best], found, shares)
-
-
-def _images_detected_on(
-    confusion: Pairs, class_row: int, labels: Labels, status: npt.NDArray[np.int8]
-) -> tuple[Rows, Floats]:
-    """Images without a class that show others it is detected on, and how often it is."""
-    detected = np.zeros(len(labels))
-    for row, other, share in confusion:
-        if row == class_row:
-            images = labels.status(other) == PRESENT
-            detected[images] = np.maximum(detected[images], share)
-    rows = np.flatnonzero((detected > 0) & (status == ABSENT))
-    return rows, detected[rows].clip(0, 1)
 
 
 def _rank_share(values: npt.NDArray[np.floating]) -> Floats:

@@ -24,7 +24,7 @@ from hardmine.mining.balance import (
     class_ratios,
 )
 from hardmine.mining.checked import CheckedLabels
-from hardmine.mining.confusion import Confusion
+from hardmine.mining.confusion import Pairs
 from hardmine.mining.contexts import PLAIN, context_phrases
 from hardmine.mining.density_ratio import (
     DensityRatio,
@@ -201,7 +201,7 @@ class RoundInputs:
         ap: (C,) as validation measured it; NaN is unknown.
         need: (C,) in [0, 1], how weak each class is, after patience.
         queries: Q text queries.
-        confusion: Which classes the detector confuses.
+        mistaken_for: Which classes the detector takes for which, and how often.
         context_thresholds: For each measured context, the similarity from which an image answers.
         ratios: How many times as often validation misses objects as training shows them.
         checked: What people found when they checked images.
@@ -217,7 +217,7 @@ class RoundInputs:
     ap: Floats
     need: Floats
     queries: Queries
-    confusion: Confusion = field(default_factory=Confusion)
+    mistaken_for: Pairs = ()
     context_thresholds: Mapping[str, float] = field(default_factory=dict)
     ratios: Ratios = field(default_factory=Ratios)
     checked: CheckedLabels = field(default_factory=CheckedLabels)
@@ -279,7 +279,6 @@ def mine(
     evidence = data.evidence.of(
         queries, missing=rules.missing, pool_share=rules.pool_share, checked=inputs.checked
     )
-    detected = data.evidence.detected(queries, inputs.confusion.detected_on, inputs.checked)
     answering = _answering_images(data.scores, inputs.context_thresholds)
     # 2. Trust: are a query's best hits right?
     trust = measure_trust(evidence)
@@ -290,9 +289,7 @@ def mine(
         data.labels,
         trust,
         contexts=queries.contexts,
-        detected=detected,
         answering=answering,
-        rules=rules,
     )
     if policy is not None:
         weights = _checked(policy(inputs, data), inputs.policy, len(data))
@@ -333,7 +330,7 @@ def _balance(
         ratios=None if classes is None else np.array(classes),
         mistaken_for=[
             (row, other, inputs.targets.mistaken * share)
-            for row, other, share in inputs.confusion.mistaken_for
+            for row, other, share in inputs.mistaken_for
         ],
     )
     return np.asarray((balance * density) ** limits.balance)

@@ -7,7 +7,7 @@ much like it that the label is probably missing (suspects).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,15 +16,7 @@ import numpy.typing as npt
 
 from hardmine.encoders.templates import resolve_templates
 from hardmine.errors import InputError
-from hardmine.mining.evidence import (
-    CONFUSERS_PER_POSITIVE,
-    LABELLED,
-    SIMILAR,
-    SUSPECTED,
-    Detected,
-    Evidence,
-    top_positions,
-)
+from hardmine.mining.evidence import LABELLED, Evidence
 from hardmine.mining.labels import Labels
 from hardmine.mining.trust import Trust
 
@@ -33,14 +25,13 @@ Rows = npt.NDArray[np.int64]
 
 # positive: labelled with the class, typical. hard: labelled, and atypical or answering a context.
 # confuser: labelled without the class, but similar. suspect: so similar that the label is probably
-# missing; reported, and drawn as before. hit: found in an unlabelled pool.
+# missing. Both are reported, and drawn as before. hit: found in an unlabelled pool.
 KINDS = ("positive", "hard", "confuser", "suspect", "hit")
 POSITIVE, HARD, CONFUSER, SUSPECT, HIT = range(len(KINDS))
 
 # Strength of the most typical labelled image; the least typical has 1. What labels say of a weak
 # class stays in force however typical the image.
 _TYPICAL = 0.75
-_MIN_CLOSENESS = 0.5  # a confuser is more similar than this share of the labelled images
 _CONTEXT_SHARE = 0.3  # of a class's labelled images may answer a context that was not measured
 
 
@@ -49,7 +40,6 @@ class TargetRules:
     """How queries, scores and labels become targets. Shares and strengths lie in [0, 1].
 
     Attributes:
-        confuser: Strength of the most similar confuser; 0 turns confusers off.
         mistaken: How far a class is drawn as often as the classes that it is mistaken for; 0 turns
             that off.
         missing: Expected share of missing labels; None estimates it for each class, 0 takes the
@@ -58,14 +48,13 @@ class TargetRules:
         templates: Prompt templates around each phrase: a set's name, or a list of one's own.
     """
 
-    confuser: float = 0.5
     mistaken: float = 1.0
     missing: float | None = None
     pool_share: float = 0.02
     templates: str | tuple[str, ...] = "short"
 
     def __post_init__(self) -> None:
-        for name in ("confuser", "mistaken", "missing", "pool_share"):
+        for name in ("mistaken", "missing", "pool_share"):
             value = getattr(self, name)
             if name == "missing" and value is None:
                 continue
@@ -84,8 +73,8 @@ class Targets:
         query_rows: (T,) int32, position among the round's queries.
         image_rows: (T,) int64, position among the sampler's images.
         kinds: (T,) int8, position in ``KINDS``.
-        strengths: (T,) float32 in [0, 1], how much of the query's need this image answers. 0 is
-            reported only and raises no weight.
+        strengths: (T,) float32 in [0, 1], how much of the query's need this image answers; 0 for
+            confusers and suspects.
         scores: (T,) float32 cosine similarity, NaN where the image is not in the index.
     """
 
@@ -171,9 +160,7 @@ def split_targets(
     trust: Trust,
     *,
     contexts: Sequence[str] = (),
-    detected: Iterable[tuple[int, Detected]] = (),
     answering: Mapping[str, npt.NDArray[np.bool_]] | None = None,
-    rules: TargetRules | None = None,
 ) -> Targets:
     """Decide what each image is to each query.
 
@@ -183,16 +170,10 @@ def split_targets(
         labels: Presence of C classes in N images.
         trust: Of the same queries.
         contexts: Q contexts, ``""`` for the class itself; empty if no query has one.
-        detected: Queries, ascending, with the images that the detector sees their class on. These
-            become confusers first.
         answering: (N,) which images answer a context, where that was measured; similarity decides
             elsewhere.
-        rules: Shares and strengths.
     """
-    rules = rules or TargetRules()
     parts = []
-    seen = iter(detected)
-    next_seen, images = next(seen, _NONE_SEEN)
     for query, (found, class_row) in enumerate(zip(evidence, class_rows.tolist(), strict=True)):
         factor = float(trust.factor[query])
         context = contexts[query] if contexts else ""
@@ -201,11 +182,8 @@ def split_targets(
             if measured is None:
                 measured = labels.of_size(context, class_row)
             part = _in_context(found, factor, measured)
-        elif query == next_seen and images is not None:
-            part = _with_detected(found, factor, images, rules)
-            next_seen, images = next(seen, _NONE_SEEN)
         else:
-            part = _of_class(found, factor, rules)
+            part = _of_class(found, factor)
         parts.append(part)
     if not parts:
         return Targets.empty()
@@ -216,9 +194,6 @@ def split_targets(
         np.concatenate([part.strengths for part in parts]),
         np.concatenate([part.scores for part in parts]),
     )
-
-
-_NONE_SEEN: tuple[int, Detected | None] = (-1, None)
 
 
 class _Part(NamedTuple):
@@ -239,7 +214,7 @@ def _part(
     return _Part(rows, kinds.astype(np.int8), strengths.clip(0, 1).astype(np.float32), scores)
 
 
-def _of_class(found: Evidence, factor: float, rules: TargetRules) -> _Part:
+def _of_class(found: Evidence, factor: float) -> _Part:
     """Targets of a class's own name.
 
     Labelled images: at least what labels alone would give, more where atypical. Retrieval adds the
@@ -248,55 +223,13 @@ def _of_class(found: Evidence, factor: float, rules: TargetRules) -> _Part:
     if factor == 0:
         found = found.take(found.roles == LABELLED)
     hardness = (1 - found.shares) * factor
-    similar = rules.confuser * factor * found.shares
     pooled = found.shares if found.calibration is not None else factor * found.shares
     # By role: labelled, similar, suspected, pooled.
     kinds = np.choose(
         found.roles, [np.where(hardness > 0.5, HARD, POSITIVE), CONFUSER, SUSPECT, HIT]
     )
-    strengths = np.choose(found.roles, [_TYPICAL + (1 - _TYPICAL) * hardness, similar, 0.0, pooled])
+    strengths = np.choose(found.roles, [_TYPICAL + (1 - _TYPICAL) * hardness, 0.0, 0.0, pooled])
     return _part(found.rows, kinds, strengths, found.scores)
-
-
-def _with_detected(found: Evidence, factor: float, detected: Detected, rules: TargetRules) -> _Part:
-    """Targets of a class that the detector sees on images of others, which become confusers.
-
-    What it sees counts in full even where the query is not trusted.
-    """
-    calibration = found.calibration
-    if calibration is None:
-        return _of_class(found, factor, rules)
-    suspected = found.roles == SUSPECTED
-    rest = found.roles == SIMILAR
-    rest = rest | suspected if factor == 0 else rest
-    rows = np.concatenate([found.rows[rest], detected.rows])
-    scores = np.concatenate([found.scores[rest], detected.scores])
-    confused = np.concatenate([np.zeros(int(rest.sum())), detected.shares])
-    # 1. An image that is both similar and detected counts once, as detected.
-    order = np.lexsort((-confused, rows))
-    order = order[np.diff(rows[order], prepend=-1) > 0]
-    if factor > 0:
-        order = order[~np.isin(rows[order], found.rows[suspected])]
-    rows, scores, confused = rows[order], scores[order], confused[order]
-    # 2. The likeliest, equally likely ones by similarity.
-    closeness = calibration.closeness(scores)
-    likely = 1 - (1 - closeness) * (1 - confused)
-    limit = int(np.ceil(CONFUSERS_PER_POSITIVE * len(calibration.present)))
-    best = np.sort(top_positions(likely + 1e-6 * scores, limit))
-    best = best[likely[best] > _MIN_CLOSENESS]
-    trusted = 1 - (1 - factor * closeness) * (1 - confused)
-    others = _of_class(found.take(~rest & (found.roles != SIMILAR)), factor, rules)
-    confusers = _part(
-        rows[best], np.full(len(best), CONFUSER), rules.confuser * trusted[best], scores[best]
-    )
-    joined = np.concatenate([others.rows, confusers.rows])
-    order = np.argsort(joined, kind="stable")
-    return _Part(
-        joined[order],
-        np.concatenate([others.kinds, confusers.kinds])[order],
-        np.concatenate([others.strengths, confusers.strengths])[order],
-        np.concatenate([others.scores, confusers.scores])[order],
-    )
 
 
 def _in_context(found: Evidence, factor: float, measured: npt.NDArray[np.bool_] | None) -> _Part:

@@ -54,7 +54,7 @@ class WeightRules:
     balance: float = 0.5
     classes: str = "missed"
     look_from: float = 0.75
-    max_passes: float = 10.0
+    max_passes: float = 12.0
 
     def __post_init__(self) -> None:
         if self.classes not in ("missed", "alike", "unchanged"):

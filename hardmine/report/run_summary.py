@@ -196,7 +196,7 @@ def _mistaken(done: Round) -> tuple[str, ...]:
     if done.inputs is None:
         return ()
     names = done.class_names
-    pairs = sorted(done.inputs.confusion.mistaken_for, key=lambda pair: (-pair[2], pair))
+    pairs = sorted(done.inputs.mistaken_for, key=lambda pair: (-pair[2], pair))
     return tuple(
         f"{names[row]} for {names[other]} {percent(share, 0)} %" for row, other, share in pairs
     )

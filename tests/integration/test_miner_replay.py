@@ -173,14 +173,14 @@ def test_rules_hold_until_the_share_of_the_training_that_they_name(toy: ToyData)
 
 def test_where_images_come_often_all_are_drawn_equally_often_before_the_end(toy: ToyData) -> None:
     rules = WeightRules(cap=2.0)
-    assert rules.at(1, 11) == replace(rules, cap=1.0, balance=0.0, classes="unchanged")
-    assert rules.at(9, 11).look_alone
-    assert replace(rules, max_passes=11.0).at(1, 11).cap == 2
+    assert rules.at(1, 13) == replace(rules, cap=1.0, balance=0.0, classes="unchanged")
+    assert rules.at(10, 13).look_alone
+    assert rules.at(1, 12).cap == 2
     for name, length in (("few", 0.5), ("many", 2.0)):
         sampler = HardMiningSampler(len(toy.images), epoch_length=int(length * len(toy.images)))
-        done = make_miner(toy, sampler=sampler).step(METRICS, epochs_done=1, epochs=6)
+        done = make_miner(toy, sampler=sampler).step(METRICS, epochs_done=1, epochs=7)
         assert (done.weights.max() > done.weights.min()) == (name == "few")
-        said = "all images are drawn equally often until 75 % of the training (max_passes: 10)"
+        said = "all images are drawn equally often until 75 % of the training (max_passes: 12)"
         assert (said in str(done)) == (name == "many")
     # Where no look is known, the end is drawn by classes and queries.
     miner = make_miner(toy, validation=None)

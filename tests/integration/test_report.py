@@ -185,12 +185,12 @@ def test_over_many_epochs_the_preview_is_of_their_end() -> None:
             epochs=epochs,
         )
 
-    plain, short, long = (previewed(val.index, epochs) for epochs in (None, 10, 11))
+    plain, short, long = (previewed(val.index, epochs) for epochs in (None, 12, 13))
     assert plain == short
     assert short.drawn_by == ""
     assert long.drawn_by == "draws follow only the look of what is missed"
     assert long.moved_share != pytest.approx(short.moved_share, rel=0.01)
-    assert "what is missed could not be looked at" in previewed(None, 11).drawn_by
+    assert "what is missed could not be looked at" in previewed(None, 13).drawn_by
 
 
 def test_slices(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hardmine.mining.confusion import Pairs
 from hardmine.mining.evidence import EvidenceCache
 from hardmine.mining.labels import Labels
 from hardmine.mining.queries import Queries
@@ -66,9 +65,7 @@ class Case:
     def trust(self) -> Trust:
         return measure_trust(self.cache.of(self.queries))
 
-    def split(
-        self, trust: Trust, *, rules: TargetRules | None = None, confusion: Pairs = ()
-    ) -> Targets:
+    def split(self, trust: Trust, *, rules: TargetRules | None = None) -> Targets:
         chosen = rules or TargetRules()
         return split_targets(
             self.cache.of(self.queries, missing=chosen.missing, pool_share=chosen.pool_share),
@@ -76,6 +73,4 @@ class Case:
             self.labels,
             trust,
             contexts=self.contexts,
-            detected=self.cache.detected(self.queries, confusion),
-            rules=chosen,
         )

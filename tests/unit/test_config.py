@@ -113,7 +113,7 @@ def test_weights_may_be_the_name_of_rules() -> None:
         ),
         ({"miner": {"contexts": ["a", 3]}}, r"miner.contexts\[1\] must be text, got 3"),
         ({"miner": 5}, "miner must be a mapping"),
-        ({"targets": {"confuser": 2}}, "targets: TargetRules.confuser must lie in"),
+        ({"targets": {"mistaken": 2}}, "targets: TargetRules.mistaken must lie in"),
         ({"need": {"policy": 3}}, "need.policy must be text, got 3"),
         ({"need": {"policy": "best"}}, 'need: policy must be "mean"'),
     ],

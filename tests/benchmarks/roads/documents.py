@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hardmine.mining.weights import WeightRules
 from tests.benchmarks.roads.setup import REGIMES
 from tests.benchmarks.roads.splits import CONDITIONS, SCENARIOS
 
@@ -53,6 +54,7 @@ class Group:
 EVIDENCE = (
     Group("2,300, 4 % of night (39 % in use), 2 times", "night-is-coming", "plenty"),
     Group("the same, 7 times", "night-is-coming", "usual"),
+    Group("the same, 12 times", "night-is-coming", "long"),
     Group("400, 4 % of night, 40 times", "night-is-coming", "scarce"),
     Group("2,800, 1 % of rain (7 % in use), 2 times", "rain-is-coming", "plenty"),
     Group("the same, 7 times", "rain-is-coming", "usual"),
@@ -74,6 +76,7 @@ WHEN = (
         "plenty",
     ),
     Group("the same, 7 times", "night-is-coming", "usual"),
+    Group("the same, 12 times", "night-is-coming", "long"),
     Group("400 such photos, 40 times", "night-is-coming", "scarce"),
     Group(
         "rain, 1 % of training, 7 % of use, but no weaker: 2,800 road photos, 2 times",
@@ -180,7 +183,7 @@ def _cells(group: Group, report: Report, *, other_way: bool) -> list[str]:
     best = max(labels, key=lambda name: strategies[name]["results"][_ALL]["gain"][0], default="")
     names = [best, "hardmine", "hardmine-class-aware"]
     if other_way:
-        seldom = REGIMES[group.passes].passes <= 10
+        seldom = REGIMES[group.passes].passes <= WeightRules().max_passes
         names.append("hardmine-late" if seldom else "hardmine-throughout")
     pairs = [
         ", ".join(_gain(strategies[name]["results"][part]) for part in (group.weak, _ALL))

@@ -195,9 +195,6 @@ STRATEGIES: dict[str, Strategy] = {
     "hardmine-no-mistaken": Strategy(
         "hardmine, confused classes not evened out", hardmine(targets=TargetRules(mistaken=0.0))
     ),
-    "hardmine-no-confusers": Strategy(
-        "hardmine without confusers", hardmine(targets=TargetRules(confuser=0.0))
-    ),
     "hardmine-labels": Strategy("hardmine, AP and labels alone", hardmine(measured=False)),
     "hardmine-contexts": Strategy(
         f"hardmine, contexts named: {', '.join(CONTEXTS)}", hardmine(contexts=CONTEXTS)

@@ -19,7 +19,6 @@ from hardmine.history.rounds import (
     weights_digest,
 )
 from hardmine.mining.conditions import Condition
-from hardmine.mining.confusion import Confusion
 from hardmine.mining.density_ratio import DensityRatio
 from hardmine.mining.mine import MiningResult, Ratios, RoundInputs
 from hardmine.mining.queries import Queries
@@ -58,7 +57,7 @@ def make(number: int, ap: tuple[float, float] = (0.5, 0.1), **changes: object) -
             ap=np.array(ap),
             need=np.array([0.0, 1 / 3]),
             queries=queries,
-            confusion=Confusion(((1, 0, 0.1),), ((0, 1, 2 / 3),)),
+            mistaken_for=((0, 1, 2 / 3), (1, 0, 0.1)),
             context_thresholds={"at night": 0.1},
             ratios=Ratios((0.5, 2.25), DensityRatio((0.1, -1 / 3), 0.7)),
             targets=TargetRules(missing=0.2, templates=("a {}",)),
@@ -153,13 +152,13 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     file.write_text("[]\n" + file.read_text())
     with pytest.raises(InputError, match="is not a rounds file: line 1 is not a round; give"):
         read_rounds(file)
-    good, bad = json.dumps(make(1).to_json()), json.dumps({"format": 6, "number": 2})
+    good, bad = json.dumps(make(1).to_json()), json.dumps({"format": 7, "number": 2})
     for text in (f"{good}\n{bad}\n", f"{good}\n{bad}"):
         file.write_text(text)
         with pytest.raises(InputError, match=r"jsonl, line 2 is not a round: KeyError"):
             read_rounds(file)
     file.write_text(json.dumps(make(1).to_json() | {"format": 2}) + "\n")
-    with pytest.raises(InputError, match="has format 2, this version reads 6"):
+    with pytest.raises(InputError, match="has format 2, this version reads 7"):
         read_rounds(file)
     with pytest.raises(InputError, match="cannot read rounds"):
         read_rounds(tmp_path / "none.jsonl")
@@ -180,5 +179,5 @@ def test_the_digest_changes_with_any_weight_but_not_with_the_last_bits() -> None
 
 def test_a_line_is_json_that_other_programs_read() -> None:
     record = json.loads(json.dumps(make(1).to_json(), allow_nan=False))
-    assert record["format"] == 6
+    assert record["format"] == 7
     assert record["queries"][1]["precision"] is None

@@ -35,8 +35,8 @@ def test_what_boxes_tell_does_not_depend_on_how_classes_are_spelled(contexts: An
     assert done.inputs is not None
     assert done.conditions == expected.conditions
     assert done.inputs.ratios == expected.inputs.ratios
-    assert done.inputs.confusion == expected.inputs.confusion
-    assert done.inputs.confusion.detected_on
+    assert done.inputs.mistaken_for == expected.inputs.mistaken_for
+    assert done.inputs.mistaken_for
     assert ("fork", "at night") in {(query.class_name, query.context) for query in done.queries}
     assert np.array_equal(done.weights, expected.weights)
     assert expected.notes == ()

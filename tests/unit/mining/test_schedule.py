@@ -27,7 +27,7 @@ def kinds(epochs: float, every: float, *, told: bool = False, draws: float = 1.0
         (8, 1, ["rules"] * 5 + ["look"] * 3),
         (100, 10, ["equal"] * 7 + ["look"] * 3),
         # The next validation is at the end, where nothing is drawn any more.
-        (12, 4, ["equal", "look", "look"]),
+        (12, 4, ["rules", "look", "look"]),
         (12, 6, ["look", "look"]),
         (36, 12, ["equal", "look", "look"]),
         (20, 7, ["equal", "look"]),
@@ -35,7 +35,7 @@ def kinds(epochs: float, every: float, *, told: bool = False, draws: float = 1.0
         (2, 1, ["look", "look"]),
         # Weights count from the next epoch on: those of 2.25 are never drawn by.
         (3, 0.25, ["rules"] * 7 + ["look"] * 5),
-        (10.5, 1, ["equal"] * 7 + ["look"] * 3),
+        (12.5, 1, ["equal"] * 9 + ["look"] * 3),
     ],
 )
 def test_some_of_the_training_is_drawn_by_look(epochs, every, expected, told) -> None:

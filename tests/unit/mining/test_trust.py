@@ -121,15 +121,12 @@ def test_a_labelled_image_that_is_not_in_the_index_keeps_the_middle() -> None:
     assert np.isnan(targets.scores[1])
 
 
-def test_confusers_are_the_most_alike_and_no_more_than_allowed() -> None:
+def test_confusers_are_the_most_alike_and_no_more_than_half_the_labelled_and_only_listed() -> None:
     scores = row(0.9, 0.8, 0.3, 0.2, 0.85, 0.7, 0.5, 0.1)
     status = [1, 1, 1, 1, 0, 0, 0, 0]
-    rules = TargetRules(confuser=0.4)
-    targets = Case(scores, ONE, labels(status)).split(trusted(), rules=rules)
+    targets = Case(scores, ONE, labels(status)).split(trusted())
     confusers = targets.take(targets.kinds == CONFUSER)
-    assert by_image(confusers) == {4: ("confuser", 0.3)}
-    none = Case(scores, ONE, labels(status)).split(trusted(), rules=TargetRules(confuser=0.0))
-    assert (none.strengths[none.kinds == CONFUSER] == 0).all()
+    assert by_image(confusers) == {4: ("confuser", 0.0)}
 
 
 def test_suspects_are_reported_but_not_boosted() -> None:
@@ -149,21 +146,6 @@ def test_a_pool_gives_its_best_hits_by_rank_where_nothing_is_labelled() -> None:
     targets = pool.split(trusted(), rules=TargetRules(pool_share=0.5))
     assert by_image(targets) == {1: ("hit", 0.75), 2: ("hit", 0.25)}
     assert (targets.kinds == HIT).all()
-
-
-def test_images_of_a_class_that_it_is_detected_on_are_the_first_confusers() -> None:
-    # Images 2 to 4 lack the class; 3 and 4 show the one that it is detected on.
-    present = scipy.sparse.csc_matrix(np.array([[1, 0], [1, 0], [0, 0], [0, 1], [0, 1]], bool))
-    both = Labels(present, None, scipy.sparse.csc_matrix((5, 2), dtype=bool), np.ones(5, bool))
-    scores = row(0.9, 0.5, 0.6, 0.2, 0.3)
-    rules = TargetRules(confuser=1.0)
-    plain = Case(scores, ONE, both).split(trusted(), rules=rules)
-    assert KINDS[CONFUSER] not in {kind for kind, _ in by_image(plain).values()}
-    confused = Case(scores, ONE, both).split(trusted(), confusion=((0, 1, 0.8),), rules=rules)
-    assert by_image(confused)[4] == ("confuser", 0.8)
-    assert 3 not in by_image(confused)
-    untrusted = Case(scores, ONE, both).split(trusted(0.0), confusion=((0, 1, 0.8),), rules=rules)
-    assert by_image(untrusted)[4] == ("confuser", 0.8)
 
 
 def test_a_context_takes_the_labelled_images_that_its_text_adds_most_to() -> None:
@@ -202,8 +184,8 @@ def test_counts_by_kind() -> None:
 
 
 def test_rules_and_targets_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"confuser must lie in \[0, 1\], got 2"):
-        TargetRules(confuser=2)
+    with pytest.raises(InputError, match=r"mistaken must lie in \[0, 1\], got 2"):
+        TargetRules(mistaken=2)
     with pytest.raises(InputError, match="missing must lie"):
         TargetRules(missing="some")
     with pytest.raises(InputError):

@@ -10,7 +10,7 @@ import pytest
 
 from hardmine.errors import InputError
 from hardmine.history.rounds import QueryRecord, Round
-from hardmine.mining.confusion import Confusion
+from hardmine.mining.confusion import Pairs
 from hardmine.mining.mine import Ratios, RoundInputs
 from hardmine.mining.queries import Queries
 from hardmine.mining.targets import KINDS
@@ -26,7 +26,7 @@ def make(
     number: int,
     ap: list[float],
     weak: str = "fork",
-    confusion: Confusion | None = None,
+    mistaken_for: Pairs = (),
     ratios: Ratios | None = None,
     epoch: float = 0.0,
     **changes: object,
@@ -36,7 +36,7 @@ def make(
         ap=np.array(ap),
         need=0.5 * (np.arange(3) == row),
         queries=Queries(((weak,),), np.array([row]), ("",), np.array([0.5])),
-        confusion=confusion or Confusion(),
+        mistaken_for=mistaken_for,
         ratios=ratios or Ratios(),
         weights=WeightRules().at(epoch, 4),
     )
@@ -95,12 +95,17 @@ def test_the_end_of_a_training_boosts_no_class() -> None:
 
 
 def test_confused_classes_are_listed_with_the_largest_share_first() -> None:
-    confusion = Confusion(mistaken_for=((0, 1, 0.125), (2, 0, 0.5)))
-    run = summarize_run([*RUN, make(6, [0.5, 0.2, 0.3], confusion=confusion)])
+    mistaken_for = ((0, 1, 0.125), (2, 0, 0.5))
+    run = summarize_run([*RUN, make(6, [0.5, 0.2, 0.3], mistaken_for=mistaken_for)])
     assert run.rounds[0].mistaken == ()
     assert run.rounds[-1].mistaken == ("<script> for car 50 %", "car for fork 12 %")
     sentence = "for another class more than most: &lt;script&gt; for car 50 %, car for fork 12 %."
     assert sentence in rounds_page(run)
+
+
+def test_the_page_shows_the_notes_of_a_round() -> None:
+    page = rounds_page(summarize_run([make(1, [0.5, 0.1, 0.2], notes=("no <boxes>",))]))
+    assert '<p class="note warn">no &lt;boxes&gt;</p>' in page
 
 
 @pytest.mark.parametrize(
