@@ -52,6 +52,7 @@ MEASURED = (
     Measured(_CONDITION, "road photos", 40, weak=(-0.1, 0.1), all=(-0.1, 0.1)),
     Measured(_RARE, "road photos", 2, weak=(0.1, 0.1), all=(0.2, 0.2)),
     Measured(_RARE, "road photos", 7, weak=(0.4, 0.4), all=(0.5, 0.2)),
+    Measured(_RARE, "road photos", 12, weak=(0.8, 0.2), all=(0.0, 0.2)),
     Measured(_RARE, "road photos", 40, weak=(0.0, 0.0), all=(0.0, 0.1)),
 )
 

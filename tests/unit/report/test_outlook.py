@@ -19,6 +19,7 @@ REGIMES = {2: "plenty", 7: "usual", 12: "long", 40: "scarce"}
 SCENARIOS = {
     ("rare classes", 2): "as-it-comes",
     ("rare classes", 7): "as-it-comes",
+    ("rare classes", 12): "as-it-comes",
     ("rare classes", 40): "few-photos",
 }
 PARTS = {
