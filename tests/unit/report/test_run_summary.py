@@ -105,7 +105,7 @@ def test_confused_classes_are_listed_with_the_largest_share_first() -> None:
 
 def test_the_page_shows_the_notes_of_a_round() -> None:
     page = rounds_page(summarize_run([make(1, [0.5, 0.1, 0.2], notes=("no <boxes>",))]))
-    assert '<p class="note warn">no &lt;boxes&gt;</p>' in page
+    assert '<p class="note warn" style="margin-top:12px">no &lt;boxes&gt;</p>' in page
 
 
 @pytest.mark.parametrize(
